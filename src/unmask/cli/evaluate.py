@@ -1,0 +1,84 @@
+"""The command that scores a split of a face dataset with a checkpoint."""
+
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import DictConfig
+
+from unmask.cli.shell import run_command
+
+if TYPE_CHECKING:
+    from unmask.evaluation.run import Evaluation
+
+_ROWS = (
+    ("ROC-AUC", "auroc"),
+    ("PR-AUC", "auprc"),
+    ("accuracy", "accuracy"),
+    ("balanced accuracy", "balanced_accuracy"),
+    ("precision", "precision"),
+    ("recall", "recall"),
+    ("F1", "f1"),
+)
+
+
+def main() -> None:
+    """Run `python evaluate.py checkpoint=... dataset.root=...`."""
+    run_command(run, config_name="evaluate")
+
+
+def run(cfg: DictConfig) -> float | None:
+    """Evaluate, print the figures; return the ROC-AUC per video."""
+    import shlex
+
+    from hydra.core.hydra_config import HydraConfig
+
+    from unmask.config import run_dir
+    from unmask.evaluation.run import evaluate
+
+    evaluation = evaluate(
+        cfg.checkpoint,
+        root=cfg.dataset.root,
+        output=run_dir(),
+        split=cfg.split,
+        device=cfg.device,
+        batch_size=cfg.batch_size,
+        num_workers=cfg.num_workers,
+        allow_spec_mismatch=cfg.allow_spec_mismatch,
+        command=shlex.join(["python", "evaluate.py", *HydraConfig.get().overrides.task]),
+        seed=cfg.seed,
+    )
+    _print_figures(evaluation, split=cfg.split)
+    auroc: float | None = evaluation.figures["video"]["auroc"]
+    return auroc
+
+
+def _print_figures(evaluation: "Evaluation", *, split: str) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    figures, unit = evaluation.figures, "video" if evaluation.has_videos else "picture"
+    levels = ["video", "frame"] if evaluation.has_videos else ["video"]
+    table = Table(title=f"{evaluation.dataset}, {split} split", title_justify="left")
+    table.add_column("")
+    for level in levels:
+        table.add_column(f"per {unit if level == 'video' else level}", justify="right")
+    for name, key in _ROWS:
+        table.add_row(name, *(_show(figures[level][key]) for level in levels))
+    table.add_row("real / fake", *(f"{figures[level]['num_real']} / {figures[level]['num_fake']}" for level in levels))
+    table.add_section()
+    for method, entry in figures["by_method"].items():
+        table.add_row(f"ROC-AUC {method}", *(_show(entry[level]["auroc"]) for level in levels))
+    console, decision, coverage = Console(), evaluation.decision, figures["coverage"]
+    console.print(table)
+    lines = [
+        f"threshold {decision['threshold']:.4f} (criterion {decision['criterion']}, from the checkpoint), "
+        f"{decision['aggregation']} of frame scores",
+        f"{coverage['num_scored']} of {coverage['num_videos']} {unit}s scored",
+        f"report  {evaluation.report}",
+        f"scores  {evaluation.scores}",
+    ]
+    for line in lines:
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def _show(value: Any) -> str:
+    return "-" if value is None else f"{value:.4f}"

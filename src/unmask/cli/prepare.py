@@ -1,0 +1,75 @@
+"""The command that turns a source into a face dataset."""
+
+import json
+import os
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from unmask.cli.shell import run_command
+
+
+def main() -> None:
+    """Run `python prepare.py source=... output=...`."""
+    run_command(run, config_name="prepare")
+
+
+def run(cfg: DictConfig) -> None:
+    """Prepare, write `result.json`, print a summary."""
+    from hydra.utils import instantiate
+
+    from unmask.config import run_dir, to_plain
+    from unmask.data.prepare import prepare
+    from unmask.faces.spec import CropSpec
+
+    detector = instantiate(cfg.detector)
+    spec = CropSpec(
+        detector="none" if detector is None else detector.name,
+        detector_sha256="" if detector is None else detector.weights_sha256,
+        **to_plain(cfg.crop),
+    )
+    result = prepare(
+        instantiate(cfg.source),
+        output=Path(cfg.output),
+        detector=detector,
+        spec=spec,
+        fractions=to_plain(cfg.split),
+        seed=cfg.seed,
+        num_workers=(os.cpu_count() or 1) if cfg.num_workers is None else cfg.num_workers,
+        limit=cfg.limit,
+    )
+    summary = {
+        "dataset": str(result.dataset),
+        "videos": result.outcomes,
+        "faces": result.num_faces,
+        "reused": result.num_reused,
+        "seconds": round(result.seconds, 1),
+    }
+    (run_dir() / "result.json").write_text(json.dumps(summary, indent=2) + "\n")
+    _print_summary(result.dataset)
+    print(f"Took {result.seconds:.0f} s. Train on it with: python train.py dataset.root={result.dataset}")
+
+
+def _print_summary(root: Path) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from unmask.data.tables import SPLITS, FaceDataset
+    from unmask.types import Outcome
+
+    dataset = FaceDataset.load(root)
+    table = Table(title=f"Face dataset {root}", title_justify="left")
+    for name in ("method", "videos", "crops", *SPLITS, "without crops"):
+        table.add_column(name, justify="left" if name == "method" else "right")
+    for method, videos in dataset.videos.groupby("method", sort=False):
+        faces = dataset.faces[dataset.faces["method"] == method]
+        counts = [str((faces["split"] == split).sum()) for split in SPLITS]
+        num_lost = int((videos["outcome"] != Outcome.OK).sum())
+        table.add_row(str(method), str(len(videos)), str(len(faces)), *counts, str(num_lost))
+    console = Console()
+    console.print(table)
+    lost = dataset.videos[dataset.videos["outcome"] != Outcome.OK]
+    for row in lost.head(10).itertuples():
+        console.print(f"  {row.outcome}: {row.video_id}: {row.message}", markup=False, highlight=False, soft_wrap=True)
+    if len(lost) > 10:
+        console.print(f"  ... and {len(lost) - 10} more; all are listed in {root / 'videos.parquet'} (column outcome)")

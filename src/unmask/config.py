@@ -1,0 +1,138 @@
+"""Where the configuration lies, and which root keys each command has."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+from omegaconf import MISSING, DictConfig, OmegaConf
+
+from unmask.errors import ConfigError
+
+
+def config_dir() -> Path:
+    """Return the folder of the configs: inside the installed package, or at the top of a checkout."""
+    packaged = Path(__file__).parent / "configs"
+    return packaged if packaged.is_dir() else Path(__file__).parents[2] / "configs"
+
+
+@dataclass
+class CropKeys:
+    """How faces become crops; see `unmask.faces.spec.CropSpec`."""
+
+    margin: float = 1.3
+    crop_size: int = 256
+    aligned: bool = False
+    num_frames: int = 32
+    jpeg_quality: int = 95
+
+
+@dataclass
+class SplitKeys:
+    """How videos are split where the source has no splits of its own."""
+
+    train: float = 0.7
+    val: float = 0.15
+    test: float = 0.15
+
+
+@dataclass
+class PrepareKeys:
+    """Root keys of `prepare.yaml`."""
+
+    source: Any = MISSING
+    detector: Any = MISSING
+    paths: Any = MISSING
+    output: str = MISSING
+    crop: CropKeys = field(default_factory=CropKeys)
+    split: SplitKeys = field(default_factory=SplitKeys)
+    seed: int = 0
+    num_workers: int | None = None
+    limit: int | None = None
+
+
+@dataclass
+class TrainKeys:
+    """Root keys of `train.yaml`."""
+
+    dataset: Any = MISSING
+    augmentation: Any = MISSING
+    model: Any = MISSING
+    loss: Any = MISSING
+    optimizer: Any = MISSING
+    scheduler: Any = MISSING
+    precision: Any = MISSING
+    trainer: Any = MISSING
+    callbacks: Any = MISSING
+    logger: Any = MISSING
+    paths: Any = MISSING
+    seed: int = 0
+    deterministic: bool = False
+    objective: str = MISSING
+    threshold_criterion: str = MISSING
+    aggregation: str = MISSING
+    experiment_name: str = MISSING
+    run_name: str | None = None
+    resume: str | None = None
+
+
+@dataclass
+class EvaluateKeys:
+    """Root keys of `evaluate.yaml`."""
+
+    dataset: Any = MISSING
+    paths: Any = MISSING
+    checkpoint: str = MISSING
+    split: str = "test"
+    device: str = "auto"
+    batch_size: int = 64
+    num_workers: int = 0
+    allow_spec_mismatch: bool = False
+    seed: int = 0
+
+
+@dataclass
+class PredictKeys:
+    """Root keys of `predict.yaml`."""
+
+    paths: Any = MISSING
+    checkpoint: str = MISSING
+    inputs: list[str] = field(default_factory=list)
+    threshold: float | None = None
+    margin: float = 0.05
+    num_frames: int | None = None
+    device: str = "auto"
+    batch_size: int = 32
+    detector_weights: str | None = None
+
+
+def register_schemas() -> None:
+    """Tell Hydra the root keys of each command and their types, so that a misspelt one stops the run."""
+    store = ConfigStore.instance()
+    for name, keys in (
+        ("prepare", PrepareKeys),
+        ("train", TrainKeys),
+        ("evaluate", EvaluateKeys),
+        ("predict", PredictKeys),
+    ):
+        store.store(name=f"{name}_keys", node=keys)
+
+
+def check_complete(cfg: DictConfig) -> None:
+    """Raise a ConfigError that names every key that still needs a value."""
+    missing = sorted(OmegaConf.missing_keys(cfg))
+    if missing:
+        example = " ".join(f"{key}=..." for key in missing)
+        raise ConfigError(f"No value for: {', '.join(missing)}. Give it on the command line: {example}")
+
+
+def run_dir() -> Path:
+    """Return the folder of the running Hydra job."""
+    from hydra.core.hydra_config import HydraConfig
+
+    return Path(HydraConfig.get().runtime.output_dir)
+
+
+def to_plain(node: Any) -> Any:
+    """Return a node as plain dicts, lists and values, with interpolations resolved."""
+    return OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node

@@ -1,0 +1,56 @@
+"""The journal of an unfinished prepare: one JSON line per finished video, so that no video is worked on twice."""
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+from unmask.data.prepare_video import VideoRecord
+from unmask.types import Outcome, Video
+
+logger = logging.getLogger(__name__)
+
+
+class Journal:
+    """Remember finished videos in `<root>/prepare.jsonl`.
+
+    Args:
+        path: The file; need not exist.
+        spec_hash: Of the crop spec: records made under another one are not used.
+    """
+
+    def __init__(self, path: Path, *, spec_hash: str) -> None:
+        self.path = path
+        self.spec_hash = spec_hash
+
+    def read(self, videos: list[Video]) -> dict[str, VideoRecord]:
+        """Return the records of videos whose file and crop spec are still the same, by `video_id`.
+
+        Videos that were missing are tried again. A line cut off by an interruption is passed over.
+        """
+        if not self.path.is_file():
+            return {}
+        wanted = {video.video_id: video for video in videos}
+        records = {}
+        for line in self.path.read_text().splitlines():
+            try:
+                entry: dict[str, Any] = json.loads(line)
+            except ValueError:
+                logger.warning("An unfinished line of '%s' is passed over; its video is done again.", self.path)
+                continue
+            video = wanted.get(entry["record"]["video_id"])
+            if video is not None and entry["key"] == self._key(video):
+                records[video.video_id] = VideoRecord.from_dict(entry["record"])
+        return {name: record for name, record in records.items() if record.outcome != Outcome.MISSING}
+
+    def append(self, video: Video, record: VideoRecord) -> None:
+        """Add a finished video; the line is on disk when this returns."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with self.path.open("a") as file:
+            file.write(json.dumps({"key": self._key(video), "record": record.to_dict()}) + "\n")
+
+    def _key(self, video: Video) -> list[Any]:
+        if not video.path.is_file():
+            return [self.spec_hash, str(video.path), 0, 0]
+        status = video.path.stat()
+        return [self.spec_hash, str(video.path), status.st_size, status.st_mtime_ns]

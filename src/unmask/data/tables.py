@@ -1,0 +1,138 @@
+"""The face dataset: a folder of crops with its tables (design: `dataset.json`, `videos.parquet`, `faces.parquet`)."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from unmask.errors import DatasetError
+from unmask.faces.spec import CropSpec
+from unmask.media.picture import write_bytes
+from unmask.types import Label, MediaKind
+
+SPLITS = ("train", "val", "test")
+
+VIDEO_COLUMNS = (
+    "video_id", "path", "kind", "label", "method", "compression", "identities", "original", "group", "split", "outcome",
+    "message", "frames", "faces", "fps", "width", "height", "codec",
+)  # fmt: skip
+FACE_COLUMNS = (
+    "crop", "video_id", "frame_index", "time_seconds", "track", "box", "landmarks", "confidence", "label", "method",
+    "split",
+)  # fmt: skip
+
+_FILES = ("dataset.json", "videos.parquet", "faces.parquet")
+
+
+@dataclass(frozen=True)
+class FaceDataset:
+    """What `prepare` wrote.
+
+    Args:
+        root: The folder; paths of crops are relative to it, or absolute where pictures were indexed where they lie.
+        info: Content of `dataset.json`.
+        videos: A row for every video that the source promised; columns `VIDEO_COLUMNS`.
+        faces: A row for every crop; columns `FACE_COLUMNS`.
+    """
+
+    root: Path
+    info: dict[str, Any]
+    videos: pd.DataFrame
+    faces: pd.DataFrame
+
+    @classmethod
+    def load(cls, root: str | Path) -> "FaceDataset":
+        """Read the tables of a face dataset.
+
+        Raises:
+            DatasetError: Absent, unfinished or not a face dataset.
+        """
+        root = Path(root)
+        if not root.is_dir():
+            raise DatasetError(
+                f"No such folder: dataset.root='{root}'. Create it with: python prepare.py source=... output={root}"
+            )
+        missing = [name for name in _FILES if not (root / name).is_file()]
+        if missing:
+            raise DatasetError(
+                f"'{root}' is not a face dataset: {', '.join(missing)} missing. "
+                f"Create or finish it with: python prepare.py source=... output={root}"
+            )
+        try:
+            info = json.loads((root / "dataset.json").read_text())
+            CropSpec.from_dict(info["preprocessing"])
+            videos, faces = (pd.read_parquet(root / name) for name in _FILES[1:])
+        except (ValueError, KeyError, TypeError, OSError) as error:
+            raise DatasetError(
+                f"The tables of the face dataset '{root}' cannot be read: {error}. "
+                f"Write them again with: python prepare.py source=... output={root}"
+            ) from error
+        return cls(root, info, videos, faces)
+
+    @property
+    def name(self) -> str:
+        """The name of the source it was prepared from."""
+        return str(self.info["name"])
+
+    @cached_property
+    def spec(self) -> CropSpec:
+        """How its crops were made."""
+        return CropSpec.from_dict(self.info["preprocessing"])
+
+    @property
+    def has_videos(self) -> bool:
+        """Whether any of its media is a video, so that video-level figures mean something."""
+        return bool((self.videos["kind"] == MediaKind.VIDEO).any())
+
+    def faces_of(self, split: str) -> pd.DataFrame:
+        """Return the crops of a split, with rows numbered from 0.
+
+        Raises:
+            DatasetError: The split holds no crop, or an unknown split is asked for.
+        """
+        if split not in SPLITS:
+            raise DatasetError(f"There is no split '{split}'. Choose one of: {', '.join(SPLITS)}")
+        rows = self.faces[self.faces["split"] == split].reset_index(drop=True)
+        if rows.empty:
+            counts = self.faces["split"].value_counts().to_dict()
+            raise DatasetError(
+                f"No face crops in '{self.root}' for split '{split}'; it has {counts or 'none at all'}. "
+                f"Create them with: python prepare.py source=... output={self.root}"
+            )
+        return rows
+
+    def check_classes(self, split: str) -> None:
+        """Raise unless a split holds both real and fake crops."""
+        labels = self.faces_of(split)["label"]
+        for label in Label:
+            if not (labels == label).any():
+                other = Label(1 - label).name.lower()
+                raise DatasetError(
+                    f"Split '{split}' of '{self.root}' holds only one class: {len(labels)} {other} crops and no "
+                    f"{label.name.lower()} one. Add {label.name.lower()} media to the source and run prepare.py again."
+                )
+
+
+def write_dataset(root: Path, *, info: Mapping[str, Any], videos: pd.DataFrame, faces: pd.DataFrame) -> None:
+    """Write the three files atomically, `dataset.json` last: its presence tells that the dataset is complete."""
+    (root / "dataset.json").unlink(missing_ok=True)
+    for name, table in (("videos.parquet", videos), ("faces.parquet", faces)):
+        write_bytes(root / name, table.to_parquet(index=False))
+    write_bytes(root / "dataset.json", (json.dumps(info, indent=2, ensure_ascii=False) + "\n").encode())
+
+
+def count_rows(videos: pd.DataFrame, faces: pd.DataFrame) -> dict[str, Any]:
+    """Count videos by outcome, and crops per split, label and method, as plain values."""
+    by_label = faces.assign(label=faces["label"].map(lambda value: Label(value).name.lower()))
+    return {
+        "videos": videos["outcome"].value_counts().to_dict(),
+        "faces": len(faces),
+        "faces_by_split": {
+            split: rows["label"].value_counts().to_dict() for split, rows in by_label.groupby("split", sort=True)
+        },
+        "faces_by_method": faces["method"].value_counts().to_dict(),
+    }

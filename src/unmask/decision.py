@@ -1,0 +1,74 @@
+"""How scores become a verdict: the values chosen on the validation split and stored in the checkpoint."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from statistics import fmean, median
+from typing import Any, Self
+
+from unmask.errors import ConfigError
+from unmask.types import Verdict
+
+AGGREGATIONS = ("mean", "median", "max")
+"""Ways to make one score of a video or track from the scores of its frames."""
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What turns the network's scores into one verdict.
+
+    Args:
+        threshold: A score from here on is fake.
+        aggregation: `mean`, `median` or `max` of the frame scores.
+        criterion: What the threshold is best at on the validation split; `default` where nothing was chosen.
+
+    Raises:
+        ConfigError: For another aggregation, or a threshold outside [0, 1].
+    """
+
+    threshold: float = 0.5
+    aggregation: str = "mean"
+    criterion: str = "default"
+
+    def __post_init__(self) -> None:
+        if self.aggregation not in AGGREGATIONS:
+            choices = ", ".join(AGGREGATIONS)
+            raise ConfigError(f"No aggregation '{self.aggregation}' of frame scores. Choose one of: {choices}.")
+        if not 0.0 <= self.threshold <= 1.0:
+            raise ConfigError(f"The threshold {self.threshold!r} is no score. Give a number from 0 to 1.")
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """Rebuild a decision from `to_dict`; keys that a later version added are passed over."""
+        known = {field.name for field in fields(cls)}
+        return cls(**{key: value for key, value in values.items() if key in known})
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values, fit for JSON and for a checkpoint."""
+        return asdict(self)
+
+    def aggregate(self, scores: Sequence[float]) -> float:
+        """Make one score of the frame scores of a video or track.
+
+        Args:
+            scores: At least one, in [0, 1].
+        """
+        if len(scores) == 0:
+            raise ValueError("No scores to aggregate: what has no face has no score.")
+        values = [float(score) for score in scores]
+        if self.aggregation == "median":
+            return median(values)
+        return max(values) if self.aggregation == "max" else fmean(values)
+
+    def verdict(self, score: float | None, *, margin: float = 0.0) -> Verdict:
+        """Say what a score means.
+
+        Args:
+            score: P(fake), or None where no face was found.
+            margin: How much of the way from the threshold to 0, and to 1, is `uncertain`; from 0 to 1. A share of the
+                way, not a distance, since a threshold near 1 would otherwise leave no room for `fake`.
+        """
+        if score is None:
+            return Verdict.NO_FACE
+        if self.threshold * (1 - margin) < score < self.threshold + (1 - self.threshold) * margin:
+            return Verdict.UNCERTAIN
+        return Verdict.FAKE if score >= self.threshold else Verdict.REAL

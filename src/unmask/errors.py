@@ -1,0 +1,59 @@
+"""Every exception that tells a user what to mend.
+
+The commands print these as one message and end with exit code 2; anything else is a bug of ours and keeps its
+traceback.
+"""
+
+from collections.abc import Iterable
+
+
+class UnmaskError(Exception):
+    """Base of all errors that a user can mend: says what was wrong, where, and how to mend it."""
+
+
+class ConfigError(UnmaskError):
+    """A key or value of the configuration is wrong."""
+
+
+class SourceError(UnmaskError):
+    """A raw dataset is absent or not laid out as its reader expects."""
+
+
+class MediaError(UnmaskError):
+    """A picture or video cannot be read."""
+
+
+class DetectorError(UnmaskError):
+    """A face detector or its weights cannot be used."""
+
+
+class DatasetError(UnmaskError):
+    """A face dataset is absent, incomplete or unfit for what was asked."""
+
+
+class LeakageError(DatasetError):
+    """A group, identity or video stands in more than one split."""
+
+
+class SpecMismatchError(UnmaskError):
+    """A model meets crops that were made otherwise than those it was trained on."""
+
+
+class CheckpointError(UnmaskError):
+    """A checkpoint is absent, damaged or of something else."""
+
+
+class TrackingError(UnmaskError):
+    """The store that runs are tracked in cannot be used."""
+
+
+def list_problems(problems: Iterable[str], *, limit: int = 10) -> str:
+    """Join the first problems, one a line, and say how many more there are.
+
+    Args:
+        problems: One line of text each.
+        limit: How many are shown.
+    """
+    lines = list(problems)
+    shown = "\n".join(f"  {line}" for line in lines[:limit])
+    return f"{shown}\n  ... and {len(lines) - limit} more" if len(lines) > limit else shown

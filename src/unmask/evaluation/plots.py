@@ -1,0 +1,127 @@
+"""Curves and distributions of the report, as SVG that stands inside an HTML page."""
+
+import io
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.figure import Figure
+from sklearn.metrics import precision_recall_curve, roc_curve
+
+from unmask.types import Label
+
+Scored = tuple[npt.NDArray[Any], npt.NDArray[Any]]
+"""Labels and scores, each of shape `(N,)`."""
+
+INK, GRID = "#3d4451", "#dfe3ea"
+CURVES = ("#2453d6", "#8a94a6", "#0f9d8a", "#c2410c")
+CLASSES = {Label.REAL: "#0f8a6d", Label.FAKE: "#d6453d"}
+MAX_POINTS = 400
+
+
+def draw_roc(curves: Mapping[str, Scored], *, threshold: float) -> str | None:
+    """Draw the receiver operating characteristic of each entry, with a dot where the threshold stands.
+
+    Args:
+        curves: Name to labels and scores; those of a single class are left out.
+        threshold: Marked on every curve.
+
+    Returns:
+        The SVG, or None where nothing can be drawn.
+    """
+    figure, axes = _square(xlabel="False positive rate (reals called fake)", ylabel="True positive rate (fakes found)")
+    axes.plot([0, 1], [0, 1], color=GRID, linewidth=1, zorder=1)
+    drawn = _drawable(curves)
+    for colour, (name, (labels, scores)) in zip(CURVES, drawn.items(), strict=False):
+        false_rate, true_rate, _ = roc_curve(labels, scores)
+        axes.plot(*_thin(false_rate, true_rate), color=colour, linewidth=2, label=name, clip_on=False)
+        called = scores >= threshold
+        _mark(axes, called[labels == Label.REAL].mean(), called[labels == Label.FAKE].mean(), colour)
+    return _svg(figure, axes, legend="lower right") if drawn else None
+
+
+def draw_precision_recall(curves: Mapping[str, Scored], *, threshold: float) -> str | None:
+    """Draw precision over recall of each entry, with its share of fakes (what guessing would get) dotted.
+
+    Args:
+        curves: Name to labels and scores; those of a single class are left out.
+        threshold: Marked on every curve.
+    """
+    figure, axes = _square(xlabel="Recall (fakes found)", ylabel="Precision (called fake and fake)")
+    drawn = _drawable(curves)
+    for colour, (name, (labels, scores)) in zip(CURVES, drawn.items(), strict=False):
+        precision, recall, _ = precision_recall_curve(labels, scores)
+        axes.plot(*_thin(recall, precision), color=colour, linewidth=2, label=name, clip_on=False)
+        axes.axhline(labels.mean(), color=colour, linewidth=1, linestyle=":", alpha=0.8)
+        called = scores >= threshold
+        if called.any():
+            _mark(axes, called[labels == Label.FAKE].mean(), labels[called].mean(), colour)
+    return _svg(figure, axes, legend="lower left") if drawn else None
+
+
+def draw_scores(scored: Scored, *, threshold: float, unit: str) -> str | None:
+    """Draw how the scores of reals and fakes lie about the threshold.
+
+    Args:
+        scored: Labels and scores.
+        threshold: Drawn as a line.
+        unit: What is counted, for the axis (`videos`).
+    """
+    labels, scores = scored
+    if len(labels) == 0:
+        return None
+    figure, axes = _square(xlabel="Score, P(fake)", ylabel=f"Share of the class's {unit}", width=5.6, height=3.2)
+    highest = 0.0
+    for label, colour in CLASSES.items():
+        ours = scores[labels == label]
+        if len(ours):
+            counts, edges = np.histogram(ours, bins=25, range=(0, 1))
+            name = f"{label.name.lower()} ({len(ours)})"
+            axes.stairs(counts / len(ours), edges, fill=True, color=colour, alpha=0.55, label=name)
+            highest = max(highest, counts.max() / len(ours))
+    axes.axvline(threshold, color=INK, linewidth=1.2, linestyle="--", label=f"threshold {threshold:.3f}")
+    axes.set_ylim(0, highest * 1.05)
+    return _svg(figure, axes, legend="outside upper left")
+
+
+def _square(*, xlabel: str, ylabel: str, width: float = 4.4, height: float = 4.0) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasSVG(figure)
+    axes = figure.add_subplot()
+    axes.set(xlim=(0, 1), ylim=(0, 1))
+    axes.set_xlabel(xlabel, color=INK, fontsize=9)
+    axes.set_ylabel(ylabel, color=INK, fontsize=9)
+    axes.tick_params(colors=INK, labelsize=8, length=0)
+    axes.grid(color=GRID, linewidth=0.6)
+    axes.set_axisbelow(True)
+    for side in axes.spines.values():
+        side.set_visible(False)
+    return figure, axes
+
+
+def _svg(figure: Figure, axes: Axes, *, legend: str) -> str:
+    owner: Any = figure if legend.startswith("outside") else axes
+    owner.legend(loc=legend, frameon=False, fontsize=8, labelcolor=INK, ncols=3 if owner is figure else 1)
+    buffer = io.StringIO()
+    figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
+    text = buffer.getvalue()
+    return text[text.index("<svg") :]
+
+
+def _mark(axes: Axes, x: float, y: float, colour: str) -> None:
+    axes.plot([x], [y], "o", color=colour, markersize=6, clip_on=False)
+
+
+def _drawable(curves: Mapping[str, Scored]) -> dict[str, Scored]:
+    return {name: pair for name, pair in curves.items() if len(set(pair[0].tolist())) == len(Label)}
+
+
+def _thin(x: npt.NDArray[Any], y: npt.NDArray[Any]) -> Scored:
+    """Keep enough points for the eye: a curve of a million crops would weigh many megabytes."""
+    if len(x) <= MAX_POINTS:
+        return x, y
+    keep = np.unique(np.linspace(0, len(x) - 1, MAX_POINTS).round().astype(int))
+    return x[keep], y[keep]

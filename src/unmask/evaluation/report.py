@@ -1,0 +1,98 @@
+"""The report: one HTML file that needs nothing beside it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from unmask.decision import Decision
+from unmask.evaluation.plots import Scored, draw_precision_recall, draw_roc, draw_scores
+from unmask.types import Label
+
+NUM_LISTED = 20
+
+
+@dataclass(frozen=True)
+class Report:
+    """What the page shows.
+
+    Args:
+        dataset: Name of the face dataset.
+        split: Split that was scored.
+        unit: What a row of `videos` is: `video`, or `picture` where the dataset holds no videos.
+        decision: Threshold and aggregation, as stored in the checkpoint.
+        figures: `frame`, `video`, `by_method` and `coverage`, as in result.json.
+        frames: Score table of the crops.
+        videos: Score table of all videos of the split.
+        provenance: What else the reader must know to repeat it (checkpoint, command, seed ...), in order.
+        notes: Sentences that qualify the figures.
+    """
+
+    dataset: str
+    split: str
+    unit: str
+    decision: Decision
+    figures: Mapping[str, Any]
+    frames: pd.DataFrame
+    videos: pd.DataFrame
+    provenance: Mapping[str, str]
+    notes: tuple[str, ...] = ()
+
+
+def render_report(report: Report) -> str:
+    """Render the page. Everything that comes from data is escaped; the plots are our own SVG."""
+    from jinja2 import Environment, StrictUndefined
+
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.filters["figure"] = show_figure
+    template = (files("unmask.evaluation") / "templates" / "report.html.jinja").read_text(encoding="utf-8")
+    scored = report.videos[report.videos["score"].notna()]
+    return environment.from_string(template).render(
+        report=report,
+        figures=report.figures,
+        plots=_draw(report, scored),
+        mistakes=_find_mistakes(scored, report.decision),
+        unscored=report.videos[report.videos["score"].isna()].head(NUM_LISTED).to_dict("records"),
+        num_listed=NUM_LISTED,
+    )
+
+
+def show_figure(value: float | int | None) -> str:
+    """Write a figure as a reader expects it: counts whole, ratios with four digits, a dash for what has no value."""
+    if value is None:
+        return "–"  # noqa: RUF001
+    return str(value) if isinstance(value, int) else f"{value:.4f}"
+
+
+def _draw(report: Report, scored: pd.DataFrame) -> dict[str, Any]:
+    from markupsafe import Markup
+
+    threshold = report.decision.threshold
+    curves = {f"per {report.unit}": _columns(scored), "per frame": _columns(report.frames)}
+    if report.unit == "picture":
+        curves.pop("per frame")
+    plots = {
+        "roc": draw_roc(curves, threshold=threshold),
+        "precision_recall": draw_precision_recall(curves, threshold=threshold),
+        "scores": draw_scores(_columns(scored), threshold=threshold, unit=f"{report.unit}s"),
+    }
+    return {name: Markup(svg) if svg else None for name, svg in plots.items()}
+
+
+def _columns(rows: pd.DataFrame) -> Scored:
+    return rows["label"].to_numpy(dtype=np.int64), rows["score"].to_numpy(dtype=np.float64)
+
+
+def _find_mistakes(scored: pd.DataFrame, decision: Decision) -> list[dict[str, Any]]:
+    """List the videos on the wrong side of the threshold, the farthest first."""
+    called = (scored["score"] >= decision.threshold).astype(int)
+    wrong = scored[called != scored["label"]]
+    order = (wrong["score"] - decision.threshold).abs().sort_values(ascending=False, kind="stable").index
+    rows = wrong.loc[order].head(NUM_LISTED)
+    return [
+        {"video_id": video_id, "truth": Label(label).name.lower(), "score": score}
+        for video_id, label, score in zip(rows["video_id"], rows["label"], rows["score"], strict=True)
+    ]

@@ -1,0 +1,164 @@
+"""Score a split of a face dataset, and write the tables, the figures and the report."""
+
+import json
+import logging
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from unmask import __version__
+from unmask.data.tables import FaceDataset
+from unmask.evaluation.report import Report, render_report
+from unmask.evaluation.score import score_frames, score_videos
+from unmask.faces.spec import check_same_crops
+from unmask.media.picture import write_bytes
+from unmask.metrics.scores import coverage_of, figures_of
+from unmask.models.checkpoint import Checkpoint, load_checkpoint
+
+SELF_MADE = ("synthetic", "forge")
+"""Sources that Unmask forges itself."""
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What an evaluation found and wrote.
+
+    Args:
+        dataset: Name of the face dataset.
+        figures: `frame`, `video`, `by_method` and `coverage`.
+        decision: Threshold, aggregation and criterion, from the checkpoint.
+        has_videos: Whether the dataset holds any; the `video` figures of pictures are per picture.
+        result: `result.json`.
+        report: `report.html`.
+        scores: `scores_frames.parquet`; `scores_videos.parquet` lies beside it.
+    """
+
+    dataset: str
+    figures: dict[str, Any]
+    decision: dict[str, Any]
+    has_videos: bool
+    result: Path
+    report: Path
+    scores: Path
+
+
+def evaluate(
+    checkpoint: str | Path,
+    *,
+    root: str | Path,
+    output: Path,
+    split: str = "test",
+    device: str = "auto",
+    batch_size: int = 64,
+    num_workers: int = 0,
+    allow_spec_mismatch: bool = False,
+    command: str = "",
+    seed: int = 0,
+) -> Evaluation:
+    """Evaluate a checkpoint on a split. Nothing is chosen here: the threshold comes with the checkpoint.
+
+    Args:
+        checkpoint: File that `train.py` wrote.
+        root: Face dataset.
+        output: Folder to write into.
+        split: `train`, `val` or `test`.
+        device: `auto`, `cpu`, `cuda` ...
+        batch_size: Crops scored at once.
+        num_workers: Processes that decode crops; 0 decodes in this one.
+        allow_spec_mismatch: Only warn where crops were made otherwise than those of the model's training.
+        command: Stands in the report.
+        seed: Stands in the report.
+
+    Raises:
+        CheckpointError: The checkpoint is absent, damaged or of something else.
+        DatasetError: The dataset or the split is absent, or too many crops are damaged.
+        SpecMismatchError: The crops were made otherwise than those of the model's training.
+    """
+    model, dataset = load_checkpoint(checkpoint), FaceDataset.load(root)
+    notes = _check_spec(model, dataset, allow_mismatch=allow_spec_mismatch)
+    frames = score_frames(model, dataset, split=split, device=device, batch_size=batch_size, num_workers=num_workers)
+    videos = score_videos(frames, dataset, split=split, decision=model.decision)
+    figures = figures_of(frames, decision=model.decision) | {"coverage": coverage_of(videos)}
+    report = Report(
+        dataset=dataset.name,
+        split=split,
+        unit="video" if dataset.has_videos else "picture",
+        decision=model.decision,
+        figures=figures,
+        frames=frames,
+        videos=videos,
+        provenance=_describe(model, dataset, command=command, seed=seed),
+        notes=tuple(notes + _qualify(dataset, figures)),
+    )
+    return _write(report, output, has_videos=dataset.has_videos)
+
+
+def _check_spec(model: Checkpoint, dataset: FaceDataset, *, allow_mismatch: bool) -> list[str]:
+    if not allow_mismatch:
+        check_same_crops(model.crop_spec, dataset.spec, where=str(dataset.root))
+    elif model.crop_spec.hash != dataset.spec.hash:
+        note = (
+            f"The crops (preprocessing {dataset.spec.hash}) were made otherwise than those the model was trained on "
+            f"(preprocessing {model.crop_spec.hash}); scored all the same, as allow_spec_mismatch=true asked."
+        )
+        logger.warning("%s", note)
+        return [note]
+    return []
+
+
+def _qualify(dataset: FaceDataset, figures: dict[str, Any]) -> list[str]:
+    """Say what a reader must not conclude from the figures."""
+    notes = []
+    if dataset.name in SELF_MADE:
+        notes.append(
+            "The fakes of this dataset were made by Unmask itself. The figures show that the machinery works; they say "
+            "nothing of how well fakes of other making are found."
+        )
+    if figures["video"]["auroc"] is None:
+        notes.append("Only one class could be scored: there is no ROC-AUC, no PR-AUC, and no curve.")
+    return notes
+
+
+def _describe(model: Checkpoint, dataset: FaceDataset, *, command: str, seed: int) -> dict[str, str]:
+    network = ", ".join(f"{key} {value}" for key, value in model.network_config.items())
+    trained = {f"trained with {key}": str(value) for key, value in model.provenance.items()}
+    return {
+        "checkpoint": str(model.path),
+        "network": f"{network}; input {model.input_spec.size} px",
+        "dataset": f"{dataset.root} (preprocessing {dataset.spec.hash})",
+        "command": command or "unmask.evaluation.run.evaluate, called from Python",
+        "seed": str(seed),
+        "made": f"{datetime.now().astimezone():%Y-%m-%d %H:%M %Z} with Unmask {__version__}",
+    } | trained
+
+
+def _write(report: Report, output: Path, *, has_videos: bool) -> Evaluation:
+    names = ("result.json", "report.html", "scores_frames.parquet", "scores_videos.parquet")
+    result, page, frames, videos = (output / name for name in names)
+    evaluation = Evaluation(
+        report.dataset, dict(report.figures), report.decision.to_dict(), has_videos, result, page, frames
+    )
+    write_bytes(frames, _parquet(report.frames))
+    write_bytes(videos, _parquet(report.videos))
+    write_bytes(page, render_report(report).encode())
+    summary = {
+        "datasets": {report.dataset: {**report.figures, "split": report.split}},
+        "decision": report.decision.to_dict(),
+        "provenance": dict(report.provenance),
+        "notes": list(report.notes),
+        "scores": str(frames),
+        "scores_videos": str(videos),
+        "report": str(page),
+    }
+    write_bytes(result, (json.dumps(summary, indent=2, allow_nan=False) + "\n").encode())
+    return evaluation
+
+
+def _parquet(table: pd.DataFrame) -> bytes:
+    data: bytes = table.to_parquet(index=False)
+    return data

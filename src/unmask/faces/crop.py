@@ -1,0 +1,124 @@
+"""From a face in a frame to its crop, and from the crop to the network's input.
+
+Prepare, the datamodule and the Predictor all go through these functions, which is why their scores agree.
+"""
+
+import math
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from unmask.errors import DetectorError
+from unmask.faces.spec import CropSpec, InputSpec
+from unmask.media.picture import decode_jpeg, encode_jpeg
+from unmask.types import Face, Picture
+
+
+def cut_crop(image: Picture, face: Face, spec: CropSpec) -> Picture:
+    """Cut a square around a face, `margin` times as wide as the longer side of its box.
+
+    What lies beyond the frame is filled by reflection, so the face is never squashed.
+
+    Args:
+        image: The frame.
+        face: A detection in it.
+        spec: Margin, size, and whether to turn the crop so that the eyes lie level.
+
+    Raises:
+        DetectorError: Crops are to be aligned, but the detector gives no landmarks.
+    """
+    x1, y1, x2, y2 = face.box
+    centre = (x1 + x2) / 2, (y1 + y2) / 2
+    side = max(round(spec.margin * max(x2 - x1, y2 - y1)), 1)
+    if spec.aligned:
+        return _resize(_cut_level(image, centre, side, _eye_angle(face, spec)), spec.crop_size)
+    return _resize(_cut_square(image, centre, side), spec.crop_size)
+
+
+def _eye_angle(face: Face, spec: CropSpec) -> float:
+    if face.landmarks is None:
+        raise DetectorError(
+            f"Aligned crops need landmarks, and the detector '{spec.detector}' gives none. "
+            f"Set aligned=false, or choose one of the detectors retinaface_mobilenet, retinaface."
+        )
+    (left_x, left_y), (right_x, right_y) = face.landmarks[:2]
+    return math.degrees(math.atan2(right_y - left_y, right_x - left_x))
+
+
+def _cut_square(image: Picture, centre: tuple[float, float], side: int) -> Picture:
+    """Cut a square of whole pixels, reflecting the picture at its borders as often as needed."""
+    height, width = image.shape[:2]
+    left, top = round(centre[0] - side / 2), round(centre[1] - side / 2)
+    if left >= 0 and top >= 0 and left + side <= width and top + side <= height:
+        return image[top : top + side, left : left + side]
+    rows, columns = _reflected(top, side, height), _reflected(left, side, width)
+    square: Picture = image[np.ix_(rows, columns)]
+    return square
+
+
+def _reflected(start: int, count: int, size: int) -> npt.NDArray[np.intp]:
+    """Return `count` positions from `start` on, mirrored at both ends of `size` without repeating the border pixel."""
+    period = max(2 * (size - 1), 1)
+    positions = np.arange(start, start + count) % period
+    return np.minimum(positions, period - positions) if size > 1 else np.zeros(count, dtype=np.intp)
+
+
+def _cut_level(image: Picture, centre: tuple[float, float], side: int, angle: float) -> Picture:
+    """Cut a square turned by `angle` degrees about its centre, out of a patch that holds all its corners."""
+    outer = math.ceil(side * math.sqrt(2)) + 2
+    patch = _cut_square(image, centre, outer)
+    left, top = round(centre[0] - outer / 2), round(centre[1] - outer / 2)
+    # OpenCV counts from the centre of the first pixel, boxes from its corner: hence the half pixel.
+    x, y = centre[0] - left - 0.5, centre[1] - top - 0.5
+    matrix = cv2.getRotationMatrix2D((x, y), angle, 1.0)
+    matrix[:, 2] += (side - 1) / 2 - np.array([x, y])
+    level: Picture = cv2.warpAffine(
+        patch, matrix, (side, side), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101
+    )
+    return level
+
+
+def _resize(square: Picture, size: int) -> Picture:
+    if square.shape[0] == size:
+        return np.ascontiguousarray(square)
+    shrinks = square.shape[0] > size
+    resized: Picture = cv2.resize(square, (size, size), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+    return resized
+
+
+def encode_crop(crop: Picture, spec: CropSpec) -> bytes:
+    """Encode a crop as the JPEG that is stored."""
+    return encode_jpeg(crop, quality=spec.jpeg_quality)
+
+
+def decode_crop(data: bytes) -> Picture:
+    """Decode what `encode_crop` made."""
+    return decode_jpeg(data, where="crop")
+
+
+def crop_as_stored(image: Picture, face: Face, spec: CropSpec) -> Picture:
+    """Return the crop as it would come back from a face dataset, losses of JPEG included.
+
+    Prediction uses it so that it sees the very pixels that training and evaluation saw.
+
+    Args:
+        image: The frame.
+        face: A detection in it.
+        spec: How crops are made.
+    """
+    return decode_crop(encode_crop(cut_crop(image, face, spec), spec))
+
+
+def prepare_input(crop: Picture, spec: InputSpec) -> Picture:
+    """Resize a crop to the network's input, shape `(size, size, 3)`, still uint8.
+
+    A picture that is not square (`detector=none`) is padded by reflection, as crops are at the border of a frame.
+
+    Args:
+        crop: RGB picture of one face.
+        spec: Size of the input.
+    """
+    height, width = crop.shape[:2]
+    square = crop if height == width else _cut_square(crop, (width / 2, height / 2), max(height, width))
+    return _resize(square, spec.size)

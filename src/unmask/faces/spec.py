@@ -1,0 +1,103 @@
+"""The preprocessing spec: what must be the same in training, evaluation and service for scores to agree."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Self
+
+from unmask.errors import SpecMismatchError
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True)
+class CropSpec:
+    """How a face becomes a crop.
+
+    Args:
+        detector: Name of the detector, or `none` for pictures that are crops already.
+        detector_sha256: SHA-256 of the detector's weights, or "" where it has none.
+        margin: Side of the crop over the longer side of the box.
+        crop_size: Side of the stored crop in pixels.
+        aligned: Whether crops are turned so that the eyes lie level.
+        num_frames: Frames taken per video, evenly spaced.
+        jpeg_quality: Quality at which crops are stored. Prediction encodes its crops too, so that both
+            see the same pixels.
+    """
+
+    detector: str
+    detector_sha256: str = ""
+    margin: float = 1.3
+    crop_size: int = 256
+    aligned: bool = False
+    num_frames: int = 32
+    jpeg_quality: int = 95
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """Rebuild a spec from `to_dict`."""
+        return cls(**values)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values, fit for JSON and for a checkpoint."""
+        return asdict(self)
+
+    @property
+    def hash(self) -> str:
+        """First 16 hex digits of the SHA-256 of the sorted JSON."""
+        return hashlib.sha256(json.dumps(self.to_dict(), sort_keys=True).encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class InputSpec:
+    """How a crop becomes the network's input.
+
+    Args:
+        size: Side in pixels.
+        mean: Per RGB channel, of values in [0, 1].
+        std: Per RGB channel, of values in [0, 1].
+    """
+
+    size: int = 224
+    mean: tuple[float, float, float] = IMAGENET_MEAN
+    std: tuple[float, float, float] = IMAGENET_STD
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """Rebuild a spec from `to_dict`."""
+        return cls(size=values["size"], mean=_three(values["mean"]), std=_three(values["std"]))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values, fit for JSON and for a checkpoint."""
+        return {"size": self.size, "mean": list(self.mean), "std": list(self.std)}
+
+
+def _three(values: Any) -> tuple[float, float, float]:
+    red, green, blue = (float(value) for value in values)
+    return red, green, blue
+
+
+def check_same_crops(model: CropSpec, dataset: CropSpec, *, where: str) -> None:
+    """Raise unless a dataset's crops were made as those that the model was trained on.
+
+    Args:
+        model: Spec stored in the checkpoint.
+        dataset: Spec stored in the face dataset.
+        where: The dataset, for the message.
+
+    Raises:
+        SpecMismatchError: Names every difference.
+    """
+    if model.hash == dataset.hash:
+        return
+    ours, theirs = model.to_dict(), dataset.to_dict()
+    differences = ", ".join(
+        f"{key}: model {ours[key]!r}, dataset {theirs[key]!r}" for key in ours if ours[key] != theirs[key]
+    )
+    raise SpecMismatchError(
+        f"The crops in '{where}' (preprocessing {dataset.hash}) were made otherwise than those the model was "
+        f"trained on (preprocessing {model.hash}): {differences}. Prepare the dataset again with the model's "
+        f"values, or pass allow_spec_mismatch=true to score it all the same."
+    )

@@ -1,0 +1,50 @@
+"""Turn what a user named into media files: files, folders, patterns."""
+
+import glob
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from unmask.media.kinds import list_media
+
+
+@dataclass(frozen=True)
+class Input:
+    """One file to predict, or what a user named in vain.
+
+    Args:
+        path: As named, or as found.
+        error: Why there is nothing to predict.
+    """
+
+    path: Path
+    error: str | None = None
+
+
+def expand_inputs(names: Sequence[str | Path]) -> list[Input]:
+    """List the media behind files, folders (searched to the bottom) and patterns such as `clips/*.mp4`.
+
+    A file is taken whatever its suffix; below a folder, pictures and videos are told by suffix. A name that is a path
+    is never read as a pattern. What leads nowhere becomes a row with an error. No file comes twice.
+    """
+    found = [entry for name in names for entry in _expand(str(name))]
+    return list({entry.path: entry for entry in found}.values())
+
+
+def _expand(name: str) -> list[Input]:
+    path = Path(name)
+    if path.is_dir():
+        return _list_folder(path)
+    if path.exists() or not glob.has_magic(name):
+        return [Input(path, error=None if path.exists() else f"No such file or folder: '{name}'. Check the path.")]
+    matches = [entry for match in sorted(glob.glob(name, recursive=True)) for entry in _expand_match(Path(match))]
+    return matches or [Input(path, error=f"Nothing matches the pattern '{name}'. Check it, or quote it for the shell.")]
+
+
+def _expand_match(path: Path) -> list[Input]:
+    return _list_folder(path) if path.is_dir() else [Input(path)]
+
+
+def _list_folder(path: Path) -> list[Input]:
+    media = list_media(path)
+    return [Input(file) for file in media] or [Input(path, error=f"The folder '{path}' holds no pictures or videos.")]

@@ -1,0 +1,40 @@
+"""Encode videos with PyAV (x264)."""
+
+import os
+from collections.abc import Iterable
+from fractions import Fraction
+from pathlib import Path
+
+from unmask.types import Picture
+
+
+def write_video(path: Path, images: Iterable[Picture], *, fps: float, crf: int = 23) -> None:
+    """Encode pictures as H.264 in MP4; the file is either whole or absent, whatever interrupts.
+
+    Args:
+        path: Ends in `.mp4`.
+        images: RGB, all of one size with even sides.
+        fps: Frames a second.
+        crf: Constant rate factor of x264: 0 lossless, 23 its default, 40 strongly compressed.
+    """
+    import av
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
+    try:
+        with av.open(str(part), "w") as container:
+            stream = None
+            for image in images:
+                if stream is None:
+                    stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1001))
+                    stream.height, stream.width = image.shape[:2]
+                    stream.pix_fmt = "yuv420p"
+                    stream.thread_count = 1
+                    stream.options = {"crf": str(crf), "preset": "veryfast"}
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+            if stream is None:
+                raise ValueError(f"no frames to write to '{path}'")
+            container.mux(stream.encode(None))
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)

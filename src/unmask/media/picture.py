@@ -1,0 +1,115 @@
+"""Decode and encode pictures."""
+
+import io
+import os
+import warnings
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from unmask.errors import MediaError
+from unmask.media.kinds import check_file
+from unmask.types import Picture
+
+MAX_PIXELS = 100_000_000
+"""The largest picture that is decoded: 300 MB as RGB."""
+
+_JPEG_START, _JPEG_END = b"\xff\xd8", b"\xff\xd9"
+
+
+def read_picture(path: Path, *, max_pixels: int = MAX_PIXELS) -> Picture:
+    """Decode a picture file, turned upright by its EXIF orientation.
+
+    Args:
+        path: JPEG, PNG, WebP, BMP or TIFF.
+        max_pixels: A larger picture is refused before it is decoded.
+
+    Raises:
+        MediaError: Absent, empty, truncated, too large or not a picture.
+    """
+    check_file(path)
+    return decode_picture(path.read_bytes(), where=str(path), max_pixels=max_pixels)
+
+
+def decode_picture(data: bytes, *, where: str, max_pixels: int = MAX_PIXELS) -> Picture:
+    """Decode the bytes of a picture; see `read_picture`.
+
+    Args:
+        data: The whole file.
+        where: What the bytes are, for messages.
+        max_pixels: A larger picture is refused before it is decoded.
+    """
+    from PIL import Image, ImageOps
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own limit follows
+            opened = Image.open(io.BytesIO(data))
+        with opened as picture:
+            width, height = picture.size
+            if width * height > max_pixels:
+                raise MediaError(
+                    f"'{where}' is {width} x {height} pixels, more than the {max_pixels:,} that are decoded. "
+                    f"Scale it down first."
+                )
+            return np.array(ImageOps.exif_transpose(picture).convert("RGB"))
+    except Image.DecompressionBombError as error:
+        raise MediaError(
+            f"'{where}' holds more than the {max_pixels:,} pixels that are decoded. Scale it down first."
+        ) from error
+    except (OSError, SyntaxError, ValueError) as error:
+        raise MediaError(f"'{where}' cannot be read as a picture: {error}. Download or export it again.") from error
+
+
+def decode_crop_file(path: Path) -> Picture:
+    """Decode a stored crop as fast as possible, and strictly.
+
+    OpenCV fills the missing part of a truncated JPEG with grey and only prints a warning; so a JPEG without its end
+    marker, and every other format, goes through `read_picture`, which refuses it.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise MediaError(f"'{path}' cannot be read: {error.strerror}.") from error
+    if data.startswith(_JPEG_START) and data.endswith(_JPEG_END):
+        return decode_jpeg(data, where=str(path))
+    if not data:
+        raise MediaError(f"'{path}' holds 0 bytes.")
+    return decode_picture(data, where=str(path))
+
+
+def decode_jpeg(data: bytes, *, where: str) -> Picture:
+    """Decode a complete JPEG to RGB."""
+    image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
+    if image is None:
+        raise MediaError(f"'{where}' cannot be read as a JPEG picture.")
+    return np.asarray(image, dtype=np.uint8)
+
+
+def encode_jpeg(image: Picture, *, quality: int) -> bytes:
+    """Encode an RGB picture as JPEG with 4:2:0 chroma, OpenCV's default.
+
+    Args:
+        image: RGB, shape `(height, width, 3)`.
+        quality: 1 to 100.
+    """
+    done, data = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality])
+    assert done
+    return data.tobytes()
+
+
+def write_jpeg(path: Path, image: Picture, *, quality: int) -> None:
+    """Write a JPEG file that is either whole or absent, whatever interrupts."""
+    write_bytes(path, encode_jpeg(image, quality=quality))
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write a file that is either whole or absent, whatever interrupts."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        part.write_bytes(data)
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)

@@ -1,0 +1,153 @@
+"""Decode videos with PyAV (FFmpeg)."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from unmask.errors import MediaError
+from unmask.media.kinds import check_file
+from unmask.types import Frame
+
+_SEEK_FROM_FRAMES = 250
+"""Seek when the next wanted frame is at least this far; nearer ones are decoded through (x264's default GOP is 250)."""
+
+
+@dataclass(frozen=True)
+class VideoInfo:
+    """What is known of a video stream without decoding it.
+
+    Args:
+        width: Of the upright picture, in pixels.
+        height: Of the upright picture, in pixels.
+        fps: Average frames a second, 0 where unknown.
+        num_frames: Counted packets, not the header's word.
+        duration_seconds: From the first frame to the end of the last.
+        codec: FFmpeg's name, such as `h264`.
+    """
+
+    width: int
+    height: int
+    fps: float
+    num_frames: int
+    duration_seconds: float
+    codec: str
+
+
+def probe_video(path: Path) -> VideoInfo:
+    """Read size, rate, codec and the true number of frames of a video.
+
+    Raises:
+        MediaError: Absent, empty, not a video, or without a video stream.
+    """
+    with _open(path) as (container, stream):
+        return _describe(stream, _list_times(container, stream))
+
+
+def read_frames(path: Path, *, num_frames: int | None = None) -> Iterator[Frame]:
+    """Yield frames evenly spaced over the whole video, first and last included.
+
+    Only one frame is held at a time. Where the stream is shorter than asked for, every frame is yielded once.
+
+    Args:
+        path: A video.
+        num_frames: How many; None for every frame.
+
+    Raises:
+        MediaError: As `probe_video`, or where not one frame can be decoded.
+    """
+    with _open(path) as (container, stream):
+        times = _list_times(container, stream)
+        wanted = choose_frames(len(times), num_frames=num_frames)
+        yield from _decode_wanted(container, stream, times, wanted, path)
+
+
+def choose_frames(total: int, *, num_frames: int | None) -> list[int]:
+    """Return indices evenly spaced from 0 to `total - 1`, both included, without repetition."""
+    if num_frames is None or num_frames >= total:
+        return list(range(total))
+    return sorted({int(index) for index in np.linspace(0, total - 1, num_frames).round()})
+
+
+@contextmanager
+def _open(path: Path) -> Iterator[tuple[Any, Any]]:
+    import av
+
+    check_file(path)
+    try:
+        container = av.open(str(path))
+    except (av.FFmpegError, OSError, ValueError) as error:
+        raise MediaError(f"'{path}' cannot be read as a video: {error}. Download or copy it again.") from error
+    with container:
+        if not container.streams.video:
+            raise MediaError(
+                f"'{path}' holds no video stream, only {_name_streams(container)}. Name a video with pictures."
+            )
+        stream = container.streams.video[0]
+        stream.thread_type = "NONE"  # work runs in parallel over videos; threads would only compete
+        yield container, stream
+
+
+def _name_streams(container: Any) -> str:
+    return ", ".join(sorted({stream.type for stream in container.streams})) or "no streams at all"
+
+
+def _list_times(container: Any, stream: Any) -> list[int]:
+    """Return the presentation times of all frames in order, in units of the stream's time base, from packets alone."""
+    import av
+
+    times: list[int] = []
+    try:
+        for packet in container.demux(stream):
+            if packet.size and packet.pts is not None and not packet.is_discard:
+                times.append(packet.pts)
+        times.sort()
+        if times:
+            container.seek(times[0], stream=stream)
+    except (av.FFmpegError, OSError):
+        # A file cut off in the middle: the packets before the cut are good.
+        times.sort()
+    return times
+
+
+def _describe(stream: Any, times: list[int]) -> VideoInfo:
+    base = float(stream.time_base or 0)
+    fps = float(stream.average_rate or 0)
+    span = (times[-1] - times[0]) * base + (1 / fps if fps else 0.0) if times else 0.0
+    context = stream.codec_context
+    return VideoInfo(context.width, context.height, fps, len(times), span, context.name)
+
+
+def _decode_wanted(container: Any, stream: Any, times: list[int], wanted: list[int], path: Path) -> Iterator[Frame]:
+    """Decode up to each wanted frame in turn, seeking where the next one is far; damaged stretches are passed over."""
+    import av
+
+    base = float(stream.time_base or 0)
+    positions = {time: index for index, time in enumerate(times)}
+    last_index, decoder, problem, found = -_SEEK_FROM_FRAMES, iter(()), "no frame was found in it", 0
+    for target in wanted:
+        try:
+            if target - last_index >= _SEEK_FROM_FRAMES:
+                container.seek(times[target], stream=stream)
+                decoder = container.decode(stream)
+            while last_index < target:
+                decoded = next(decoder, None)
+                if decoded is None:
+                    break
+                last_index = max(last_index, positions.get(decoded.pts, -1))
+                if last_index == target and positions.get(decoded.pts) == target:
+                    found += 1
+                    yield Frame(_to_picture(decoded), target, (times[target] - times[0]) * base)
+        except (av.FFmpegError, OSError) as error:
+            problem, last_index = str(error), target - _SEEK_FROM_FRAMES  # go on by seeking to the next wanted one
+    if not found:
+        raise MediaError(f"'{path}' cannot be decoded: {problem}. Download or copy it again.")
+
+
+def _to_picture(decoded: Any) -> Any:
+    image = decoded.to_ndarray(format="rgb24")
+    turns = round(getattr(decoded, "rotation", 0) / 90) % 4  # phones store upright video as sideways plus a rotation
+    return np.ascontiguousarray(np.rot90(image, turns)) if turns else image

@@ -1,0 +1,97 @@
+"""Figures per frame and per video during training (torchmetrics)."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric, MetricCollection
+from torchmetrics.classification import BinaryAccuracy, BinaryAUROC, BinaryAveragePrecision, BinaryF1Score
+from torchmetrics.functional.classification import (
+    binary_accuracy,
+    binary_auroc,
+    binary_average_precision,
+    binary_f1_score,
+)
+from torchmetrics.utilities import dim_zero_cat
+
+AGGREGATIONS: dict[str, Callable[[Tensor], Tensor]] = {"mean": torch.mean, "median": torch.median, "max": torch.amax}
+
+
+class VideoMetrics(Metric):
+    """Accuracy, F1, ROC-AUC and PR-AUC of videos, whose score is made of those of their frames.
+
+    Args:
+        aggregation: `mean`, `median` or `max` of a video's frame scores.
+        has_videos: False where the data are single pictures: nothing is reported then, only gathered.
+    """
+
+    full_state_update = False
+    preds: list[Tensor]
+    target: list[Tensor]
+    videos: list[Tensor]
+
+    def __init__(self, *, aggregation: str = "mean", has_videos: bool = True) -> None:
+        super().__init__()
+        self.aggregation = aggregation
+        self.has_videos = has_videos
+        self.gathered: tuple[Tensor, Tensor, Tensor] | None = None
+        for name in ("preds", "target", "videos"):
+            self.add_state(name, default=[], dist_reduce_fx="cat")
+
+    def update(self, preds: Tensor, target: Tensor, videos: Tensor) -> None:
+        """Add frames.
+
+        Args:
+            preds: Scores in [0, 1], shape `(N,)`.
+            target: Labels, shape `(N,)`.
+            videos: Number of the video of each frame, shape `(N,)`.
+        """
+        self.preds.append(preds.detach())
+        self.target.append(target)
+        self.videos.append(videos)
+
+    def compute(self) -> dict[str, Tensor]:
+        """Return the figures by name; `gathered` then holds frame scores, labels and videos of all processes."""
+        preds, target, videos = (dim_zero_cat(getattr(self, name)) for name in ("preds", "target", "videos"))
+        self.gathered = (preds.cpu(), target.cpu(), videos.cpu())
+        if not self.has_videos:
+            return {}
+        scores, labels = aggregate_videos(preds, target, videos, aggregation=self.aggregation)
+        return {
+            "video_accuracy": binary_accuracy(scores, labels),
+            "video_f1": binary_f1_score(scores, labels),
+            "video_auroc": binary_auroc(scores, labels),
+            "video_auprc": binary_average_precision(scores, labels),
+        }
+
+
+def aggregate_videos(preds: Tensor, target: Tensor, videos: Tensor, *, aggregation: str) -> tuple[Tensor, Tensor]:
+    """Return one score and one label per video, in the order of the video numbers.
+
+    Args:
+        preds: Frame scores, shape `(N,)`.
+        target: Frame labels, shape `(N,)`.
+        videos: Number of the video of each frame, shape `(N,)`.
+        aggregation: Key of `AGGREGATIONS`.
+    """
+    order = torch.argsort(videos, stable=True)
+    _, counts = torch.unique_consecutive(videos[order], return_counts=True)
+    reduce = AGGREGATIONS[aggregation]
+    sizes = counts.tolist()
+    scores = torch.stack([reduce(part) for part in torch.split(preds[order], sizes)])
+    labels = torch.stack([part[0] for part in torch.split(target[order], sizes)])
+    return scores, labels
+
+
+def build_metrics(*, aggregation: str, has_videos: bool) -> MetricCollection:
+    """Return the figures that training reports, without prefix."""
+    return MetricCollection(
+        {
+            "accuracy": BinaryAccuracy(),
+            "f1": BinaryF1Score(),
+            "auroc": BinaryAUROC(),
+            "auprc": BinaryAveragePrecision(),
+            "videos": VideoMetrics(aggregation=aggregation, has_videos=has_videos),
+        },
+        compute_groups=False,
+    )

@@ -1,0 +1,124 @@
+"""Read a checkpoint: Lightning's file, of which prediction and evaluation need our own entry and the weights."""
+
+import pickle
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from unmask.decision import Decision
+from unmask.errors import CheckpointError
+from unmask.faces.spec import CropSpec, InputSpec
+
+if TYPE_CHECKING:
+    from unmask.models.network import FaceNetwork
+
+ENTRY = "unmask"
+"""Key of our entry in the checkpoint."""
+
+FORMAT = 1
+
+CLASS_NAMES = ("real", "fake")
+
+_NETWORK_PREFIX = "network."
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What a checkpoint tells about its network.
+
+    Args:
+        path: The file.
+        network_config: Arguments of `FaceNetwork`, plain values.
+        state: Its weights.
+        crop_spec: How the crops it was trained on were made.
+        input_spec: How crops come into the network.
+        decision: Threshold and aggregation, chosen on the validation split.
+        class_names: Names of the labels 0 and 1.
+        provenance: Run id, dataset, commit, seed and the like, plain values.
+        epoch: Epochs finished.
+    """
+
+    path: Path
+    network_config: dict[str, Any]
+    state: dict[str, Any]
+    crop_spec: CropSpec
+    input_spec: InputSpec
+    decision: Decision
+    class_names: tuple[str, ...]
+    provenance: dict[str, Any]
+    epoch: int
+
+    def build_network(self) -> "FaceNetwork":
+        """Return the trained network in evaluation mode, on the CPU."""
+        from unmask.models.network import rebuild_network
+
+        try:
+            return rebuild_network(self.network_config, self.state)
+        except RuntimeError as error:
+            raise CheckpointError(f"The weights in '{self.path}' do not fit its network: {error}") from error
+
+
+def make_entry(
+    *, network_config: dict[str, Any], crop_spec: CropSpec, decision: Decision, provenance: dict[str, Any]
+) -> dict[str, Any]:
+    """Return our entry of a checkpoint: plain values only, so that `torch.load(weights_only=True)` reads it."""
+    return {
+        "format": FORMAT,
+        "network": network_config,
+        "preprocessing": crop_spec.to_dict(),
+        "preprocessing_hash": crop_spec.hash,
+        "decision": decision.to_dict(),
+        "class_names": list(CLASS_NAMES),
+        "provenance": provenance,
+    }
+
+
+def load_checkpoint(path: str | Path) -> Checkpoint:
+    """Read a checkpoint without running anything in it.
+
+    Raises:
+        CheckpointError: Absent, damaged, or of something else.
+    """
+    import torch
+
+    path = Path(path)
+    if not path.is_file():
+        raise CheckpointError(f"No such file: checkpoint='{path}'. Train one with: python train.py dataset.root=...")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise CheckpointError(
+            f"'{path}' holds more than plain values and is not read, since that could run code. "
+            f"Name a checkpoint that train.py wrote."
+        ) from error
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise CheckpointError(f"'{path}' cannot be read as a checkpoint: {error}. It may be cut off.") from error
+    entry = content.get(ENTRY) if isinstance(content, dict) else None
+    if not isinstance(entry, dict) or entry.get("format") != FORMAT:
+        keys = ", ".join(map(str, list(content)[:6])) if isinstance(content, dict) else type(content).__name__
+        raise CheckpointError(
+            f"'{path}' is a checkpoint of something else: it has no '{ENTRY}' entry of format {FORMAT}, but {keys}. "
+            f"Name a checkpoint that train.py wrote."
+        )
+    return _interpret(path, content, entry)
+
+
+def _interpret(path: Path, content: dict[str, Any], entry: dict[str, Any]) -> Checkpoint:
+    weights = content["state_dict"]
+    network = entry["network"]
+    return Checkpoint(
+        path=path,
+        network_config=network,
+        state={
+            key.removeprefix(_NETWORK_PREFIX): value
+            for key, value in weights.items()
+            if key.startswith(_NETWORK_PREFIX)
+        },
+        crop_spec=CropSpec.from_dict(entry["preprocessing"]),
+        input_spec=InputSpec.from_dict({"size": network["input_size"], **network}),
+        decision=Decision.from_dict(entry["decision"]),
+        class_names=tuple(entry["class_names"]),
+        provenance=entry["provenance"],
+        epoch=int(content.get("epoch", 0)) + 1,
+    )

@@ -1,0 +1,235 @@
+"""Real photographs or videos, and the forgeries that we make of them."""
+
+import hashlib
+import logging
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from unmask.errors import ConfigError, SourceError, list_problems
+from unmask.faces.detector import Detector
+from unmask.media.kinds import PICTURE_SUFFIXES, list_media
+from unmask.sources.ffpp import FaceForensics
+from unmask.sources.folders import check_root
+from unmask.sources.forge_pair import Encoding, forge_pair
+from unmask.sources.portraits import FoundFace, Medium, find_face
+from unmask.synthetic.forge import FORGERS
+from unmask.synthetic.jobs import run_jobs
+from unmask.synthetic.layout import (
+    COMPRESSION,
+    Layout,
+    Pair,
+    check_fractions,
+    claim_root,
+    pair_up,
+    split_pairs,
+    write_json,
+    write_splits,
+)
+from unmask.types import MediaKind, Video
+
+_FORGING = 1
+"""Counts the changes of what is forged: a folder forged by other code is not mixed with new files."""
+
+_MEDIA_PER_JOB = 8
+"""A worker loads the detector anew for every job."""
+
+logger = logging.getLogger(__name__)
+
+
+class ForgedMedia:
+    """Pair real photographs (or videos) at random, forge each with its partner, and write originals and forgeries alike.
+
+    Every medium counts as an identity of its own, so a person seen in two of them may cross splits.
+
+    Args:
+        root: Folder of authentic photographs or videos, at any depth.
+        output: Folder that is written, in the layout of FaceForensics++.
+        detector: Finds the faces; one that gives landmarks.
+        kind: `picture` or `video`; None takes whichever the folder holds.
+        methods: Names of forging functions.
+        num_frames: Frames taken of every video, evenly spaced.
+        max_side: Larger frames are shrunk to this longer side.
+        jpeg_quality: Of written pictures.
+        crf: Constant rate factor of written videos.
+        seed: Decides who is paired with whom.
+        val_fraction: Share of the pairs for validation.
+        test_fraction: Share of the pairs for test.
+    """
+
+    name = "forge"
+
+    def __init__(
+        self,
+        root: str | Path,
+        output: str | Path,
+        *,
+        detector: Detector | None,
+        kind: str | None = None,
+        methods: Sequence[str] = tuple(FORGERS),
+        num_frames: int = 48,
+        max_side: int = 640,
+        jpeg_quality: int = 95,
+        crf: int = 23,
+        seed: int = 0,
+        val_fraction: float = 0.15,
+        test_fraction: float = 0.2,
+    ) -> None:
+        _check_arguments(detector=detector, kind=kind, methods=methods)
+        check_fractions(val_fraction=val_fraction, test_fraction=test_fraction)
+        self.root = Path(root)
+        self.output = Path(output)
+        self.detector = detector
+        self.kind = MediaKind(kind) if kind else None
+        self.methods = tuple(methods)
+        self.num_frames = num_frames
+        self.max_side = max_side
+        self.encoding = Encoding(jpeg_quality, crf)
+        self.seed = seed
+        self.val_fraction = val_fraction
+        self.test_fraction = test_fraction
+
+    def create(self, *, num_workers: int) -> None:
+        """Detect, pair and forge; what an interrupted run has finished is not done again.
+
+        Args:
+            num_workers: Processes; 0 works in this one.
+
+        Raises:
+            SourceError: Nothing to forge, or `output` holds something else.
+        """
+        check_root(self.root)
+        kind, paths = _choose_media(self.root, self.kind)
+        digits = max(3, len(str(len(paths) - 1)))
+        media = [
+            Medium(f"{number:0{digits}d}", path, kind, self.num_frames, self.max_side)
+            for number, path in enumerate(paths)
+        ]
+        parameters = self._describe(paths)
+        claim_root(self.output, record="parameters.json", parameters=parameters, key="source.output")
+        found = self._find_faces(media, num_workers=num_workers)
+        usable = [medium.name for medium in media if not found[medium.name].problem]
+        self._check_usable(usable, found, media)
+        pairs = pair_up(usable, seed=self.seed)
+        self._write_pairs(pairs, media, kind, num_workers=num_workers)
+        self._write_lists(pairs, media, found, kind)
+
+    def list_videos(self) -> list[Video]:
+        """Return every original and forgery, with its identities and split."""
+        if not (self.output / "forge.json").is_file():
+            raise SourceError(
+                f"No forged source in '{self.output}'. Create it first: python prepare.py source=forge "
+                f"source.root='{self.root}' source.output='{self.output}'"
+            )
+        layout = FaceForensics(
+            self.output, name=self.name, compression=COMPRESSION, methods=self.methods, splits=self.output / "splits"
+        )
+        return layout.list_videos()
+
+    def _describe(self, paths: Sequence[Path]) -> dict[str, Any]:
+        assert self.detector is not None
+        listing = "\n".join(f"{path.relative_to(self.root).as_posix()} {path.stat().st_size}" for path in paths)
+        return {
+            "forging": _FORGING,
+            "media": len(paths),
+            "media_sha256": hashlib.sha256(listing.encode()).hexdigest()[:16],
+            "detector": self.detector.name,
+            "detector_sha256": self.detector.weights_sha256,
+            "methods": list(self.methods),
+            "num_frames": self.num_frames,
+            "max_side": self.max_side,
+            "jpeg_quality": self.encoding.jpeg_quality,
+            "crf": self.encoding.crf,
+            "seed": self.seed,
+            "val_fraction": self.val_fraction,
+            "test_fraction": self.test_fraction,
+        }
+
+    def _find_faces(self, media: Sequence[Medium], *, num_workers: int) -> dict[str, FoundFace]:
+        folder = self.output / "landmarks"
+        todo = [medium for medium in media if not (folder / f"{medium.name}.json").exists()]
+        batches = [todo[start : start + _MEDIA_PER_JOB] for start in range(0, len(todo), _MEDIA_PER_JOB)]
+        work = partial(_find_and_save, folder, self.detector)
+        run_jobs(work, batches, num_workers=num_workers, description="Finding faces")
+        return {medium.name: FoundFace.load(folder / f"{medium.name}.json") for medium in media}
+
+    def _check_usable(self, usable: Sequence[str], found: dict[str, FoundFace], media: Sequence[Medium]) -> None:
+        if len(usable) < 2:
+            problems = [
+                f"{medium.path}: {found[medium.name].problem}" for medium in media if found[medium.name].problem
+            ]
+            raise SourceError(
+                f"'{self.root}' holds {len(usable)} of {len(media)} files with a face that can be forged, and forging needs "
+                f"at least two: one gives its face to the other. Add photographs or videos.\n{list_problems(problems)}".strip()
+            )
+
+    def _write_pairs(
+        self, pairs: Sequence[Pair], media: Sequence[Medium], kind: MediaKind, *, num_workers: int
+    ) -> None:
+        by_name = {medium.name: medium for medium in media}
+        work = partial(forge_pair, Layout(self.output, kind), self.methods, self.encoding)
+        jobs = [(by_name[first], by_name[second]) for first, second in pairs]
+        run_jobs(work, jobs, num_workers=num_workers, description="Forging pairs")
+
+    def _write_lists(
+        self, pairs: Sequence[Pair], media: Sequence[Medium], found: dict[str, FoundFace], kind: MediaKind
+    ) -> None:
+        splits = split_pairs(pairs, val_fraction=self.val_fraction, test_fraction=self.test_fraction)
+        write_splits(Layout(self.output, kind), splits)
+        empty = [split for split, members in splits.items() if not members]
+        if empty:
+            logger.warning("%d pairs are too few for three splits: %s is empty.", len(pairs), " and ".join(empty))
+        paired = {name for pair in pairs for name in pair}
+        skipped = [
+            {
+                "file": str(medium.path),
+                "why": found[medium.name].problem or "an odd number: nobody was left to pair it with",
+            }
+            for medium in media
+            if medium.name not in paired
+        ]
+        originals = {medium.name: str(medium.path) for medium in media if medium.name in paired}
+        write_json(self.output / "forge.json", {"originals": originals, "skipped": skipped})
+        if skipped:
+            logger.warning(
+                "%d of %d files were not used; '%s' says which and why.",
+                len(skipped),
+                len(media),
+                self.output / "forge.json",
+            )
+
+
+def _check_arguments(*, detector: Detector | None, kind: str | None, methods: Sequence[str]) -> None:
+    if detector is None:
+        raise ConfigError(
+            "source=forge fits faces by their landmarks, and detector=none finds none. Choose "
+            "detector=retinaface_mobilenet or detector=retinaface."
+        )
+    if kind not in (None, *MediaKind):
+        raise ConfigError(f"source.kind='{kind}' is unknown. Choose picture, video or null.")
+    unknown = [name for name in methods if name not in FORGERS]
+    if unknown or not methods:
+        raise ConfigError(f"source.methods={list(methods)} must name one or more of {', '.join(FORGERS)}.")
+
+
+def _choose_media(root: Path, kind: MediaKind | None) -> tuple[MediaKind, list[Path]]:
+    by_kind: dict[MediaKind, list[Path]] = {MediaKind.PICTURE: [], MediaKind.VIDEO: []}
+    for path in list_media(root):
+        by_kind[MediaKind.PICTURE if path.suffix.lower() in PICTURE_SUFFIXES else MediaKind.VIDEO].append(path)
+    held = [name for name, paths in by_kind.items() if paths]
+    if kind is None and len(held) == 2:
+        raise SourceError(
+            f"'{root}' holds {len(by_kind[MediaKind.PICTURE])} pictures and {len(by_kind[MediaKind.VIDEO])} videos, and a "
+            f"source is of one kind. Choose source.kind=picture or source.kind=video."
+        )
+    chosen = kind or (held[0] if held else MediaKind.PICTURE)
+    if not by_kind[chosen]:
+        wanted = "pictures or videos" if kind is None else f"{kind}s"
+        raise SourceError(f"'{root}' holds no {wanted}. Set source.root to a folder that holds authentic ones.")
+    return chosen, by_kind[chosen]
+
+
+def _find_and_save(folder: Path, detector: Detector, media: Sequence[Medium]) -> None:
+    for medium in media:
+        find_face(medium, detector).save(folder / f"{medium.name}.json")

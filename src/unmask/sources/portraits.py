@@ -1,0 +1,128 @@
+"""Read real photographs and videos with the five landmarks of their main face, as forging needs them."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from unmask.errors import ConfigError, MediaError
+from unmask.faces.detector import Detector, shrink
+from unmask.faces.track import follow_largest
+from unmask.media.picture import read_picture, write_bytes
+from unmask.media.video import probe_video, read_frames
+from unmask.synthetic.forge import Portrait
+from unmask.types import Face, MediaKind, Picture, Point
+
+_SMALLEST_EYE_DISTANCE = 6.0
+"""In pixels; in a smaller face there is nothing to forge."""
+
+_LARGEST_SHARE_LOST = 0.5
+"""Of the frames of a video; landmarks in between are interpolated."""
+
+Landmarks = tuple[Point, ...]
+
+
+@dataclass(frozen=True)
+class Medium:
+    """A photograph or video that is to be forged.
+
+    Args:
+        name: Its number in the source that is written, such as `007`.
+        path: The file.
+        kind: Picture or video.
+        num_frames: Taken of a video, evenly spaced.
+        max_side: Larger frames are shrunk to this longer side.
+    """
+
+    name: str
+    path: Path
+    kind: MediaKind
+    num_frames: int
+    max_side: int
+
+    def read(self) -> list[Picture]:
+        """Return its frames; of a video with even sides, since yuv420p halves them."""
+        if self.kind is MediaKind.PICTURE:
+            return [shrink(read_picture(self.path), max_side=self.max_side)[0]]
+        frames = read_frames(self.path, num_frames=self.num_frames)
+        images = [shrink(frame.image, max_side=self.max_side)[0] for frame in frames]
+        return [image[: image.shape[0] // 2 * 2, : image.shape[1] // 2 * 2] for image in images]
+
+    def frame_rate(self, num_frames: int) -> float:
+        """Return the frames a second at which so many frames last as long as the video did."""
+        info = probe_video(self.path)
+        if info.duration_seconds <= 0:
+            return 25.0
+        return min(max(1.0, num_frames / info.duration_seconds), 60.0)
+
+
+@dataclass(frozen=True)
+class FoundFace:
+    """The main face of a medium.
+
+    Args:
+        landmarks: Of every frame; empty where the medium cannot be used.
+        problem: Why it cannot be used, or "".
+    """
+
+    landmarks: tuple[Landmarks, ...] = ()
+    problem: str = ""
+
+    def save(self, path: Path) -> None:
+        """Write it as JSON, so that an interrupted run need not detect again."""
+        write_bytes(path, json.dumps({"landmarks": self.landmarks, "problem": self.problem}).encode())
+
+    @classmethod
+    def load(cls, path: Path) -> "FoundFace":
+        """Read what `save` wrote."""
+        values = json.loads(path.read_text())
+        landmarks = tuple(tuple((x, y) for x, y in points) for points in values["landmarks"])
+        return cls(landmarks, values["problem"])
+
+
+def find_face(medium: Medium, detector: Detector) -> FoundFace:
+    """Find the landmarks of the largest face in every frame of a medium.
+
+    Args:
+        medium: What to look at.
+        detector: One that gives landmarks.
+
+    Raises:
+        ConfigError: The detector gives none.
+    """
+    try:
+        images = medium.read()
+    except MediaError as error:
+        return FoundFace(problem=str(error))
+    faces = follow_largest(detector.detect(images))
+    found = sum(face is not None for face in faces)
+    if not found:
+        return FoundFace(problem="no face was found")
+    if len(faces) - found > _LARGEST_SHARE_LOST * len(faces):
+        return FoundFace(problem=f"the face was lost in {len(faces) - found} of {len(faces)} frames")
+    landmarks = _fill_gaps(faces, detector)
+    eyes = landmarks[:, 1] - landmarks[:, 0]
+    if np.hypot(eyes[:, 0], eyes[:, 1]).min() < _SMALLEST_EYE_DISTANCE:
+        return FoundFace(problem=f"the eyes lie less than {_SMALLEST_EYE_DISTANCE:g} pixels apart")
+    return FoundFace(tuple(tuple((float(x), float(y)) for x, y in points) for points in landmarks))
+
+
+def _fill_gaps(faces: Sequence[Face | None], detector: Detector) -> np.ndarray:
+    """Return the landmarks of every frame, shape `(N, 5, 2)`, interpolated in time where the face was lost."""
+    known = [index for index, face in enumerate(faces) if face is not None]
+    points = [face.landmarks for face in faces if face is not None]
+    if any(landmarks is None for landmarks in points):
+        raise ConfigError(
+            f"detector={detector.name} finds boxes without landmarks, and source=forge fits faces by their landmarks. "
+            f"Choose detector=retinaface_mobilenet or detector=retinaface."
+        )
+    flat = np.array(points, float).reshape(len(known), -1)
+    filled = [np.interp(np.arange(len(faces)), known, column) for column in flat.T]
+    return np.stack(filled, axis=1).reshape(len(faces), -1, 2)
+
+
+def read_portraits(medium: Medium, found: FoundFace) -> list[Portrait]:
+    """Return the frames of a medium with their landmarks."""
+    return [Portrait(image, points) for image, points in zip(medium.read(), found.landmarks, strict=True)]

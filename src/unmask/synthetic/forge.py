@@ -1,0 +1,215 @@
+"""Forge faces: four pixel operations named after the families of manipulation that they imitate.
+
+They take any two frames and their five landmarks, drawn or photographed. What betrays the results is what betrays the
+originals: seams, colours that do not fit, a decoder's low resolution, the texture of its upsampling. None of them learns
+anything, and none reaches the quality of its namesake.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from unmask.synthetic.alignment import MEAN_FACE, Matrix, apply_affine, fit_affine
+from unmask.types import Array, Picture, Point
+
+Floats = npt.NDArray[np.float32]
+
+_FEATHER = 0.05
+"""Softness of a seam in head units."""
+
+_COLOUR_TRANSFER = 0.6
+"""Share of the difference in colour that the transfer makes up for."""
+
+_CODE_SIDE = 32
+"""Side of the face that the Deepfakes autoencoder reproduces, in its own pixels."""
+
+_RENDERED_SIDE = 48
+"""Side of the region that the Face2Face renderer draws, in the pixels of its face model's texture."""
+
+_DECODED_SIDE = 40
+"""Side of the mouth region that the NeuralTextures decoder writes, in its own pixels."""
+
+_CHECKERBOARD = 0.07
+"""Gain by which a transposed convolution favours the pixels it covers twice."""
+
+
+@dataclass(frozen=True)
+class Portrait:
+    """A frame and the five landmarks of the face in it.
+
+    Args:
+        image: RGB picture.
+        landmarks: Left eye, right eye, nose, left and right corner of the mouth as the viewer sees them, in pixels.
+    """
+
+    image: Picture
+    landmarks: Sequence[Point]
+
+
+@dataclass(frozen=True)
+class Forgery:
+    """A forged frame.
+
+    Args:
+        image: RGB picture.
+        mask: How much of every pixel is forged, 0 to 255, uint8 of shape `(height, width)`.
+    """
+
+    image: Picture
+    mask: Array
+
+
+Forger = Callable[[Portrait, Portrait], Forgery]
+
+
+def swap_face(target: Portrait, donor: Portrait) -> Forgery:
+    """Lay the donor's face over the target's, as FaceSwap does: warped, in its colours, with a feathered hull."""
+    patch = _Patch.around(target, [_face_hull()])
+    return patch.blend(patch.match_colours(patch.warp(donor)))
+
+
+def swap_face_decoded(target: Portrait, donor: Portrait) -> Forgery:
+    """Swap through a bottleneck, as Deepfakes does: an autoencoder gives the donor's face back small and smooth."""
+    patch = _Patch.around(target, [_face_hull()])
+    return patch.blend(patch.match_colours(_coarsen(patch.warp(donor), side=_CODE_SIDE)))
+
+
+def transfer_expression(target: Portrait, donor: Portrait) -> Forgery:
+    """Give the target the donor's eyes and mouth, as Face2Face does with an expression."""
+    patch = _Patch.around(
+        target, [_ellipse((-0.3, -0.07), (0.2, 0.13)), _ellipse((0.3, -0.07), (0.2, 0.13)), _mouth_hull()]
+    )
+    return patch.blend(patch.match_colours(_coarsen(patch.warp(donor), side=_RENDERED_SIDE)))
+
+
+def resynthesise_mouth(target: Portrait, donor: Portrait) -> Forgery:
+    """Write the target's mouth region anew with the donor's movement, as NeuralTextures does with a decoder."""
+    patch = _Patch.around(target, [_mouth_hull()])
+    return patch.blend(_decode(patch.match_colours(patch.warp(donor))))
+
+
+FORGERS: Mapping[str, Forger] = {
+    "Deepfakes": swap_face_decoded,
+    "Face2Face": transfer_expression,
+    "FaceSwap": swap_face,
+    "NeuralTextures": resynthesise_mouth,
+}
+"""The forging function of every method."""
+
+
+@dataclass(frozen=True)
+class _Patch:
+    """The part of the target's frame that is forged.
+
+    Args:
+        target: The whole frame.
+        left: First column.
+        top: First row.
+        weight: Share of the forged face, float32 in 0..1, of the patch's shape.
+    """
+
+    target: Portrait
+    left: int
+    top: int
+    weight: Floats
+
+    @classmethod
+    def around(cls, target: Portrait, hulls: Sequence[npt.NDArray[np.float64]]) -> "_Patch":
+        """Find the patch that holds polygons given in head units, and feather them."""
+        fit = fit_affine(MEAN_FACE, target.landmarks)
+        unit = float(np.sqrt(abs(np.linalg.det(fit[:, :2]))))
+        polygons = [apply_affine(fit, hull) for hull in hulls]
+        corners, margin = np.concatenate(polygons), 2 * _FEATHER * unit + 1
+        height, width = target.image.shape[:2]
+        left, top = (max(0, int(axis)) for axis in corners.min(axis=0) - margin)
+        right, bottom = np.minimum(corners.max(axis=0) + margin + 1, (width, height)).astype(int)
+        weight = np.zeros((max(1, bottom - top), max(1, right - left)), np.uint8)
+        for polygon in polygons:
+            fixed = np.round((polygon - (left, top) - 0.5) * 16).astype(np.int32)
+            cv2.fillPoly(weight, [fixed], 255, cv2.LINE_AA, 4)
+        return cls(target, left, top, cv2.GaussianBlur(weight, (0, 0), _FEATHER * unit / 2).astype(np.float32) / 255)
+
+    @property
+    def _window(self) -> tuple[slice, slice]:
+        height, width = self.weight.shape
+        return slice(self.top, self.top + height), slice(self.left, self.left + width)
+
+    def warp(self, donor: Portrait) -> Picture:
+        """Return the donor's face where the target's is, of the patch's size."""
+        matrix: Matrix = fit_affine(donor.landmarks, self.target.landmarks)
+        matrix[:, 2] -= (self.left, self.top)
+        height, width = self.weight.shape
+        face = cv2.warpAffine(
+            donor.image, matrix, (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT
+        )
+        return np.asarray(face, np.uint8)
+
+    def match_colours(self, face: Picture) -> Picture:
+        """Move a face towards the target's mean and contrast in every channel.
+
+        After Reinhard et al., "Color transfer between images" (2001), in RGB and not all the way.
+        """
+        core = (self.weight > 0.5).astype(np.uint8)
+        mean, deviation = (values.ravel() for values in cv2.meanStdDev(face, mask=core))
+        goal, goal_deviation = (values.ravel() for values in cv2.meanStdDev(self.target.image[self._window], mask=core))
+        gain = 1 + _COLOUR_TRANSFER * (np.clip(goal_deviation / np.maximum(deviation, 1), 0.6, 1.6) - 1)
+        wanted = mean + _COLOUR_TRANSFER * (goal - mean)
+        values = np.arange(256)[:, None]
+        table = np.clip((values - mean) * gain + wanted, 0, 255).round().astype(np.uint8)
+        return np.asarray(cv2.LUT(face, table[None]), np.uint8)
+
+    def blend(self, face: Picture) -> Forgery:
+        """Lay a face of the patch's size into the frame."""
+        image = self.target.image.copy()
+        below = np.ascontiguousarray(image[self._window])
+        image[self._window] = cv2.blendLinear(face, below, self.weight, 1 - self.weight)
+        mask = np.zeros(image.shape[:2], np.uint8)
+        mask[self._window] = np.round(self.weight * 255)
+        return Forgery(image, mask)
+
+
+def _coarsen(face: Picture, *, side: int) -> Picture:
+    """Take a picture through a smaller one whose longer side is given."""
+    height, width = face.shape[:2]
+    share = side / max(height, width)
+    small = max(1, round(width * share)), max(1, round(height * share))
+    code = cv2.resize(face, small, interpolation=cv2.INTER_AREA)
+    return np.asarray(cv2.resize(code, (width, height), interpolation=cv2.INTER_CUBIC), np.uint8)
+
+
+def _decode(face: Picture) -> Picture:
+    """Write a picture as a decoder does whose last layers are transposed convolutions of stride 2 and kernel 3.
+
+    Such a layer covers every other pixel twice, and training evens this out only in part (Odena et al.,
+    "Deconvolution and Checkerboard Artifacts", 2016).
+    """
+    height, width = face.shape[:2]
+    share = _DECODED_SIDE / max(height, width)
+    columns, rows = (max(4, round(side * share) // 4 * 4) for side in (width, height))
+    code = cv2.resize(face, (columns // 2, rows // 2), interpolation=cv2.INTER_AREA)
+    written = cv2.resize(code, (columns, rows), interpolation=cv2.INTER_LINEAR).astype(np.float32)
+    phase = np.indices((rows, columns))
+    for stride in (1, 2):
+        twice = (phase // stride % 2).sum(axis=0) - 1
+        written *= (1 + _CHECKERBOARD * twice)[..., None]
+    shown = cv2.resize(written, (width, height), interpolation=cv2.INTER_LINEAR)
+    return np.asarray(np.clip(shown, 0, 255), np.uint8)
+
+
+def _face_hull() -> npt.NDArray[np.float64]:
+    """From above the brows to the chin, inside the outline."""
+    return _ellipse((0, 0.24), (0.58, 0.62), power=0.85)
+
+
+def _mouth_hull() -> npt.NDArray[np.float64]:
+    return _ellipse((0, 0.6), (0.38, 0.24))
+
+
+def _ellipse(centre: tuple[float, float], radii: tuple[float, float], *, power: float = 1.0) -> npt.NDArray[np.float64]:
+    """Return an ellipse, or with a power below 1 a fuller shape, as a polygon in head units."""
+    angles = np.linspace(0, 2 * np.pi, 41)[:-1]
+    circle = np.stack([np.cos(angles), np.sin(angles)], axis=1)
+    return np.asarray(np.sign(circle) * np.abs(circle) ** power * radii + centre)

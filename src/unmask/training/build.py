@@ -1,0 +1,102 @@
+"""From configuration to objects: the only place where training meets Hydra."""
+
+import logging
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+from hydra.utils import instantiate
+from lightning.pytorch.callbacks import ModelCheckpoint
+from omegaconf import DictConfig, open_dict
+
+from unmask.data.datamodule import FaceDataModule
+from unmask.data.tables import FaceDataset
+from unmask.metrics.collection import build_metrics
+from unmask.models.classifier import DeepfakeClassifier, Origin
+from unmask.training.callbacks import DecisionCallback, EpochHistory, build_checkpoints
+from unmask.training.precision import choose_precision
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Parts:
+    """All that a training is made of.
+
+    Args:
+        data: Serves the crops.
+        model: Learns from them.
+        trainer: Brings both together.
+        checkpoints: Writer of the best, writer of the last.
+        history: Figures of each epoch.
+    """
+
+    data: FaceDataModule
+    model: DeepfakeClassifier
+    trainer: L.Trainer
+    checkpoints: list[ModelCheckpoint]
+    history: EpochHistory
+
+
+def resolve_objective(cfg: DictConfig, dataset: FaceDataset) -> str:
+    """Replace `objective: auto` by the key of the figure that fits the data, and return it."""
+    if cfg.objective == "auto":
+        with open_dict(cfg):
+            cfg.objective = "val/video_auroc" if dataset.has_videos else "val/auroc"
+    return str(cfg.objective)
+
+
+def build_parts(
+    cfg: DictConfig, dataset: FaceDataset, *, folder: Path, logger_of_run: Any, provenance: dict[str, Any]
+) -> Parts:
+    """Build everything from the composed configuration.
+
+    Args:
+        cfg: Of `train.yaml`.
+        dataset: At `cfg.dataset.root`.
+        folder: Of the run.
+        logger_of_run: Lightning's logger, or None.
+        provenance: For the checkpoint.
+    """
+    network = instantiate(cfg.model)
+    data = instantiate(
+        cfg.dataset, input_spec=network.input_spec, augmentation=instantiate(cfg.augmentation), seed=cfg.seed
+    )
+    model = DeepfakeClassifier(
+        network=network,
+        loss=instantiate(cfg.loss),
+        optimizer=instantiate(cfg.optimizer),
+        schedule=instantiate(cfg.scheduler),
+        metrics=build_metrics(aggregation=cfg.aggregation, has_videos=dataset.has_videos),
+        origin=Origin(dataset.spec, provenance),
+    )
+    checkpoints = build_checkpoints(folder / "checkpoints", objective=cfg.objective)
+    history = EpochHistory()
+    callbacks = [DecisionCallback(criterion=cfg.threshold_criterion), history, *_build_callbacks(cfg, logger_of_run)]
+    trainer = instantiate(
+        cfg.trainer,
+        precision=choose_precision(cfg.precision.name, has_gpu=_runs_on_gpu(cfg.trainer.accelerator)),
+        logger=logger_of_run if logger_of_run is not None else False,
+        callbacks=callbacks + checkpoints,
+        deterministic=cfg.deterministic,
+        # A bar that redraws itself fills a log file; there the line of each epoch is enough.
+        enable_progress_bar=cfg.trainer.enable_progress_bar and sys.stderr.isatty(),
+        default_root_dir=str(folder),
+    )
+    return Parts(data, model, trainer, checkpoints, history)
+
+
+def _build_callbacks(cfg: DictConfig, logger_of_run: Any) -> list[Any]:
+    """Build the callbacks of the config; a null one is left out, and so is what needs a logger where there is none."""
+    wanted = {name: node for name, node in cfg.callbacks.items() if node is not None}
+    if logger_of_run is None:
+        wanted.pop("learning_rate", None)
+    return [instantiate(node) for node in wanted.values()]
+
+
+def _runs_on_gpu(accelerator: str) -> bool:
+    import torch
+
+    return accelerator in {"gpu", "cuda"} or (accelerator == "auto" and torch.cuda.is_available())

@@ -1,0 +1,114 @@
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from unmask.cli.predict import main
+from unmask.decision import Decision
+from unmask.faces.spec import CropSpec
+from unmask.media.encode import write_video
+from unmask.media.picture import write_jpeg
+from unmask.models.checkpoint import make_entry
+from unmask.models.network import FaceNetwork
+
+Run = Callable[..., tuple[int, list[dict[str, Any]]]]
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    network = FaceNetwork(name="tiny", input_size=32)
+    entry = make_entry(
+        network_config=network.config, crop_spec=CropSpec("none", num_frames=2), decision=Decision(), provenance={}
+    )
+    state = {f"network.{key}": value for key, value in network.state_dict().items()}
+    torch.save({"state_dict": state, "epoch": 0, "unmask": entry}, tmp_path / "best.ckpt")
+    return tmp_path
+
+
+@pytest.fixture
+def predict(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    def run(*arguments: str) -> tuple[int, list[dict[str, Any]]]:
+        monkeypatch.setattr(sys, "argv", ["predict.py", *arguments])
+        code = 0
+        try:
+            main()
+        except SystemExit as stop:
+            code = int(stop.code or 0)
+        written = sorted(folder.glob("outputs/predict/*/predictions.json"))
+        return code, json.loads(written[-1].read_text()) if written else []
+
+    return run
+
+
+def draw(path: Path) -> None:
+    write_jpeg(path, np.random.default_rng(0).integers(0, 255, (40, 40, 3), dtype=np.uint8), quality=90)
+
+
+NAMES = ["my holiday.jpg", "a=b.jpg", "a,b.jpg", "[1].jpg", "{x}.jpg", "ü$x.jpg", "it's.jpg"]
+
+
+def test_odd_names_work_as_plain_arguments(folder: Path, predict: Run) -> None:
+    for name in NAMES:
+        draw(folder / name)
+    code, rows = predict("checkpoint=best.ckpt", "device=cpu", *NAMES)
+    assert code == 0
+    assert [row["path"] for row in rows] == NAMES
+    assert all(row["verdict"] in ("real", "fake", "uncertain") for row in rows)
+
+
+def test_names_with_leading_dashes_follow_two_dashes(folder: Path, predict: Run) -> None:
+    draw(folder / "--odd.jpg")
+    code, rows = predict("checkpoint=best.ckpt", "device=cpu", "--", "--odd.jpg")
+    assert (code, [row["path"] for row in rows]) == (0, ["--odd.jpg"])
+
+
+def test_inputs_of_the_config_work_beside_plain_arguments(folder: Path, predict: Run) -> None:
+    for name in ("a=b.jpg", "with space.jpg", "c.jpg"):
+        draw(folder / name)
+    code, rows = predict("checkpoint=best.ckpt", "device=cpu", "inputs=['a=b.jpg',with space.jpg]", "c.jpg")
+    assert (code, [row["path"] for row in rows]) == (0, ["c.jpg", "a=b.jpg", "with space.jpg"])
+
+
+def test_an_unreadable_file_is_a_row_and_exit_code_one(
+    folder: Path, predict: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "empty.jpg").touch()
+    (folder / "media").mkdir()
+    draw(folder / "media" / "good.jpg")
+    write_video(folder / "media" / "good.mp4", [np.zeros((32, 32, 3), np.uint8)] * 3, fps=5)
+    code, rows = predict("checkpoint=best.ckpt", "device=cpu", "empty.jpg", "gone.mp4", "media")
+    assert code == 1
+    assert [row["error"] is None for row in rows] == [False, False, True, True]
+    assert [row["kind"] for row in rows] == [None, None, "picture", "video"]
+    printed = capsys.readouterr().out
+    assert "'empty.jpg' holds 0 bytes" in printed
+    assert "No such file or folder: 'gone.mp4'" in printed
+    result = json.loads(next(folder.glob("outputs/predict/*/result.json")).read_text())
+    assert (result["files"], result["errors"]) == (4, 2)
+
+
+def test_nothing_named_is_an_error_with_an_example(predict: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    code, _ = predict("checkpoint=best.ckpt")
+    assert code == 2
+    assert "Nothing to predict" in capsys.readouterr().err
+
+
+def test_a_missing_checkpoint_ends_with_code_two(
+    folder: Path, predict: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    draw(folder / "a.jpg")
+    code, _ = predict("checkpoint=gone.ckpt", "a.jpg")
+    assert code == 2
+    assert "checkpoint='gone.ckpt'" in capsys.readouterr().err
+
+
+def test_a_given_threshold_decides(folder: Path, predict: Run) -> None:
+    draw(folder / "a.jpg")
+    assert predict("checkpoint=best.ckpt", "threshold=0", "margin=0", "a.jpg")[1][0]["verdict"] == "fake"
+    assert predict("checkpoint=best.ckpt", "threshold=1", "margin=0", "a.jpg")[1][0]["verdict"] == "real"

@@ -1,0 +1,110 @@
+"""Tiny data that every test may use: drawn once per session, shared by the worker processes of pytest-xdist."""
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from filelock import FileLock
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from omegaconf import DictConfig, open_dict
+
+from unmask.config import config_dir, register_schemas
+
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
+
+REPOSITORY = Path(__file__).parents[1]
+REAL_DATA = REPOSITORY.parent / "shared" / "data"
+
+
+def compose_config(name: str, *overrides: str) -> DictConfig:
+    """Compose a command's configuration as its command line would."""
+    register_schemas()
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(config_dir()), version_base="1.3"):
+        cfg = compose(name, overrides=list(overrides))
+    with open_dict(cfg):
+        cfg.pop("hydra", None)
+    return cfg
+
+
+@pytest.fixture(scope="session")
+def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of this session that all worker processes see."""
+    base = tmp_path_factory.getbasetemp()
+    return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+
+def make_once(folder: Path, name: str, make: Callable[[Path], None]) -> Path:
+    """Let one process make a folder and the others wait for it."""
+    path = folder / name
+    with FileLock(folder / f"{name}.lock"):
+        if not (folder / f"{name}.done").exists():
+            make(path)
+            (folder / f"{name}.done").touch()
+    return path
+
+
+@pytest.fixture(scope="session")
+def synthetic_root(shared_folder: Path) -> Path:
+    """Eight drawn people, forged in four ways, in six frames each."""
+    from unmask.sources.synthetic import SyntheticFaces
+
+    def make(path: Path) -> None:
+        source = SyntheticFaces(path, num_identities=8, num_frames=6, size=128, val_fraction=0.25, test_fraction=0.25)
+        source.create(num_workers=0)
+
+    return make_once(shared_folder, "synthetic", make)
+
+
+@pytest.fixture(scope="session")
+def face_dataset(shared_folder: Path, synthetic_root: Path) -> Path:
+    """The face dataset of `synthetic_root`: four crops of 64 px a video."""
+    from unmask.data.prepare import prepare
+    from unmask.faces.retinaface_mobilenet import RetinaFaceMobileNet
+    from unmask.faces.spec import CropSpec
+    from unmask.sources.ffpp import FaceForensics
+
+    def make(path: Path) -> None:
+        detector = RetinaFaceMobileNet()
+        spec = CropSpec(detector.name, detector.weights_sha256, crop_size=64, num_frames=4)
+        source = FaceForensics(synthetic_root, name="synthetic", splits=synthetic_root / "splits")
+        fractions = {"train": 0.7, "val": 0.15, "test": 0.15}
+        prepare(source, output=path, detector=detector, spec=spec, fractions=fractions, seed=0, num_workers=0)
+
+    return make_once(shared_folder, "faces", make)
+
+
+def train_tiny(dataset: Path, folder: Path, *overrides: str) -> dict[str, object]:
+    """Train the tiny network in this process as `train.py` would, and return its `result.json`."""
+    from unmask.training.run import train
+
+    folder.mkdir(parents=True, exist_ok=True)
+    arguments = [
+        f"dataset.root={dataset}", "model=tiny", "dataset.num_workers=0", "precision=fp32", "trainer.max_epochs=1",
+        "trainer.accelerator=cpu", "logger=none", f"paths.root={folder}", *overrides,
+    ]  # fmt: skip
+    train(compose_config("train", *arguments), folder=folder, overrides=list(overrides))
+    result: dict[str, object] = json.loads((folder / "result.json").read_text())
+    return result
+
+
+@pytest.fixture(scope="session")
+def checkpoint(shared_folder: Path, face_dataset: Path) -> Path:
+    """The best checkpoint of a tiny network, two epochs on `face_dataset`."""
+    folder = make_once(
+        shared_folder, "training", lambda path: train_tiny(face_dataset, path, "trainer.max_epochs=2") and None
+    )
+    return folder / "checkpoints" / "best.ckpt"
+
+
+@pytest.fixture
+def in_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Start the test in an empty folder, and let everything be written below it."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("UNMASK_HOME", raising=False)
+    return tmp_path

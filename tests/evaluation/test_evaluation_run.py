@@ -1,0 +1,114 @@
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from unmask.decision import Decision
+from unmask.errors import CheckpointError, ConfigError, DatasetError, SpecMismatchError
+from unmask.evaluation.run import evaluate
+
+Maker = Callable[..., Path]
+
+
+def test_evaluation_writes_figures_tables_and_report(
+    make_dataset: Maker, make_checkpoint: Maker, tmp_path: Path
+) -> None:
+    output = tmp_path / "run"
+    evaluation = evaluate(
+        make_checkpoint(), root=make_dataset(), output=output, device="cpu", command="evaluate.py x=1"
+    )
+    result = json.loads((output / "result.json").read_text())
+    figures = result["datasets"]["drawn"]
+    assert {"frame", "video", "by_method", "coverage"} <= set(figures)
+    assert figures["video"]["auroc"] == 1.0
+    assert (figures["video"]["num_real"], figures["video"]["num_fake"]) == (3, 6)
+    assert figures["frame"]["num"] == 27
+    assert set(figures["by_method"]) == {"Deepfakes", "FaceSwap"}
+    assert figures["coverage"]["num_videos"] == 12
+    assert figures["coverage"]["outcomes"] == {"ok": 9, "no_face": 3}
+    assert result["scores"] == str(evaluation.scores)
+    assert Path(result["report"]).read_text().startswith("<!doctype html>")
+    assert result["decision"] == evaluation.decision
+
+
+def test_score_tables_hold_every_crop_and_every_video(
+    make_dataset: Maker, make_checkpoint: Maker, tmp_path: Path
+) -> None:
+    evaluate(make_checkpoint(), root=make_dataset(), output=tmp_path / "run", device="cpu", batch_size=4)
+    frames = pd.read_parquet(tmp_path / "run" / "scores_frames.parquet")
+    videos = pd.read_parquet(tmp_path / "run" / "scores_videos.parquet").set_index("video_id")
+    assert list(frames.columns) == ["video_id", "crop", "frame_index", "track", "label", "method", "score"]
+    assert len(frames) == frames["crop"].nunique() == 27
+    assert len(videos) == 12
+    faceless = videos.loc["drawn/FaceSwap/c23/003"]
+    assert np.isnan(faceless["score"])
+    assert (faceless["outcome"], faceless["num_crops"]) == ("no_face", 0)
+    means = frames.groupby("video_id")["score"].mean()
+    assert videos["score"].dropna().to_dict() == pytest.approx(means.to_dict())
+
+
+def test_decision_of_the_checkpoint_is_used_and_not_chosen_anew(
+    make_dataset: Maker, make_checkpoint: Maker, tmp_path: Path
+) -> None:
+    decision = Decision(threshold=1.0, aggregation="max", criterion="f1")
+    evaluation = evaluate(
+        make_checkpoint(decision=decision), root=make_dataset(), output=tmp_path / "run", device="cpu"
+    )
+    assert evaluation.decision == decision.to_dict()
+    assert evaluation.figures["video"]["confusion"] == [[3, 0], [6, 0]]
+    frames = pd.read_parquet(evaluation.scores)
+    videos = pd.read_parquet(tmp_path / "run" / "scores_videos.parquet").set_index("video_id")["score"].dropna()
+    assert videos.to_dict() == pytest.approx(frames.groupby("video_id")["score"].max().to_dict())
+
+
+def test_crops_made_otherwise_are_refused(make_dataset: Maker, make_checkpoint: Maker, tmp_path: Path) -> None:
+    checkpoint, root = make_checkpoint(margin=1.7), make_dataset()
+    with pytest.raises(SpecMismatchError, match=r"margin: model 1\.7, dataset 1\.3.*allow_spec_mismatch=true"):
+        evaluate(checkpoint, root=root, output=tmp_path / "run", device="cpu")
+    evaluation = evaluate(checkpoint, root=root, output=tmp_path / "run", device="cpu", allow_spec_mismatch=True)
+    assert "made otherwise" in evaluation.report.read_text()
+
+
+def test_one_class_is_reported_without_areas(
+    make_dataset: Maker, make_checkpoint: Maker, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    root = make_dataset(methods=("Deepfakes",))
+    evaluation = evaluate(make_checkpoint(), root=root, output=tmp_path / "run", device="cpu")
+    assert evaluation.figures["video"]["auroc"] is None
+    assert evaluation.figures["video"]["recall"] is not None
+    assert "no real crop" in caplog.text
+    assert "Only one class could be scored" in evaluation.report.read_text()
+
+
+def test_an_empty_split_names_those_that_are_not(make_dataset: Maker, make_checkpoint: Maker, tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match=r"split 'val'.*'test': 27"):
+        evaluate(make_checkpoint(), root=make_dataset(), output=tmp_path / "run", split="val")
+
+
+def test_many_missing_crops_stop_the_evaluation(make_dataset: Maker, make_checkpoint: Maker, tmp_path: Path) -> None:
+    root = make_dataset()
+    crop = root / "crops/drawn/FaceSwap/c23/001/2_0.jpg"
+    crop.unlink()
+    with pytest.raises(DatasetError, match=r"1 of 27 crops.*(?s:.*)001/2_0\.jpg: missing"):
+        evaluate(make_checkpoint(), root=root, output=tmp_path / "run")
+
+
+def test_a_file_that_is_no_checkpoint_is_named(make_dataset: Maker, tmp_path: Path) -> None:
+    (tmp_path / "x.ckpt").write_text("nothing")
+    with pytest.raises(CheckpointError, match=r"x\.ckpt"):
+        evaluate(tmp_path / "x.ckpt", root=make_dataset(), output=tmp_path / "run")
+
+
+def test_a_device_that_is_not_there_is_named(make_dataset: Maker, make_checkpoint: Maker, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"device=abacus.*Choose auto, cpu"):
+        evaluate(make_checkpoint(), root=make_dataset(), output=tmp_path / "run", device="abacus")
+
+
+def test_worker_processes_give_the_same_scores(make_dataset: Maker, make_checkpoint: Maker, tmp_path: Path) -> None:
+    checkpoint, root = make_checkpoint(), make_dataset()
+    alone = evaluate(checkpoint, root=root, output=tmp_path / "a", device="cpu", batch_size=5)
+    helped = evaluate(checkpoint, root=root, output=tmp_path / "b", device="cpu", batch_size=5, num_workers=2)
+    pd.testing.assert_frame_equal(pd.read_parquet(alone.scores), pd.read_parquet(helped.scores))

@@ -1,0 +1,120 @@
+from collections.abc import Callable
+
+import cv2
+import numpy as np
+import pytest
+
+from unmask.errors import DetectorError
+from unmask.faces.crop import crop_as_stored, cut_crop, decode_crop, encode_crop, prepare_input
+from unmask.faces.spec import CropSpec, InputSpec
+from unmask.types import Face, Picture
+
+MakeFace = Callable[..., Face]
+
+
+def ramp(height: int, width: int) -> Picture:
+    """Red grows to the right and green downwards, so that a pixel tells where it came from."""
+    y, x = np.mgrid[0:height, 0:width]
+    return np.stack([x, y, np.zeros_like(x)], axis=-1).astype(np.uint8)
+
+
+def spec(**values: float) -> CropSpec:
+    return CropSpec(detector="test", **values)  # type: ignore[arg-type]
+
+
+def test_crop_is_a_square_around_the_face_with_its_margin(make_face: MakeFace) -> None:
+    crop = cut_crop(ramp(200, 200), make_face(80, 90, 120, 110), spec(margin=1.5, crop_size=60))
+    np.testing.assert_array_equal(crop, ramp(200, 200)[70:130, 70:130])
+    assert crop.flags.c_contiguous
+
+
+def test_what_lies_beyond_the_frame_is_reflected(make_face: MakeFace) -> None:
+    crop = cut_crop(ramp(100, 100), make_face(-10, 80, 10, 100), spec(margin=2, crop_size=40))
+    expected = np.pad(ramp(100, 100), ((0, 40), (40, 0), (0, 0)), mode="reflect")[70:110, 20:60]
+    np.testing.assert_array_equal(crop, expected)
+
+
+def test_a_crop_larger_than_its_frame_is_reflected_again_and_again(make_face: MakeFace) -> None:
+    image = ramp(10, 14)
+    crop = cut_crop(image, make_face(-43, -45, 57, 55), spec(margin=1, crop_size=100))
+    expected = np.pad(image, ((45, 45), (43, 43), (0, 0)), mode="reflect")
+    np.testing.assert_array_equal(crop, expected)
+
+
+@pytest.mark.parametrize("box", [(-90, -90, -50, -50), (30, 30, 30, 30), (0, 0, 1, 1), (500, 10, 540, 60)])
+@pytest.mark.parametrize("shape", [(64, 48), (1, 1), (1, 30)])
+def test_any_box_gives_a_crop_of_the_right_size(
+    make_face: MakeFace, box: tuple[float, ...], shape: tuple[int, int]
+) -> None:
+    image = np.full((*shape, 3), 77, np.uint8)
+    assert (cut_crop(image, make_face(*box), spec(crop_size=32)) == np.full((32, 32, 3), 77)).all()
+
+
+def test_faces_are_not_squashed(make_face: MakeFace) -> None:
+    image = np.zeros((300, 300, 3), np.uint8)
+    cv2.circle(image, (150, 150), 40, (255, 255, 255), -1)
+    crop = cut_crop(image, make_face(130, 100, 170, 200), spec(crop_size=128))
+    rows, columns = np.nonzero(crop[:, :, 0] > 128)
+    assert np.ptp(rows) == pytest.approx(np.ptp(columns), abs=1)
+
+
+def test_shrinking_averages_what_it_merges(make_face: MakeFace) -> None:
+    image = np.zeros((100, 100, 3), np.uint8)
+    image[::4, ::4] = 160
+    assert (cut_crop(image, make_face(0, 0, 100, 100), spec(margin=1, crop_size=25)) == 10).all()
+
+
+def test_aligned_crops_have_level_eyes_about_the_centre_of_the_face(make_face: MakeFace) -> None:
+    image = np.zeros((300, 300, 3), np.uint8)
+    left, right = (120.0, 130.0), (170.0, 160.0)
+    for x, y in (left, right):
+        cv2.circle(image, (round(x), round(y)), 5, (255, 255, 255), -1, cv2.LINE_AA)
+    face = make_face(100, 105, 190, 195, eyes=(*left, *right))
+    crop = cut_crop(image, face, spec(crop_size=117, aligned=True))
+    _, _, _, centres = cv2.connectedComponentsWithStats((crop[:, :, 0] > 128).astype(np.uint8))
+    first, second = sorted(centres[1:], key=lambda point: point[0])
+    assert first[1] == pytest.approx(second[1], abs=0.6)
+    assert np.hypot(*(second - first)) == pytest.approx(np.hypot(50, 30), abs=1)
+    # The middle of the eyes lies 5 px above the centre of the face, which becomes the centre of the crop, (58, 58).
+    angle = np.arctan2(30, 50)
+    assert (first + second) / 2 == pytest.approx([58 - 5 * np.sin(angle), 58 - 5 * np.cos(angle)], abs=1)
+
+
+def test_aligning_an_upright_face_changes_nothing(make_face: MakeFace) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (90, 120, 3), dtype=np.uint8)
+    face = make_face(60, 20, 120, 80, eyes=(70, 40, 110, 40))
+    plain, aligned = (cut_crop(image, face, spec(margin=1.4, crop_size=84, aligned=flag)) for flag in (False, True))
+    np.testing.assert_array_equal(plain, aligned)
+
+
+def test_aligned_crops_without_landmarks_are_refused(make_face: MakeFace) -> None:
+    with pytest.raises(DetectorError, match=r"landmarks, and the detector 'haar' gives none. Set aligned=false"):
+        cut_crop(ramp(50, 50), make_face(10, 10, 30, 30), CropSpec(detector="haar", aligned=True))
+
+
+def test_prediction_sees_the_very_pixels_that_were_stored(make_face: MakeFace) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (120, 120, 3), dtype=np.uint8)
+    face, crops = make_face(20, 20, 90, 100), spec(crop_size=64, jpeg_quality=80)
+    stored = decode_crop(encode_crop(cut_crop(image, face, crops), crops))
+    np.testing.assert_array_equal(crop_as_stored(image, face, crops), stored)
+    assert not np.array_equal(stored, cut_crop(image, face, crops))
+
+
+def test_stored_crops_keep_their_colours_and_obey_the_quality() -> None:
+    image = np.full((64, 64, 3), (200, 60, 20), np.uint8)
+    assert decode_crop(encode_crop(image, spec())).mean(axis=(0, 1)) == pytest.approx([200, 60, 20], abs=3)
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    assert len(encode_crop(noise, spec(jpeg_quality=95))) > 1.5 * len(encode_crop(noise, spec(jpeg_quality=60)))
+
+
+@pytest.mark.parametrize(("side", "size"), [(256, 112), (100, 224), (64, 64)])
+def test_input_has_the_size_of_the_spec_and_stays_uint8(side: int, size: int) -> None:
+    ready = prepare_input(ramp(side, side), InputSpec(size=size))
+    assert ready.shape == (size, size, 3)
+    assert ready.dtype == np.uint8
+    assert ready[size // 2, -3, 0] > ready[size // 2, 2, 0] + side * 0.8
+
+
+def test_a_picture_that_is_not_square_is_padded_not_squashed() -> None:
+    ready = prepare_input(ramp(50, 100), InputSpec(size=100))
+    np.testing.assert_array_equal(ready, np.pad(ramp(50, 100), ((25, 25), (0, 0), (0, 0)), mode="reflect"))

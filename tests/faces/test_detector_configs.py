@@ -1,0 +1,27 @@
+import inspect
+from pathlib import Path
+
+import pytest
+from hydra.utils import get_class, instantiate
+from omegaconf import OmegaConf
+
+from unmask.faces.detector import Detector
+
+CONFIGS = Path(__file__).parents[2] / "configs" / "detector"
+
+
+@pytest.mark.parametrize("name", ["retinaface_mobilenet", "retinaface", "haar"])
+def test_detector_config_lists_every_option_with_its_default_and_bears_its_name(name: str) -> None:
+    config = OmegaConf.load(CONFIGS / f"{name}.yaml")
+    options = inspect.signature(get_class(config._target_)).parameters.values()
+    assert {key: value for key, value in config.items() if key != "_target_"} == {p.name: p.default for p in options}
+    detector: Detector = instantiate(config)
+    assert detector.name == name
+
+
+def test_config_none_builds_no_detector() -> None:
+    assert instantiate(OmegaConf.load(CONFIGS / "none.yaml")) is None
+
+
+def test_every_detector_config_is_tested_here() -> None:
+    assert {path.stem for path in CONFIGS.glob("*.yaml")} == {"retinaface_mobilenet", "retinaface", "haar", "none"}

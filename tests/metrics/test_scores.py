@@ -1,0 +1,106 @@
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from unmask.decision import Decision
+from unmask.metrics.scores import aggregate_videos, classify, coverage_of, figures_of
+
+
+def make_frames() -> pd.DataFrame:
+    rows = []
+    for method in ("Deepfakes", "Face2Face", "FaceSwap", "NeuralTextures"):
+        rows += [(f"ffpp/{method}/c23/000_003", 1, method, score) for score in (0.9, 0.6, 0.3)]
+    rows += [("ffpp/original/c23/000", 0, "original", score) for score in (0.1, 0.2, 0.9)]
+    rows += [("ffpp/original/c23/003", 0, "original", score) for score in (0.1, 0.1, 0.1)]
+    return pd.DataFrame(rows, columns=["video_id", "label", "method", "score"])
+
+
+def test_figures_agree_with_hand_counts() -> None:
+    figures = classify([0, 0, 0, 1, 1], [0.1, 0.2, 0.7, 0.6, 0.4], threshold=0.5)
+    assert figures["confusion"] == [[2, 1], [1, 1]]
+    assert figures["accuracy"] == pytest.approx(3 / 5)
+    assert figures["balanced_accuracy"] == pytest.approx((2 / 3 + 1 / 2) / 2)
+    assert figures["precision"] == figures["recall"] == figures["f1"] == pytest.approx(1 / 2)
+    assert figures["auroc"] == pytest.approx(4 / 6)  # of six pairs of a fake and a real, four are in order
+    assert figures["auprc"] == pytest.approx(0.5 * 1 / 2 + 0.5 * 2 / 3)
+    assert figures["report"]["fake"] == {"precision": 0.5, "recall": 0.5, "f1-score": 0.5, "support": 2.0}
+    assert (figures["num"], figures["num_real"], figures["num_fake"]) == (5, 3, 2)
+
+
+def test_a_score_on_the_threshold_is_called_fake() -> None:
+    assert classify([0, 1], [0.2, 0.5], threshold=0.5)["confusion"] == [[1, 0], [0, 1]]
+
+
+def test_figures_are_plain_values_for_json() -> None:
+    figures = figures_of(make_frames(), decision=Decision())
+    assert json.loads(json.dumps(figures, allow_nan=False)) == figures
+
+
+def test_one_class_alone_has_no_area_and_says_so(caplog: pytest.LogCaptureFixture) -> None:
+    frames = make_frames()
+    figures = figures_of(frames[frames["label"] == 1], decision=Decision())
+    assert figures["frame"]["auroc"] is None
+    assert figures["video"]["auprc"] is None
+    assert figures["video"]["balanced_accuracy"] is None
+    assert figures["video"]["recall"] == 1.0
+    assert "no real crop among the 12 scored" in caplog.text
+
+
+def test_no_scores_at_all_give_figures_of_nothing() -> None:
+    figures = figures_of(make_frames().head(0), decision=Decision())
+    assert figures["video"]["num"] == 0
+    assert figures["video"]["accuracy"] is None
+    assert figures["by_method"] == {}
+
+
+def test_nothing_called_fake_leaves_precision_without_a_value() -> None:
+    figures = classify([0, 1], [0.1, 0.2], threshold=0.5)
+    assert figures["precision"] is None
+    assert figures["f1"] == 0.0
+
+
+def test_scores_that_are_no_numbers_are_refused() -> None:
+    with pytest.raises(ValueError, match="finite score"):
+        classify([0, 1], [0.1, np.nan], threshold=0.5)
+
+
+def test_four_methods_on_one_name_stay_four_videos() -> None:
+    videos = aggregate_videos(make_frames(), decision=Decision())
+    assert len(videos) == 6
+    assert videos["num_crops"].tolist() == [3] * 6
+    assert figures_of(make_frames(), decision=Decision())["video"]["num_fake"] == 4
+
+
+@pytest.mark.parametrize(("aggregation", "expected"), [("mean", 0.4), ("median", 0.2), ("max", 0.9)])
+def test_a_video_scores_as_its_aggregation_says(aggregation: str, expected: float) -> None:
+    videos = aggregate_videos(make_frames(), decision=Decision(aggregation=aggregation)).set_index("video_id")
+    assert videos.loc["ffpp/original/c23/000", "score"] == pytest.approx(expected)
+
+
+def test_a_method_is_measured_against_all_reals() -> None:
+    frames = make_frames()
+    frames.loc[frames["method"] == "FaceSwap", "score"] = 0.0
+    by_method = figures_of(frames, decision=Decision())["by_method"]
+    assert set(by_method) == {"Deepfakes", "Face2Face", "FaceSwap", "NeuralTextures"}
+    assert by_method["Deepfakes"]["video"]["confusion"] == [[2, 0], [0, 1]]
+    assert by_method["Deepfakes"]["video"]["auroc"] == 1.0
+    assert by_method["FaceSwap"]["video"]["auroc"] == 0.0
+    assert by_method["FaceSwap"]["frame"]["num_real"] == 6
+
+
+def test_coverage_counts_what_has_no_score() -> None:
+    videos = pd.DataFrame(
+        {
+            "video_id": ["a", "b", "c", "d"],
+            "label": [0, 1, 1, 1],
+            "method": ["original", "FaceSwap", "FaceSwap", "Deepfakes"],
+            "outcome": ["ok", "ok", "no_face", "decode_error"],
+            "score": [0.1, 0.9, None, None],
+        }
+    )
+    coverage = coverage_of(videos)
+    assert (coverage["num_videos"], coverage["num_scored"], coverage["ratio"]) == (4, 2, 0.5)
+    assert coverage["outcomes"] == {"ok": 2, "no_face": 1, "decode_error": 1}
+    assert coverage["by_method"]["FaceSwap"] == {"num_videos": 2, "num_scored": 1}
