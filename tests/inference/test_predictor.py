@@ -11,6 +11,7 @@ from unmask.errors import CheckpointError, MediaError, SpecMismatchError
 from unmask.faces.spec import CropSpec, InputSpec
 from unmask.inference.inputs import Input
 from unmask.inference.predictor import Predictor
+from unmask.inference.results import FaceScore, FrameResult
 from unmask.media.encode import write_video
 from unmask.media.picture import write_jpeg
 from unmask.types import Face, MediaKind, Picture, Verdict
@@ -119,6 +120,12 @@ def test_a_face_in_few_frames_decides_where_there_is_no_other(video: Callable[..
     prediction = make_predictor().predict_video(video(frames))
     assert prediction.verdict is Verdict.FAKE
     assert sum(bool(frame.faces) for frame in prediction.frames) == 1
+
+
+def test_where_every_face_is_brief_all_of_them_decide() -> None:
+    box = (0.0, 0.0, 9.0, 9.0)
+    frames = [FrameResult(track, 0.0, (FaceScore(track, box, 0.9, 0.1),)) for track in range(30)]
+    assert all(face.decides for face in make_predictor()._sum_up(frames))
 
 
 @pytest.mark.parametrize(("aggregation", "verdict"), [("mean", Verdict.REAL), ("max", Verdict.FAKE)])

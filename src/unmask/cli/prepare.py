@@ -9,6 +9,10 @@ from omegaconf import DictConfig
 from unmask.cli.shell import run_command
 
 
+_NOT_SEEN_IN_CROPS = {"_target_", "weights", "device", "batch_size"}
+"""Keys of a detector that do not change what it finds; its weights are known by their hash."""
+
+
 def main() -> None:
     """Run `python prepare.py source=... output=...`."""
     run_command(run, config_name="prepare")
@@ -26,6 +30,7 @@ def run(cfg: DictConfig) -> None:
     spec = CropSpec(
         detector="none" if detector is None else detector.name,
         detector_sha256="" if detector is None else detector.weights_sha256,
+        detector_options={key: value for key, value in cfg.detector.items() if key not in _NOT_SEEN_IN_CROPS},
         **to_plain(cfg.crop),
     )
     result = prepare(

@@ -125,11 +125,11 @@ def _qualify(dataset: FaceDataset, figures: dict[str, Any]) -> list[str]:
 
 
 def _describe(model: Checkpoint, dataset: FaceDataset, *, command: str, seed: int) -> dict[str, str]:
-    network = ", ".join(f"{key} {value}" for key, value in model.network_config.items())
-    trained = {f"trained with {key}": str(value) for key, value in model.provenance.items()}
+    known = {key: value for key, value in model.provenance.items() if value not in ("", None)}
+    trained = {f"training: {key.replace('_', ' ')}": str(value) for key, value in known.items()}
     return {
         "checkpoint": str(model.path),
-        "network": f"{network}; input {model.input_spec.size} px",
+        "network": f"{model.network_config['name']}, input {model.input_spec.size} px, epoch {model.epoch}",
         "dataset": f"{dataset.root} (preprocessing {dataset.spec.hash})",
         "command": command or "unmask.evaluation.run.evaluate, called from Python",
         "seed": str(seed),

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Self
 
 from unmask.errors import SpecMismatchError
@@ -19,6 +19,7 @@ class CropSpec:
     Args:
         detector: Name of the detector, or `none` for pictures that are crops already.
         detector_sha256: SHA-256 of the detector's weights, or "" where it has none.
+        detector_options: Its arguments that decide what it finds, such as `confidence`; what is not named is as by default.
         margin: Side of the crop over the longer side of the box.
         crop_size: Side of the stored crop in pixels.
         aligned: Whether crops are turned so that the eyes lie level.
@@ -29,6 +30,7 @@ class CropSpec:
 
     detector: str
     detector_sha256: str = ""
+    detector_options: Mapping[str, float] = field(default_factory=dict)
     margin: float = 1.3
     crop_size: int = 256
     aligned: bool = False

@@ -1,6 +1,7 @@
 """The detector that a checkpoint's crops were made with."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from unmask.errors import SpecMismatchError
 from unmask.faces.detector import Detector
@@ -41,18 +42,19 @@ def build_detector(spec: CropSpec, *, device: str = "auto", weights: str | None 
 
 
 def _construct(spec: CropSpec, *, device: str, weights: str | None) -> Detector:
+    options: dict[str, Any] = dict(spec.detector_options)
     if spec.detector == "retinaface_mobilenet":
         from unmask.faces.retinaface_mobilenet import RetinaFaceMobileNet
 
-        return RetinaFaceMobileNet(weights=weights)
+        return RetinaFaceMobileNet(weights=weights, **options)
     if spec.detector == "retinaface":
         from unmask.faces.retinaface_resnet50 import RetinaFaceResNet50
 
-        return RetinaFaceResNet50(device=device, weights=weights)
+        return RetinaFaceResNet50(device=device, weights=weights, **options)
     if spec.detector == "haar":
         from unmask.faces.haar import HaarCascade
 
-        return HaarCascade()
+        return HaarCascade(**options)
     if spec.detector == "none":
         return WholePicture()
     raise SpecMismatchError(

@@ -30,7 +30,8 @@ def write_video(path: Path, images: Iterable[Picture], *, fps: float, crf: int =
                     stream.height, stream.width = image.shape[:2]
                     stream.pix_fmt = "yuv420p"
                     stream.thread_count = 1
-                    stream.options = {"crf": str(crf), "preset": "veryfast"}
+                    # Without the last option x264 gives now these bytes, now those, where a side is no multiple of 64.
+                    stream.options = {"crf": str(crf), "preset": "veryfast", "x264-params": "cpu-independent=1"}
                 container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
             if stream is None:
                 raise ValueError(f"no frames to write to '{path}'")

@@ -53,7 +53,10 @@ def decode_picture(data: bytes, *, where: str, max_pixels: int = MAX_PIXELS) -> 
                     f"'{where}' is {width} x {height} pixels, more than the {max_pixels:,} that are decoded. "
                     f"Scale it down first."
                 )
-            return np.array(ImageOps.exif_transpose(picture).convert("RGB"))
+            upright = ImageOps.exif_transpose(picture)
+            if upright.mode.startswith("I;16"):  # Pillow would clip 16 bits to white instead of scaling them
+                upright = Image.fromarray((np.asarray(upright) >> 8).astype(np.uint8))
+            return np.array(upright.convert("RGB"))
     except Image.DecompressionBombError as error:
         raise MediaError(
             f"'{where}' holds more than the {max_pixels:,} pixels that are decoded. Scale it down first."

@@ -16,13 +16,17 @@ _SEEK_FROM_FRAMES = 250
 """Seek when the next wanted frame is at least this far; nearer ones are decoded through (x264's default GOP is 250)."""
 
 
+_UNTIMED = frozenset({"avi", "asf"})
+"""Containers that may hold the order of decoding only."""
+
+
 @dataclass(frozen=True)
 class VideoInfo:
     """What is known of a video stream without decoding it.
 
     Args:
-        width: Of the upright picture, in pixels.
-        height: Of the upright picture, in pixels.
+        width: In pixels as stored, which is sideways in the upright videos of many phones.
+        height: In pixels as stored.
         fps: Average frames a second, 0 where unknown.
         num_frames: Counted packets, not the header's word.
         duration_seconds: From the first frame to the end of the last.
@@ -61,8 +65,10 @@ def read_frames(path: Path, *, num_frames: int | None = None) -> Iterator[Frame]
     """
     with _open(path) as (container, stream):
         times = _list_times(container, stream)
-        wanted = choose_frames(len(times), num_frames=num_frames)
-        yield from _decode_wanted(container, stream, times, wanted, path)
+        is_timed = _has_true_times(container, stream)
+    wanted = choose_frames(len(times), num_frames=num_frames)
+    with _open(path) as (container, stream):  # anew: not every container can be sought back to its start
+        yield from _decode_wanted(container, stream, times, wanted, path, is_timed=is_timed)
 
 
 def choose_frames(total: int, *, num_frames: int | None) -> list[int]:
@@ -87,6 +93,8 @@ def _open(path: Path) -> Iterator[tuple[Any, Any]]:
                 f"'{path}' holds no video stream, only {_name_streams(container)}. Name a video with pictures."
             )
         stream = container.streams.video[0]
+        if stream.codec_context is None:
+            raise MediaError(f"'{path}' is stored in a codec that is not known here. Convert it, to H.264 for example.")
         stream.thread_type = "NONE"  # work runs in parallel over videos; threads would only compete
         yield container, stream
 
@@ -99,18 +107,19 @@ def _list_times(container: Any, stream: Any) -> list[int]:
     """Return the presentation times of all frames in order, in units of the stream's time base, from packets alone."""
     import av
 
-    times: list[int] = []
+    times: set[int] = set()
     try:
         for packet in container.demux(stream):
             if packet.size and packet.pts is not None and not packet.is_discard:
-                times.append(packet.pts)
-        times.sort()
-        if times:
-            container.seek(times[0], stream=stream)
+                times.add(packet.pts)
     except (av.FFmpegError, OSError):
-        # A file cut off in the middle: the packets before the cut are good.
-        times.sort()
-    return times
+        pass  # a file cut off in the middle: the packets before the cut are good
+    return sorted(times)
+
+
+def _has_true_times(container: Any, stream: Any) -> bool:
+    """Tell whether packets carry the times of their frames; AVI and ASF store reordered frames without them."""
+    return not (stream.codec_context.has_b_frames and container.format.name in _UNTIMED)
 
 
 def _describe(stream: Any, times: list[int]) -> VideoInfo:
@@ -121,28 +130,33 @@ def _describe(stream: Any, times: list[int]) -> VideoInfo:
     return VideoInfo(context.width, context.height, fps, len(times), span, context.name)
 
 
-def _decode_wanted(container: Any, stream: Any, times: list[int], wanted: list[int], path: Path) -> Iterator[Frame]:
+def _decode_wanted(
+    container: Any, stream: Any, times: list[int], wanted: list[int], path: Path, *, is_timed: bool
+) -> Iterator[Frame]:
     """Decode up to each wanted frame in turn, seeking where the next one is far; damaged stretches are passed over."""
     import av
 
     base = float(stream.time_base or 0)
     positions = {time: index for index, time in enumerate(times)}
-    last_index, decoder, problem, found = -_SEEK_FROM_FRAMES, iter(()), "no frame was found in it", 0
+    last_index, decoder, problem, found = -1, container.decode(stream), "no frame was found in it", 0
     for target in wanted:
         try:
-            if target - last_index >= _SEEK_FROM_FRAMES:
+            if is_timed and target - last_index >= _SEEK_FROM_FRAMES:
                 container.seek(times[target], stream=stream)
                 decoder = container.decode(stream)
             while last_index < target:
                 decoded = next(decoder, None)
                 if decoded is None:
                     break
-                last_index = max(last_index, positions.get(decoded.pts, -1))
-                if last_index == target and positions.get(decoded.pts) == target:
+                place = positions.get(decoded.pts, -1) if is_timed else last_index + 1
+                last_index = max(last_index, place)
+                if place == target:
                     found += 1
                     yield Frame(_to_picture(decoded), target, (times[target] - times[0]) * base)
         except (av.FFmpegError, OSError) as error:
-            problem, last_index = str(error), target - _SEEK_FROM_FRAMES  # go on by seeking to the next wanted one
+            problem, decoder = str(error), container.decode(stream)
+            if is_timed:
+                last_index = target - _SEEK_FROM_FRAMES  # go on by seeking to the next wanted one
     if not found:
         raise MediaError(f"'{path}' cannot be decoded: {problem}. Download or copy it again.")
 

@@ -39,7 +39,7 @@ logger = logging.getLogger(__name__)
 
 
 class ForgedMedia:
-    """Pair real photographs (or videos) at random, forge each with its partner, and write originals and forgeries alike.
+    """Pair real photographs or videos at random, forge each with its partner, write originals and forgeries alike.
 
     Every medium counts as an identity of its own, so a person seen in two of them may cross splits.
 
@@ -147,6 +147,7 @@ class ForgedMedia:
         }
 
     def _find_faces(self, media: Sequence[Medium], *, num_workers: int) -> dict[str, FoundFace]:
+        assert self.detector is not None
         folder = self.output / "landmarks"
         todo = [medium for medium in media if not (folder / f"{medium.name}.json").exists()]
         batches = [todo[start : start + _MEDIA_PER_JOB] for start in range(0, len(todo), _MEDIA_PER_JOB)]
@@ -159,9 +160,10 @@ class ForgedMedia:
             problems = [
                 f"{medium.path}: {found[medium.name].problem}" for medium in media if found[medium.name].problem
             ]
+            why = f"\n{list_problems(problems)}" if problems else ""
             raise SourceError(
-                f"'{self.root}' holds {len(usable)} of {len(media)} files with a face that can be forged, and forging needs "
-                f"at least two: one gives its face to the other. Add photographs or videos.\n{list_problems(problems)}".strip()
+                f"{len(usable)} of {len(media)} files in '{self.root}' show a face that can be forged, and forging needs "
+                f"at least two: each gets the other's face. Add photographs or videos.{why}"
             )
 
     def _write_pairs(
@@ -220,8 +222,8 @@ def _choose_media(root: Path, kind: MediaKind | None) -> tuple[MediaKind, list[P
     held = [name for name, paths in by_kind.items() if paths]
     if kind is None and len(held) == 2:
         raise SourceError(
-            f"'{root}' holds {len(by_kind[MediaKind.PICTURE])} pictures and {len(by_kind[MediaKind.VIDEO])} videos, and a "
-            f"source is of one kind. Choose source.kind=picture or source.kind=video."
+            f"'{root}' holds {len(by_kind[MediaKind.PICTURE])} pictures and {len(by_kind[MediaKind.VIDEO])} videos, "
+            f"and a source is of one kind. Choose source.kind=picture or source.kind=video."
         )
     chosen = kind or (held[0] if held else MediaKind.PICTURE)
     if not by_kind[chosen]:

@@ -16,7 +16,7 @@ class SyntheticFaces:
 
     Args:
         root: Folder that is written, or was written before with the same parameters.
-        num_identities: People, each in one real and eight forged videos half of which show them; even, at least 6.
+        num_identities: People, each with one real video and four forgeries of it; even, at least 6.
         num_frames: Frames of every video.
         fps: Frames a second.
         size: Side of the square frames in pixels.
@@ -32,8 +32,8 @@ class SyntheticFaces:
         self,
         root: str | Path,
         *,
-        num_identities: int = 64,
-        num_frames: int = 48,
+        num_identities: int = 100,
+        num_frames: int = 32,
         fps: float = 25,
         size: int = 256,
         crf: int = 23,

@@ -11,7 +11,7 @@ Matrix = npt.NDArray[np.float64]
 """Affine transform of column vectors, shape `(2, 3)`."""
 
 MEAN_FACE: tuple[Point, ...] = ((-0.3, -0.07), (0.3, -0.07), (0.0, 0.27), (-0.245, 0.57), (0.245, 0.57))
-"""Where the landmarks of an average face lie, in head units: x from -0.7 (ear) to 0.7, y from -1 (crown) to 1 (chin)."""
+"""Where the landmarks of an average face lie, in head units: ears at x = -0.7 and 0.7, crown at y = -1, chin at 1."""
 
 _STIFFNESS = 0.1
 """Weight of the similarity: five points in a face seen from the side lie nearly on a line and would shear it wildly."""

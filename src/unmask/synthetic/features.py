@@ -58,15 +58,16 @@ def _draw_eye(canvas: Canvas, texture: FaceTexture, who: Identity, pose: Pose, s
     part.polygon(np.concatenate([crease, lower[::-1]]), texture.lit(_scaled(who.skin, 0.86), centre))
     part.line(crease, shade, width=0.02)
     if pose.blink < 0.95:
-        _draw_eyeball(part, texture, who, pose, centre, np.concatenate([upper, lower[::-1]]))
+        opening = part.mask()
+        opening.polygon(np.concatenate([upper, lower[::-1]]))
+        _show_through(part, _draw_eyeball(part, texture, who, pose, sign), opening)
     part.line(lower, _mix(skin, lash, 0.45), width=0.012)
     part.line(upper, lash, width=0.03)
 
 
-def _draw_eyeball(
-    part: Canvas, texture: FaceTexture, who: Identity, pose: Pose, centre: Point, opening: Points
-) -> None:
-    """Paint the whole ball beside, and take from it what the lids leave open."""
+def _draw_eyeball(part: Canvas, texture: FaceTexture, who: Identity, pose: Pose, sign: int) -> Canvas:
+    """Paint the whole ball on a canvas of its own."""
+    centre: Point = (sign * who.eye_distance, who.eye_y)
     iris = (
         centre[0] + pose.gaze_x * 0.3 * who.eye_width,
         centre[1] + pose.gaze_y * 0.2 * who.eye_height - 0.1 * who.eye_height,
@@ -79,10 +80,13 @@ def _draw_eyeball(
     ball.ellipse(iris, (radius * 0.42, radius * 0.42), _PUPIL)
     glint = (iris[0] + 0.35 * radius * float(np.sign(who.light[0])), iris[1] - 0.35 * radius)
     ball.ellipse(glint, (radius * 0.22, radius * 0.22), (250, 250, 250))
-    mask = part.mask()
-    mask.polygon(opening)
-    weight = mask.image.astype(np.float32)[..., None] / 255
-    part.image[...] = part.image + (ball.image - part.image.astype(np.float32)) * weight
+    return ball
+
+
+def _show_through(part: Canvas, behind: Canvas, opening: Canvas) -> None:
+    """Lay a picture into another where the lids leave it open."""
+    weight = opening.image.astype(np.float32)[..., None] / 255
+    part.image[...] = part.image + (behind.image - part.image.astype(np.float32)) * weight
 
 
 def _mouth_corner(who: Identity, pose: Pose) -> Point:

@@ -1,12 +1,13 @@
 """Forge faces: four pixel operations named after the families of manipulation that they imitate.
 
-They take any two frames and their five landmarks, drawn or photographed. What betrays the results is what betrays the
-originals: seams, colours that do not fit, a decoder's low resolution, the texture of its upsampling. None of them learns
-anything, and none reaches the quality of its namesake.
+They take any two frames and their five landmarks, drawn or photographed. What betrays the results is what betrays
+their namesakes: seams, colours that do not fit, a decoder's low resolution, the texture of its upsampling. None of them
+learns anything, and none is as good as its namesake.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Self
 
 import cv2
 import numpy as np
@@ -17,8 +18,8 @@ from unmask.types import Array, Picture, Point
 
 Floats = npt.NDArray[np.float32]
 
-_FEATHER = 0.05
-"""Softness of a seam in head units."""
+_SOFT, _HARD = 0.06, 0.025
+"""Width of a seam in head units: learned masks are soft, rendered ones hard."""
 
 _COLOUR_TRANSFER = 0.6
 """Share of the difference in colour that the transfer makes up for."""
@@ -67,27 +68,26 @@ Forger = Callable[[Portrait, Portrait], Forgery]
 
 def swap_face(target: Portrait, donor: Portrait) -> Forgery:
     """Lay the donor's face over the target's, as FaceSwap does: warped, in its colours, with a feathered hull."""
-    patch = _Patch.around(target, [_face_hull()])
+    patch = _Patch.around(target, [_face_hull()], feather=_HARD)
     return patch.blend(patch.match_colours(patch.warp(donor)))
 
 
 def swap_face_decoded(target: Portrait, donor: Portrait) -> Forgery:
     """Swap through a bottleneck, as Deepfakes does: an autoencoder gives the donor's face back small and smooth."""
-    patch = _Patch.around(target, [_face_hull()])
+    patch = _Patch.around(target, [_face_hull()], feather=_SOFT)
     return patch.blend(patch.match_colours(_coarsen(patch.warp(donor), side=_CODE_SIDE)))
 
 
 def transfer_expression(target: Portrait, donor: Portrait) -> Forgery:
     """Give the target the donor's eyes and mouth, as Face2Face does with an expression."""
-    patch = _Patch.around(
-        target, [_ellipse((-0.3, -0.07), (0.2, 0.13)), _ellipse((0.3, -0.07), (0.2, 0.13)), _mouth_hull()]
-    )
+    eyes = [_ellipse((side * 0.3, -0.07), (0.2, 0.13)) for side in (-1, 1)]
+    patch = _Patch.around(target, [*eyes, _mouth_hull()], feather=_HARD)
     return patch.blend(patch.match_colours(_coarsen(patch.warp(donor), side=_RENDERED_SIDE)))
 
 
 def resynthesise_mouth(target: Portrait, donor: Portrait) -> Forgery:
     """Write the target's mouth region anew with the donor's movement, as NeuralTextures does with a decoder."""
-    patch = _Patch.around(target, [_mouth_hull()])
+    patch = _Patch.around(target, [_mouth_hull()], feather=_SOFT)
     return patch.blend(_decode(patch.match_colours(patch.warp(donor))))
 
 
@@ -117,12 +117,12 @@ class _Patch:
     weight: Floats
 
     @classmethod
-    def around(cls, target: Portrait, hulls: Sequence[npt.NDArray[np.float64]]) -> "_Patch":
+    def around(cls, target: Portrait, hulls: Sequence[npt.NDArray[np.float64]], *, feather: float) -> Self:
         """Find the patch that holds polygons given in head units, and feather them."""
         fit = fit_affine(MEAN_FACE, target.landmarks)
         unit = float(np.sqrt(abs(np.linalg.det(fit[:, :2]))))
         polygons = [apply_affine(fit, hull) for hull in hulls]
-        corners, margin = np.concatenate(polygons), 2 * _FEATHER * unit + 1
+        corners, margin = np.concatenate(polygons), 2 * feather * unit + 1
         height, width = target.image.shape[:2]
         left, top = (max(0, int(axis)) for axis in corners.min(axis=0) - margin)
         right, bottom = np.minimum(corners.max(axis=0) + margin + 1, (width, height)).astype(int)
@@ -130,7 +130,8 @@ class _Patch:
         for polygon in polygons:
             fixed = np.round((polygon - (left, top) - 0.5) * 16).astype(np.int32)
             cv2.fillPoly(weight, [fixed], 255, cv2.LINE_AA, 4)
-        return cls(target, left, top, cv2.GaussianBlur(weight, (0, 0), _FEATHER * unit / 2).astype(np.float32) / 255)
+        soft = cv2.GaussianBlur(weight, (0, 0), max(feather * unit / 2, 0.5))
+        return cls(target, left, top, soft.astype(np.float32) / 255)
 
     @property
     def _window(self) -> tuple[slice, slice]:

@@ -1,4 +1,4 @@
-"""The layout of FaceForensics++, for sources that we make: where files go, who is paired with whom, which pair is in which split."""
+"""The layout of FaceForensics++, for sources that we make: where files go, who is paired with whom, in which split."""
 
 import json
 from collections.abc import Mapping, Sequence

@@ -53,8 +53,8 @@ def animate(rng: np.random.Generator, *, num_frames: int, fps: float) -> list[Po
     seconds = np.arange(num_frames) / fps
 
     def sway(centre: float, width: float, hertz: float) -> npt.NDArray[np.float64]:
-        waves = (np.sin(2 * np.pi * (hertz * rng.uniform(0.5, 1.8) * seconds + rng.random())) for _ in range(2))
-        return rng.uniform(-centre, centre) + width * rng.uniform(0.3, 1.0) * 0.5 * sum(waves)
+        waves = [np.sin(2 * np.pi * (hertz * rng.uniform(0.5, 1.8) * seconds + rng.random())) for _ in range(2)]
+        return np.asarray(rng.uniform(-centre, centre) + width * rng.uniform(0.3, 1.0) * np.mean(waves, axis=0))
 
     speech = np.clip(sway(0.5, 1.2, 0.4) + 0.5, 0, 1)
     columns = {

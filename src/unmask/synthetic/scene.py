@@ -28,7 +28,7 @@ def paint_wall(identity: Identity, *, size: int) -> Picture:
         box = np.array([(left, top), (left + width, top), (left + width, top + height), (left, top + height)])
         cv2.fillPoly(wall, [box.astype(np.int32)], (rng.uniform(25, 225) + rng.uniform(-40, 40, 3)).tolist())
     wall = cv2.GaussianBlur(wall, (0, 0), rng.uniform(0.003, 0.02) * size)
-    return np.clip(wall * identity.tint, 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(wall * identity.tint, 0, 255), np.uint8)
 
 
 def paint_body(identity: Identity, *, size: int) -> Array:

@@ -52,7 +52,7 @@ class SyntheticSpec:
         """Check what can be checked before anything is drawn."""
         if self.num_identities < 6 or self.num_identities % 2:
             raise ConfigError(
-                f"source.num_identities={self.num_identities} must be even and at least 6: identities are paired, and each "
+                f"source.num_identities={self.num_identities} must be even and at least 6: they are paired, and each "
                 f"of train, val and test needs a pair."
             )
         if self.size < 64 or self.size % 2:
@@ -114,10 +114,13 @@ def _write_pair(layout: Layout, spec: SyntheticSpec, pair: Pair) -> None:
     for target, donor in (pair, pair[::-1]):
         for method, forger in FORGERS.items():
             paths = layout.forgery(method, target, donor), layout.mask(method, target, donor)
-            if not all(path.exists() for path in paths):
-                forgeries = forge_clip(forger, clips[target], clips[donor])
-                write_video(paths[0], (forgery.image for forgery in forgeries), fps=spec.fps, crf=spec.crf)
-                write_video(paths[1], (show_mask(forgery.mask) for forgery in forgeries), fps=spec.fps, crf=spec.crf)
+            if all(path.exists() for path in paths):
+                continue
+            forgeries = forge_clip(forger, clips[target], clips[donor])
+            images = [forgery.image for forgery in forgeries], [show_mask(forgery.mask) for forgery in forgeries]
+            for path, frames in zip(paths, images, strict=True):
+                if not path.exists():
+                    write_video(path, frames, fps=spec.fps, crf=spec.crf)
 
 
 def forge_clip(forger: Forger, target: list[Portrait], donor: list[Portrait]) -> list[Forgery]:

@@ -1,0 +1,190 @@
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from unmask.errors import MediaError
+from unmask.media.encode import write_video
+from unmask.media.video import choose_frames, probe_video, read_frames
+from unmask.types import Picture
+
+Maker = Callable[..., Path]
+Number = Callable[[Picture], int]
+
+
+def test_chosen_frames_span_the_whole_video() -> None:
+    assert choose_frames(100, num_frames=4) == [0, 33, 66, 99]
+    assert choose_frames(3, num_frames=5) == [0, 1, 2]
+    assert choose_frames(3, num_frames=None) == [0, 1, 2]
+    assert choose_frames(0, num_frames=4) == []
+
+
+def test_chosen_frames_are_evenly_spaced_and_as_many_as_asked() -> None:
+    chosen = choose_frames(1000, num_frames=32)
+    assert len(chosen) == 32
+    assert max(np.diff(chosen)) - min(np.diff(chosen)) <= 1
+
+
+def test_probe_tells_size_rate_and_length(counter_video: Maker) -> None:
+    info = probe_video(counter_video(20, fps=10))
+    assert (info.width, info.height, info.fps, info.num_frames, info.codec) == (64, 64, 10.0, 20, "h264")
+    assert info.duration_seconds == pytest.approx(2.0)
+
+
+def test_frames_are_those_of_their_index(counter_video: Maker, number_of: Number) -> None:
+    frames = list(read_frames(counter_video(31), num_frames=6))
+    assert [frame.index for frame in frames] == [0, 6, 12, 18, 24, 30]
+    assert [number_of(frame.image) for frame in frames] == [0, 6, 12, 18, 24, 30]
+    assert [frame.time_seconds for frame in frames] == pytest.approx([index / 25 for index in range(0, 31, 6)])
+
+
+def test_every_frame_comes_once_without_a_number(counter_video: Maker, number_of: Number) -> None:
+    frames = list(read_frames(counter_video(12)))
+    assert [number_of(frame.image) for frame in frames] == list(range(12))
+
+
+def test_short_video_gives_all_it_has(counter_video: Maker) -> None:
+    assert [frame.index for frame in read_frames(counter_video(3), num_frames=32)] == [0, 1, 2]
+
+
+def test_far_frames_are_found_by_seeking(tmp_path: Path, number_of: Number) -> None:
+    # 800 frames with a step of brightness every 25, so each of the four wanted ones has a level of its own.
+    pictures = (np.full((32, 32, 3), 20 + 6 * (index // 25), np.uint8) for index in range(800))
+    write_video(tmp_path / "long.mp4", pictures, fps=25, crf=10)
+    frames = list(read_frames(tmp_path / "long.mp4", num_frames=3))
+    assert [frame.index for frame in frames] == [0, 400, 799]
+    assert [number_of(frame.image) for frame in frames] == [0, 16, 31]
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "options"),
+    [
+        ("a.mkv", "libx264", {}),
+        ("a.avi", "libx264", {}),  # holds no presentation times, and its frames are stored out of order
+        ("b.avi", "mpeg4", {"bf": "2"}),
+        ("a.wmv", "libx264", {}),
+        ("a.mpg", "mpeg2video", {}),
+        ("a.webm", "libvpx", {"crf": "4"}),
+    ],
+)
+def test_frames_of_other_containers_are_found(
+    tmp_path: Path, number_of: Number, name: str, codec: str, options: dict[str, str]
+) -> None:
+    import av
+
+    with av.open(str(tmp_path / name), "w") as container:
+        stream = container.add_stream(codec, rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 64, "yuv420p"
+        stream.options, stream.bit_rate = options, 1_000_000
+        for index in range(31):
+            image = np.full((64, 64, 3), 20 + 6 * index, np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+        container.mux(stream.encode(None))
+    frames = list(read_frames(tmp_path / name, num_frames=4))
+    assert [frame.index for frame in frames] == [0, 10, 20, 30]
+    assert [number_of(frame.image) for frame in frames] == pytest.approx([0, 10, 20, 30], abs=1)
+
+
+def test_sideways_video_of_a_phone_is_turned_upright(tmp_path: Path) -> None:
+    image = np.zeros((32, 64, 3), np.uint8)
+    image[:16, :16] = 255  # top left as stored; turned clockwise it is top right
+    path = tmp_path / "phone.mp4"
+    write_video(path, [image] * 4, fps=25)
+    data = bytearray(path.read_bytes())
+    matrix = data.index(b"tkhd") + 4 + 40  # of ISO 14496-12: a quarter turn clockwise, in 16.16 fixed point
+    turn = (0, 1, 0, -1, 0, 0, 0, 0, 1 << 14)
+    data[matrix : matrix + 36] = b"".join(
+        (value << (0 if place == 8 else 16)).to_bytes(4, "big", signed=True) for place, value in enumerate(turn)
+    )
+    path.write_bytes(bytes(data))
+    (first, *_) = read_frames(path, num_frames=1)
+    assert first.image.shape == (64, 32, 3)
+    assert first.image[4:12, 20:28].mean() > 200
+    assert first.image[4:12, 4:12].mean() < 50
+
+
+def test_video_cut_off_in_the_middle_gives_the_frames_before_the_cut(counter_video: Maker, number_of: Number) -> None:
+    path = counter_video(40, name="cut.mkv")
+    path.write_bytes(path.read_bytes()[: path.stat().st_size * 2 // 3])
+    frames = list(read_frames(path, num_frames=4))
+    assert len(frames) >= 3
+    # The last frame before the cut may refer to one behind it, and so count as an earlier one.
+    assert [number_of(frame.image) for frame in frames[:-1]] == [frame.index for frame in frames[:-1]]
+
+
+def test_sound_alone_is_no_video(audio_only: Path) -> None:
+    with pytest.raises(MediaError, match=r"song\.mp4' holds no video stream, only audio"):
+        probe_video(audio_only)
+    with pytest.raises(MediaError, match="no video stream"):
+        next(read_frames(audio_only))
+
+
+def test_empty_video_is_named(tmp_path: Path) -> None:
+    (tmp_path / "empty.mp4").touch()
+    with pytest.raises(MediaError, match=r"empty\.mp4' holds 0 bytes"):
+        next(read_frames(tmp_path / "empty.mp4"))
+
+
+def test_absent_video_is_named(tmp_path: Path) -> None:
+    with pytest.raises(MediaError, match=r"No such file: '.*gone\.mp4'"):
+        probe_video(tmp_path / "gone.mp4")
+
+
+def test_text_is_no_video(tmp_path: Path) -> None:
+    (tmp_path / "note.mp4").write_text("hello " * 100)
+    with pytest.raises(MediaError, match=r"note\.mp4' cannot be read as a video: .*again"):
+        probe_video(tmp_path / "note.mp4")
+
+
+def test_video_of_damaged_data_is_named(counter_video: Maker) -> None:
+    path = counter_video(10)
+    data = path.read_bytes()
+    start = data.index(b"mdat") + 4
+    end = data.index(b"moov") - 4
+    path.write_bytes(data[:start] + bytes(end - start) + data[end:])
+    with pytest.raises(MediaError, match=r"counter\.mp4' cannot be decoded: .*again"):
+        list(read_frames(path, num_frames=4))
+
+
+def test_video_with_an_unknown_codec_is_named(counter_video: Maker) -> None:
+    path = counter_video(4)
+    path.write_bytes(path.read_bytes().replace(b"avc1", b"zzzz"))
+    with pytest.raises(MediaError, match=r"counter\.mp4'"):
+        list(read_frames(path))
+    with pytest.raises(MediaError, match=r"counter\.mp4'"):
+        probe_video(path)
+
+
+def test_interrupted_encoding_leaves_no_file(tmp_path: Path) -> None:
+    def frames() -> Iterator[Picture]:
+        yield np.zeros((32, 32, 3), np.uint8)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_video(tmp_path / "a.mp4", frames(), fps=25)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_no_frames_make_no_video(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="no frames"):
+        write_video(tmp_path / "a.mp4", [], fps=25)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_stronger_compression_makes_a_smaller_video(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    noise = [rng.integers(0, 255, (64, 64, 3), dtype=np.uint8) for _ in range(5)]
+    write_video(tmp_path / "c23.mp4", noise, fps=25, crf=23)
+    write_video(tmp_path / "c40.mp4", noise, fps=25, crf=40)
+    assert (tmp_path / "c40.mp4").stat().st_size < (tmp_path / "c23.mp4").stat().st_size / 2
+
+
+def test_media_are_read_without_torch() -> None:
+    code = (
+        "import sys, unmask.media.encode, unmask.media.kinds, unmask.media.picture, unmask.media.video;"
+        "sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,0 +1,103 @@
+import ast
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import unmask
+
+PACKAGE = Path(unmask.__file__).parent
+ROOMS = (
+    "errors", "types", "decision", "config", "media", "faces", "synthetic", "sources", "data", "models", "metrics",
+    "training", "evaluation", "inference", "web", "cli",
+)  # fmt: skip
+OPEN_TO_INFERENCE = {
+    "errors", "types", "decision", "media", "faces", "models.network", "models.checkpoint", "models.scoring"
+}  # fmt: skip
+HEAVY = {"torch", "torchvision", "lightning", "mlflow", "pandas", "sklearn", "matplotlib", "albumentations", "cv2"}
+FILES = {"unmask." + ".".join(path.relative_to(PACKAGE).with_suffix("").parts): path for path in PACKAGE.rglob("*.py")}
+
+
+def walk(node: ast.AST, *, into_functions: bool) -> Iterator[ast.AST]:
+    is_function = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+    is_for_types = isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+    if into_functions or not (is_function or is_for_types):
+        yield node
+        for child in ast.iter_child_nodes(node):
+            yield from walk(child, into_functions=into_functions)
+
+
+@cache
+def imports_of(module: str, *, into_functions: bool = True) -> frozenset[str]:
+    found: set[str] = set()
+    for node in walk(ast.parse(FILES[module].read_text()), into_functions=into_functions):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{module} imports with dots; write the full name"
+            found |= ({f"{node.module}.{alias.name}" for alias in node.names} & FILES.keys()) or {str(node.module)}
+    return frozenset(found)
+
+
+def reached_from(module: str, *, into_functions: bool) -> set[str]:
+    """Return the top names of everything that comes with a module, through our own modules too."""
+    seen, todo = set[str](), [module]
+    while todo:
+        new = imports_of(todo.pop(), into_functions=into_functions) - seen
+        seen |= new
+        todo += new & FILES.keys()
+    return {name.partition(".")[0] for name in seen}
+
+
+def room_of(module: str) -> str:
+    return module.split(".")[1]
+
+
+def modules_in(*rooms: str) -> list[str]:
+    return [module for module in FILES if room_of(module) in rooms]
+
+
+def list_edges() -> list[tuple[str, str]]:
+    return [(module, name) for module in modules_in(*ROOMS) for name in imports_of(module) if name in FILES]
+
+
+def test_every_module_belongs_to_a_room() -> None:
+    assert {room_of(module) for module in FILES} == {*ROOMS, "__init__"}
+    assert {room_of(name) for edge in list_edges() for name in edge} == set(ROOMS)  # so the tests below see them all
+
+
+def test_imports_go_one_way_through_the_rooms() -> None:
+    assert not [edge for edge in list_edges() if ROOMS.index(room_of(edge[0])) < ROOMS.index(room_of(edge[1]))]
+
+
+def test_nobody_imports_the_commands() -> None:
+    assert not [edge for edge in list_edges() if room_of(edge[1]) == "cli" != room_of(edge[0])]
+
+
+def test_inference_uses_only_what_a_service_needs() -> None:
+    for module, name in list_edges():
+        if room_of(module) == "inference" != room_of(name):
+            assert {room_of(name), name.removeprefix("unmask.")} & OPEN_TO_INFERENCE, f"{module} imports {name}"
+
+
+def test_inference_is_free_of_hydra_lightning_and_mlflow() -> None:
+    for module in modules_in("inference"):
+        found = reached_from(module, into_functions=True)
+        assert not found & {"hydra", "omegaconf", "lightning", "torchmetrics", "mlflow"}, module
+
+
+def test_commands_answer_before_heavy_imports() -> None:
+    for module in modules_in("cli"):
+        assert not reached_from(module, into_functions=False) & HEAVY, module
+
+
+def test_media_and_inference_start_without_torch() -> None:
+    for module in modules_in("media", "inference"):
+        assert "torch" not in reached_from(module, into_functions=False), module
+
+
+def test_no_module_is_a_drawer_for_everything() -> None:
+    assert not {path.stem for path in FILES.values()} & {"utils", "util", "helpers", "common", "misc"}
+
+
+def test_no_file_is_longer_than_300_lines() -> None:
+    assert not [module for module, path in FILES.items() if len(path.read_text().splitlines()) > 300]
