@@ -23,7 +23,7 @@ setup: .venv/.ready  ## Build .venv with the locked versions (about two minutes,
 	@touch $@
 
 lock: setup  # resolves requirements.lock anew from pyproject.toml
-	$(BIN)/uv pip compile pyproject.toml --group dev --group retinaface --universal --python-version 3.11 --generate-hashes --no-annotate --custom-compile-command "make lock" --quiet -o requirements.lock
+	$(BIN)/uv pip compile pyproject.toml --extra sweep --group dev --group retinaface --universal --python-version 3.11 --generate-hashes --no-annotate --custom-compile-command "make lock" --quiet -o requirements.lock
 
 demo: setup  ## Draw, forge, prepare, train, evaluate, predict: about four minutes on two cores
 	@$(BIN)/unmask-demo
@@ -44,10 +44,13 @@ format: setup  ## Format the code and mend what ruff can mend
 	$(BIN)/ruff format .
 
 ui: setup  ## MLflow on the store that the runs went to
-	$(BIN)/mlflow ui --backend-store-uri $(STORE) --host 127.0.0.1 --port 5000
+	@case "$(STORE)" in \
+	  http*) echo "The runs are on the server $(STORE): open it in a browser." ;; \
+	  *) echo "Open http://127.0.0.1:5000/#/experiments"; $(BIN)/mlflow ui --backend-store-uri $(STORE) --host 127.0.0.1 --port 5000 ;; \
+	esac
 
 app: setup  ## The web app, on the newest checkpoint or CHECKPOINT=...
-	$(BIN)/streamlit run src/unmask/web/app.py --server.address 127.0.0.1 --browser.gatherUsageStats false -- $(CHECKPOINT)
+	$(BIN)/streamlit run src/unmask/web/app.py --server.address 127.0.0.1 --browser.gatherUsageStats false --client.toolbarMode minimal -- $(CHECKPOINT)
 
 bench: setup  ## Every measurement in benchmarks/
 	@for script in benchmarks/[a-z]*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done

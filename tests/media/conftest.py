@@ -1,5 +1,3 @@
-import struct
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,24 +8,6 @@ from unmask.media.encode import write_video
 from unmask.types import Picture
 
 Maker = Callable[..., Path]
-
-
-def _chunk(kind: bytes, data: bytes) -> bytes:
-    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-
-@pytest.fixture
-def huge_png(tmp_path: Path) -> Maker:
-    """Writes a PNG whose header promises any size; there are no pixels behind it."""
-
-    def make(width: int, height: int) -> Path:
-        header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-        data = _chunk(b"IHDR", header) + _chunk(b"IDAT", zlib.compress(b"")) + _chunk(b"IEND", b"")
-        path = tmp_path / f"{width}x{height}.png"
-        path.write_bytes(b"\x89PNG\r\n\x1a\n" + data)
-        return path
-
-    return make
 
 
 def draw_counter(num_frames: int, *, size: int = 64) -> list[Picture]:
@@ -55,19 +35,3 @@ def counter_video(tmp_path: Path) -> Maker:
 @pytest.fixture
 def number_of() -> Callable[[Picture], int]:
     return read_counter
-
-
-@pytest.fixture
-def audio_only(tmp_path: Path) -> Path:
-    """A file with a video's name that holds sound alone."""
-    import av
-
-    path = tmp_path / "song.mp4"
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("aac", rate=16000, layout="mono")
-        for start in range(0, 16000, 1024):
-            frame = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
-            frame.sample_rate, frame.pts = 16000, start
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode(None))
-    return path

@@ -1,12 +1,16 @@
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 
 from unmask.errors import MediaError
+from unmask.media import video
 from unmask.media.encode import write_video
 from unmask.media.video import choose_frames, probe_video, read_frames
 from unmask.types import Picture
@@ -50,11 +54,28 @@ def test_short_video_gives_all_it_has(counter_video: Maker) -> None:
     assert [frame.index for frame in read_frames(counter_video(3), num_frames=32)] == [0, 1, 2]
 
 
-def test_far_frames_are_found_by_seeking(tmp_path: Path, number_of: Number) -> None:
+def test_far_frames_are_found_by_seeking(tmp_path: Path, number_of: Number, monkeypatch: pytest.MonkeyPatch) -> None:
     # 800 frames with a step of brightness every 25, so each of the four wanted ones has a level of its own.
     pictures = (np.full((32, 32, 3), 20 + 6 * (index // 25), np.uint8) for index in range(800))
     write_video(tmp_path / "long.mp4", pictures, fps=25, crf=10)
+    sought, opened = [], video._open
+
+    @contextmanager
+    def watched(path: Path) -> Iterator[tuple[Any, Any]]:
+        with opened(path) as (container, stream):
+
+            def seek(time: int, **options: Any) -> None:
+                sought.append(time)
+                container.seek(time, **options)
+
+            yield (
+                SimpleNamespace(seek=seek, decode=container.decode, demux=container.demux, format=container.format),
+                stream,
+            )
+
+    monkeypatch.setattr(video, "_open", watched)
     frames = list(read_frames(tmp_path / "long.mp4", num_frames=3))
+    assert len(sought) == 2  # the first frame needs none
     assert [frame.index for frame in frames] == [0, 400, 799]
     assert [number_of(frame.image) for frame in frames] == [0, 16, 31]
 
@@ -160,7 +181,10 @@ def test_video_with_an_unknown_codec_is_named(counter_video: Maker) -> None:
 
 def test_interrupted_encoding_leaves_no_file(tmp_path: Path) -> None:
     def frames() -> Iterator[Picture]:
-        yield np.zeros((32, 32, 3), np.uint8)
+        for _ in range(100):  # more than the encoder holds back, so that some are in the file
+            assert not (tmp_path / "a.mp4").exists()
+            yield np.zeros((32, 32, 3), np.uint8)
+        assert len(list(tmp_path.iterdir())) == 1
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):

@@ -1,4 +1,5 @@
 import inspect
+from pathlib import Path
 
 import pytest
 from omegaconf import OmegaConf
@@ -11,11 +12,11 @@ from unmask.sources.synthetic import SyntheticFaces
 from unmask.types import Label
 
 
-def _source(root):
+def _source(root: Path) -> SyntheticFaces:
     return SyntheticFaces(root, num_identities=6, num_frames=2, size=64)
 
 
-def test_drawn_source_lists_every_video_with_its_pair_and_split(tmp_path):
+def test_drawn_source_lists_every_video_with_its_pair_and_split(tmp_path: Path) -> None:
     source = _source(tmp_path / "drawn")
     assert isinstance(source, CreatedSource)
     source.create(num_workers=0)
@@ -31,12 +32,12 @@ def test_drawn_source_lists_every_video_with_its_pair_and_split(tmp_path):
     assert probe_video(videos[-1].path).num_frames == 2
 
 
-def test_listing_before_drawing_says_how_to_draw(tmp_path):
-    with pytest.raises(SourceError, match="prepare.py source=synthetic"):
+def test_listing_before_drawing_says_how_to_draw(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match=r"prepare\.py source=synthetic"):
         _source(tmp_path).list_videos()
 
 
-def test_config_names_every_argument_with_its_default():
+def test_config_names_every_argument_with_its_default() -> None:
     config = OmegaConf.to_container(OmegaConf.load(config_dir() / "source" / "synthetic.yaml"), resolve=False)
     parameters = inspect.signature(SyntheticFaces).parameters
     assert set(config) == {"_target_", *parameters}

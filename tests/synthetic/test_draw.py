@@ -1,3 +1,4 @@
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -8,6 +9,7 @@ from unmask.synthetic.features import find_landmarks
 from unmask.synthetic.identity import Identity, draw_identity
 from unmask.synthetic.pose import Pose, animate
 from unmask.synthetic.surface import Placement
+from unmask.types import Picture
 
 
 @pytest.fixture(scope="module")
@@ -15,25 +17,25 @@ def identity() -> Identity:
     return replace(draw_identity(np.random.default_rng(3)), glasses=0.0, beard="none")
 
 
-def _difference_around(first, second, point, reach):
+def _difference_around(first: Picture, second: Picture, point: Sequence[float], reach: int) -> float:
     x, y = (int(axis) for axis in point)
     window = slice(y - reach, y + reach), slice(x - reach, x + reach)
-    return np.abs(first[window].astype(int) - second[window]).mean()
+    return float(np.abs(first[window].astype(int) - second[window]).mean())
 
 
-def test_same_seed_draws_same_person_and_frame():
+def test_same_seed_draws_same_person_and_frame() -> None:
     frames = [draw_head(draw_identity(np.random.default_rng(5)), Pose(), size=96) for _ in range(2)]
     np.testing.assert_array_equal(frames[0].image, frames[1].image)
     assert frames[0].landmarks == frames[1].landmarks
 
 
-def test_identities_look_different():
+def test_identities_look_different() -> None:
     images = [draw_head(draw_identity(np.random.default_rng(seed)), Pose(), size=96).image for seed in range(6)]
     differences = [np.abs(one.astype(int) - other).mean() for i, one in enumerate(images) for other in images[i + 1 :]]
     assert min(differences) > 10
 
 
-def test_head_fills_about_half_of_the_frame(identity):
+def test_head_fills_about_half_of_the_frame(identity: Identity) -> None:
     left_eye, right_eye, nose, left_mouth, right_mouth = np.array(draw_head(identity, Pose(), size=256).landmarks)
     assert left_eye[0] < nose[0] < right_eye[0]
     assert left_mouth[0] < nose[0] < right_mouth[0]
@@ -41,7 +43,7 @@ def test_head_fills_about_half_of_the_frame(identity):
     assert 30 < right_eye[0] - left_eye[0] < 60
 
 
-def test_pupils_are_dark_where_the_landmarks_say(identity):
+def test_pupils_are_dark_where_the_landmarks_say(identity: Identity) -> None:
     for pose in (Pose(), Pose(yaw=0.25, roll=0.15, shift_x=0.2), Pose(yaw=-0.25, pitch=0.12, zoom=0.95)):
         head = draw_head(identity, pose, size=256)
         for x, y in head.landmarks[:2]:
@@ -49,7 +51,7 @@ def test_pupils_are_dark_where_the_landmarks_say(identity):
             assert pupil.mean() < 0.6 * np.mean(identity.skin) * np.mean(identity.tint)
 
 
-def test_blink_changes_the_eyes_and_nothing_else(identity):
+def test_blink_changes_the_eyes_and_nothing_else(identity: Identity) -> None:
     open_eyes, closed = (draw_head(identity, Pose(blink=blink)) for blink in (0.0, 1.0))
     left_eye, _, nose, left_mouth, _ = open_eyes.landmarks
     assert _difference_around(open_eyes.image, closed.image, left_eye, 6) > 10
@@ -57,20 +59,20 @@ def test_blink_changes_the_eyes_and_nothing_else(identity):
     assert _difference_around(open_eyes.image, closed.image, nose, 6) == 0
 
 
-def test_speech_changes_the_mouth_and_not_the_eyes(identity):
+def test_speech_changes_the_mouth_and_not_the_eyes(identity: Identity) -> None:
     shut, speaking = (draw_head(identity, Pose(mouth_open=gap)) for gap in (0.0, 1.0))
     mouth = np.mean(shut.landmarks[3:], axis=0)
     assert _difference_around(shut.image, speaking.image, mouth, 8) > 10
     assert _difference_around(shut.image, speaking.image, shut.landmarks[0], 6) == 0
 
 
-def test_smile_and_wide_mouth_move_its_corners(identity):
+def test_smile_and_wide_mouth_move_its_corners(identity: Identity) -> None:
     rest, smiling = (find_landmarks(identity, Pose(smile=smile, mouth_wide=smile)) for smile in (0.0, 1.0))
     assert smiling[4, 0] > rest[4, 0]
     assert smiling[4, 1] < rest[4, 1]
 
 
-def test_projection_and_way_back_agree(identity):
+def test_projection_and_way_back_agree(identity: Identity) -> None:
     place = Placement(identity, Pose(yaw=0.3, pitch=-0.15, roll=0.2, shift_x=0.3, zoom=1.05), 256)
     points = find_landmarks(identity, place.pose)
     x, y = place.trace_back(0, 0, 256, 256)
@@ -78,7 +80,7 @@ def test_projection_and_way_back_agree(identity):
         np.testing.assert_allclose((x[int(row), int(column)], y[int(row), int(column)]), point, atol=0.03)
 
 
-def test_yaw_moves_the_nose_more_than_the_eyes(identity):
+def test_yaw_moves_the_nose_more_than_the_eyes(identity: Identity) -> None:
     ahead, turned = (
         Placement(identity, Pose(yaw=yaw), 256).project(find_landmarks(identity, Pose())) for yaw in (0, 0.2)
     )
@@ -86,14 +88,14 @@ def test_yaw_moves_the_nose_more_than_the_eyes(identity):
     assert moved[2] > moved[0] > 0
 
 
-def test_sensor_noise_differs_from_frame_to_frame(identity):
+def test_sensor_noise_differs_from_frame_to_frame(identity: Identity) -> None:
     still = [Pose(), Pose()]
     first, second = film(Sitter(identity, size=128), still, np.random.default_rng(0))
     difference = first.image.astype(float) - second.image
     assert 0.5 * identity.noise < difference.std() / np.sqrt(2) < 1.2 * identity.noise
 
 
-def test_animation_moves_smoothly_blinks_and_speaks():
+def test_animation_moves_smoothly_blinks_and_speaks() -> None:
     poses = animate(np.random.default_rng(1), num_frames=250, fps=25)
     yaws = np.array([pose.yaw for pose in poses])
     assert np.abs(np.diff(yaws)).max() < 0.05
@@ -105,14 +107,14 @@ def test_animation_moves_smoothly_blinks_and_speaks():
 
 @pytest.mark.parametrize("style", ["bald", "short", "side", "fringe", "long", "curly"])
 @pytest.mark.parametrize("beard", ["none", "stubble", "moustache", "goatee", "full"])
-def test_every_hair_style_and_beard_can_be_drawn(identity, style, beard):
+def test_every_hair_style_and_beard_can_be_drawn(identity: Identity, style: str, beard: str) -> None:
     plain = draw_head(replace(identity, hair_style="bald", beard="none"), Pose(), size=96).image
     image = draw_head(replace(identity, hair_style=style, beard=beard), Pose(), size=96).image
     assert np.array_equal(image, plain) == (style == "bald" and beard == "none")
 
 
 @pytest.mark.parametrize("is_round", [True, False])
-def test_glasses_are_drawn_around_the_eyes(identity, is_round):
+def test_glasses_are_drawn_around_the_eyes(identity: Identity, is_round: bool) -> None:
     without = draw_head(identity, Pose())
     with_glasses = draw_head(
         replace(identity, glasses=0.2, glasses_round=is_round, glasses_colour=(0.0, 0.0, 0.0)), Pose()
@@ -120,7 +122,7 @@ def test_glasses_are_drawn_around_the_eyes(identity, is_round):
     assert _difference_around(without.image, with_glasses.image, without.landmarks[0], 18) > 3
 
 
-def test_retinaface_finds_drawn_heads_where_they_are():
+def test_retinaface_finds_drawn_heads_where_they_are() -> None:
     from unmask.faces.retinaface_mobilenet import RetinaFaceMobileNet
     from unmask.faces.weights import cache_folder
 

@@ -8,7 +8,6 @@ from omegaconf import DictConfig
 
 from unmask.cli.shell import run_command
 
-
 _NOT_SEEN_IN_CROPS = {"_target_", "weights", "device", "batch_size"}
 """Keys of a detector that do not change what it finds; its weights are known by their hash."""
 

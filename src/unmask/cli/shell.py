@@ -10,6 +10,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from unmask.cli.explain import explain_config_error
+from unmask.cli.help import FLAGS, render_help
 from unmask.config import check_complete, config_dir, register_schemas
 from unmask.errors import UnmaskError
 
@@ -33,11 +34,16 @@ def run_command(task: Callable[[DictConfig], float | None], *, config_name: str)
         return task(cfg)
 
     try:
-        run()
+        if any(flag in sys.argv[1:] for flag in FLAGS):
+            print(render_help(config_name, [argument for argument in sys.argv[1:] if not argument.startswith("-")]))
+        else:
+            run()
     except (HydraException, OmegaConfBaseException) as error:
         fail(explain_config_error(error, config_name=config_name, arguments=sys.argv[1:]))
     except UnmaskError as error:
         fail(str(error))
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # whoever read our output has read enough
     except KeyboardInterrupt:
         print("Interrupted.", file=sys.stderr)
         sys.exit(130)

@@ -8,7 +8,7 @@ from unmask.errors import LeakageError, list_problems
 
 
 def audit_splits(dataset: FaceDataset) -> None:
-    """Raise where a group, an identity or a video stands in more than one split.
+    """Raise where a group, an identity or a video stands in more than one split, or a crop not in that of its video.
 
     Raises:
         LeakageError: Names what crosses, and where.
@@ -16,7 +16,8 @@ def audit_splits(dataset: FaceDataset) -> None:
     videos = dataset.videos
     check_groups(videos["video_id"].tolist(), videos["group"].tolist(), videos["split"].tolist())
     _check_column(videos.explode("identities").dropna(subset=["identities"]), "identities", dataset)
-    _check_column(dataset.faces, "video_id", dataset)
+    columns = ["video_id", "split"]
+    _check_column(pd.concat([videos[columns], dataset.faces[columns]]), "video_id", dataset)
     _check_column(dataset.faces, "crop", dataset)
 
 

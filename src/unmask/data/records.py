@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ class Journal:
         if not self.path.is_file():
             return {}
         wanted = {video.video_id: video for video in videos}
-        records = {}
+        records: dict[str, VideoRecord] = {}
         for line in self.path.read_text().splitlines():
             try:
                 entry: dict[str, Any] = json.loads(line)
@@ -39,15 +40,22 @@ class Journal:
                 logger.warning("An unfinished line of '%s' is passed over; its video is done again.", self.path)
                 continue
             video = wanted.get(entry["record"]["video_id"])
-            if video is not None and entry["key"] == self._key(video):
+            if video is None:
+                continue
+            records.pop(video.video_id, None)  # whatever the key: the crops on disk are those of the last line
+            if entry["key"] == self._key(video):
                 records[video.video_id] = VideoRecord.from_dict(entry["record"])
         return {name: record for name, record in records.items() if record.outcome != Outcome.MISSING}
 
     def append(self, video: Video, record: VideoRecord) -> None:
         """Add a finished video; the line is on disk when this returns."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self.path.open("a") as file:
-            file.write(json.dumps({"key": self._key(video), "record": record.to_dict()}) + "\n")
+        line = json.dumps({"key": self._key(video), "record": record.to_dict()}) + "\n"
+        with self.path.open("ab+") as file:
+            if file.tell():
+                file.seek(-1, os.SEEK_END)
+                line = line if file.read(1) == b"\n" else "\n" + line  # behind one that was cut off
+            file.write(line.encode())
 
     def _key(self, video: Video) -> list[Any]:
         if not video.path.is_file():

@@ -38,7 +38,8 @@ def assign_splits(
     strata = [video.method for video in videos]
     if not any(given):
         return _divide(range(len(videos)), groups, strata, fractions, seed)
-    splits = [split or "train" for split in given]
+    homes = {group: split for group, split in zip(groups, given, strict=True) if split}
+    splits = [split or homes.get(group, "train") for group, split in zip(groups, given, strict=True)]
     if "val" not in splits and fractions["val"] > 0:
         train = [index for index, split in enumerate(splits) if split == "train"]
         share = fractions["val"] / (fractions["val"] + fractions["train"])
@@ -70,8 +71,8 @@ def check_groups(video_ids: Sequence[str], groups: Sequence[int], splits: Sequen
 def _check_fractions(fractions: Mapping[str, float]) -> None:
     if set(fractions) != set(SPLITS) or min(fractions.values()) < 0 or abs(sum(fractions.values()) - 1) > 1e-6:
         raise ConfigError(
-            f"split.fractions={dict(fractions)} must give train, val and test a share each, with a sum of 1, "
-            f"such as {{train: 0.7, val: 0.15, test: 0.15}}."
+            f"split.train, split.val and split.test are {dict(fractions)}: they must be shares of at least 0 with a "
+            f"sum of 1, such as split.train=0.7 split.val=0.15 split.test=0.15."
         )
 
 

@@ -19,7 +19,7 @@ class CropSpec:
     Args:
         detector: Name of the detector, or `none` for pictures that are crops already.
         detector_sha256: SHA-256 of the detector's weights, or "" where it has none.
-        detector_options: Its arguments that decide what it finds, such as `confidence`; what is not named is as by default.
+        detector_options: Its arguments that decide what it finds, such as `confidence`; others are as by default.
         margin: Side of the crop over the longer side of the box.
         crop_size: Side of the stored crop in pixels.
         aligned: Whether crops are turned so that the eyes lie level.

@@ -14,7 +14,19 @@ from torchmetrics.functional.classification import (
 )
 from torchmetrics.utilities import dim_zero_cat
 
-AGGREGATIONS: dict[str, Callable[[Tensor], Tensor]] = {"mean": torch.mean, "median": torch.median, "max": torch.amax}
+from unmask.decision import Decision
+
+
+def _median(scores: Tensor) -> Tensor:
+    """Return the mean of the middle two of an even number, as `Decision.aggregate` does; torch takes the lower one."""
+    return scores.quantile(0.5)
+
+
+AGGREGATIONS: dict[str, Callable[[Tensor], Tensor]] = {"mean": torch.mean, "median": _median, "max": torch.amax}
+
+
+FIGURES = ("accuracy", "f1", "auroc", "auprc")
+"""Reported per frame, and with `video_` before them per video; of all of them more is better."""
 
 
 class VideoMetrics(Metric):
@@ -23,6 +35,9 @@ class VideoMetrics(Metric):
     Args:
         aggregation: `mean`, `median` or `max` of a video's frame scores.
         has_videos: False where the data are single pictures: nothing is reported then, only gathered.
+
+    Raises:
+        ConfigError: For another aggregation.
     """
 
     full_state_update = False
@@ -32,7 +47,7 @@ class VideoMetrics(Metric):
 
     def __init__(self, *, aggregation: str = "mean", has_videos: bool = True) -> None:
         super().__init__()
-        self.aggregation = aggregation
+        self.aggregation = Decision(aggregation=aggregation).aggregation  # refuses what it does not know
         self.has_videos = has_videos
         self.gathered: tuple[Tensor, Tensor, Tensor] | None = None
         for name in ("preds", "target", "videos"):

@@ -15,6 +15,12 @@ CRITERIA = ("balanced_accuracy", "f1", "eer")
 logger = logging.getLogger(__name__)
 
 
+def check_criterion(criterion: str) -> None:
+    """Raise a ConfigError unless a criterion is one of `CRITERIA`."""
+    if criterion not in CRITERIA:
+        raise ConfigError(f"No threshold criterion '{criterion}'. Choose one of: {', '.join(CRITERIA)}.")
+
+
 def choose_threshold(
     labels: npt.ArrayLike, scores: npt.ArrayLike, *, criterion: str = "balanced_accuracy", aggregation: str = "mean"
 ) -> Decision:
@@ -35,8 +41,7 @@ def choose_threshold(
     Raises:
         ConfigError: For another criterion.
     """
-    if criterion not in CRITERIA:
-        raise ConfigError(f"No threshold criterion '{criterion}'. Choose one of: {', '.join(CRITERIA)}.")
+    check_criterion(criterion)
     truth, values = np.asarray(labels, dtype=np.int64), np.asarray(scores, dtype=np.float64)
     if truth.shape != values.shape or not np.isfinite(values).all():
         raise ValueError(f"Expected one finite score per label, got {truth.shape} labels and {values.shape} scores.")

@@ -1,7 +1,6 @@
 """Read a checkpoint: Lightning's file, of which prediction and evaluation need our own entry and the weights."""
 
 import pickle
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -92,8 +91,9 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
             f"'{path}' holds more than plain values and is not read, since that could run code. "
             f"Name a checkpoint that train.py wrote."
         ) from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise CheckpointError(f"'{path}' cannot be read as a checkpoint: {error}. It may be cut off.") from error
+    except Exception as error:  # bytes of something else make the reader fail in every way there is
+        reason = str(error) or "it holds 0 bytes"
+        raise CheckpointError(f"'{path}' cannot be read as a checkpoint: {reason}. It may be cut off.") from error
     entry = content.get(ENTRY) if isinstance(content, dict) else None
     if not isinstance(entry, dict) or entry.get("format") != FORMAT:
         keys = ", ".join(map(str, list(content)[:6])) if isinstance(content, dict) else type(content).__name__
@@ -101,7 +101,13 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
             f"'{path}' is a checkpoint of something else: it has no '{ENTRY}' entry of format {FORMAT}, but {keys}. "
             f"Name a checkpoint that train.py wrote."
         )
-    return _interpret(path, content, entry)
+    try:
+        return _interpret(path, content, entry)
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(
+            f"'{path}' is not a whole checkpoint of format {FORMAT}: {type(error).__name__} {error}. "
+            f"Train it again, or with the version of unmask that reads it."
+        ) from error
 
 
 def _interpret(path: Path, content: dict[str, Any], entry: dict[str, Any]) -> Checkpoint:

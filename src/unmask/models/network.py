@@ -97,7 +97,14 @@ def _build_resnet18(weights: str | None) -> tuple[nn.Module, int]:
 
     resnet = resnet18(weights=None)
     if weights is not None:
-        resnet.load_state_dict(_load_torchvision_weights(weights))
+        state = _load_torchvision_weights(weights)
+        try:
+            resnet.load_state_dict(state)
+        except (RuntimeError, TypeError) as error:
+            raise CheckpointError(
+                f"model.weights='{weights}' does not hold torchvision's weights of ResNet-18: {error}\n"
+                f"Use 'imagenet', a file of its weights, or null."
+            ) from error
     names = ("conv1", "bn1", "relu", "maxpool", "layer1", "layer2", "layer3", "layer4")
     return nn.Sequential(OrderedDict((name, getattr(resnet, name)) for name in names)), 512
 
@@ -121,7 +128,12 @@ def _load_torchvision_weights(weights: str) -> Mapping[str, Tensor]:
     path = Path(weights)
     if not path.is_file():
         raise CheckpointError(f"No such file: model.weights='{weights}'. Use 'imagenet', a file, or null.")
-    state: Mapping[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
+    try:
+        state: Mapping[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # bytes of something else make the reader fail in every way there is
+        raise CheckpointError(
+            f"model.weights='{weights}' cannot be read as weights of PyTorch. Use 'imagenet', a file, or null."
+        ) from error
     return state
 
 

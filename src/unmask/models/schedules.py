@@ -40,10 +40,16 @@ def onecycle(optimizer: Optimizer, total_steps: int, *, rise_ratio: float) -> di
         rise_ratio: Share of the steps that rise.
     """
     top = [group["lr"] for group in optimizer.param_groups]
-    return {
-        "scheduler": OneCycleLR(optimizer, max_lr=top, total_steps=total_steps, pct_start=rise_ratio),
-        "interval": "step",
-    }
+    scheduler = _ResumableOneCycle(optimizer, max_lr=top, total_steps=total_steps, pct_start=rise_ratio)
+    return {"scheduler": scheduler, "interval": "step"}
+
+
+class _ResumableOneCycle(OneCycleLR):
+    """Keeps its own length when a training is resumed for longer; PyTorch's would take the old one and then raise."""
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take over how far the training is, not how long it was meant to be."""
+        super().load_state_dict({"last_epoch": state_dict["last_epoch"], "_last_lr": state_dict["_last_lr"]})
 
 
 def plateau(

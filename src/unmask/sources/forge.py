@@ -162,8 +162,8 @@ class ForgedMedia:
             ]
             why = f"\n{list_problems(problems)}" if problems else ""
             raise SourceError(
-                f"{len(usable)} of {len(media)} files in '{self.root}' show a face that can be forged, and forging needs "
-                f"at least two: each gets the other's face. Add photographs or videos.{why}"
+                f"{len(usable)} of {len(media)} files in '{self.root}' show a face that can be forged; at least two "
+                f"are needed: each gets the other's face. Add photographs or videos.{why}"
             )
 
     def _write_pairs(
@@ -181,7 +181,9 @@ class ForgedMedia:
         write_splits(Layout(self.output, kind), splits)
         empty = [split for split, members in splits.items() if not members]
         if empty:
-            logger.warning("%d pairs are too few for three splits: %s is empty.", len(pairs), " and ".join(empty))
+            logger.warning(
+                "Three pairs or more fill all splits; of %d none is left for %s.", len(pairs), " and ".join(empty)
+            )
         paired = {name for pair in pairs for name in pair}
         skipped = [
             {

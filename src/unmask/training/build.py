@@ -13,7 +13,8 @@ from omegaconf import DictConfig, open_dict
 
 from unmask.data.datamodule import FaceDataModule
 from unmask.data.tables import FaceDataset
-from unmask.metrics.collection import build_metrics
+from unmask.errors import ConfigError
+from unmask.metrics.collection import FIGURES, build_metrics
 from unmask.models.classifier import DeepfakeClassifier, Origin
 from unmask.training.callbacks import DecisionCallback, EpochHistory, build_checkpoints
 from unmask.training.precision import choose_precision
@@ -41,10 +42,20 @@ class Parts:
 
 
 def resolve_objective(cfg: DictConfig, dataset: FaceDataset) -> str:
-    """Replace `objective: auto` by the key of the figure that fits the data, and return it."""
+    """Replace `objective: auto` by the key of the figure that fits the data, and return it.
+
+    Raises:
+        ConfigError: A figure that the data do not give, or of which less is better.
+    """
     if cfg.objective == "auto":
         with open_dict(cfg):
             cfg.objective = "val/video_auroc" if dataset.has_videos else "val/auroc"
+    prefixes = ("val/", "val/video_") if dataset.has_videos else ("val/",)
+    known = [prefix + figure for prefix in prefixes for figure in FIGURES]
+    if cfg.objective not in known:
+        raise ConfigError(
+            f"No figure '{cfg.objective}' to maximise (objective). Choose one of: auto, {', '.join(known)}"
+        )
     return str(cfg.objective)
 
 

@@ -9,7 +9,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 
 from unmask.decision import Decision
 from unmask.metrics.collection import aggregate_videos
-from unmask.metrics.threshold import choose_threshold
+from unmask.metrics.threshold import check_criterion, choose_threshold
 from unmask.models.classifier import DeepfakeClassifier
 
 logger = logging.getLogger(__name__)
@@ -20,9 +20,13 @@ class DecisionCallback(L.Callback):
 
     Args:
         criterion: See `unmask.metrics.threshold.CRITERIA`.
+
+    Raises:
+        ConfigError: For another criterion, before an epoch is spent on it.
     """
 
     def __init__(self, *, criterion: str) -> None:
+        check_criterion(criterion)
         self.criterion = criterion
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -45,6 +49,7 @@ class EpochHistory(L.Callback):
     def __init__(self) -> None:
         self.epochs: list[dict[str, float]] = []
         self.decisions: list[Decision] = []
+        self._numbers: list[int] = []
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Keep and log the figures of the epoch."""
@@ -52,18 +57,19 @@ class EpochHistory(L.Callback):
         figures = {name: float(value) for name, value in trainer.callback_metrics.items() if name != "train/step_loss"}
         self.epochs.append(figures)
         self.decisions.append(pl_module.decision)
+        self._numbers.append(trainer.current_epoch)
         shown = ("train/loss", "val/loss", "val/auroc", "val/video_auroc", "val/accuracy")
         told = "  ".join(f"{name} {figures[name]:.4f}" for name in shown if name in figures)
         logger.info("Epoch %d of %s: %s", trainer.current_epoch + 1, trainer.max_epochs, told)
 
-    def best(self, objective: str) -> tuple[int, dict[str, float]]:
-        """Return the number of the best epoch of this run, from 0, and its figures.
+    def best(self, objective: str) -> tuple[int, dict[str, float], Decision]:
+        """Return the number of the best epoch, counted from 0 at the very start, its figures and its decision.
 
         Args:
             objective: Metric key; larger is better.
         """
         index = max(range(len(self.epochs)), key=lambda epoch: self.epochs[epoch].get(objective, float("-inf")))
-        return index, self.epochs[index]
+        return self._numbers[index], self.epochs[index], self.decisions[index]
 
 
 def build_checkpoints(folder: Path, *, objective: str) -> list[ModelCheckpoint]:

@@ -134,19 +134,19 @@ def _track_start(
 def _fit(cfg: DictConfig, parts: Parts) -> None:
     if cfg.resume is not None:
         check_resume(load_checkpoint(cfg.resume), parts.model, dataset_root=cfg.dataset.root)
-    parts.trainer.fit(parts.model, datamodule=parts.data, ckpt_path=cfg.resume)
+    try:
+        parts.trainer.fit(parts.model, datamodule=parts.data, ckpt_path=cfg.resume)
+    except SystemExit as error:
+        raise KeyboardInterrupt from error  # Lightning makes an exit of Ctrl-C
     if not parts.history.epochs:
         raise ConfigError(
             f"No epoch was trained: trainer.max_epochs={cfg.trainer.max_epochs}"
             f"{f' and resume={cfg.resume} has that many behind it' if cfg.resume else ''}. Raise trainer.max_epochs."
         )
-    if cfg.objective not in parts.history.epochs[-1]:
-        known = ", ".join(sorted(name for name in parts.history.epochs[-1] if name.startswith("val/")))
-        raise ConfigError(f"There is no figure '{cfg.objective}' (objective). Choose one of: {known}")
 
 
 def _summarise(cfg: DictConfig, parts: Parts, tracked: TrackedRun | None) -> TrainResult:
-    best_epoch, metrics = parts.history.best(cfg.objective)
+    best_epoch, metrics, decision = parts.history.best(cfg.objective)
     best, last = parts.checkpoints
     return TrainResult(
         run_id=None if tracked is None else tracked.run_id,
@@ -157,5 +157,5 @@ def _summarise(cfg: DictConfig, parts: Parts, tracked: TrackedRun | None) -> Tra
         objective=metrics[cfg.objective],
         best_epoch=best_epoch,
         metrics=metrics,
-        decision=parts.history.decisions[best_epoch].to_dict(),
+        decision=decision.to_dict(),
     )

@@ -1,0 +1,149 @@
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from unmask.cli.shell import run_command
+from unmask.errors import DatasetError
+
+Told = Callable[..., str]
+
+
+@pytest.fixture
+def told(in_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Told:
+    """Runs a command line whose task must not be reached; returns what it says on standard error."""
+
+    def run(*arguments: str, command: str = "train") -> str:
+        monkeypatch.setattr(sys, "argv", [f"{command}.py", *arguments])
+        with pytest.raises(SystemExit) as stopped:
+            run_command(lambda cfg: pytest.fail("composed"), config_name=command)
+        assert stopped.value.code == 2
+        text = capsys.readouterr().err
+        told = text.removeprefix(f"Error executing job with overrides: {list(arguments)}\n")  # Hydra's own line
+        assert told.startswith("Error: ")
+        assert "Traceback" not in told
+        return told
+
+    return run
+
+
+def test_misspelt_root_key_is_told_with_file_and_choices(told: Told) -> None:
+    text = told("sed=3")
+    assert "No key 'sed' (in 'sed=3'). Did you mean 'seed'?" in text
+    assert "configs/train.yaml" in text
+    for key in ("seed", "deterministic", "objective", "resume"):
+        assert key in text.rpartition("has the keys: ")[2]
+
+
+def test_misspelt_key_of_a_group_is_told_with_the_file_of_the_chosen_option(told: Told) -> None:
+    text = told("optimizer=sgd", "optimizer.momentun=0.5")
+    assert "No key 'optimizer.momentun' (in 'optimizer.momentun=0.5'). Did you mean 'optimizer.momentum'?" in text
+    assert "'optimizer' in " in text
+    assert "configs/optimizer/sgd.yaml has the keys: " in text
+    choices = text.rpartition("has the keys: ")[2]
+    assert "nesterov" in choices
+    assert "betas" not in choices  # that is Adam's
+
+
+def test_misspelt_key_of_the_default_option_is_told(told: Told) -> None:
+    text = told("optimizer.learning_rate=0.5")
+    assert "No key 'optimizer.learning_rate'" in text
+    assert "configs/optimizer/adamw.yaml has the keys: _partial_, _target_, betas, lr, weight_decay" in text
+
+
+def test_misspelt_key_deep_in_a_group_is_told(told: Told) -> None:
+    text = told("augmentation.steps.flip.prob=1")
+    assert "No key 'augmentation.steps.flip.prob'" in text
+    assert "configs/augmentation/light.yaml has the keys: _target_, p" in text
+
+
+def test_misspelt_group_is_told(told: Told) -> None:
+    text = told("optimiser=sgd")
+    assert "'optimiser'" in text
+    assert "Did you mean 'optimizer'?" in text
+    assert "configs/train.yaml has the keys: " in text
+
+
+def test_misspelt_option_is_told_with_the_choices(told: Told) -> None:
+    text = told("optimizer=adamq")
+    assert "No option 'adamq' for 'optimizer'" in text
+    assert "configs/optimizer)" in text
+    assert "Choose one of: adam, adamw, sgd" in text
+    assert "Did you mean 'optimizer=adam" in text
+
+
+def test_option_far_from_any_is_told_without_a_guess(told: Told) -> None:
+    text = told("scheduler=xyz")
+    assert "Did you mean" not in text
+    assert "Choose one of: cosine, none, onecycle, plateau" in text
+
+
+def test_value_of_the_wrong_type_is_told_with_the_file(told: Told) -> None:
+    text = told("seed=often")
+    assert "Bad value in 'seed=often'" in text
+    assert "'often'" in text
+    assert "Integer" in text
+    assert "configs/train.yaml" in text
+
+
+def test_deleting_an_unknown_key_is_told(told: Told) -> None:
+    assert "optimizer.colour" in told("~optimizer.colour")
+
+
+def test_argument_that_is_no_override_is_told(told: Told) -> None:
+    assert "faces" in told("faces")
+
+
+def test_missing_values_are_told_together(told: Told) -> None:
+    text = told(command="evaluate")
+    assert (
+        "No value for: checkpoint, dataset.root. Give it on the command line: checkpoint=... dataset.root=..." in text
+    )
+
+
+def test_other_commands_name_their_own_files(told: Told) -> None:
+    assert "configs/crop" not in (text := told("crop.sise=3", command="prepare"))
+    assert "No key 'crop.sise'" in text
+    assert "configs/prepare.yaml has the keys: aligned, crop_size, jpeg_quality, margin, num_frames" in text
+    assert "configs/predict.yaml" in told("treshold=0.3", command="predict")
+    assert "Did you mean 'threshold'?" in told("treshold=0.3", command="predict")
+
+
+def test_option_of_another_command_is_told(told: Told) -> None:
+    text = told("detector=harr", command="prepare")
+    assert "Choose one of: haar, none, retinaface, retinaface_mobilenet" in text
+    assert "Did you mean 'detector=haar'?" in text
+
+
+def test_users_error_in_the_task_ends_with_its_text(
+    in_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def task(cfg: object) -> None:
+        raise DatasetError("No faces here. Make some.")
+
+    monkeypatch.setattr(sys, "argv", ["train.py", "dataset.root=x"])
+    with pytest.raises(SystemExit, match="2"):
+        run_command(task, config_name="train")
+    assert capsys.readouterr().err.endswith("\nError: No faces here. Make some.\n")
+
+
+def test_interruption_ends_with_its_own_code(
+    in_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def task(cfg: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(sys, "argv", ["train.py", "dataset.root=x"])
+    with pytest.raises(SystemExit, match="130"):
+        run_command(task, config_name="train")
+    assert "Interrupted" in capsys.readouterr().err
+
+
+def test_our_own_bugs_keep_their_traceback(in_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def task(cfg: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(sys, "argv", ["train.py", "dataset.root=x"])
+    with pytest.raises(ZeroDivisionError):
+        run_command(task, config_name="train")

@@ -1,0 +1,72 @@
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from unmask.cli.prepare import main
+from unmask.data.tables import FaceDataset
+from unmask.media.picture import write_jpeg
+
+
+def _prepare(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
+    monkeypatch.setattr(sys, "argv", ["prepare.py", *arguments])
+    main()
+
+
+@pytest.fixture
+def pictures(in_folder: Path) -> Path:
+    for index in range(20):
+        write_jpeg(in_folder / f"raw/real/{index}.jpg", np.full((16, 16, 3), index, np.uint8), quality=90)
+        write_jpeg(in_folder / f"raw/fake_gan/{index}.jpg", np.full((16, 16, 3), 200 + index, np.uint8), quality=90)
+    return in_folder / "raw"
+
+
+def test_folders_of_crops_are_indexed_and_split(
+    pictures: Path, in_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (pictures / "real" / "broken.jpg").write_bytes(b"no picture")
+    _prepare(monkeypatch, "source=image_folder", "source.root=raw", "detector=none", "output=faces", "num_workers=0",
+             "split.train=0.5", "split.val=0.25", "split.test=0.25")  # fmt: skip
+    dataset = FaceDataset.load("faces")
+    assert (dataset.spec.detector, dataset.spec.detector_sha256) == ("none", "")
+    assert dataset.faces["split"].value_counts().to_dict() == {"train": 20, "val": 10, "test": 10}
+    (path,) = in_folder.glob("outputs/prepare/*/result.json")
+    result = json.loads(path.read_text())
+    assert (result["dataset"], result["videos"], result["faces"]) == ("faces", {"ok": 40, "decode_error": 1}, 40)
+    out = capsys.readouterr().out
+    assert "decode_error: image_folder/real/broken.jpg: " in out
+    assert "python train.py dataset.root=faces" in out
+
+
+def test_limit_and_detector_of_the_command_line_are_used(
+    synthetic_root: Path, in_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _prepare(monkeypatch, "source=ffpp", f"source.root={synthetic_root}", f"source.splits={synthetic_root}/splits",
+             "source.methods=[FaceSwap]", "detector=haar", "output=faces", "num_workers=0", "limit=2",
+             "crop.num_frames=2", "crop.crop_size=48", "crop.margin=1.6")  # fmt: skip
+    dataset = FaceDataset.load("faces")
+    assert (dataset.spec.detector, dataset.spec.crop_size, dataset.spec.margin) == ("haar", 48, 1.6)
+    assert dataset.videos["method"].value_counts().to_dict() == {"original": 2, "FaceSwap": 2}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("source=image_folder", "source.root=gone"), ("No such folder: source.root='gone'",)),
+        (("source=ffpp", "source.root=raw"), ("looked for", "original_sequences/youtube/c23/videos", "'fake_gan/'")),
+        (("source=ffpp",), ("No value for: source.root",)),
+        (("source=image_folder", "source.root=raw", "split.train=0.9"), ("a sum of 1",)),
+    ],
+)
+def test_mistakes_are_told_in_one_message(
+    pictures: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+    arguments: tuple[str, ...], words: tuple[str, ...],
+) -> None:  # fmt: skip
+    with pytest.raises(SystemExit, match="2"):
+        _prepare(monkeypatch, *arguments, "output=faces", "detector=none", "num_workers=0")
+    text = capsys.readouterr().err
+    for word in words:
+        assert word in text
+    assert not Path("faces").exists()

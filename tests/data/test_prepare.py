@@ -1,0 +1,306 @@
+import json
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from unmask.data.prepare import PrepareResult, prepare
+from unmask.data.tables import FaceDataset
+from unmask.errors import DatasetError, DetectorError
+from unmask.faces.spec import CropSpec
+from unmask.media.encode import write_video
+from unmask.media.picture import read_picture
+from unmask.sources.ffpp import FaceForensics
+from unmask.types import Face, Label, MediaKind, Picture, Video
+
+FRACTIONS = {"train": 0.7, "val": 0.15, "test": 0.15}
+SPEC = CropSpec("bright", crop_size=32, num_frames=4)
+
+
+@dataclass
+class BrightSpot:
+    """Finds one face wherever the picture is bright, and none in the dark; pickles, and needs no weights."""
+
+    name: str = "bright"
+    weights_sha256: str = ""
+
+    def detect(self, images: Sequence[Picture]) -> list[list[Face]]:
+        return [self._find(image) for image in images]
+
+    def _find(self, image: Picture) -> list[Face]:
+        rows, columns = np.nonzero(image.mean(2) > 128)
+        if len(rows) == 0:
+            return []
+        box = float(columns.min()), float(rows.min()), float(columns.max() + 1), float(rows.max() + 1)
+        return [Face(box, None, 0.9)]
+
+
+class Listed:
+    """A source of given videos."""
+
+    name = "listed"
+
+    def __init__(self, videos: list[Video]) -> None:
+        self.videos = videos
+
+    def list_videos(self) -> list[Video]:
+        return self.videos
+
+
+def _spot(*, lit: bool = True, size: int = 96) -> Picture:
+    image = np.zeros((size, size, 3), np.uint8)
+    if lit:
+        image[30:60, 20:50] = 230
+    return image
+
+
+def _video(folder: Path, name: str, *, label: Label = Label.REAL, lit: bool = True, write: bool = True) -> Video:
+    path = folder / f"{name}.mp4"
+    if write:
+        write_video(path, [_spot(lit=lit)] * 8, fps=25, crf=10)
+    return Video(f"listed/{name}", path, label, "original" if label == Label.REAL else "FaceSwap", identities=(name,))
+
+
+def _prepare(videos: list[Video], output: Path, **options: object) -> PrepareResult:
+    chosen = {"detector": BrightSpot(), "spec": SPEC, "fractions": FRACTIONS, "seed": 0, "num_workers": 0} | options
+    return prepare(Listed(videos), output=output, **chosen)  # type: ignore[arg-type]
+
+
+def test_prepared_dataset_follows_its_contract(face_dataset: Path, synthetic_root: Path) -> None:
+    dataset = FaceDataset.load(face_dataset)
+    assert len(dataset.videos) == 8 + 4 * 8
+    assert set(dataset.videos["outcome"]) == {"ok"}
+    assert set(dataset.videos["codec"]) == {"h264"}
+    assert set(dataset.videos["frames"]) == {4}
+    assert (dataset.videos["width"] == 128).all()
+    assert len(dataset.faces) == dataset.videos["faces"].sum() > 0.95 * 4 * 40
+    for crop in dataset.faces["crop"]:
+        assert read_picture(face_dataset / crop).shape == (64, 64, 3)
+    row = dataset.faces.iloc[0]
+    assert row["crop"] == f"crops/{row['video_id']}/{row['frame_index']:06d}_0.jpg"
+    assert set(dataset.faces["frame_index"]) == {0, 2, 3, 5}  # evenly spaced over the six frames
+    assert len(row["landmarks"]) == 10
+    assert dataset.info["preprocessing_hash"] == dataset.spec.hash
+    assert dataset.info["counts"]["videos"] == {"ok": 40}
+    lists = {split: json.loads((synthetic_root / f"splits/{split}.json").read_text()) for split in FRACTIONS}
+    for split, pairs in lists.items():
+        names = {name for a, b in pairs for name in (a, b, f"{a}_{b}", f"{b}_{a}")}
+        rows = dataset.videos[dataset.videos["split"] == split]
+        assert {video_id.rpartition("/")[2] for video_id in rows["video_id"]} == names
+    merged = dataset.faces.merge(dataset.videos, on="video_id", suffixes=("", "_of_video"))
+    for column in ("label", "method", "split"):
+        assert (merged[column] == merged[f"{column}_of_video"]).all()
+
+
+def test_crop_shows_the_face_with_its_margin(tmp_path: Path) -> None:
+    _prepare([_video(tmp_path, "a"), _video(tmp_path, "b", label=Label.FAKE)], tmp_path / "out")
+    dataset = FaceDataset.load(tmp_path / "out")
+    row = dataset.faces.iloc[0]
+    assert list(row["box"]) == pytest.approx([20, 30, 50, 60], abs=1)
+    crop = read_picture(tmp_path / "out" / row["crop"])
+    assert crop.shape == (32, 32, 3)
+    assert (crop > 128).mean() == pytest.approx(1 / 1.3**2, abs=0.06)
+
+
+def test_every_bad_video_becomes_a_row_with_its_outcome(tmp_path: Path, audio_only: Path) -> None:
+    broken, empty = _video(tmp_path, "broken", write=False), _video(tmp_path, "empty", write=False)
+    broken.path.write_bytes(b"\x00\x00\x00\x18ftypmp42 and no more")
+    empty.path.touch()
+    song = replace(_video(tmp_path, "song", write=False), path=audio_only)
+    videos = [
+        _video(tmp_path, "good"), _video(tmp_path, "fake", label=Label.FAKE), broken, empty, song,
+        _video(tmp_path, "dark", lit=False), _video(tmp_path, "gone", write=False),
+    ]  # fmt: skip
+    result = _prepare(videos, tmp_path / "out")
+    assert result.outcomes == {"ok": 2, "decode_error": 3, "no_face": 1, "missing": 1}
+    rows = FaceDataset.load(tmp_path / "out").videos.set_index("video_id")
+    for name, outcome, words in (
+        ("good", "ok", ""),
+        ("broken", "decode_error", "broken.mp4' cannot be read as a video"),
+        ("empty", "decode_error", "empty.mp4' holds 0 bytes"),
+        ("song", "decode_error", "holds no video stream, only audio"),
+        ("dark", "no_face", "No face in any of 4 frames"),
+        ("gone", "missing", "No such file"),
+    ):
+        row = rows.loc[f"listed/{name}"]
+        assert row["outcome"] == outcome
+        assert words in row["message"]
+    assert list(rows["faces"]) == [4, 4, 0, 0, 0, 0, 0]
+
+
+def test_nothing_usable_ends_with_an_error_that_says_why(tmp_path: Path) -> None:
+    videos = [_video(tmp_path, "dark", lit=False), _video(tmp_path, "gone", write=False, label=Label.FAKE)]
+    with pytest.raises(DatasetError, match=r"(?s)None of the 2 videos of source 'listed'.*dark: no_face.*gone: missi"):
+        _prepare(videos, tmp_path / "out")
+    assert not (tmp_path / "out" / "dataset.json").exists()
+
+
+def test_interrupted_run_goes_on_where_it_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    videos = [_video(tmp_path, name, label=Label(name > "b")) for name in "abcd"]
+    whole = _prepare(videos, tmp_path / "whole")
+    done: list[int] = []
+    detect = BrightSpot.detect
+
+    def interrupted(self: BrightSpot, images: Sequence[Picture]) -> list[list[Face]]:
+        done.append(len(images))
+        if len(done) == 3:
+            raise KeyboardInterrupt
+        return detect(self, images)
+
+    monkeypatch.setattr(BrightSpot, "detect", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        _prepare(videos, tmp_path / "out")
+    assert not (tmp_path / "out" / "dataset.json").exists()
+    result = _prepare(videos, tmp_path / "out")
+    assert len(done) == 3 + 2  # two videos were finished, one interrupted, one not begun
+    assert (whole.num_reused, result.num_reused, result.num_faces) == (0, 2, 16)
+    _assert_same(tmp_path / "whole", tmp_path / "out")
+
+
+def test_line_cut_off_by_an_interruption_costs_only_its_video(tmp_path: Path) -> None:
+    videos = [_video(tmp_path, name, label=Label(name > "b")) for name in "abc"]
+    _prepare(videos, tmp_path / "out")
+    journal = tmp_path / "out" / "prepare.jsonl"
+    journal.write_text(journal.read_text()[:-40])
+    assert _prepare(videos, tmp_path / "out").num_reused == 2
+    assert _prepare(videos, tmp_path / "out").num_reused == 3
+
+
+def test_changed_file_or_spec_is_worked_on_again(tmp_path: Path) -> None:
+    videos = [_video(tmp_path, name, label=Label(name > "a")) for name in "ab"]
+    _prepare(videos, tmp_path / "out")
+    assert _prepare(videos, tmp_path / "out").num_reused == 2
+    write_video(videos[0].path, [_spot()] * 2, fps=25)
+    result = _prepare(videos, tmp_path / "out")
+    assert (result.num_reused, result.num_faces) == (1, 2 + 4)
+    assert _prepare(videos, tmp_path / "out", spec=replace(SPEC, margin=1.5)).num_reused == 0
+
+
+def test_crops_of_another_spec_are_never_taken_for_ones_own(tmp_path: Path) -> None:
+    videos = [_video(tmp_path, name, label=Label(name > "a")) for name in "ab"]
+    _prepare(videos, tmp_path / "wanted")
+    for margin in (1.3, 2.6, 1.3):
+        _prepare(videos, tmp_path / "out", spec=replace(SPEC, margin=margin))
+    _assert_same(tmp_path / "wanted", tmp_path / "out")
+
+
+def test_video_that_was_missing_is_tried_again(tmp_path: Path) -> None:
+    videos = [_video(tmp_path, "a"), _video(tmp_path, "b", label=Label.FAKE, write=False)]
+    assert _prepare(videos, tmp_path / "out").outcomes == {"ok": 1, "missing": 1}
+    _video(tmp_path, "b")
+    assert _prepare(videos, tmp_path / "out").outcomes == {"ok": 2}
+
+
+def test_worker_processes_give_the_same_dataset(tmp_path: Path, synthetic_root: Path) -> None:
+    from unmask.faces.haar import HaarCascade
+
+    for name, num_workers in (("here", 0), ("there", 2)):
+        prepare(
+            FaceForensics(synthetic_root, methods=("FaceSwap",), splits=synthetic_root / "splits"),
+            output=tmp_path / name, detector=HaarCascade(), spec=CropSpec("haar", crop_size=32, num_frames=2),
+            fractions=FRACTIONS, seed=0, num_workers=num_workers, limit=3,
+        )  # fmt: skip
+    _assert_same(tmp_path / "here", tmp_path / "there")
+
+
+def _assert_same(first: Path, second: Path) -> None:
+    one, two = FaceDataset.load(first), FaceDataset.load(second)
+    pd.testing.assert_frame_equal(one.videos, two.videos)
+    pd.testing.assert_frame_equal(one.faces, two.faces)
+    assert one.info == two.info
+    for crop in one.faces["crop"]:
+        assert (first / crop).read_bytes() == (second / crop).read_bytes()
+
+
+def test_limit_takes_the_first_videos_of_each_method(tmp_path: Path) -> None:
+    videos = [_video(tmp_path, f"{label}{n}", label=label) for label in Label for n in range(3)]
+    _prepare(videos, tmp_path / "out", limit=2)
+    assert [name[-1] for name in FaceDataset.load(tmp_path / "out").videos["video_id"]] == ["0", "1", "0", "1"]
+
+
+def _pictures(
+    folder: Path, *, sizes: tuple[int, int] = (96, 96), formats: tuple[str, str] = ("jpg", "jpg")
+) -> list[Video]:
+    from PIL import Image
+
+    videos = []
+    for label, size, suffix in zip(Label, sizes, formats, strict=True):
+        path = folder / f"{label.name}.{suffix}"
+        picture = np.kron(_spot(), np.ones((size // 96, size // 96, 1), np.uint8))
+        Image.fromarray(picture).save(path)
+        videos.append(Video(f"listed/{path.name}", path, label, "original" if label == 0 else "gan", MediaKind.PICTURE))
+    return videos
+
+
+def test_pictures_give_a_crop_each(tmp_path: Path) -> None:
+    _prepare(_pictures(tmp_path), tmp_path / "out")
+    dataset = FaceDataset.load(tmp_path / "out")
+    assert not dataset.has_videos
+    assert list(dataset.faces["crop"]) == ["crops/listed/REAL.jpg/000000_0.jpg", "crops/listed/FAKE.jpg/000000_0.jpg"]
+    assert list(dataset.videos["codec"]) == ["jpg", "jpg"]
+
+
+def test_without_a_detector_pictures_are_indexed_where_they_lie(tmp_path: Path) -> None:
+    videos = _pictures(tmp_path)
+    (tmp_path / "empty.jpg").touch()
+    videos.append(replace(videos[0], video_id="listed/empty", path=tmp_path / "empty.jpg"))
+    result = _prepare(videos, tmp_path / "out", detector=None, spec=CropSpec("none"))
+    dataset = FaceDataset.load(tmp_path / "out")
+    assert result.outcomes == {"ok": 2, "decode_error": 1}
+    assert [dataset.root / crop for crop in dataset.faces["crop"]] == [video.path for video in videos[:2]]
+    assert not (tmp_path / "out" / "crops").exists()
+
+
+def test_without_a_detector_a_video_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DetectorError, match=r"detector=none indexes pictures .* but '.*a\.mp4' is a video"):
+        _prepare([_video(tmp_path, "a")], tmp_path / "out", detector=None, spec=CropSpec("none"))
+
+
+def test_differing_formats_of_real_and_fake_are_warned_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        _prepare(_pictures(tmp_path, formats=("jpg", "png")), tmp_path / "out")
+    assert "Real and fake differ in codec (['jpg'] against ['png'])" in caplog.text
+    assert "face size" not in caplog.text
+
+
+def test_differing_face_sizes_of_real_and_fake_are_warned_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        _prepare(_pictures(tmp_path, sizes=(96, 192)), tmp_path / "out")
+    assert "Real and fake differ in face size (median 30 against 60 px)" in caplog.text
+    assert "codec" not in caplog.text
+
+
+def test_splits_of_the_config_are_used_and_repeat(tmp_path: Path) -> None:
+    videos = [replace(video, video_id=f"{n}/{video.video_id}") for n in range(20) for video in _pictures(tmp_path)]
+    options = {"fractions": {"train": 0.5, "val": 0.25, "test": 0.25}, "detector": None, "spec": CropSpec("none")}
+    videos = [replace(video, path=_copy(video.path, tmp_path / f"{index}.jpg")) for index, video in enumerate(videos)]
+    _prepare(videos, tmp_path / "out", **options)
+    counts = FaceDataset.load(tmp_path / "out").faces["split"].value_counts().to_dict()
+    assert counts == {"train": 20, "val": 10, "test": 10}
+
+
+def _copy(path: Path, target: Path) -> Path:
+    target.write_bytes(path.read_bytes())
+    return target
+
+
+def test_picture_past_the_size_limit_becomes_a_row(tmp_path: Path, huge_png: Callable[..., Path]) -> None:
+    videos = [
+        *_pictures(tmp_path),
+        Video("listed/huge", huge_png(30_000, 30_000), Label.REAL, "original", MediaKind.PICTURE),
+    ]
+    _prepare(videos, tmp_path / "out")
+    row = FaceDataset.load(tmp_path / "out").videos.set_index("video_id").loc["listed/huge"]
+    assert row["outcome"] == "decode_error"
+    assert "more than the 100,000,000 pixels" in row["message"]
+
+
+def test_crops_can_be_written_again_over_those_of_an_older_spec(tmp_path: Path) -> None:
+    videos = [_video(tmp_path, name, label=Label(name > "a")) for name in "ab"]
+    _prepare(videos, tmp_path / "out")
+    _prepare(videos, tmp_path / "out", spec=replace(SPEC, num_frames=2))
+    assert len(list((tmp_path / "out" / "crops").rglob("*.jpg"))) == 4  # no frames of the older run stay behind

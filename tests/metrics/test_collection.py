@@ -1,0 +1,94 @@
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from sklearn.metrics import accuracy_score, average_precision_score, f1_score, roc_auc_score
+
+from unmask.decision import AGGREGATIONS as KNOWN
+from unmask.decision import Decision
+from unmask.metrics.collection import AGGREGATIONS, VideoMetrics, aggregate_videos, build_metrics
+from unmask.metrics.scores import aggregate_videos as aggregate_table
+
+
+@pytest.fixture
+def frames() -> pd.DataFrame:
+    """Frames of 40 videos in mixed order: four methods and the originals share eight names."""
+    rng = np.random.default_rng(0)
+    rows = []
+    for method in ("original", "Deepfakes", "Face2Face", "FaceSwap", "NeuralTextures"):
+        for name in range(8):
+            for _ in range(int(rng.integers(1, 7))):
+                label = int(method != "original")
+                score = float(np.clip(rng.normal(0.45 + 0.15 * label, 0.2), 0, 1))
+                rows.append(
+                    {"video_id": f"ffpp/{method}/c23/{name:03d}", "label": label, "method": method, "score": score}
+                )
+    return pd.DataFrame(rows).sample(frac=1, random_state=0).reset_index(drop=True)
+
+
+def _tensors(frames: pd.DataFrame) -> dict[str, torch.Tensor]:
+    return {
+        "preds": torch.tensor(frames["score"].to_numpy(), dtype=torch.float64),
+        "target": torch.tensor(frames["label"].to_numpy()),
+        "videos": torch.tensor(pd.factorize(frames["video_id"])[0]),
+    }
+
+
+@pytest.mark.parametrize("aggregation", ["mean", "max"])
+def test_figures_are_those_of_sklearn(frames: pd.DataFrame, aggregation: str) -> None:
+    metrics = build_metrics(aggregation=aggregation, has_videos=True)
+    batches = np.array_split(np.arange(len(frames)), 5)
+    for batch in batches:
+        metrics.update(**_tensors(frames.iloc[batch]) | {"videos": _tensors(frames)["videos"][batch]})
+    figures = {name: float(value) for name, value in metrics.compute().items()}
+    videos = frames.groupby("video_id").agg(label=("label", "first"), score=("score", aggregation))
+    expected = {}
+    for prefix, rows in (("", frames), ("video_", videos)):
+        called = rows["score"] > 0.5
+        expected |= {
+            f"{prefix}accuracy": accuracy_score(rows["label"], called),
+            f"{prefix}f1": f1_score(rows["label"], called),
+            f"{prefix}auroc": roc_auc_score(rows["label"], rows["score"]),
+            f"{prefix}auprc": average_precision_score(rows["label"], rows["score"]),
+        }
+    assert figures == pytest.approx(expected, abs=1e-6)
+    assert len(set(figures.values())) == 8
+
+
+@pytest.mark.parametrize("aggregation", ["mean", "median", "max"])
+def test_training_and_evaluation_make_the_same_video_scores(frames: pd.DataFrame, aggregation: str) -> None:
+    scores, labels = aggregate_videos(**_tensors(frames), aggregation=aggregation)
+    table = aggregate_table(frames, decision=Decision(aggregation=aggregation))
+    assert labels.tolist() == table["label"].tolist()
+    assert scores.tolist() == pytest.approx(table["score"].tolist())
+
+
+def test_both_sides_know_the_same_aggregations() -> None:
+    assert set(AGGREGATIONS) == set(KNOWN)
+
+
+def test_four_methods_on_one_name_stay_four_videos(frames: pd.DataFrame) -> None:
+    one_name = frames[frames["video_id"].str.endswith("/003")].reset_index(drop=True)
+    scores, labels = aggregate_videos(**_tensors(one_name), aggregation="mean")
+    assert len(scores) == 5
+    assert sorted(labels.tolist()) == [0, 1, 1, 1, 1]
+
+
+def test_without_videos_only_frames_are_reported_and_scores_still_gathered(frames: pd.DataFrame) -> None:
+    metrics = build_metrics(aggregation="mean", has_videos=False)
+    metrics.update(**_tensors(frames))
+    assert set(metrics.compute()) == {"accuracy", "f1", "auroc", "auprc"}
+    gathered = metrics["videos"].gathered
+    assert gathered is not None
+    assert torch.equal(gathered[0], _tensors(frames)["preds"])
+
+
+def test_reset_forgets_the_frames_of_the_last_epoch(frames: pd.DataFrame) -> None:
+    metric, tensors = VideoMetrics(), _tensors(frames)
+    metric.update(tensors["preds"], 1 - tensors["target"], tensors["videos"])
+    metric.compute()
+    metric.reset()
+    metric.update(**tensors)
+    assert metric.compute()["video_auroc"] > 0.5
+    assert metric.gathered is not None
+    assert len(metric.gathered[0]) == len(frames)

@@ -1,0 +1,107 @@
+from pathlib import Path
+from urllib.error import URLError
+
+import pytest
+import torch
+
+from unmask.errors import CheckpointError, ConfigError
+from unmask.faces.spec import InputSpec
+from unmask.models.network import FaceNetwork, rebuild_network
+
+
+def _pictures(count: int = 3, size: int = 64) -> torch.Tensor:
+    return torch.randint(0, 256, (count, 3, size, size), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize("name", ["resnet18", "tiny"])
+def test_network_gives_one_logit_a_picture(name: str) -> None:
+    network = FaceNetwork(name=name, input_size=64).eval()
+    logits = network(_pictures())
+    assert logits.shape == (3,)
+    assert len(set(logits.tolist())) == 3
+    assert network(_pictures(1)).shape == (1,)
+
+
+def test_whole_numbers_and_floats_give_the_same_logit() -> None:
+    network = FaceNetwork(name="tiny").eval()
+    assert torch.equal(network(_pictures()), network(_pictures().float()))
+
+
+def test_pictures_are_normalised_by_mean_and_std_of_the_config() -> None:
+    network = FaceNetwork(name="tiny", mean=(0.1, 0.2, 0.3), std=(0.5, 0.25, 0.125)).eval()
+    seen: list[torch.Tensor] = []
+    network.backbone.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    network(torch.full((1, 3, 8, 8), 255, dtype=torch.uint8))
+    assert seen[0][0, :, 0, 0].tolist() == pytest.approx([0.9 / 0.5, 0.8 / 0.25, 0.7 / 0.125])
+
+
+def test_input_spec_is_that_of_the_config() -> None:
+    network = FaceNetwork(name="tiny", input_size=48, mean=(0.1, 0.2, 0.3), std=(1, 1, 1))
+    assert network.input_spec == InputSpec(size=48, mean=(0.1, 0.2, 0.3), std=(1.0, 1.0, 1.0))
+
+
+def test_dropout_acts_before_the_head_in_training_only() -> None:
+    torch.manual_seed(0)
+    network = FaceNetwork(name="tiny", dropout=0.9)
+    for module in network.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.eval()  # what remains random is the dropout
+    first, second = network(_pictures()), network(_pictures())
+    assert not torch.equal(first, second)
+    network.eval()
+    assert torch.equal(network(_pictures()), network(_pictures()))
+
+
+def test_network_is_rebuilt_from_plain_values() -> None:
+    torch.manual_seed(0)
+    network = FaceNetwork(name="tiny", dropout=0.5, input_size=32).eval()
+    again = rebuild_network(network.config, network.state_dict())
+    assert not again.training
+    assert torch.allclose(network(_pictures()), again(_pictures()))
+    assert again.config == network.config
+    assert not {"mean", "std"} & set(network.state_dict())
+
+
+def test_unknown_network_lists_the_choices() -> None:
+    with pytest.raises(ConfigError, match=r"No network 'vgg' \(model\.name\)\. Choose one of: resnet18, tiny"):
+        FaceNetwork(name="vgg")
+
+
+def test_weights_of_a_file_are_taken(tmp_path: Path) -> None:
+    from torchvision.models import resnet18
+
+    torch.manual_seed(5)
+    state = resnet18(weights=None).state_dict()
+    torch.save(state, tmp_path / "resnet18.pth")
+    network = FaceNetwork(weights=str(tmp_path / "resnet18.pth"))
+    assert torch.equal(network.backbone.conv1.weight, state["conv1.weight"])
+    assert torch.equal(network.backbone.layer4[1].bn2.running_var, state["layer4.1.bn2.running_var"])
+
+
+def test_absent_weights_are_named() -> None:
+    with pytest.raises(CheckpointError, match=r"No such file: model\.weights='gone\.pth'.*'imagenet', a file, or null"):
+        FaceNetwork(weights="gone.pth")
+
+
+def test_weights_of_something_else_are_a_clear_error(tmp_path: Path) -> None:
+    torch.save({"x": torch.zeros(2)}, tmp_path / "other.pth")
+    with pytest.raises(CheckpointError, match=r"model\.weights='.*other\.pth' does not hold .*ResNet-18"):
+        FaceNetwork(weights=str(tmp_path / "other.pth"))
+    (tmp_path / "note.pth").write_text("hello")
+    with pytest.raises(CheckpointError, match=r"model\.weights='.*note\.pth' cannot be read"):
+        FaceNetwork(weights=str(tmp_path / "note.pth"))
+
+
+def test_without_network_the_error_says_which_file_goes_where(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unreachable(*args: object, **options: object) -> None:
+        raise URLError("no route")
+
+    monkeypatch.setattr(torch.hub, "_hub_dir", str(tmp_path))
+    monkeypatch.setattr("torch.hub.download_url_to_file", unreachable)
+    with pytest.raises(CheckpointError) as told:
+        FaceNetwork(weights="imagenet")
+    text = str(told.value)
+    assert "'resnet18-f37072fd.pth'" in text
+    assert f"'{tmp_path}/checkpoints'" in text
+    assert "no route" in text
+    assert "model.weights=null" in text

@@ -1,0 +1,182 @@
+import json
+import logging
+from collections.abc import Callable
+from importlib.resources import files
+from pathlib import Path
+
+import pytest
+
+from unmask.errors import SourceError
+from unmask.sources.ffpp import METHODS, FaceForensics
+from unmask.types import Label, MediaKind
+
+Layout = Callable[..., Path]
+PAIRS = {"train": [["000", "001"]], "val": [["002", "003"]], "test": [["004", "005"]]}
+
+
+@pytest.fixture
+def layout(tmp_path: Path) -> Layout:
+    """Lays out empty files as the download script of FaceForensics++ does, for the pairs of PAIRS."""
+
+    def make(
+        *,
+        compression: str = "c23",
+        methods: tuple[str, ...] = METHODS,
+        media: str = "videos",
+        absent: tuple[str, ...] = (),
+    ) -> Path:
+        root, suffix = tmp_path / "ffpp", ".mp4" if media == "videos" else ".jpg"
+        files = []
+        for first, second in (pair for pairs in PAIRS.values() for pair in pairs):
+            files += [f"original_sequences/youtube/{compression}/{media}/{name}" for name in (first, second)]
+            for method in methods:
+                folder = f"manipulated_sequences/{method}/{compression}/{media}"
+                files += [f"{folder}/{first}_{second}", f"{folder}/{second}_{first}"]
+        for name in files:
+            path = root / (name + suffix)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if path.stem not in absent:
+                path.touch()
+        (root / "splits").mkdir()
+        for split, pairs in PAIRS.items():
+            (root / "splits" / f"{split}.json").write_text(json.dumps(pairs))
+        return root
+
+    return make
+
+
+def test_layout_gives_reals_and_both_directions_of_every_pair(layout: Layout) -> None:
+    root = layout()
+    videos = FaceForensics(root, splits=root / "splits").list_videos()
+    assert len(videos) == 6 + 4 * 6
+    assert len({video.video_id for video in videos}) == len(videos)
+    assert sum(video.label == Label.REAL for video in videos) == 6
+    by_id = {video.video_id: video for video in videos}
+    real, fake = by_id["ffpp/original/c23/000"], by_id["ffpp/FaceSwap/c23/000_001"]
+    assert real.path == root / "original_sequences/youtube/c23/videos/000.mp4"
+    assert (real.label, real.method, real.identities, real.original) == (Label.REAL, "original", ("000",), None)
+    assert fake.path == root / "manipulated_sequences/FaceSwap/c23/videos/000_001.mp4"
+    assert (fake.label, fake.method, fake.identities) == (Label.FAKE, "FaceSwap", ("000", "001"))
+    assert (fake.original, fake.compression, fake.kind) == (real.video_id, "c23", MediaKind.VIDEO)
+
+
+def test_every_video_stands_in_the_split_of_its_pair(layout: Layout) -> None:
+    root = layout()
+    for video in FaceForensics(root, splits=root / "splits").list_videos():
+        pair = sorted(video.identities)[0]
+        assert video.split == {"000": "train", "001": "train", "002": "val", "003": "val"}.get(pair, "test")
+
+
+def test_videos_of_the_lists_are_promised_even_if_absent(layout: Layout) -> None:
+    root = layout(absent=("002", "003_002"))
+    videos = FaceForensics(root, splits=root / "splits").list_videos()
+    assert len(videos) == 30
+    missing = [video.video_id for video in videos if not video.path.is_file()]
+    assert missing == ["ffpp/original/c23/002", *(f"ffpp/{method}/c23/003_002" for method in METHODS)]
+
+
+def test_official_lists_hold_the_thousand_clips_of_the_paper(layout: Layout, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        videos = FaceForensics(layout(), methods=("Deepfakes",)).list_videos()
+    counts = {split: sum(v.split == split and v.label == Label.REAL for v in videos) for split in PAIRS}
+    assert counts == {"train": 720, "val": 140, "test": 140}
+    assert sum(video.label == Label.FAKE for video in videos) == 1000
+    assert "7 groups of clips from one YouTube video cross splits" in caplog.text
+    assert "source.splits=null" in caplog.text
+
+
+def test_without_lists_the_folders_tell_and_no_split_is_given(layout: Layout) -> None:
+    videos = FaceForensics(layout(absent=("005",)), splits=None).list_videos()
+    assert {video.split for video in videos} == {None}
+    assert len(videos) == 29
+    widow = next(video for video in videos if video.video_id == "ffpp/FaceSwap/c23/005_004")
+    assert widow.original is None  # the original is not promised by anyone
+    assert widow.identities == ("005", "004")
+
+
+def test_without_lists_clips_of_one_youtube_video_are_one_person(tmp_path: Path) -> None:
+    groups = json.loads((files("unmask.sources") / "ffpp_splits" / "same_youtube_video.json").read_text())
+    first, second = groups[0][:2]
+    folder = tmp_path / "original_sequences/youtube/c23/videos"
+    folder.mkdir(parents=True)
+    for name in (first, second):
+        (folder / f"{name}.mp4").touch()
+    one, two = FaceForensics(tmp_path, methods=(), splits=None).list_videos()
+    assert one.video_id != two.video_id
+    assert one.identities == two.identities
+
+
+def test_pictures_in_place_of_videos_are_read(layout: Layout) -> None:
+    root = layout(media="images")
+    videos = FaceForensics(root, splits=root / "splits", methods=("Face2Face",)).list_videos()
+    assert {video.kind for video in videos} == {MediaKind.PICTURE}
+    assert all(video.path.suffix == ".jpg" and video.path.is_file() for video in videos)
+
+
+def test_compression_and_name_are_part_of_the_id(layout: Layout) -> None:
+    root = layout(compression="c40")
+    videos = FaceForensics(root, splits=root / "splits", compression="c40", name="mine").list_videos()
+    assert videos[0].video_id == "mine/original/c40/000"
+
+
+def test_absent_folder_is_named(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match=r"No such folder: source\.root='.*gone'"):
+        FaceForensics(tmp_path / "gone").list_videos()
+
+
+def test_file_in_place_of_the_folder_is_named(tmp_path: Path) -> None:
+    (tmp_path / "x.zip").touch()
+    with pytest.raises(SourceError, match=r"x\.zip' is a file"):
+        FaceForensics(tmp_path / "x.zip").list_videos()
+
+
+def test_wrong_layout_says_what_was_looked_for_and_what_was_found(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "note.txt").touch()
+    with pytest.raises(SourceError) as told:
+        FaceForensics(tmp_path).list_videos()
+    text = str(told.value)
+    assert f"looked for '{tmp_path}/original_sequences/youtube/c23/videos'" in text
+    assert "'note.txt', 'real/'" in text
+    assert "Set source.root to the folder that holds 'original_sequences'" in text
+
+
+def test_other_compression_is_found_and_named(layout: Layout) -> None:
+    with pytest.raises(SourceError, match=r"youtube/c23/videos'.*found in.*'c40/'"):
+        FaceForensics(layout(compression="c40")).list_videos()
+
+
+def test_absent_method_is_named_with_those_there(layout: Layout) -> None:
+    root = layout(methods=("Deepfakes", "FaceSwap"))
+    with pytest.raises(SourceError, match=r"for method 'Face2Face'. Found in .*'Deepfakes/', 'FaceSwap/'"):
+        FaceForensics(root, splits=root / "splits").list_videos()
+
+
+def test_folder_without_any_video_says_which_were_looked_for(layout: Layout) -> None:
+    root = layout()
+    for path in root.rglob("*.mp4"):
+        path.unlink()
+    with pytest.raises(SourceError, match=r"None of the 30 videos.*looked for such as '.*/000\.mp4', found .*empty"):
+        FaceForensics(root, splits=root / "splits").list_videos()
+
+
+def test_absent_list_is_named(layout: Layout) -> None:
+    root = layout()
+    (root / "splits" / "val.json").unlink()
+    with pytest.raises(SourceError, match=r"No list '.*val\.json'.*found there: 'test\.json', 'train\.json'"):
+        FaceForensics(root, splits=root / "splits").list_videos()
+
+
+@pytest.mark.parametrize("text", ["no json", '["000"]', "7", '[["000", "001", "002"]]'])
+def test_list_of_another_form_is_refused(layout: Layout, text: str) -> None:
+    root = layout()
+    (root / "splits" / "train.json").write_text(text)
+    with pytest.raises(SourceError, match=r"train list in source\.splits='.*' is not a JSON list of pairs"):
+        FaceForensics(root, splits=root / "splits").list_videos()
+
+
+def test_clip_in_two_lists_is_refused(layout: Layout) -> None:
+    root = layout()
+    (root / "splits" / "test.json").write_text('[["004", "000"]]')
+    with pytest.raises(SourceError, match="'000' stands in the lists of both 'train' and 'test'"):
+        FaceForensics(root, splits=root / "splits").list_videos()

@@ -1,0 +1,152 @@
+import ast
+import re
+import runpy
+import shlex
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from unmask.media.picture import write_jpeg
+from unmask.media.video import read_frames
+
+REPOSITORY = Path(__file__).parents[1]
+DOCUMENTS = [REPOSITORY / "README.md", REPOSITORY / "CONTRIBUTING.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
+SCRIPTS = ["prepare.py", "train.py", "evaluate.py", "predict.py"]
+
+# What makes a command small enough for a test; it replaces the same choice of a group, and wins over the same key.
+SMALL = {
+    "prepare.py": ["crop.num_frames=2", "crop.crop_size=64", "num_workers=0"],
+    "train.py": ["model=tiny", "debug=fast", "trainer.max_epochs=1", "trainer.accelerator=cpu"],
+    "evaluate.py": ["device=cpu"],
+    "predict.py": ["device=cpu", "num_frames=2"],
+}
+SMALL_SOURCES = {
+    "synthetic": ["source.num_identities=6", "source.num_frames=2", "source.size=128"],
+    "forge": ["source.num_frames=2"],
+}
+
+
+def find_blocks(path: Path, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", path.read_text(), flags=re.MULTILINE | re.DOTALL)
+
+
+def find_commands() -> list[str]:
+    """List the shell lines of every document, and those in the docstrings of the scripts."""
+    text = "\n".join(block for path in DOCUMENTS for block in find_blocks(path, "bash")).replace("\\\n", " ")
+    lines = [line for line in text.splitlines() if line.strip() and not line.startswith("#")]
+    for name in SCRIPTS:
+        docstring = ast.get_docstring(ast.parse((REPOSITORY / name).read_text())) or ""
+        lines += [line for line in docstring.splitlines() if line.startswith("python ")]
+    return list(dict.fromkeys(lines))
+
+
+COMMANDS = find_commands()
+RUNS = [command for command in COMMANDS if re.match(r"(\w+=\S+ )?python ", command)]
+
+
+@pytest.fixture
+def places(in_folder: Path, synthetic_root: Path, face_dataset: Path, checkpoint: Path) -> dict[str, Path]:
+    """What the paths in the documents stand for; the files that are predicted lie in the current folder."""
+    clips = sorted((synthetic_root / "original_sequences/youtube/c23/videos").glob("*.mp4"))
+    photographs = in_folder / "photographs"
+    labelled = in_folder / "labelled"
+    for number, clip in enumerate(clips):
+        picture = next(read_frames(clip, num_frames=1)).image
+        write_jpeg(photographs / f"{number}.jpg", picture, quality=95)
+        for label in ("real", "fake"):
+            write_jpeg(labelled / label / f"{number}.jpg", picture, quality=95)
+    for path in (Path("clip.mp4"), Path("my clips/a=b.mp4")):
+        path.parent.mkdir(exist_ok=True)
+        shutil.copy(clips[0], path)
+    for path in (Path("photo.jpg"), Path("-odd=name.jpg"), Path("folder/photo.jpg")):
+        path.parent.mkdir(exist_ok=True)
+        shutil.copy(photographs / "0.jpg", path)
+    trained = ["best.ckpt", *(f"outputs/train/{run}/checkpoints/best.ckpt" for run in ("<run>", "first"))]
+    return {
+        "/data/FaceForensics++": synthetic_root,
+        "/data/photographs": photographs,
+        **dict.fromkeys(("/data/140k", "/data/photos"), labelled),
+        **dict.fromkeys(("data/ffpp-c23", "data/celebdf", "data/synthetic-faces"), face_dataset),
+        **dict.fromkeys(trained, checkpoint),
+        **{path.replace("best", "last"): checkpoint.with_name("last.ckpt") for path in trained},
+    }
+
+
+def substitute(argument: str, places: dict[str, Path]) -> str:
+    key, _, value = argument.partition("=")
+    reads = key in ("source.root", "dataset.root", "checkpoint", "resume")
+    return f"{key}={places[value]}" if reads else argument
+
+
+def shrink(script: str, arguments: list[str], places: dict[str, Path]) -> list[str]:
+    small = list(SMALL[script])
+    if script == "prepare.py":
+        source = next(argument for argument in arguments if argument.startswith("source=")).partition("=")[2]
+        small += SMALL_SOURCES.get(source, [])
+        if source == "ffpp" and not any(argument.startswith("source.splits=") for argument in arguments):
+            small.append(f"source.splits={places['/data/FaceForensics++'] / 'splits'}")  # the official ones name others
+        if any(argument == "source.compression=c40" for argument in arguments):
+            small.append("source.compression=c23")
+    if any(argument.startswith("resume=") for argument in arguments):
+        small.append("trainer.max_epochs=3")  # two are behind it
+    groups = {argument.partition("=")[0] for argument in small if "." not in argument.partition("=")[0]}
+    kept = [argument for argument in arguments if argument.partition("=")[0] not in groups]
+    end = kept.index("--") if "--" in kept else len(kept)
+    return [*kept[:end], *small, *kept[end:]]
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, places: dict[str, Path]) -> Callable[[str], int]:
+    def run(command: str) -> int:
+        words = shlex.split(command)
+        while "=" in words[0]:
+            monkeypatch.setenv(*words.pop(0).split("=", 1))
+        _, script, *arguments = words
+        monkeypatch.setattr(sys, "path", list(sys.path))
+        arguments = shrink(script, [substitute(argument, places) for argument in arguments], places)
+        monkeypatch.setattr(sys, "argv", [script, *arguments])
+        try:
+            runpy.run_path(str(REPOSITORY / script), run_name="__main__")
+        except SystemExit as stop:
+            return int(stop.code or 0)
+        return 0
+
+    return run
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize("command", RUNS, ids=str)
+def test_documented_command_runs(command: str, run: Callable[[str], int], capfd: pytest.CaptureFixture[str]) -> None:
+    assert run(command) == 0, capfd.readouterr().err
+    if "--cfg" not in command:
+        assert list(Path().glob("outputs/**/result.json")) + list(Path().glob("multirun/**/result.json"))
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_documented_python_runs(document: Path, face_dataset: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for block in find_blocks(document, "python"):
+        exec(block.replace("data/ffpp-c23", str(face_dataset)), {})
+        assert capsys.readouterr().out
+
+
+def test_every_documented_command_is_checked() -> None:
+    assert len(RUNS) > 20
+    targets = set(re.findall(r"^([a-z-]+):", (REPOSITORY / "Makefile").read_text(), flags=re.MULTILINE))
+    for command in set(COMMANDS) - set(RUNS) - {"source .venv/bin/activate"}:
+        program, target, *_ = shlex.split(command)
+        assert (program, target in targets) == ("make", True), command
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_linked_files_exist(document: Path) -> None:
+    for link in re.findall(r"\]\(([^)#]+)", document.read_text()):
+        assert link.startswith("https://") or (document.parent / link).exists(), link
+
+
+def test_documents_name_targets_that_exist() -> None:
+    targets = set(re.findall(r"^([a-z-]+):", (REPOSITORY / "Makefile").read_text(), flags=re.MULTILINE))
+    for document in DOCUMENTS:
+        assert set(re.findall(r"`make ([a-z-]+)", document.read_text())) <= targets

@@ -1,0 +1,242 @@
+import json
+import logging
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from tests.conftest import compose_config, train_tiny
+
+from unmask.data.tables import FaceDataset, write_dataset
+from unmask.errors import CheckpointError, ConfigError, DatasetError, SpecMismatchError
+from unmask.metrics.collection import FIGURES
+from unmask.metrics.threshold import choose_threshold
+from unmask.models.checkpoint import load_checkpoint
+
+
+@pytest.fixture(scope="module")
+def run(face_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    """A training of three epochs, and its result."""
+    folder = tmp_path_factory.mktemp("run")
+    return folder, train_tiny(face_dataset, folder, "trainer.max_epochs=3", "optimizer.lr=0.01")
+
+
+def _weights(path: str | Path) -> dict[str, torch.Tensor]:
+    state: dict[str, torch.Tensor] = torch.load(path, weights_only=True)["state_dict"]
+    return state
+
+
+def _same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> bool:
+    return all(torch.equal(first[key], second[key]) for key in first)
+
+
+def test_result_names_checkpoints_figures_and_decision(run: tuple[Path, dict[str, Any]]) -> None:
+    folder, result = run
+    assert result["objective_key"] == "val/video_auroc"
+    assert result["objective"] == result["metrics"]["val/video_auroc"]
+    assert {"train/loss", "val/loss", "val/auroc", "val/video_f1"} <= set(result["metrics"])
+    assert (result["run_id"], result["tracking_uri"]) == (None, None)
+    assert sorted(path.name for path in (folder / "checkpoints").iterdir()) == ["best.ckpt", "last.ckpt"]
+    assert result["best_checkpoint"] == str(folder / "checkpoints" / "best.ckpt")
+    assert result["last_checkpoint"] == str(folder / "checkpoints" / "last.ckpt")
+
+
+def test_best_checkpoint_is_that_of_the_best_epoch_and_last_of_the_last(run: tuple[Path, dict[str, Any]]) -> None:
+    folder, result = run
+    best, last = (load_checkpoint(folder / "checkpoints" / f"{name}.ckpt") for name in ("best", "last"))
+    assert (best.epoch, last.epoch) == (result["best_epoch"] + 1, 3)
+    assert best.decision.to_dict() == result["decision"]
+    assert best.decision.criterion == "balanced_accuracy"
+
+
+def test_threshold_of_the_checkpoint_is_chosen_on_validation_videos(
+    run: tuple[Path, dict[str, Any]], face_dataset: Path
+) -> None:
+    from unmask.evaluation.run import evaluate
+
+    evaluation = evaluate(
+        run[1]["best_checkpoint"], root=face_dataset, output=run[0] / "val", split="val", device="cpu"
+    )
+
+    videos = pd.read_parquet(run[0] / "val" / "scores_videos.parquet").dropna(subset=["score"])
+    chosen = choose_threshold(videos["label"], videos["score"])
+    assert evaluation.decision["threshold"] == pytest.approx(chosen.threshold, abs=1e-4)
+    assert evaluation.figures["video"]["auroc"] == pytest.approx(run[1]["objective"], abs=1e-6)
+
+
+def test_checkpoint_tells_where_it_comes_from(run: tuple[Path, dict[str, Any]], face_dataset: Path) -> None:
+    found = load_checkpoint(run[1]["best_checkpoint"])
+    assert found.crop_spec == FaceDataset.load(face_dataset).spec
+    told = found.provenance
+    assert (told["dataset"], told["seed"], told["preprocessing_hash"]) == ("synthetic", 0, found.crop_spec.hash)
+    assert "optimizer.lr=0.01" in told["command"]
+
+
+def test_seeded_loss_repeats_and_another_seed_changes_it(
+    run: tuple[Path, dict[str, Any]], face_dataset: Path, tmp_path: Path
+) -> None:
+    options = ("trainer.max_epochs=3", "optimizer.lr=0.01")
+    again = train_tiny(face_dataset, tmp_path / "again", *options)
+    assert again["metrics"] == pytest.approx(run[1]["metrics"], abs=1e-6)
+    assert _same(_weights(again["last_checkpoint"]), _weights(run[1]["last_checkpoint"]))  # type: ignore[arg-type]
+    other = train_tiny(face_dataset, tmp_path / "other", *options, "seed=1")
+    assert other["metrics"]["val/loss"] != pytest.approx(run[1]["metrics"]["val/loss"], abs=1e-6)  # type: ignore[index]
+
+
+def test_resume_goes_on_with_epochs_and_weights(face_dataset: Path, tmp_path: Path) -> None:
+    still = ("optimizer=sgd", "optimizer.lr=0.0", "optimizer.weight_decay=0", "scheduler=none")
+    first = train_tiny(face_dataset, tmp_path / "first", *still)
+    resume = ("trainer.max_epochs=3", f"resume={first['last_checkpoint']}", "seed=1")  # would start elsewhere
+    resumed = train_tiny(face_dataset, tmp_path / "on", *still, *resume)
+    before, after = (load_checkpoint(str(result["last_checkpoint"])) for result in (first, resumed))
+    assert (before.epoch, after.epoch) == (1, 3)
+    learned = [name for name in before.state if "running" not in name and "num_batches" not in name]
+    assert _same({name: before.state[name] for name in learned}, after.state)
+    steps = [
+        torch.load(str(result["last_checkpoint"]), weights_only=True)["global_step"] for result in (first, resumed)
+    ]
+    assert steps[1] == 3 * steps[0] > 0
+
+
+@pytest.mark.parametrize("scheduler", ["cosine", "onecycle", "plateau", "none"])
+def test_resume_can_train_longer_with_every_schedule(face_dataset: Path, tmp_path: Path, scheduler: str) -> None:
+    options = (f"scheduler={scheduler}", "dataset.samples_per_epoch=32")
+    first = train_tiny(face_dataset, tmp_path / "first", *options)
+    resumed = train_tiny(
+        face_dataset, tmp_path / "on", *options, "trainer.max_epochs=2", f"resume={first['last_checkpoint']}"
+    )
+    assert load_checkpoint(str(resumed["last_checkpoint"])).epoch == 2
+
+
+def test_resume_with_no_epoch_left_says_so(
+    run: tuple[Path, dict[str, Any]], face_dataset: Path, tmp_path: Path
+) -> None:
+    last = run[1]["last_checkpoint"]
+    with pytest.raises(
+        ConfigError, match=r"No epoch was trained: trainer\.max_epochs=3 and resume=.*Raise trainer\.max_"
+    ):
+        train_tiny(face_dataset, tmp_path, "trainer.max_epochs=3", f"resume={last}")
+
+
+def test_resume_with_another_network_names_the_difference(checkpoint: Path, face_dataset: Path, tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"holds another network: model\.input_size: 64 there, 32 here"):
+        train_tiny(face_dataset, tmp_path, "model.input_size=32", f"resume={checkpoint}")
+
+
+def test_resume_on_crops_made_otherwise_is_refused(checkpoint: Path, face_dataset: Path, tmp_path: Path) -> None:
+    dataset = FaceDataset.load(face_dataset)
+    info = dataset.info | {"preprocessing": replace(dataset.spec, margin=1.7).to_dict()}
+    faces = dataset.faces.assign(crop=[str(face_dataset / crop) for crop in dataset.faces["crop"]])
+    (tmp_path / "other").mkdir()
+    write_dataset(tmp_path / "other", info=info, videos=dataset.videos, faces=faces)
+    with pytest.raises(SpecMismatchError, match=r"margin: model 1\.3, dataset 1\.7"):
+        train_tiny(tmp_path / "other", tmp_path / "run", f"resume={checkpoint}")
+
+
+def test_resume_from_something_else_is_refused(face_dataset: Path, tmp_path: Path) -> None:
+    torch.save({"state_dict": {}}, tmp_path / "x.ckpt")
+    with pytest.raises(CheckpointError, match=r"x\.ckpt' is a checkpoint of something else"):
+        train_tiny(face_dataset, tmp_path, f"resume={tmp_path / 'x.ckpt'}")
+
+
+def test_first_lines_of_the_log_tell_device_precision_samples_and_folder(
+    face_dataset: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO):
+        train_tiny(face_dataset, tmp_path / "run", "trainer.limit_train_batches=2")
+    dataset = FaceDataset.load(face_dataset)
+    for line in (
+        f"everything is written to {tmp_path / 'run'}",
+        "Device cpu, precision 32-true (precision=fp32).",
+        f"train: {len(dataset.faces_of('train'))} crops of 20 videos.",
+        f"val: {len(dataset.faces_of('val'))} crops of 10 videos.",
+        "highest val/video_auroc",
+        "Epoch 1 of 1: train/loss",
+    ):
+        assert line in caplog.text
+
+
+def test_single_pictures_are_judged_by_frames(make_pictures: Callable[..., Path], tmp_path: Path) -> None:
+    result = train_tiny(make_pictures(), tmp_path / "run", "optimizer.lr=0.01")
+    assert result["objective_key"] == "val/auroc"
+    assert not [name for name in result["metrics"] if "video" in name]  # type: ignore[attr-defined]
+    assert result["decision"]["criterion"] == "balanced_accuracy"  # type: ignore[index]
+
+
+@pytest.fixture
+def make_pictures(tmp_path: Path, face_dataset: Path) -> Callable[..., Path]:
+    def make() -> Path:
+        dataset = FaceDataset.load(face_dataset)
+        faces = dataset.faces.assign(crop=[str(face_dataset / crop) for crop in dataset.faces["crop"]])
+        videos = dataset.videos.assign(kind="picture")
+        (tmp_path / "pictures").mkdir()
+        write_dataset(tmp_path / "pictures", info=dataset.info, videos=videos, faces=faces)
+        return tmp_path / "pictures"
+
+    return make
+
+
+def test_early_stopping_looks_at_the_objective(face_dataset: Path, tmp_path: Path) -> None:
+    still = ("optimizer=sgd", "optimizer.lr=0.0", "optimizer.weight_decay=0", "scheduler=none")
+    frozen = ("callbacks.early_stopping.patience=1", "callbacks.early_stopping.min_delta=1")
+    result = train_tiny(face_dataset, tmp_path, *still, *(f"+{key}" if "min_delta" in key else key for key in frozen),
+                        "trainer.max_epochs=6", "dataset.samples_per_epoch=8")  # fmt: skip
+    assert load_checkpoint(str(result["last_checkpoint"])).epoch == 2
+
+
+@pytest.mark.parametrize(("criterion", "aggregation"), [("f1", "max"), ("eer", "median")])
+def test_criterion_and_aggregation_reach_the_checkpoint(
+    face_dataset: Path, tmp_path: Path, criterion: str, aggregation: str
+) -> None:
+    options = (f"threshold_criterion={criterion}", f"aggregation={aggregation}", "dataset.samples_per_epoch=8")
+    decision = load_checkpoint(str(train_tiny(face_dataset, tmp_path, *options)["best_checkpoint"])).decision
+    assert (decision.criterion, decision.aggregation) == (criterion, aggregation)
+
+
+@pytest.mark.parametrize("objective", ["val/beauty", "val/loss"])  # the best loss is not the largest
+def test_unknown_objective_lists_the_figures(face_dataset: Path, tmp_path: Path, objective: str) -> None:
+    with pytest.raises(ConfigError, match=rf"No figure '{objective}' to maximise .*one of: auto, .*val/video_f1"):
+        train_tiny(face_dataset, tmp_path, f"objective={objective}")
+
+
+def test_figures_that_can_be_chosen_are_those_reported(run: tuple[Path, dict[str, Any]]) -> None:
+    reported = {name for name in run[1]["metrics"] if name.startswith("val/")}
+    assert reported == {"val/loss"} | {f"val/{prefix}{name}" for prefix in ("", "video_") for name in FIGURES}
+
+
+def test_objective_of_videos_needs_videos(make_pictures: Callable[..., Path], tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="No figure 'val/video_f1' to maximise"):
+        train_tiny(make_pictures(), tmp_path / "run", "objective=val/video_f1")
+
+
+def test_another_objective_decides_the_best_checkpoint(face_dataset: Path, tmp_path: Path) -> None:
+    result = train_tiny(face_dataset, tmp_path, "objective=val/f1", "dataset.samples_per_epoch=8")
+    best = torch.load(str(result["best_checkpoint"]), weights_only=True)
+    (state,) = (value for key, value in best["callbacks"].items() if "ModelCheckpoint" in key and "'val/f1'" in key)
+    assert float(state["best_model_score"]) == pytest.approx(result["objective"])
+
+
+def test_absent_dataset_is_named_before_anything_starts(tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match=r"No such folder: dataset\.root='.*gone'"):
+        train_tiny(tmp_path / "gone", tmp_path / "run")
+    assert list((tmp_path / "run").iterdir()) == []
+
+
+def test_debug_run_is_short(face_dataset: Path, tmp_path: Path) -> None:
+    from unmask.training.run import train
+
+    arguments = (
+        "debug=fast",
+        "model=tiny",
+        "precision=fp32",
+        "trainer.accelerator=cpu",
+        f"dataset.root={face_dataset}",
+    )
+    train(compose_config("train", *arguments), folder=tmp_path, overrides=[])
+    content = torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)
+    assert (content["global_step"], content["epoch"]) == (2, 0)
+    assert np.isfinite(json.loads((tmp_path / "result.json").read_text())["metrics"]["train/loss"])
