@@ -1,5 +1,6 @@
 import json
 import logging
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -37,6 +38,14 @@ class BrightSpot:
             return []
         box = float(columns.min()), float(rows.min()), float(columns.max() + 1), float(rows.max() + 1)
         return [Face(box, None, 0.9)]
+
+
+@dataclass
+class Deadly(BrightSpot):
+    """Ends its process, as the kernel does when memory runs out."""
+
+    def detect(self, images: Sequence[Picture]) -> list[list[Face]]:
+        os._exit(1)
 
 
 class Listed:
@@ -214,6 +223,23 @@ def _assert_same(first: Path, second: Path) -> None:
     assert one.info == two.info
     for crop in one.faces["crop"]:
         assert (first / crop).read_bytes() == (second / crop).read_bytes()
+
+
+def test_death_of_a_worker_names_what_was_in_work(tmp_path: Path) -> None:
+    videos = [_video(tmp_path, "a"), _video(tmp_path, "b", label=Label.FAKE)]
+    with pytest.raises(DatasetError, match=r"(?s)worker process died.*a\.mp4.*What is finished is kept.*num_workers=0"):
+        _prepare(videos, tmp_path / "out", detector=Deadly(), num_workers=1)
+    assert _prepare(videos, tmp_path / "out").outcomes == {"ok": 2}
+
+
+def test_source_that_is_made_by_us_is_made_before_it_is_listed(tmp_path: Path) -> None:
+    class Made(Listed):
+        def create(self, *, num_workers: int) -> None:
+            self.videos = [_video(tmp_path, "a"), _video(tmp_path, "b", label=Label.FAKE)]
+
+    chosen = {"detector": BrightSpot(), "spec": SPEC, "fractions": FRACTIONS, "seed": 0, "num_workers": 0}
+    result = prepare(Made([]), output=tmp_path / "out", **chosen)  # type: ignore[arg-type]
+    assert result.outcomes == {"ok": 2}
 
 
 def test_limit_takes_the_first_videos_of_each_method(tmp_path: Path) -> None:

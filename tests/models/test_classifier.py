@@ -90,7 +90,7 @@ def test_loss_is_that_of_the_logits() -> None:
     loss, logits = model._shared_step(batch)
     expected = torch.nn.functional.binary_cross_entropy(torch.sigmoid(model(batch["image"])), batch["label"].float())
     assert logits.dtype == torch.float32
-    assert float(loss) == pytest.approx(float(expected), rel=1e-5)
+    assert float(loss.detach()) == pytest.approx(float(expected.detach()), rel=1e-5)
 
 
 def test_schedule_spans_all_steps_of_the_training(tmp_path: Path) -> None:

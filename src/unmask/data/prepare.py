@@ -162,7 +162,8 @@ def _work_in_processes(
                     if not pending:
                         return
                     for future in wait(pending, return_when=FIRST_COMPLETED).done:
-                        yield pending.pop(future), future.result()
+                        record = future.result()  # raises while its video is still listed as pending
+                        yield pending.pop(future), record
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise

@@ -29,7 +29,7 @@ def read_picture(path: Path, *, max_pixels: int = MAX_PIXELS) -> Picture:
         MediaError: Absent, empty, truncated, too large or not a picture.
     """
     check_file(path)
-    return decode_picture(path.read_bytes(), where=str(path), max_pixels=max_pixels)
+    return decode_picture(_read_bytes(path), where=str(path), max_pixels=max_pixels)
 
 
 def decode_picture(data: bytes, *, where: str, max_pixels: int = MAX_PIXELS) -> Picture:
@@ -71,15 +71,19 @@ def decode_crop_file(path: Path) -> Picture:
     OpenCV fills the missing part of a truncated JPEG with grey and only prints a warning; so a JPEG without its end
     marker, and every other format, goes through `read_picture`, which refuses it.
     """
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise MediaError(f"'{path}' cannot be read: {error.strerror}.") from error
+    data = _read_bytes(path)
     if data.startswith(_JPEG_START) and data.endswith(_JPEG_END):
         return decode_jpeg(data, where=str(path))
     if not data:
         raise MediaError(f"'{path}' holds 0 bytes.")
     return decode_picture(data, where=str(path))
+
+
+def _read_bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise MediaError(f"'{path}' cannot be read: {error.strerror}. Check its permissions and the disk.") from error
 
 
 def decode_jpeg(data: bytes, *, where: str) -> Picture:
