@@ -1,3 +1,19 @@
 """Unmask trains, compares and serves detectors of deepfake faces."""
 
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from unmask.inference.predictor import Predictor
+
+__all__ = ["Predictor", "__version__"]
+
 __version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> Any:
+    """Import `Predictor` when it is asked for, so that `import unmask` stays light."""
+    if name == "Predictor":
+        from unmask.inference.predictor import Predictor
+
+        return Predictor
+    raise AttributeError(f"module '{__name__}' has no attribute '{name}'")

@@ -55,6 +55,7 @@ class PrepareKeys:
 class TrainKeys:
     """Root keys of `train.yaml`."""
 
+    task: str = "train"
     dataset: Any = MISSING
     augmentation: Any = MISSING
     model: Any = MISSING
@@ -74,6 +75,8 @@ class TrainKeys:
     experiment_name: str = MISSING
     run_name: str | None = None
     resume: str | None = None
+    reproduce: str | None = None
+    register: str | None = None
 
 
 @dataclass
@@ -101,6 +104,8 @@ class PredictKeys:
     threshold: float | None = None
     margin: float = 0.05
     num_frames: int | None = None
+    every_n: int | None = None
+    save: list[str] = field(default_factory=list)
     device: str = "auto"
     batch_size: int = 32
     detector_weights: str | None = None
@@ -131,6 +136,16 @@ def run_dir() -> Path:
     from hydra.core.hydra_config import HydraConfig
 
     return Path(HydraConfig.get().runtime.output_dir)
+
+
+def find_choices() -> dict[str, str]:
+    """Return the option that was chosen of each config group of the running Hydra job; nothing outside of one."""
+    from hydra.core.hydra_config import HydraConfig
+
+    if not HydraConfig.initialized():
+        return {}
+    choices = HydraConfig.get().runtime.choices
+    return {str(group): str(option) for group, option in choices.items() if "/" not in str(group) and option}
 
 
 def to_plain(node: Any) -> Any:

@@ -43,6 +43,10 @@ class CheckpointError(UnmaskError):
     """A checkpoint is absent, damaged or of something else."""
 
 
+class BundleError(CheckpointError):
+    """A bundle is incomplete, damaged or of another format."""
+
+
 class TrackingError(UnmaskError):
     """The store that runs are tracked in cannot be used."""
 

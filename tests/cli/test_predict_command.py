@@ -1,3 +1,4 @@
+import csv
 import json
 import sys
 from collections.abc import Callable
@@ -112,3 +113,19 @@ def test_a_given_threshold_decides(folder: Path, predict: Run) -> None:
     draw(folder / "a.jpg")
     assert predict("checkpoint=best.ckpt", "threshold=0", "margin=0", "a.jpg")[1][0]["verdict"] == "fake"
     assert predict("checkpoint=best.ckpt", "threshold=1", "margin=0", "a.jpg")[1][0]["verdict"] == "real"
+
+
+def test_a_table_and_heat_maps_lie_beside_the_predictions(folder: Path, predict: Run) -> None:
+    for name in ("a.jpg", "b,c.jpg"):
+        draw(folder / name)
+    (folder / "empty.jpg").touch()
+    predict("checkpoint=best.ckpt", "device=cpu", "save=[heatmaps,timeline]", "a.jpg", "b,c.jpg", "empty.jpg")
+    written = next(folder.glob("outputs/predict/*/predictions.csv")).parent
+    with (written / "predictions.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["path"] for row in rows] == ["a.jpg", "b,c.jpg", "empty.jpg"]
+    assert [row["faces"] for row in rows] == ["1", "1", "0"]
+    assert float(rows[0]["score"]) == json.loads((written / "predictions.json").read_text())[0]["score"]
+    saved = json.loads((written / "result.json").read_text())["saved"]
+    assert [Path(path).name for path in saved["a.jpg"]] == ["heatmap_000000_0.jpg"]
+    assert (written / "0001_b,c" / "heatmap_000000_0.jpg").is_file()

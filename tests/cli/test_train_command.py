@@ -141,4 +141,4 @@ def test_sweep_trains_every_combination_and_stays_in_its_place(
     rates = [client.get_run(result["run_id"]).data.params["optimizer.lr"] for result in results]
     assert sorted(rates) == ["0.0001", "0.0001", "0.0003", "0.0003"]
     names = {path.name for path in in_folder.iterdir()}
-    assert names <= {"multirun", "mlflow.db", "mlflow.db-shm", "mlflow.db-wal", "mlartifacts"}
+    assert names <= {"multirun", "mlflow.db", "mlflow.db-shm", "mlflow.db-wal", ".mlflow.db.lock", "mlartifacts"}

@@ -1,5 +1,6 @@
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -42,7 +43,7 @@ def test_natural_sampling_takes_every_crop_once_in_another_order(make_faces: Mak
 
 
 def test_validation_takes_every_crop_once_in_order_and_unaugmented(make_faces: Maker) -> None:
-    def blacken(crop: np.ndarray) -> np.ndarray:
+    def blacken(crop: np.ndarray, landmarks: object) -> np.ndarray:
         return np.zeros_like(crop)
 
     data = _open(make_faces({"train": (2, 2), "val": (3, 4)}), augmentation=blacken, batch_size=4)
@@ -67,35 +68,83 @@ def test_batch_of_a_single_crop_is_left_out_of_training(make_faces: Maker) -> No
     assert [len(batch["label"]) for batch in data.train_dataloader()] == [4, 4, 2]
 
 
-@pytest.mark.parametrize("num_workers", [0, 2])
-def test_augmentation_of_each_worker_differs_and_repeats(make_faces: Maker, num_workers: int) -> None:
-    # All crops of a label are alike, so whatever differs between two of them was drawn by the augmentation.
-    root = make_faces({"train": (0, 8), "val": (0, 1)})
+def _draw_brightness(root: Path, *, seed: int, num_workers: int, epoch: int) -> list[float]:
+    """Return the mean of every augmented crop of an epoch; stored crops of a label are all alike."""
     steps = ["augmentation=light", "augmentation.steps.flip=null", "augmentation.steps.jpeg=null"]
     steps += ["augmentation.steps.brightness.p=1"]
-    runs = []
-    for seed in (1, 1, 2):
-        torch.manual_seed(0)
-        data = FaceDataModule(
-            str(root), input_spec=InputSpec(size=16), batch_size=4, num_workers=num_workers, sampling="natural",
-            augmentation=instantiate(compose_config("train", *steps).augmentation), seed=seed,
-        )  # fmt: skip
-        _setup_without_checks(data)
-        batches = list(data.train_dataloader())
-        runs.append([float(image.float().mean()) for batch in batches for image in batch["image"]])
-    assert len(set(runs[0])) == 8  # eight draws, none alike: not even between the workers
-    assert runs[0] == runs[1]
-    if num_workers:
-        assert runs[0] != runs[2]
+    data = FaceDataModule(
+        str(root), input_spec=InputSpec(size=16), batch_size=4, num_workers=num_workers, sampling="natural",
+        augmentation=instantiate(compose_config("train", *steps).augmentation), seed=seed,
+    )  # fmt: skip
+    data.setup()
+    loader = data.train_dataloader()
+    loader.sampler.set_epoch(epoch)  # type: ignore[attr-defined]
+    return [float(image.float().mean()) for batch in loader for image in batch["image"]]
 
 
-def _setup_without_checks(data: FaceDataModule) -> None:
-    from unmask.data.dataset import FaceCrops
+def test_augmentation_differs_between_crops_workers_and_epochs_and_repeats_with_the_seed(make_faces: Maker) -> None:
+    root = make_faces({"train": (4, 4), "val": (1, 1)})
+    first = _draw_brightness(root, seed=1, num_workers=0, epoch=0)
+    assert len(set(first)) == 8
+    assert _draw_brightness(root, seed=1, num_workers=0, epoch=0) == first
+    assert _draw_brightness(root, seed=1, num_workers=2, epoch=0) == first
+    assert not set(_draw_brightness(root, seed=1, num_workers=2, epoch=1)) & set(first)
+    assert not set(_draw_brightness(root, seed=2, num_workers=2, epoch=0)) & set(first)
 
-    table = data.dataset.faces_of("train")
-    data._crops["train"] = FaceCrops(
-        table, root=Path(data.root), input_spec=InputSpec(size=16), transform=data._augmentation
-    )
+
+def _place(data: FaceDataModule, *, rank: int, world_size: int) -> FaceDataModule:
+    data.trainer = SimpleNamespace(global_rank=rank, world_size=world_size)  # type: ignore[assignment]
+    return data
+
+
+@pytest.mark.parametrize("sampling", ["weighted", "natural", "subsample", "paired"])
+def test_two_processes_share_an_epoch_and_each_validation_crop_is_seen_once(face_dataset: Path, sampling: str) -> None:
+    options: dict[str, Any] = {"sampling": sampling, "limit": {"train": 24, "val": 9}, "cap_per_method": 5}
+    shares = [_place(_open(face_dataset, **options), rank=rank, world_size=2) for rank in range(2)]
+    alone = _open(face_dataset, **options)
+    plan = alone.build_plan().draw_epoch(0, 0)
+    drawn = [[row for batch in share.train_dataloader() for row in batch["row"].tolist()] for share in shares]
+    assert len(drawn[0]) == len(drawn[1]) > 0
+    assert sorted(drawn[0] + drawn[1]) == sorted(draw.row for draw in plan[: 2 * len(drawn[0])])
+    val = [row for share in shares for batch in share.val_dataloader() for row in batch["row"].tolist()]
+    assert sorted(val) == list(range(8))  # 4 real, 4 fake
+
+
+def test_paired_batches_hold_a_fake_and_its_original_side_by_side(face_dataset: Path) -> None:
+    data = _open(face_dataset, sampling="paired", batch_size=6)
+    table = data.table("train")
+    batches = list(data.train_dataloader())
+    assert sum(len(batch["row"]) for batch in batches) == 2 * (table["label"] == 1).sum()
+    for batch in batches:
+        assert batch["label"].tolist() == [1, 0] * (len(batch["label"]) // 2)
+        names = [Path(table["video_id"][row]).name for row in batch["row"].tolist()]
+        assert [name.split("_")[0] for name in names[::2]] == names[1::2]
+
+
+def test_self_blending_trains_on_real_crops_each_beside_its_fake(face_dataset: Path) -> None:
+    augmentation = instantiate(compose_config("train", "augmentation=sbi").augmentation)
+    data = _open(face_dataset, augmentation=augmentation, sampling="natural", batch_size=4)
+    assert set(data.table("train")["label"]) == {0}
+    assert set(data.table("val")["label"]) == {0, 1}
+    for batch in data.train_dataloader():
+        assert batch["label"].tolist() == [0, 1] * (len(batch["label"]) // 2)
+        assert (batch["row"][::2] == batch["row"][1::2]).all()
+        assert (batch["image"][::2] != batch["image"][1::2]).flatten(1).any(1).all()
+
+
+def test_self_blending_does_without_fakes_in_the_training_split(make_faces: Maker) -> None:
+    augmentation = instantiate(compose_config("train", "augmentation=sbi").augmentation)
+    with pytest.raises(DatasetError, match="needs the landmarks of every face"):  # and not: holds only one class
+        _open(make_faces({"train": (4, 0), "val": (1, 1)}), augmentation=augmentation)
+
+
+def test_epoch_goes_on_at_the_batch_where_it_was_interrupted(make_faces: Maker) -> None:
+    data = _open(make_faces({"train": (6, 6), "val": (1, 1)}), batch_size=4)
+    whole = [batch["row"].tolist() for batch in data.train_dataloader()]
+    data.resume_at(epoch=0, batch=1)
+    loader = data.train_dataloader()
+    assert [batch["row"].tolist() for batch in loader] == whole[1:]
+    assert len(loader) == 3
 
 
 def test_worker_processes_serve_the_same_crops(make_faces: Maker) -> None:
@@ -117,6 +166,33 @@ def test_unknown_sampling_lists_the_choices(tmp_path: Path) -> None:
 def test_number_of_samples_needs_weighted_sampling(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"samples_per_epoch=5 needs dataset\.sampling=weighted"):
         FaceDataModule(str(tmp_path), input_spec=InputSpec(), sampling="natural", samples_per_epoch=5)
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"sampling": "paired", "batch_size": 5}, r"dataset\.batch_size=5 is odd.*such as 6"),
+        ({"limit": {"train": 1}}, r"dataset\.limit\.train=1 is too small\. Give 2 or more, or null"),
+        ({"cap_per_method": 0}, r"dataset\.cap_per_method=0 is too small"),
+        ({"batch_size": 0}, r"dataset\.batch_size=0 is too small"),
+    ],
+)
+def test_impossible_options_are_refused_by_name(tmp_path: Path, options: dict[str, Any], told: str) -> None:
+    with pytest.raises(ConfigError, match=told):
+        FaceDataModule(str(tmp_path), input_spec=InputSpec(), **options)
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"sampling": "paired"}, r"sampling=paired pairs fakes of the dataset.*Drop dataset\.sampling"),
+        ({"batch_size": 7}, r"batch_size=7 is odd, and this augmentation keeps"),
+    ],
+)
+def test_self_blending_refuses_what_would_part_its_pairs(tmp_path: Path, options: dict[str, Any], told: str) -> None:
+    augmentation = instantiate(compose_config("train", "augmentation=sbi").augmentation)
+    with pytest.raises(ConfigError, match=told):
+        FaceDataModule(str(tmp_path), input_spec=InputSpec(), augmentation=augmentation, **options)
 
 
 def test_absent_dataset_is_named(tmp_path: Path) -> None:

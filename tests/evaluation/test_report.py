@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from unmask.evaluation.plots import MAX_POINTS, draw_precision_recall, draw_roc, draw_scores
 from unmask.evaluation.report import show_figure
 from unmask.evaluation.run import evaluate
+from unmask.metrics.plots import MAX_POINTS, draw_precision_recall, draw_roc, draw_scores
 
 Maker = Callable[..., Path]
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from unmask.errors import DetectorError
-from unmask.faces.crop import crop_as_stored, cut_crop, decode_crop, encode_crop, prepare_input
+from unmask.faces.crop import crop_as_stored, cut_crop, decode_crop, encode_crop, locate_landmarks, prepare_input
 from unmask.faces.spec import CropSpec, InputSpec
 from unmask.types import Face, Picture
 
@@ -118,3 +118,22 @@ def test_input_has_the_size_of_the_spec_and_stays_uint8(side: int, size: int) ->
 def test_a_picture_that_is_not_square_is_padded_not_squashed() -> None:
     ready = prepare_input(ramp(50, 100), InputSpec(size=100))
     np.testing.assert_array_equal(ready, np.pad(ramp(50, 100), ((25, 25), (0, 0), (0, 0)), mode="reflect"))
+
+
+@pytest.mark.parametrize("aligned", [False, True])
+@pytest.mark.parametrize("box", [(60.0, 50.0, 140.0, 150.0), (-10.0, 20.0, 55.0, 90.0)])
+def test_landmarks_are_located_where_the_crop_shows_them(box: tuple[float, ...], aligned: bool) -> None:
+    x1, y1, x2, y2 = box
+    shares = ((0.3, 0.35), (0.7, 0.45), (0.5, 0.6), (0.35, 0.75), (0.7, 0.8))
+    points = tuple((x1 + x * (x2 - x1), y1 + y * (y2 - y1)) for x, y in shares)
+    face = Face((x1, y1, x2, y2), points, 1.0)
+    spec = CropSpec("retinaface_mobilenet", crop_size=256, aligned=aligned)
+    located = locate_landmarks(face, spec)
+    assert located is not None
+    for (x, y), expected in zip(points, located, strict=True):
+        if x > 30:  # nearer to the edge of the frame a point is seen twice, mirrored
+            image = np.zeros((200, 200, 3), np.uint8)
+            cv2.circle(image, (round(x), round(y)), 4, (255, 255, 255), -1)
+            rows, columns = np.nonzero(cut_crop(image, face, spec)[..., 0] > 127)
+            assert np.abs(np.array([columns.mean(), rows.mean()]) - expected).max() < 4
+    assert locate_landmarks(Face(face.box, None, 1.0), spec) is None

@@ -9,9 +9,11 @@ import torch
 from unmask.decision import Decision
 from unmask.errors import CheckpointError, MediaError, SpecMismatchError
 from unmask.faces.spec import CropSpec, InputSpec
+from unmask.inference.backend import TorchBackend
 from unmask.inference.inputs import Input
 from unmask.inference.predictor import Predictor
 from unmask.inference.results import FaceScore, FrameResult
+from unmask.inference.summary import sum_up
 from unmask.media.encode import write_video
 from unmask.media.picture import write_jpeg
 from unmask.types import Face, MediaKind, Picture, Verdict
@@ -57,8 +59,9 @@ def make_frame(left: int | None, right: int | None = None) -> Picture:
 
 def make_predictor(decision: Decision = Decision(), **options: object) -> Predictor:  # noqa: B008
     spec = CropSpec("haar", margin=0.8, crop_size=32, num_frames=options.pop("num_frames", 20))  # type: ignore[arg-type]
-    arguments = {"device": torch.device("cpu"), "input_spec": InputSpec(size=16), "batch_size": 3} | options
-    return Predictor(Brightness(), detector=Patches(), crop_spec=spec, decision=decision, **arguments)  # type: ignore[arg-type]
+    arguments = {"input_spec": InputSpec(size=16), "batch_size": 3} | options
+    backend = TorchBackend(Brightness(), device=torch.device("cpu"))
+    return Predictor(backend, detector=Patches(), crop_spec=spec, decision=decision, **arguments)  # type: ignore[arg-type]
 
 
 @pytest.fixture
@@ -125,7 +128,7 @@ def test_a_face_in_few_frames_decides_where_there_is_no_other(video: Callable[..
 def test_where_every_face_is_brief_all_of_them_decide() -> None:
     box = (0.0, 0.0, 9.0, 9.0)
     frames = [FrameResult(track, 0.0, (FaceScore(track, box, 0.9, 0.1),)) for track in range(30)]
-    assert all(face.decides for face in make_predictor()._sum_up(frames))
+    assert all(face.decides for face in sum_up(frames, decision=Decision(), margin=0.0))
 
 
 @pytest.mark.parametrize(("aggregation", "verdict"), [("mean", Verdict.REAL), ("max", Verdict.FAKE)])

@@ -16,7 +16,18 @@ def test_a_prediction_becomes_a_row_of_plain_values() -> None:
         frames=(FrameResult(3, 0.12, (FaceScore(0, box, 0.9, 0.8),)),),
     )
     row = json.loads(json.dumps(prediction.to_dict()))
-    assert set(row) == {"path", "kind", "verdict", "score", "threshold", "faces", "frames", "error"}
+    assert set(row) == {
+        "path",
+        "kind",
+        "verdict",
+        "score",
+        "threshold",
+        "faces",
+        "frames",
+        "error",
+        "suspicious",
+        "key_frames",
+    }
     assert (row["kind"], row["verdict"], row["error"]) == ("video", "fake", None)
     assert row["faces"][0]["verdict"] == "fake"
     assert type(prediction.to_dict()["verdict"]) is str

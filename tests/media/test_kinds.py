@@ -35,3 +35,8 @@ def test_folders_are_searched_deeply_and_in_order(tmp_path: Path) -> None:
         (tmp_path / name).touch()
     found = [path.relative_to(tmp_path).as_posix() for path in list_media(tmp_path)]
     assert found == ["a.png", "b/1.mp4", "b/2.JPG", "folder.jpg/4.webm"]
+
+
+def test_text_with_the_name_of_a_picture_is_a_picture_that_cannot_be_read(tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").write_text("hello\n" * 100)
+    assert sniff_kind(tmp_path / "a.jpg") is MediaKind.PICTURE

@@ -212,3 +212,9 @@ def test_media_are_read_without_torch() -> None:
         "sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_text_that_looks_like_a_terminal_is_no_video(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("\x1b[31mhello\n" * 100)
+    with pytest.raises(MediaError, match=r"a\.txt' cannot be read as a video"):
+        probe_video(tmp_path / "a.txt")

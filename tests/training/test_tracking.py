@@ -11,11 +11,12 @@ from tests.conftest import compose_config
 from unmask.data.tables import FaceDataset
 from unmask.errors import TrackingError
 from unmask.training.provenance import find_code_state
-from unmask.training.tracking import MLflowSettings, TrackedRun, count_crops, digest_table, flatten
+from unmask.training.tracking import TrackedRun, count_crops, digest_table, flatten
+from unmask.training.tracking_store import MLflowSettings
 
 ARGUMENTS = (
     "model=tiny", "dataset.num_workers=0", "precision=fp32", "trainer.accelerator=cpu", "trainer.max_epochs=2",
-    "dataset.samples_per_epoch=16", "run_name=trial", "trainer.log_every_n_steps=1",
+    "dataset.samples_per_epoch=16", "run_name=trial", "trainer.log_every_n_steps=1", "register=faces",
 )  # fmt: skip
 
 
@@ -62,7 +63,9 @@ def _artifacts(client: Any, run_id: str, folder: str | None = None) -> list[str]
 def test_everything_is_written_where_it_belongs(workplace: Path) -> None:
     names = {path.name for path in workplace.iterdir()}
     assert {"outputs", "mlflow.db", "mlartifacts"} <= names
-    assert names <= {"outputs", "multirun", "mlflow.db", "mlflow.db-shm", "mlflow.db-wal", "mlartifacts"}
+    assert names <= {
+        "outputs", "multirun", "mlflow.db", "mlflow.db-shm", "mlflow.db-wal", ".mlflow.db.lock", "mlartifacts",
+    }  # fmt: skip
 
 
 def test_run_is_finished_under_its_name(client: Any, result: dict[str, Any]) -> None:
@@ -78,6 +81,13 @@ def test_params_are_the_composed_config(client: Any, result: dict[str, Any]) -> 
     assert params["objective"] == "val/video_auroc"
 
 
+def test_params_are_what_runs_are_compared_by(client: Any, result: dict[str, Any]) -> None:
+    params = client.get_run(result["run_id"]).data.params
+    assert (params["optimizer"], params["augmentation"], params["model"]) == ("adamw", "light", "tiny")
+    for noise in ("_target_", "_partial_", "paths.", "logger", "callbacks", "register"):
+        assert not [key for key in params if noise in key], noise
+
+
 def test_tags_tell_code_data_and_command(client: Any, result: dict[str, Any], face_dataset: Path) -> None:
     tags = client.get_run(result["run_id"]).data.tags
     code = find_code_state()
@@ -88,8 +98,10 @@ def test_tags_tell_code_data_and_command(client: Any, result: dict[str, Any], fa
 
 def test_artifacts_hold_config_overrides_log_and_both_checkpoints_once(client: Any, result: dict[str, Any]) -> None:
     names = _artifacts(client, result["run_id"])
-    assert names == [
-        "checkpoints/best.ckpt", "checkpoints/last.ckpt", "config.yaml", "overrides.txt", "result.json", "train.log",
+    others = [name for name in names if name.partition("/")[0] not in ("bundle", "figures", "model", "code.diff")]
+    assert others == [
+        "checkpoints/best.ckpt", "checkpoints/last.ckpt", "config.yaml", "environment.json", "overrides.txt",
+        "result.json", "train.log",
     ]  # fmt: skip
     from omegaconf import OmegaConf
 
@@ -101,6 +113,162 @@ def test_artifacts_hold_config_overrides_log_and_both_checkpoints_once(client: A
     kept = torch.load(result["best_checkpoint"], weights_only=True)
     assert stored["unmask"] == kept["unmask"]
     assert stored["unmask"]["provenance"]["run_id"] == result["run_id"]
+
+
+def test_figures_are_artifacts(client: Any, result: dict[str, Any]) -> None:
+    names = {Path(name).name for name in _artifacts(client, result["run_id"], "figures")}
+    curves = {"roc.svg", "precision_recall.svg", "scores.svg", "confusion.svg", "reliability.svg"}
+    assert names == curves | {"worst_real.jpg", "worst_fake.jpg"}
+    assert _read(client, result, "figures/roc.svg").startswith("<svg")
+
+
+def test_best_figures_and_readings_of_the_machine_are_metrics(client: Any, result: dict[str, Any]) -> None:
+    metrics = client.get_run(result["run_id"]).data.metrics
+    assert metrics["best/val/video_auroc"] == pytest.approx(result["objective"])
+    assert metrics["system/system_memory_usage_megabytes"] > 0
+    assert "epoch" not in metrics
+
+
+def test_environment_tells_packages_and_hardware(client: Any, result: dict[str, Any]) -> None:
+    environment = json.loads(_read(client, result, "environment.json"))
+    assert environment["packages"]["torch"].startswith(torch.__version__.partition("+")[0])
+    assert environment["num_cores"] > 0
+    assert environment["processor"]
+
+
+def test_logged_model_scores_as_the_checkpoint_does(client: Any, result: dict[str, Any]) -> None:
+    import mlflow.pyfunc
+    import numpy as np
+
+    from unmask.models.checkpoint import load_checkpoint
+
+    model = mlflow.pyfunc.load_model(_path(client, result, "model"))
+    assert model.metadata.signature.inputs.input_names() == ["images"]
+    assert model.metadata.saved_input_example_info is not None
+    images = np.random.default_rng(0).integers(0, 256, (3, 3, 64, 64), np.uint8)
+    network = load_checkpoint(result["best_checkpoint"]).build_network()
+    with torch.inference_mode():
+        expected = network(torch.from_numpy(images)).numpy()
+    found = model.predict({"images": images})
+    assert found["logit"] == pytest.approx(expected, abs=1e-4)
+    assert found["activation_map"].shape == (3, 4, 4)
+
+
+def test_registered_model_is_the_best_of_its_name(client: Any, result: dict[str, Any]) -> None:
+    version = client.get_model_version_by_alias("faces", "best")
+    assert (version.run_id, version.tags["objective"]) == (result["run_id"], "val/video_auroc")
+
+
+@pytest.mark.parametrize(
+    ("address", "name"),
+    [
+        ("runs:/{run_id}", "best"),
+        ("runs:/{run_id}/checkpoints/last.ckpt", "last"),
+        ("models:/faces@best", "best"),
+        ("models:/faces/1", "best"),
+    ],
+)
+def test_checkpoint_is_found_by_its_address(result: dict[str, Any], tmp_path: Path, address: str, name: str) -> None:
+    from unmask.training.tracking_fetch import fetch_checkpoint
+
+    path = fetch_checkpoint(address.format(**result), uri=result["tracking_uri"], folder=tmp_path)
+    assert path.read_bytes() == Path(result[f"{name}_checkpoint"]).read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("address", "message"),
+    [
+        ("runs:/0123", r"checkpoint='runs:/0123' is not in the MLflow store 'sqlite:.*0123.*MLFLOW_TRACKING_URI"),
+        ("models:/faces@worst", "'models:/faces@worst' is not in the MLflow store"),
+        ("models:/faces", "is no address in MLflow. Write runs:/<run id>/checkpoints/best.ckpt"),
+    ],
+)
+def test_wrong_address_is_told(result: dict[str, Any], tmp_path: Path, address: str, message: str) -> None:
+    from unmask.errors import CheckpointError
+    from unmask.training.tracking_fetch import fetch_checkpoint
+
+    with pytest.raises(CheckpointError, match=message):
+        fetch_checkpoint(address, uri=result["tracking_uri"], folder=tmp_path)
+
+
+def test_address_without_a_store_makes_none(tmp_path: Path) -> None:
+    from unmask.errors import CheckpointError
+    from unmask.training.tracking_fetch import fetch_checkpoint
+
+    with pytest.raises(CheckpointError, match="there is no MLflow store"):
+        fetch_checkpoint("runs:/0123", uri=f"sqlite:///{tmp_path}/mlflow.db", folder=tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_evaluation_takes_an_address(
+    result: dict[str, Any], workplace: Path, face_dataset: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from unmask.cli.evaluate import main
+
+    monkeypatch.chdir(workplace)
+    arguments = ["checkpoint=models:/faces@best", f"dataset.root={face_dataset}", "device=cpu"]
+    monkeypatch.setattr(sys, "argv", ["evaluate.py", *arguments])
+    main()
+    (path,) = workplace.glob("outputs/evaluate/*/result.json")
+    assert json.loads(path.read_text())["datasets"]["synthetic"]["video"]["num"] > 0
+
+
+def test_reproduced_run_is_the_same_and_tells_what_changed(
+    client: Any,
+    result: dict[str, Any],
+    workplace: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(workplace)
+    _command(monkeypatch, f"reproduce={result['run_id']}", "experiment_name=again")
+    told = capsys.readouterr().out
+    assert f"Composed as run {result['run_id']}" in told
+    assert f"val/video_auroc of run {result['run_id']} was {result['objective']:.4f}" in told
+    (run,) = client.search_runs([client.get_experiment_by_name("again").experiment_id])
+    assert run.data.metrics["best/val/loss"] == pytest.approx(result["metrics"]["val/loss"], rel=1e-4)
+    assert run.info.run_id != result["run_id"]
+
+
+def test_changes_since_a_run_are_listed(result: dict[str, Any]) -> None:
+    from dataclasses import replace
+
+    from unmask.training.reproduce import find_run, list_differences
+
+    settings = MLflowSettings(result["tracking_uri"], "", "", "unmask")
+    past = find_run(result["run_id"], settings)
+    then = dict(past.environment, python="3.1", packages={**past.environment["packages"], "torch": "1.0"})
+    changed = replace(past, commit="0" * 40, environment=then, digests=past.digests | {"val": "abc"})
+    told = "\n".join(list_differences(changed, past.config))
+    for words in ("commit 0000000000 then", "python 3.1 then", "torch 1.0 then", "val crops of", "digest abc then"):
+        assert words in told
+    assert "train crops" not in told
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["optimizer=sgd"], "takes the groups of that run, so 'optimizer=sgd' has no place beside it"),
+        (["optimizer.momentum=0.5"], r"No key 'optimizer.momentum' \(in 'optimizer.momentum=0.5'\)"),
+    ],
+)
+def test_reproduction_takes_single_keys_only(result: dict[str, Any], overrides: list[str], message: str) -> None:
+    from unmask.errors import ConfigError
+    from unmask.training.reproduce import find_run, restore_config
+
+    past = find_run(result["run_id"], MLflowSettings(result["tracking_uri"], "", "", "unmask"))
+    now = compose_config("train", "seed=5")
+    assert restore_config(now, past, ["optimizer.lr=0.5"]).optimizer.lr == 0.5
+    assert restore_config(now, past, []).seed == 0
+    with pytest.raises(ConfigError, match=message):
+        restore_config(now, past, overrides)
+
+
+def test_reproduction_of_an_unknown_run_is_told(result: dict[str, Any]) -> None:
+    from unmask.training.reproduce import find_run
+
+    with pytest.raises(TrackingError, match="reproduce='0123' is no training in the MLflow store"):
+        find_run("0123", MLflowSettings(result["tracking_uri"], "", "", "unmask"))
 
 
 def _path(client: Any, result: dict[str, Any], name: str) -> str:
@@ -169,6 +337,29 @@ def test_store_that_cannot_be_opened_is_named(tmp_path: Path) -> None:
         TrackedRun(settings, tags={}).open()
 
 
+def test_server_that_is_down_is_told_within_seconds(tmp_path: Path) -> None:
+    import time
+
+    settings = MLflowSettings("http://127.0.0.1:9", "", "", "unmask")
+    start = time.monotonic()
+    with pytest.raises(TrackingError, match=r"MLflow store 'http://127.0.0.1:9' cannot be used: .*logger=none"):
+        TrackedRun(settings, tags={}, folder=tmp_path).open()
+    assert time.monotonic() - start < 10
+
+
+def test_run_goes_on_under_its_id(result: dict[str, Any], client: Any, tmp_path: Path) -> None:
+    settings = MLflowSettings(result["tracking_uri"], "", "", "unmask", system_metrics_seconds=0)
+    again = TrackedRun(settings, tags={}, folder=tmp_path, run_id=result["run_id"])
+    again.open()
+    assert client.get_run(result["run_id"]).info.status == "RUNNING"
+    with again.closing():
+        again.set_tags({"again": "yes"})
+    run = client.get_run(result["run_id"])
+    assert (run.info.status, run.data.tags["again"]) == ("FINISHED", "yes")
+    with pytest.raises(TrackingError, match="has no run '0123' to go on with"):
+        TrackedRun(settings, tags={}, folder=tmp_path, run_id="0123").open()
+
+
 def test_settings_hold_wherever_a_command_is_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     settings = MLflowSettings(None, "./mlflow.db", "./mlartifacts", "trial")
@@ -181,6 +372,7 @@ def test_settings_hold_wherever_a_command_is_started(tmp_path: Path, monkeypatch
 def test_nested_config_is_flattened_to_dotted_keys() -> None:
     nested = {"a": 1, "b": {"c": [1, 2], "d": {"e": None}, "f": {}}}
     assert flatten(nested) == {"a": 1, "b.c": [1, 2], "b.d.e": None, "b.f": {}}
+    assert flatten({"a": {"_target_": "x.Y", "lr": 1}}) == {"a.lr": 1}
 
 
 def test_digest_changes_with_every_label_and_crop(face_dataset: Path) -> None:

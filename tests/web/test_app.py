@@ -11,13 +11,13 @@ from streamlit.testing.v1 import AppTest
 import unmask.web.app
 from unmask.decision import Decision
 from unmask.faces.spec import CropSpec
+from unmask.inference.drawing import COLOURS, draw_faces
 from unmask.inference.results import FaceResult
 from unmask.media.encode import write_video
 from unmask.models.checkpoint import make_entry
 from unmask.models.network import FaceNetwork
 from unmask.types import Verdict
 from unmask.web.app import find_newest
-from unmask.web.drawing import COLOURS, draw_faces
 
 
 @pytest.fixture(autouse=True)

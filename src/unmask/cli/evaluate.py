@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
+from unmask.cli.checkpoint import find_checkpoint
 from unmask.cli.shell import run_command
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ def run(cfg: DictConfig) -> float | None:
     from unmask.evaluation.run import evaluate
 
     evaluation = evaluate(
-        cfg.checkpoint,
+        find_checkpoint(cfg.checkpoint, cfg.paths),
         root=cfg.dataset.root,
         output=run_dir(),
         split=cfg.split,

@@ -4,20 +4,23 @@ An argument is a path if it exists (even as `a=b.jpg`), or if it looks neither l
 `+key=value`, `~key`) nor like a flag; and so is everything after `--`.
 """
 
+import csv
 import json
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
 from unmask.cli.arguments import split_arguments
+from unmask.cli.checkpoint import find_checkpoint
 from unmask.cli.shell import run_command
 
 if TYPE_CHECKING:
     from rich.text import Text
 
+    from unmask.faces.spec import CropSpec
     from unmask.inference.results import Prediction
 
 _COLOURS = {"fake": "red", "real": "green", "uncertain": "yellow", "no_face": "dim"}
@@ -53,22 +56,26 @@ def predict(cfg: DictConfig, *, paths: Sequence[str] = ()) -> "list[Prediction]"
     from unmask.errors import ConfigError
     from unmask.inference.inputs import expand_inputs
     from unmask.inference.predictor import Predictor
+    from unmask.inference.save import check_extras
 
+    check_extras(cfg.save)
     names = [*paths, *cfg.inputs]
     if not names:
         raise ConfigError("Nothing to predict. Name files or folders: python predict.py checkpoint=... clip.mp4")
     inputs = expand_inputs(names)
     predictor = Predictor.load(
-        cfg.checkpoint,
+        find_checkpoint(cfg.checkpoint, cfg.paths),
         device=cfg.device,
         threshold=cfg.threshold,
         margin=cfg.margin,
         batch_size=cfg.batch_size,
         num_frames=cfg.num_frames,
+        every_n=cfg.every_n,
         detector_weights=cfg.detector_weights,
     )
     predictions = list(_with_progress(predictor.predict_inputs(inputs), total=len(inputs)))
-    _write(predictions, run_dir(), checkpoint=cfg.checkpoint, names=names)
+    extras = _save(predictions, run_dir(), names=cfg.save, spec=predictor.crop_spec) if cfg.save else {}
+    _write(predictions, run_dir(), checkpoint=cfg.checkpoint, names=names, extras=extras)
     _print_table(predictions)
     print(f"predictions  {run_dir() / 'predictions.json'}")
     return predictions
@@ -80,11 +87,45 @@ def _with_progress(predictions: "Iterable[Prediction]", *, total: int) -> "Itera
     return track(predictions, description="Predicting", total=total, transient=True)
 
 
-def _write(predictions: "Sequence[Prediction]", folder: Path, *, checkpoint: str, names: Sequence[str]) -> None:
+def _save(
+    predictions: "Sequence[Prediction]", folder: Path, *, names: Sequence[str], spec: "CropSpec"
+) -> dict[str, list[str]]:
+    """Write heat maps and the like, in a folder per file; return what was written by path."""
+    from unmask.inference.save import save_extras
+
+    written = {}
+    for position, row in enumerate(predictions):
+        if row.error is None:
+            home = folder / f"{position:04d}_{Path(row.path).stem[:60]}"
+            written[row.path] = [str(path) for path in save_extras(row, home, names=names, spec=spec)]
+    return written
+
+
+_COLUMNS = ("path", "kind", "verdict", "score", "threshold", "faces", "frames", "error")
+
+
+def _write_csv(rows: list[dict[str, Any]], path: Path) -> None:
+    """Write a row per file, with the numbers of its faces and frames."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, _COLUMNS, extrasaction="ignore")
+        writer.writeheader()
+        for row in rows:
+            writer.writerow(row | {"faces": len(row["faces"]), "frames": len(row["frames"])})
+
+
+def _write(
+    predictions: "Sequence[Prediction]",
+    folder: Path,
+    *,
+    checkpoint: str,
+    names: Sequence[str],
+    extras: dict[str, list[str]],
+) -> None:
     from collections import Counter
 
     rows = [prediction.to_dict() for prediction in predictions]
     (folder / "predictions.json").write_text(json.dumps(rows, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    _write_csv(rows, folder / "predictions.csv")
     result = {
         "checkpoint": str(checkpoint),
         "inputs": list(names),
@@ -92,6 +133,8 @@ def _write(predictions: "Sequence[Prediction]", folder: Path, *, checkpoint: str
         "verdicts": dict(Counter(row["verdict"] for row in rows if row["verdict"])),
         "errors": sum(row["error"] is not None for row in rows),
         "predictions": str(folder / "predictions.json"),
+        "table": str(folder / "predictions.csv"),
+        "saved": extras,
     }
     (folder / "result.json").write_text(json.dumps(result, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 

@@ -3,9 +3,12 @@
 import os
 import sys
 from collections.abc import Callable
+from typing import NoReturn
 
 import hydra
+from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
+from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
@@ -15,12 +18,18 @@ from unmask.config import check_complete, config_dir, register_schemas
 from unmask.errors import UnmaskError
 
 
-def run_command(task: Callable[[DictConfig], float | None], *, config_name: str) -> None:
+def run_command(
+    task: Callable[[DictConfig], float | None],
+    *,
+    config_name: str,
+    check: Callable[[DictConfig], None] = check_complete,
+) -> None:
     """Compose the configuration, run the task, and print what a user must mend as one message with exit code 2.
 
     Args:
         task: Gets the composed configuration; what it returns is the objective of a sweep.
         config_name: Root config, such as `train`.
+        check: Raises where the configuration lacks a value.
     """
     os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # no version check over the network
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
@@ -30,18 +39,23 @@ def run_command(task: Callable[[DictConfig], float | None], *, config_name: str)
 
     @hydra.main(version_base="1.3", config_path=str(config_dir()), config_name=config_name)
     def run(cfg: DictConfig) -> float | None:
-        check_complete(cfg)
-        return task(cfg)
+        try:
+            check(cfg)
+            return task(cfg)
+        except Exception as error:
+            told = find_own_error(error)
+            if told is not None and HydraConfig.get().mode == RunMode.RUN:
+                fail(str(told))  # a sweep needs the exception, and goes on with its other jobs
+            raise
 
     try:
         if any(flag in sys.argv[1:] for flag in FLAGS):
             print(render_help(config_name, [argument for argument in sys.argv[1:] if not argument.startswith("-")]))
         else:
             run()
-    except (HydraException, OmegaConfBaseException) as error:
-        fail(explain_config_error(error, config_name=config_name, arguments=sys.argv[1:]))
-    except UnmaskError as error:
-        fail(str(error))
+    except (HydraException, OmegaConfBaseException, UnmaskError) as error:
+        told = find_own_error(error)
+        fail(str(told or explain_config_error(error, config_name=config_name, arguments=sys.argv[1:])))
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # whoever read our output has read enough
     except KeyboardInterrupt:
@@ -49,7 +63,16 @@ def run_command(task: Callable[[DictConfig], float | None], *, config_name: str)
         sys.exit(130)
 
 
-def fail(message: str) -> None:
+def find_own_error(error: BaseException) -> UnmaskError | None:
+    """Return the error itself, or the one of ours that Hydra wrapped while it built an object from its config."""
+    while not isinstance(error, UnmaskError):
+        if not isinstance(error, HydraException) or error.__cause__ is None:
+            return None
+        error = error.__cause__
+    return error
+
+
+def fail(message: str) -> NoReturn:
     """Print an error and end with exit code 2."""
     print(f"Error: {message}", file=sys.stderr)
     sys.exit(2)

@@ -1,26 +1,106 @@
 """The command that trains a detector."""
 
+import sys
+from typing import TYPE_CHECKING
+
 from omegaconf import DictConfig
 
+from unmask.cli.checkpoint import find_checkpoint
 from unmask.cli.shell import run_command
+from unmask.cli.sweep import closing_sweep, needs_own_process, run_in_own_process
+from unmask.config import check_complete
+from unmask.errors import ConfigError
+
+if TYPE_CHECKING:
+    from unmask.training.reproduce import PastRun
+    from unmask.training.result import TrainResult
+
+TASKS = ("train", "preview", "send")
 
 
 def main() -> None:
     """Run `python train.py dataset.root=...`."""
-    run_command(run, config_name="train")
+    with closing_sweep():
+        run_command(run, config_name="train", check=check)
 
 
-def run(cfg: DictConfig) -> float:
-    """Train, print where everything is, and return the objective for a sweep."""
+def check(cfg: DictConfig) -> None:
+    """Raise where a key needs a value; the run that is reproduced has them all."""
+    if cfg.reproduce is None and cfg.task != "send":
+        check_complete(cfg)
+
+
+def run(cfg: DictConfig) -> float | None:
+    """Do the task, print where everything is, and return the objective for a sweep."""
+    if cfg.task == "send":
+        _send(cfg)
+        return None
+    if cfg.task == "preview":
+        from unmask.cli.preview import preview
+
+        preview(cfg)
+        return None
+    if cfg.task != "train":
+        raise ConfigError(f"No task '{cfg.task}' (task). Choose one of: {', '.join(TASKS)}")
+    if needs_own_process(cfg):
+        return run_in_own_process()
+    return _train(cfg)
+
+
+def _train(cfg: DictConfig) -> float:
     from hydra.core.hydra_config import HydraConfig
 
     from unmask.config import run_dir
     from unmask.training.run import train
 
-    result = train(cfg, folder=run_dir(), overrides=list(HydraConfig.get().overrides.task))
+    past, overrides = None, list(HydraConfig.get().overrides.task)
+    if cfg.reproduce is not None:
+        cfg, past = _restore(cfg, overrides)
+    if cfg.resume is not None:
+        cfg.resume = find_checkpoint(cfg.resume, cfg.paths)
+    result = train(cfg, folder=run_dir(), overrides=overrides)
+    _print_result(cfg, result)
+    if past is not None:
+        then = past.metrics.get(f"best/{result.objective_key}")
+        told = "not recorded" if then is None else f"{then:.4f}"
+        print(f"Compare     {result.objective_key} of run {past.run_id} was {told}")
+    return result.objective
+
+
+def _restore(cfg: DictConfig, overrides: list[str]) -> "tuple[DictConfig, PastRun]":
+    from hydra.utils import instantiate
+
+    from unmask.training.reproduce import find_run, list_differences, restore_config
+
+    past = find_run(cfg.reproduce, instantiate(cfg.logger))
+    restored = restore_config(cfg, past, overrides)
+    check_complete(restored)
+    differences = list_differences(past, restored)
+    print(f"Composed as run {past.run_id}. Since then:" if differences else f"Composed as run {past.run_id}.")
+    for line in differences or ("nothing that is recorded has changed",):
+        print(f"  {line}")
+    return restored, past
+
+
+def _print_result(cfg: DictConfig, result: "TrainResult") -> None:
     print(f"{result.objective_key} {result.objective:.4f} in epoch {result.best_epoch + 1}")
     print(f"Checkpoint  {result.best_checkpoint}")
     if result.run_id is not None:
         print(f"MLflow run  {result.run_id} in {result.tracking_uri}; look at it with: make ui")
     print(f"Next        python evaluate.py checkpoint={result.best_checkpoint} dataset.root={cfg.dataset.root}")
-    return result.objective
+
+
+def _send(cfg: DictConfig) -> None:
+    """Send what runs could not send while their store was away."""
+    from pathlib import Path
+
+    from unmask.training.unsent import send_unsent
+
+    sent, waiting = send_unsent([Path(cfg.paths.output_dir), Path(cfg.paths.multirun_dir)])
+    print(f"{sent} runs sent, {waiting} still wait for their store.")
+    if waiting:
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,41 +1,86 @@
 """Augmentation of crops in training (Albumentations)."""
 
-from collections.abc import Mapping
+import random
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from unmask.types import Picture
+
+Landmarks = npt.NDArray[np.float32]
+"""The five landmarks in pixels of the crop, shape `(5, 2)`."""
 
 
 class Augmentation:
     """Apply named steps in their order to a crop; its size may change, since the input is resized afterwards.
 
     Albumentations keeps a random state of its own, which `seed_everything` does not reach and which worker processes
-    would share; so whoever starts a worker calls `set_seed`.
+    would share. So every crop comes with a seed, drawn by the sampler, and looks alike wherever it is computed.
 
     Args:
         steps: Albumentations transforms by name; the names make each of them reachable from the command line. A step
             that is null is left out.
     """
 
+    makes_fakes = False
+
     def __init__(self, steps: Mapping[str, Any]) -> None:
-        import albumentations as A
+        self._compose = compose_steps(steps)
+        self.needs_landmarks = any(_wants_landmarks(step) for step in self._compose.transforms)
 
-        self._compose = A.Compose([step for step in steps.values() if step is not None])
-
-    def __call__(self, crop: Picture) -> Picture:
+    def __call__(self, crop: Picture, landmarks: Landmarks | None = None) -> Picture:
         """Return an augmented copy.
 
         Args:
             crop: RGB, uint8.
+            landmarks: Move with the steps that move the picture; may be None unless `needs_landmarks`.
         """
-        return np.ascontiguousarray(self._compose(image=crop)["image"])
+        if not self.needs_landmarks:
+            return np.ascontiguousarray(self._compose(image=crop)["image"])
+        assert landmarks is not None
+        return np.ascontiguousarray(self._compose(image=crop, keypoints=landmarks)["image"])
 
     def set_seed(self, seed: int) -> None:
         """Start the random draws anew.
 
         Args:
-            seed: 0 to 2**32 - 1.
+            seed: 0 to 2**63 - 1.
         """
-        self._compose.set_random_seed(seed)
+        seed_steps(self._compose, seed)
+
+
+def compose_steps(steps: Mapping[str, Any]) -> Any:
+    """Chain steps; where one of them asks for landmarks, they travel as key points.
+
+    Args:
+        steps: Albumentations transforms by name; null ones are left out.
+    """
+    import albumentations as A
+
+    chosen = [step for step in steps.values() if step is not None]
+    points = None
+    if any(_wants_landmarks(step) for step in chosen):
+        points = A.KeypointParams(format="xy", remove_invisible=False, check_each_transform=False)
+    return A.Compose(chosen, keypoint_params=points)
+
+
+def seed_steps(compose: Any, seed: int | list[int]) -> None:
+    """Seed a chain with one stream of draws for all its steps.
+
+    `Compose.set_random_seed` would give each step a generator of its own from the same seed: the first draws of all
+    steps would be one number, and two steps with p=0.5 would always come together or not at all.
+    """
+    generator = np.random.default_rng(seed)
+    compose.set_random_state(generator, random.Random(int(generator.integers(2**63))))
+
+
+def _wants_landmarks(step: Any) -> bool:
+    return any(getattr(node, "needs_landmarks", False) for node in _walk(step))
+
+
+def _walk(step: Any) -> Iterator[Any]:
+    yield step
+    for inner in getattr(step, "transforms", ()):
+        yield from _walk(inner)

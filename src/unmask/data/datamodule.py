@@ -2,36 +2,42 @@
 
 import multiprocessing
 import os
+from collections.abc import Mapping
 from typing import Any
 
 import lightning as L
-import numpy as np
 import pandas as pd
 import torch
-from torch.utils.data import DataLoader, WeightedRandomSampler, get_worker_info
+from torch.utils.data import DataLoader
 
 from unmask.data.audit import audit_splits
 from unmask.data.augmentation import Augmentation
-from unmask.data.dataset import FaceCrops
+from unmask.data.dataset import FaceCrops, find_landmarks
 from unmask.data.integrity import find_usable_crops
+from unmask.data.sampler import SAMPLINGS, EpochPlan, EpochSampler, ValidationBatches
+from unmask.data.selection import Rows, cap_methods, find_originals, limit_rows
 from unmask.data.tables import FaceDataset
 from unmask.errors import ConfigError
 from unmask.faces.spec import InputSpec
-
-SAMPLINGS = ("weighted", "natural")
+from unmask.types import Label
 
 
 class FaceDataModule(L.LightningDataModule):
     """Serve the train and val crops of a face dataset.
 
+    Under several processes each serves its share: in training whole turns of all of them, in validation every crop once
+    over all. The trainer must then leave the samplers alone (`use_distributed_sampler=False`).
+
     Args:
         root: The face dataset.
         input_spec: Size of the network's input.
-        augmentation: Of training crops.
-        batch_size: Crops a step.
+        augmentation: Of training crops. One that makes fakes gets the real ones alone.
+        batch_size: Crops a step, and a process.
         num_workers: Processes that decode; None is one a core, 8 at most.
-        sampling: `weighted` draws real and fake equally often, with replacement; `natural` takes every crop once.
+        sampling: See `EpochPlan`.
         samples_per_epoch: How many are drawn with `weighted`; None as many as there are crops.
+        cap_per_method: Largest number of training crops of each method of forging; None for all.
+        limit: Number of crops of `train` and `val`, half of them real; None for all.
         seed: Of the draws.
     """
 
@@ -45,43 +51,101 @@ class FaceDataModule(L.LightningDataModule):
         num_workers: int | None = None,
         sampling: str = "weighted",
         samples_per_epoch: int | None = None,
+        cap_per_method: int | None = None,
+        limit: Mapping[str, int | None] | None = None,
         seed: int = 0,
     ) -> None:
         super().__init__()
-        if sampling not in SAMPLINGS:
-            raise ConfigError(f"No sampling '{sampling}' (dataset.sampling). Choose one of: {', '.join(SAMPLINGS)}")
-        if sampling == "natural" and samples_per_epoch is not None:
-            raise ConfigError(
-                f"dataset.samples_per_epoch={samples_per_epoch} needs dataset.sampling=weighted; "
-                f"'natural' takes every crop."
-            )
         self.root = root
         self.batch_size = batch_size
         self.num_workers = min(8, os.cpu_count() or 1) if num_workers is None else num_workers
         self.sampling = sampling
         self.samples_per_epoch = samples_per_epoch
+        self.cap_per_method = cap_per_method
+        self.limit: dict[str, int | None] = {"train": None, "val": None, **(limit or {})}
         self.seed = seed
+        self.makes_fakes = getattr(augmentation, "makes_fakes", False)
         self._input_spec = input_spec
         self._augmentation = augmentation
         self._crops: dict[str, FaceCrops] = {}
+        self._partners: Rows | None = None
+        self._resumed = (0, 0)
+        self._check_options()
+
+    def _check_options(self) -> None:
+        if self.sampling not in SAMPLINGS:
+            raise ConfigError(
+                f"No sampling '{self.sampling}' (dataset.sampling). Choose one of: {', '.join(SAMPLINGS)}"
+            )
+        if self.sampling != "weighted" and self.samples_per_epoch is not None:
+            raise ConfigError(
+                f"dataset.samples_per_epoch={self.samples_per_epoch} needs dataset.sampling=weighted; "
+                f"with '{self.sampling}' the data decide. Drop it, or limit the crops with dataset.limit.train."
+            )
+        if self.makes_fakes and self.sampling == "paired":
+            raise ConfigError(
+                "dataset.sampling=paired pairs fakes of the dataset with their originals, and this augmentation makes "
+                "its own fakes, each beside its original. Drop dataset.sampling, or choose another augmentation."
+            )
+        if self.unit == 2 and self.batch_size % 2:
+            reason = "this augmentation" if self.makes_fakes else "dataset.sampling=paired"
+            raise ConfigError(
+                f"dataset.batch_size={self.batch_size} is odd, and {reason} keeps a real crop and its fake in one "
+                f"batch. Choose an even one, such as {self.batch_size + 1}."
+            )
+        numbers = {"samples_per_epoch": (self.samples_per_epoch, 1), "cap_per_method": (self.cap_per_method, 1)}
+        numbers |= {f"limit.{split}": (value, 2) for split, value in self.limit.items()}
+        numbers |= {"batch_size": (self.batch_size, 1)}
+        for key, (value, least) in numbers.items():
+            if value is not None and value < least:
+                raise ConfigError(f"dataset.{key}={value} is too small. Give {least} or more, or null for all crops.")
+
+    @property
+    def unit(self) -> int:
+        """Number of samples that stay together in a batch."""
+        return 2 if self.makes_fakes or self.sampling == "paired" else 1
 
     def setup(self, stage: str | None = None) -> None:
-        """Read the tables, look for leaks, and leave out crops that cannot be read.
+        """Read the tables, look for leaks, leave out crops that cannot be read, and choose the rows.
 
         Raises:
-            DatasetError: Absent, a split without crops or with one class, or too many damaged crops.
+            DatasetError: Absent, a split without crops or with one class, too many damaged crops, or no landmarks where
+                the augmentation needs them.
             LeakageError: A group crosses splits.
+            ConfigError: Paired sampling without originals.
         """
         if self._crops:
             return
         dataset = self.dataset
         for split in ("train", "val"):
-            dataset.check_classes(split)
+            only = Label.REAL if self.makes_fakes and split == "train" else None
+            dataset.check_classes(split, only=only)
         audit_splits(dataset)
         for split in ("train", "val"):
-            table = find_usable_crops(dataset, split=split)
-            transform = self._augmentation if split == "train" else None
-            self._crops[split] = FaceCrops(table, root=dataset.root, input_spec=self._input_spec, transform=transform)
+            self._crops[split] = self._open(self._choose_rows(dataset, split), dataset, is_train=split == "train")
+
+    def _choose_rows(self, dataset: FaceDataset, split: str) -> pd.DataFrame:
+        table, is_train = find_usable_crops(dataset, split=split), split == "train"
+        if is_train and self.makes_fakes:
+            table = table[table["label"] == Label.REAL].reset_index(drop=True)
+        if is_train and self.cap_per_method is not None:
+            table = cap_methods(table, cap=self.cap_per_method, seed=self.seed)
+        is_paired, limit = is_train and self.sampling == "paired", self.limit[split]
+        if limit is not None and limit < len(table):
+            partners = find_originals(table, dataset) if is_paired else None
+            table = limit_rows(table, limit=limit, seed=self.seed, partners=partners)
+        if is_paired:
+            self._partners = find_originals(table, dataset)
+        return table
+
+    def _open(self, table: pd.DataFrame, dataset: FaceDataset, *, is_train: bool) -> FaceCrops:
+        transform = self._augmentation if is_train else None
+        landmarks = None
+        if getattr(transform, "needs_landmarks", False):
+            landmarks = find_landmarks(table, spec=dataset.spec, root=dataset.root)
+        return FaceCrops(
+            table, root=dataset.root, input_spec=self._input_spec, transform=transform, landmarks=landmarks
+        )
 
     @property
     def dataset(self) -> FaceDataset:
@@ -89,39 +153,63 @@ class FaceDataModule(L.LightningDataModule):
         return FaceDataset.load(self.root)
 
     def table(self, split: str) -> pd.DataFrame:
-        """Return the usable crops of `train` or `val`, after `setup`."""
+        """Return the crops of `train` or `val` that are used, after `setup`."""
         return self._crops[split].table
+
+    def crops(self, split: str) -> FaceCrops:
+        """Return the samples of `train` or `val`, after `setup`."""
+        return self._crops[split]
+
+    def build_plan(self) -> EpochPlan:
+        """Return how training crops are drawn, after `setup`."""
+        return EpochPlan(
+            self._crops["train"].table["label"].to_numpy(),
+            sampling=self.sampling,
+            num_samples=self.samples_per_epoch,
+            partners=self._partners,
+            makes_fakes=self.makes_fakes,
+        )
+
+    def resume_at(self, *, epoch: int, batch: int) -> None:
+        """Leave out the batches of an epoch that were trained on before an interruption.
+
+        Args:
+            epoch: That was interrupted, from 0.
+            batch: The first that is served.
+        """
+        self._resumed = (epoch, batch)
 
     def train_dataloader(self) -> DataLoader[dict[str, Any]]:
         """Draw training crops."""
-        crops = self._crops["train"]
-        sampler = self._build_sampler(crops.table) if self.sampling == "weighted" else None
-        return self._build_loader(crops, sampler=sampler, shuffle=sampler is None, drop_last=self._drops_last(crops))
+        rank, world_size = self._find_place()
+        sampler = EpochSampler(self.build_plan(), seed=self.seed, rank=rank, world_size=world_size)
+        if not len(sampler):
+            raise ConfigError(
+                f"The {len(self._crops['train'])} training crops do not suffice for {world_size} processes. "
+                f"Lower trainer.devices or trainer.num_nodes, or raise dataset.limit.train."
+            )
+        epoch, batch = self._resumed
+        sampler.skip(epoch=epoch, num_samples=batch * self.batch_size)
+        # Batch normalisation cannot learn from a single crop.
+        drop_last = len(sampler) % self.batch_size == 1 and len(sampler) > 1
+        return self._build_loader("train", sampler=sampler, batch_size=self.batch_size, drop_last=drop_last)
 
     def val_dataloader(self) -> DataLoader[dict[str, Any]]:
         """Take every validation crop once, in order."""
-        return self._build_loader(self._crops["val"])
-
-    def _drops_last(self, crops: FaceCrops) -> bool:
-        # Batch normalisation cannot learn from a single crop.
-        return (self.samples_per_epoch or len(crops)) % self.batch_size == 1
-
-    def _build_sampler(self, table: pd.DataFrame) -> WeightedRandomSampler:
-        labels = table["label"].to_numpy()
-        weights = 1.0 / np.bincount(labels, minlength=2)[labels]
-        generator = torch.Generator().manual_seed(self.seed)
-        return WeightedRandomSampler(
-            torch.from_numpy(weights).tolist(), self.samples_per_epoch or len(table), generator=generator
+        rank, world_size = self._find_place()
+        batches = ValidationBatches(
+            len(self._crops["val"]), batch_size=self.batch_size, rank=rank, world_size=world_size
         )
+        return self._build_loader("val", batch_sampler=batches)
 
-    def _build_loader(self, crops: FaceCrops, **options: Any) -> DataLoader[dict[str, Any]]:
-        if self.num_workers == 0 and crops.transform is not None:
-            seed_worker(0, crops)
+    def _find_place(self) -> tuple[int, int]:
+        trainer = self.trainer
+        return (0, 1) if trainer is None else (trainer.global_rank, trainer.world_size)
+
+    def _build_loader(self, split: str, **options: Any) -> DataLoader[dict[str, Any]]:
         return DataLoader(
-            crops,
-            batch_size=self.batch_size,
+            self._crops[split],
             num_workers=self.num_workers,
-            worker_init_fn=seed_worker if self.num_workers else None,
             persistent_workers=self.num_workers > 0,
             pin_memory=torch.cuda.is_available(),
             # Forked workers start in no time; spawned ones import torch anew, half a minute for four of them.
@@ -129,22 +217,6 @@ class FaceDataModule(L.LightningDataModule):
             generator=torch.Generator().manual_seed(self.seed),
             **options,
         )
-
-
-def seed_worker(worker: int, crops: FaceCrops | None = None) -> None:
-    """Give the augmentation of a worker draws of its own that repeat with the run's seed.
-
-    Args:
-        worker: Number of the worker process.
-        crops: Whose augmentation; None for that of this worker process.
-    """
-    if crops is None:
-        info = get_worker_info()
-        assert info is not None
-        crops = info.dataset  # type: ignore[assignment]
-    assert crops is not None
-    if isinstance(crops.transform, Augmentation):
-        crops.transform.set_seed(torch.initial_seed() % 2**32)
 
 
 def _choose_context() -> str:

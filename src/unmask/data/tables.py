@@ -105,10 +105,10 @@ class FaceDataset:
             )
         return rows
 
-    def check_classes(self, split: str) -> None:
-        """Raise unless a split holds both real and fake crops."""
+    def check_classes(self, split: str, *, only: Label | None = None) -> None:
+        """Raise unless a split holds both real and fake crops, or those of one class that alone is needed."""
         labels = self.faces_of(split)["label"]
-        for label in Label:
+        for label in Label if only is None else (only,):
             if not (labels == label).any():
                 other = Label(1 - label).name.lower()
                 raise DatasetError(

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from unmask.decision import Decision
-from unmask.evaluation.plots import Scored, draw_precision_recall, draw_roc, draw_scores
+from unmask.metrics.plots import Scored, draw_precision_recall, draw_roc, draw_scores
 from unmask.types import Label
 
 NUM_LISTED = 20

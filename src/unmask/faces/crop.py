@@ -36,6 +36,28 @@ def cut_crop(image: Picture, face: Face, spec: CropSpec) -> Picture:
     return _resize(_cut_square(image, centre, side), spec.crop_size)
 
 
+def locate_landmarks(face: Face, spec: CropSpec) -> npt.NDArray[np.float32] | None:
+    """Return where the five landmarks lie in the crop that `cut_crop` cuts, in pixels of it; None where there are none.
+
+    Args:
+        face: A detection in the frame.
+        spec: How the crop is made.
+    """
+    if face.landmarks is None:
+        return None
+    x1, y1, x2, y2 = face.box
+    centre = np.array([(x1 + x2) / 2, (y1 + y2) / 2])
+    side = max(round(spec.margin * max(x2 - x1, y2 - y1)), 1)
+    points = np.asarray(face.landmarks, np.float64)
+    if spec.aligned:
+        angle = math.radians(_eye_angle(face, spec))
+        turned = np.array([[math.cos(angle), math.sin(angle)], [-math.sin(angle), math.cos(angle)]])
+        points = (points - centre) @ turned.T + side / 2
+    else:
+        points = points - np.round(centre - side / 2)
+    return (points * spec.crop_size / side).astype(np.float32)
+
+
 def _eye_angle(face: Face, spec: CropSpec) -> float:
     if face.landmarks is None:
         raise DetectorError(

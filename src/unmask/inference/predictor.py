@@ -1,50 +1,41 @@
-"""The way from a picture or a video to a verdict, for the command line and the app alike."""
+"""The way from a picture or a video to a verdict, for the command line, the API and the app alike."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 
 from unmask.decision import Decision
-from unmask.errors import MediaError
+from unmask.errors import ConfigError, MediaError
 from unmask.faces.crop import crop_as_stored, prepare_input
 from unmask.faces.detector import Detector
 from unmask.faces.spec import CropSpec, InputSpec
 from unmask.faces.track import link_tracks
+from unmask.inference.backend import Backend, OnnxBackend, TorchBackend
+from unmask.inference.bundle import Bundle, is_bundle, load_bundle
 from unmask.inference.detectors import build_detector
 from unmask.inference.inputs import Input
-from unmask.inference.results import FaceResult, FaceScore, FrameResult, Prediction
+from unmask.inference.results import FrameResult, Prediction, Progress
+from unmask.inference.scorer import Scorer
+from unmask.inference.summary import find_key_frames, find_ranges, sum_up
 from unmask.media.kinds import sniff_kind
 from unmask.media.picture import read_picture
-from unmask.media.video import read_frames
-from unmask.types import Face, Frame, MediaKind, Picture
-
-MIN_TRACK_SHARE = 0.1
-"""A track found in a smaller share of the frames with faces does not decide: a false alarm, or a passer-by."""
+from unmask.media.video import choose_frames, probe_video, read_frames
+from unmask.models.checkpoint import Checkpoint, load_checkpoint
+from unmask.types import Array, Face, Frame, MediaKind, Picture
 
 FRAMES_AT_ONCE = 8
 """How many decoded frames are held: 50 MB at 1080p."""
-
-
-@dataclass(frozen=True)
-class _Seen:
-    """A frame without its pixels: where the faces are, and what the network will see of them."""
-
-    index: int
-    time_seconds: float
-    faces: tuple[Face, ...]
-    inputs: tuple[Picture, ...]
 
 
 class Predictor:
     """Finds faces, crops them as the model's training data was cropped, scores them and decides.
 
     Args:
-        network: In evaluation mode, on `device`; takes uint8 of shape `(N, 3, size, size)`, returns logits.
-        device: A `torch.device`.
+        backend: Runs the network.
         detector: Finds the faces.
         crop_spec: How a face becomes a crop.
         input_spec: How a crop becomes the network's input.
@@ -52,13 +43,16 @@ class Predictor:
         margin: How much of the way from the threshold to 0, and to 1, is `uncertain`.
         batch_size: Crops scored at once.
         num_frames: Frames looked at per video; None for as many as the model's training data had.
+        every_n: Looks at every n-th frame of a video instead.
+
+    Raises:
+        ConfigError: `every_n` is less than 1.
     """
 
     def __init__(
         self,
-        network: Any,
+        backend: Backend,
         *,
-        device: Any,
         detector: Detector,
         crop_spec: CropSpec,
         input_spec: InputSpec,
@@ -66,9 +60,11 @@ class Predictor:
         margin: float = 0.0,
         batch_size: int = 32,
         num_frames: int | None = None,
+        every_n: int | None = None,
     ) -> None:
-        self.network = network
-        self.device = device
+        if every_n is not None and every_n < 1:
+            raise ConfigError(f"every_n={every_n} is no step from frame to frame. Give 1 or more.")
+        self.backend = backend
         self.detector = detector
         self.crop_spec = crop_spec
         self.input_spec = input_spec
@@ -76,6 +72,7 @@ class Predictor:
         self.margin = margin
         self.batch_size = batch_size
         self.num_frames = num_frames or crop_spec.num_frames
+        self.every_n = every_n
 
     @classmethod
     def load(
@@ -87,41 +84,39 @@ class Predictor:
         margin: float = 0.0,
         batch_size: int = 32,
         num_frames: int | None = None,
+        every_n: int | None = None,
         detector_weights: str | None = None,
     ) -> Self:
-        """Make a predictor of a checkpoint.
+        """Make a predictor of a bundle, which runs without PyTorch, or of a checkpoint.
 
         Args:
-            path: Checkpoint that `train.py` wrote.
+            path: Folder of a bundle, or a checkpoint; `train.py` wrote both.
             device: `auto`, `cpu`, `cuda` ...
             threshold: None for the one in the checkpoint, chosen on the validation split.
             margin: How much of the way from the threshold to 0, and to 1, is `uncertain`.
             batch_size: Crops scored at once.
             num_frames: Frames looked at per video; None for as many as the model's training data had.
+            every_n: Looks at every n-th frame of a video instead.
             detector_weights: File of the detector's weights; None for those it fetches itself.
 
         Raises:
-            CheckpointError: Absent, damaged or of something else.
+            CheckpointError: Absent, damaged or of something else; a BundleError where it is a bundle.
             SpecMismatchError: The detector's weights are not those of the model's crops.
         """
-        from unmask.models.checkpoint import load_checkpoint
-        from unmask.models.scoring import choose_device
-
-        checkpoint = load_checkpoint(path)
-        decision = checkpoint.decision
+        stored, backend = _load_bundle(path, device) if is_bundle(path) else _load_checkpoint(path, device)
+        decision = stored.decision
         if threshold is not None:
             decision = replace(decision, threshold=threshold, criterion="given")
-        target = choose_device(device)
         return cls(
-            checkpoint.build_network().to(target),
-            device=target,
-            detector=build_detector(checkpoint.crop_spec, device=device, weights=detector_weights),
-            crop_spec=checkpoint.crop_spec,
-            input_spec=checkpoint.input_spec,
+            backend,
+            detector=build_detector(stored.crop_spec, device=device, weights=detector_weights),
+            crop_spec=stored.crop_spec,
+            input_spec=stored.input_spec,
             decision=decision,
             margin=margin,
             batch_size=batch_size,
             num_frames=num_frames,
+            every_n=every_n,
         )
 
     def predict_inputs(self, inputs: Iterable[Input]) -> Iterator[Prediction]:
@@ -152,27 +147,35 @@ class Predictor:
         return self.predict_images([image], names=[name])[0]
 
     def predict_images(
-        self, images: Sequence[str | Path | Picture], *, names: Sequence[str] | None = None
+        self,
+        images: Sequence[str | Path | Picture],
+        *,
+        names: Sequence[str] | None = None,
+        faces: Sequence[Sequence[Face]] | None = None,
     ) -> list[Prediction]:
         """Predict pictures, their faces scored in common batches.
 
         Args:
             images: Files, or RGB pixels.
             names: What pixels are, for the results; a file is named by its path.
+            faces: Of each picture, where they are known; none are looked for then.
         """
-        seen = [self._look(Frame(_pixels(image), 0, 0.0)) for image in images]
+        scorer = Scorer(self.prepare, self.score, batch_size=self.batch_size)
+        for position, image in enumerate(images):
+            frame = Frame(_pixels(image), 0, 0.0)
+            found = self.detector.detect([frame.image]) if faces is None else [faces[position]]
+            scorer.add(frame, found[0])
         shown = names if names is not None else [""] * len(images)
         titles = [
             name if isinstance(image, np.ndarray) else str(image) for image, name in zip(images, shown, strict=True)
         ]
-        scores = iter(self.score([crop for frame in seen for crop in frame.inputs]))
         return [
-            self._conclude(title, MediaKind.PICTURE, [frame], [list(range(len(frame.faces)))], scores)
-            for title, frame in zip(titles, seen, strict=True)
+            self._conclude(title, MediaKind.PICTURE, [frame])
+            for title, frame in zip(titles, scorer.finish(), strict=True)
         ]
 
     def predict_video(self, path: str | Path) -> Prediction:
-        """Predict a video from frames spread evenly over it.
+        """Predict a video from frames spread evenly over it, or from every n-th.
 
         Each person's frame scores make one score; the video's is that of the most fake person.
 
@@ -182,91 +185,108 @@ class Predictor:
         Raises:
             MediaError: It cannot be read.
         """
-        frames = read_frames(Path(path), num_frames=self.num_frames)
-        seen = [looked for some in _chunks(frames, FRAMES_AT_ONCE) for looked in self._look_at(some)]
-        scores = iter(self.score([crop for frame in seen for crop in frame.inputs]))
-        return self._conclude(str(path), MediaKind.VIDEO, seen, link_tracks([frame.faces for frame in seen]), scores)
+        prediction = None
+        for progress in self.watch_video(path):
+            prediction = progress.prediction
+        assert prediction is not None
+        return prediction
 
-    def score(self, inputs: Sequence[Picture]) -> list[float]:
+    def watch_video(self, path: str | Path) -> Iterator[Progress]:
+        """Predict a video and say how far it is; the last step holds the prediction.
+
+        What is held does not grow with the video but for the results: a few frames, and one batch of crops.
+
+        Args:
+            path: A video.
+
+        Raises:
+            MediaError: It cannot be read.
+        """
+        path = Path(path)
+        total = probe_video(path).num_frames
+        total = len(choose_frames(total, num_frames=self.num_frames, every_n=self.every_n))
+        frames = read_frames(path, num_frames=self.num_frames, every_n=self.every_n)
+        scorer, done = Scorer(self.prepare, self.score, batch_size=self.batch_size), 0
+        while some := list(islice(frames, FRAMES_AT_ONCE)):
+            for frame, faces in zip(some, self.detector.detect([frame.image for frame in some]), strict=True):
+                scorer.add(frame, faces)
+            done += len(some)
+            yield Progress(done, total)
+        seen = scorer.finish()
+        tracks = link_tracks([[face.face for face in frame.faces] for frame in seen])
+        prediction = self._conclude(
+            str(path), MediaKind.VIDEO, [_number(*pair) for pair in zip(seen, tracks, strict=True)]
+        )
+        yield Progress(done, total, prediction)
+
+    def score(self, inputs: Sequence[Picture]) -> list[tuple[float, Array | None]]:
         """Score prepared crops.
 
         Args:
             inputs: Of `prepare_input`, each `(size, size, 3)`.
+
+        Returns:
+            Of each crop P(fake), and its activation map.
         """
-        import torch
-
-        from unmask.models.scoring import score_crops
-
-        scores: list[float] = []
+        scores: list[tuple[float, Array | None]] = []
         for start in range(0, len(inputs), self.batch_size):
             batch = np.stack(inputs[start : start + self.batch_size]).transpose(0, 3, 1, 2)
-            images = torch.from_numpy(np.ascontiguousarray(batch))
-            scores += score_crops(self.network, images, device=self.device)
+            scored = self.backend.score(np.ascontiguousarray(batch))
+            maps = scored.activation_maps
+            scores += [
+                (float(score), None if maps is None else maps[position].copy())
+                for position, score in enumerate(scored.scores)
+            ]
         return scores
 
-    def _look(self, frame: Frame) -> _Seen:
-        return self._look_at([frame])[0]
+    def prepare(self, image: Picture, face: Face) -> Picture:
+        """Return what the network sees of a face.
 
-    def _look_at(self, frames: Sequence[Frame]) -> list[_Seen]:
-        found = self.detector.detect([frame.image for frame in frames])
-        return [
-            _Seen(
-                frame.index,
-                frame.time_seconds,
-                tuple(faces),
-                tuple(prepare_input(self._crop(frame.image, face), self.input_spec) for face in faces),
-            )
-            for frame, faces in zip(frames, found, strict=True)
-        ]
-
-    def _crop(self, image: Picture, face: Face) -> Picture:
+        Args:
+            image: The frame.
+            face: A detection in it.
+        """
         # Pictures that were crops already are indexed where they lie, neither cut nor encoded again.
-        return image if self.crop_spec.detector == "none" else crop_as_stored(image, face, self.crop_spec)
+        crop = image if self.crop_spec.detector == "none" else crop_as_stored(image, face, self.crop_spec)
+        return prepare_input(crop, self.input_spec)
 
-    def _conclude(
-        self,
-        name: str,
-        kind: MediaKind,
-        seen: Sequence[_Seen],
-        tracks: Sequence[Sequence[int]],
-        scores: Iterator[float],
-    ) -> Prediction:
-        frames = [_match(frame, numbers, scores) for frame, numbers in zip(seen, tracks, strict=True)]
-        faces = self._sum_up(frames)
+    def _conclude(self, name: str, kind: MediaKind, frames: Sequence[FrameResult]) -> Prediction:
+        threshold = self.decision.threshold
+        faces = sum_up(frames, decision=self.decision, margin=self.margin)
         score = max((face.score for face in faces if face.decides), default=None)
         verdict = self.decision.verdict(score, margin=self.margin)
-        return Prediction(name, kind, verdict, score, self.decision.threshold, tuple(faces), tuple(frames))
+        is_video = kind is MediaKind.VIDEO
+        return Prediction(
+            name,
+            kind,
+            verdict,
+            score,
+            threshold,
+            tuple(faces),
+            tuple(frames),
+            suspicious=find_ranges(frames, faces, threshold=threshold) if is_video else (),
+            key_frames=find_key_frames(frames, faces, threshold=threshold) if is_video else (),
+        )
 
-    def _sum_up(self, frames: Sequence[FrameResult]) -> list[FaceResult]:
-        """Make one row of each track's faces."""
-        tracks: dict[int, list[FaceScore]] = {}
-        for frame in frames:
-            for face in frame.faces:
-                tracks.setdefault(face.track, []).append(face)
-        longest = max((len(faces) for faces in tracks.values()), default=0)
-        needed = min(MIN_TRACK_SHARE * sum(bool(frame.faces) for frame in frames), longest)
-        rows = []
-        for number, faces in sorted(tracks.items()):
-            clearest = max(faces, key=lambda face: face.confidence)
-            score = self.decision.aggregate([face.score for face in faces])
-            verdict = self.decision.verdict(score, margin=self.margin)
-            decides = len(faces) >= needed
-            rows.append(FaceResult(number, clearest.box, clearest.confidence, score, verdict, len(faces), decides))
-        return rows
+
+def _load_bundle(path: str | Path, device: str) -> tuple[Bundle, Backend]:
+    bundle = load_bundle(path)
+    return bundle, OnnxBackend(bundle.model, device=device)
+
+
+def _load_checkpoint(path: str | Path, device: str) -> tuple[Checkpoint, Backend]:
+    from unmask.models.scoring import choose_device
+
+    checkpoint = load_checkpoint(path)
+    target = choose_device(device)
+    return checkpoint, TorchBackend(checkpoint.build_network().to(target), device=target)
+
+
+def _number(frame: FrameResult, tracks: Sequence[int]) -> FrameResult:
+    return replace(
+        frame, faces=tuple(replace(face, track=track) for face, track in zip(frame.faces, tracks, strict=True))
+    )
 
 
 def _pixels(image: str | Path | Picture) -> Picture:
     return image if isinstance(image, np.ndarray) else read_picture(Path(image))
-
-
-def _match(frame: _Seen, numbers: Sequence[int], scores: Iterator[float]) -> FrameResult:
-    faces = tuple(
-        FaceScore(number, face.box, face.confidence, next(scores))
-        for number, face in zip(numbers, frame.faces, strict=True)
-    )
-    return FrameResult(frame.index, frame.time_seconds, faces)
-
-
-def _chunks(frames: Iterator[Frame], size: int) -> Iterator[list[Frame]]:
-    while some := list(islice(frames, size)):
-        yield some

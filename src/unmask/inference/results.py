@@ -1,9 +1,9 @@
 """What a prediction says, as plain values in the end (a row of predictions.json)."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from unmask.types import Box, MediaKind, Verdict
+from unmask.types import Array, Box, Face, MediaKind, Point, Verdict
 
 
 @dataclass(frozen=True)
@@ -15,12 +15,21 @@ class FaceScore:
         box: x1, y1, x2, y2 in pixels of the frame.
         confidence: Of the detector.
         score: P(fake) of its crop.
+        landmarks: Of the detector; not in `to_dict`.
+        activation_map: Of its crop, shape `(h, w)`, high where it looks fake; not in `to_dict`.
     """
 
     track: int
     box: Box
     confidence: float
     score: float
+    landmarks: tuple[Point, ...] | None = field(default=None, compare=False, repr=False)
+    activation_map: Array | None = field(default=None, compare=False, repr=False)
+
+    @property
+    def face(self) -> Face:
+        """The detection, as `cut_crop` takes it."""
+        return Face(self.box, self.landmarks, self.confidence)
 
 
 @dataclass(frozen=True)
@@ -62,6 +71,21 @@ class FaceResult:
 
 
 @dataclass(frozen=True)
+class TimeRange:
+    """A stretch of a video that looks fake.
+
+    Args:
+        start_seconds: Of its first frame.
+        end_seconds: Of its last frame.
+        score: The highest in it.
+    """
+
+    start_seconds: float
+    end_seconds: float
+    score: float
+
+
+@dataclass(frozen=True)
 class Prediction:
     """What is said of a picture or a video.
 
@@ -74,6 +98,8 @@ class Prediction:
         faces: A row per face or track.
         frames: The frames that were looked at.
         error: Why there is no verdict.
+        suspicious: Stretches of a video in which a face that decides scores as fake.
+        key_frames: Indices of the frames of a video that weighed most in its score, the weightiest first.
     """
 
     path: str
@@ -84,12 +110,33 @@ class Prediction:
     faces: tuple[FaceResult, ...] = ()
     frames: tuple[FrameResult, ...] = ()
     error: str | None = None
+    suspicious: tuple[TimeRange, ...] = ()
+    key_frames: tuple[int, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values, fit for JSON."""
         values = asdict(self)
         values["kind"] = self.kind.value if self.kind else None
         values["verdict"] = self.verdict.value if self.verdict else None
+        values["key_frames"] = list(self.key_frames)
+        for frame in values["frames"]:
+            for seen in frame["faces"]:
+                del seen["landmarks"], seen["activation_map"]
         for row, face in zip(values["faces"], self.faces, strict=True):
             row["verdict"] = face.verdict.value
         return values
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a video is.
+
+    Args:
+        num_done: Frames looked at.
+        num_frames: Frames to look at, as far as the file tells.
+        prediction: The result; only the last one has it.
+    """
+
+    num_done: int
+    num_frames: int
+    prediction: Prediction | None = None

@@ -5,6 +5,8 @@ from collections.abc import Iterable
 from fractions import Fraction
 from pathlib import Path
 
+import numpy as np
+
 from unmask.types import Picture
 
 
@@ -39,3 +41,26 @@ def write_video(path: Path, images: Iterable[Picture], *, fps: float, crf: int =
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
+
+
+def recode_picture(image: Picture, *, crf: int) -> Picture:
+    """Return a picture as it looks after H.264, in memory: a video of one frame.
+
+    Args:
+        image: RGB; an odd side is made even by repeating its last row or column, which is cut off again.
+        crf: Constant rate factor of x264.
+    """
+    import av
+
+    height, width = image.shape[:2]
+    even = np.pad(image, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge") if height % 2 or width % 2 else image
+    encoder = av.CodecContext.create("libx264", "w")
+    encoder.height, encoder.width = even.shape[:2]
+    encoder.pix_fmt, encoder.time_base, encoder.thread_count = "yuv420p", Fraction(1, 25), 1
+    settings = "cpu-independent=1:log-level=none"
+    encoder.options = {"crf": str(crf), "preset": "veryfast", "tune": "zerolatency", "x264-params": settings}
+    packets = encoder.encode(av.VideoFrame.from_ndarray(even, format="rgb24")) + encoder.encode(None)
+    decoder = av.CodecContext.create("h264", "r")
+    decoder.thread_count = 1
+    frames = [frame for packet in packets for frame in decoder.decode(packet)] + decoder.decode(None)
+    return np.asarray(frames[0].to_ndarray(format="rgb24")[:height, :width], np.uint8)

@@ -22,10 +22,16 @@ def sniff_kind(path: Path) -> MediaKind:
         with Image.open(path):
             return MediaKind.PICTURE
     except UnidentifiedImageError:
-        return MediaKind.VIDEO
+        return MediaKind.PICTURE if path.suffix.lower() in PICTURE_SUFFIXES and _is_text(path) else MediaKind.VIDEO
     except (OSError, Image.DecompressionBombError, SyntaxError, ValueError):
         # Pillow knew the format and choked on it: reading it as a picture will say why.
         return MediaKind.PICTURE
+
+
+def _is_text(path: Path) -> bool:
+    """Tell whether a file holds text: FFmpeg would draw it letter by letter and call that a video."""
+    with path.open("rb") as file:
+        return b"\0" not in file.read(4096)
 
 
 def check_file(path: Path) -> None:

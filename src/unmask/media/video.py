@@ -51,14 +51,15 @@ def probe_video(path: Path) -> VideoInfo:
         return _describe(stream, _list_times(container, stream))
 
 
-def read_frames(path: Path, *, num_frames: int | None = None) -> Iterator[Frame]:
-    """Yield frames evenly spaced over the whole video, first and last included.
+def read_frames(path: Path, *, num_frames: int | None = None, every_n: int | None = None) -> Iterator[Frame]:
+    """Yield frames evenly spaced over the whole video, first and last included; or every n-th.
 
     Only one frame is held at a time. Where the stream is shorter than asked for, every frame is yielded once.
 
     Args:
         path: A video.
         num_frames: How many; None for every frame.
+        every_n: Takes every n-th frame instead.
 
     Raises:
         MediaError: As `probe_video`, or where not one frame can be decoded.
@@ -66,13 +67,15 @@ def read_frames(path: Path, *, num_frames: int | None = None) -> Iterator[Frame]
     with _open(path) as (container, stream):
         times = _list_times(container, stream)
         is_timed = _has_true_times(container, stream)
-    wanted = choose_frames(len(times), num_frames=num_frames)
+    wanted = choose_frames(len(times), num_frames=num_frames, every_n=every_n)
     with _open(path) as (container, stream):  # anew: not every container can be sought back to its start
         yield from _decode_wanted(container, stream, times, wanted, path, is_timed=is_timed)
 
 
-def choose_frames(total: int, *, num_frames: int | None) -> list[int]:
-    """Return indices evenly spaced from 0 to `total - 1`, both included, without repetition."""
+def choose_frames(total: int, *, num_frames: int | None, every_n: int | None = None) -> list[int]:
+    """Return indices evenly spaced from 0 to `total - 1`, both included, without repetition; or every n-th."""
+    if every_n is not None:
+        return list(range(0, total, every_n))
     if num_frames is None or num_frames >= total:
         return list(range(total))
     return sorted({int(index) for index in np.linspace(0, total - 1, num_frames).round()})
@@ -88,6 +91,8 @@ def _open(path: Path) -> Iterator[tuple[Any, Any]]:
     except (av.FFmpegError, OSError, ValueError) as error:
         raise MediaError(f"'{path}' cannot be read as a video: {error}. Download or copy it again.") from error
     with container:
+        if container.format.name == "tty":  # FFmpeg draws any text as on a terminal
+            raise MediaError(f"'{path}' cannot be read as a video: it holds text. Name a video.")
         if not container.streams.video:
             raise MediaError(
                 f"'{path}' holds no video stream, only {_name_streams(container)}. Name a video with pictures."

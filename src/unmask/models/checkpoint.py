@@ -84,6 +84,7 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     path = Path(path)
     if not path.is_file():
         raise CheckpointError(f"No such file: checkpoint='{path}'. Train one with: python train.py dataset.root=...")
+    _check_start(path)
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
@@ -108,6 +109,14 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
             f"'{path}' is not a whole checkpoint of format {FORMAT}: {type(error).__name__} {error}. "
             f"Train it again, or with the version of unmask that reads it."
         ) from error
+
+
+def _check_start(path: Path) -> None:
+    """Raise for a picture or the like, of which PyTorch's reader would say that it could run code."""
+    with path.open("rb") as file:
+        start = file.read(4)
+    if start and not start.startswith((b"PK", b"\x80")):  # zip, and pickle
+        raise CheckpointError(f"'{path}' is no checkpoint. Name a file that train.py wrote, such as best.ckpt.")
 
 
 def _interpret(path: Path, content: dict[str, Any], entry: dict[str, Any]) -> Checkpoint:

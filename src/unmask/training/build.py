@@ -17,6 +17,7 @@ from unmask.errors import ConfigError
 from unmask.metrics.collection import FIGURES, build_metrics
 from unmask.models.classifier import DeepfakeClassifier, Origin
 from unmask.training.callbacks import DecisionCallback, EpochHistory, build_checkpoints
+from unmask.training.figures import ScoreKeeper
 from unmask.training.precision import choose_precision
 
 logger = logging.getLogger(__name__)
@@ -32,6 +33,7 @@ class Parts:
         trainer: Brings both together.
         checkpoints: Writer of the best, writer of the last.
         history: Figures of each epoch.
+        scores: Of the validation split at the best epoch.
     """
 
     data: FaceDataModule
@@ -39,6 +41,7 @@ class Parts:
     trainer: L.Trainer
     checkpoints: list[ModelCheckpoint]
     history: EpochHistory
+    scores: ScoreKeeper
 
 
 def resolve_objective(cfg: DictConfig, dataset: FaceDataset) -> str:
@@ -84,8 +87,13 @@ def build_parts(
         origin=Origin(dataset.spec, provenance),
     )
     checkpoints = build_checkpoints(folder / "checkpoints", objective=cfg.objective)
-    history = EpochHistory()
-    callbacks = [DecisionCallback(criterion=cfg.threshold_criterion), history, *_build_callbacks(cfg, logger_of_run)]
+    history, scores = EpochHistory(), ScoreKeeper(cfg.objective)
+    callbacks = [
+        DecisionCallback(criterion=cfg.threshold_criterion),
+        history,
+        scores,
+        *_build_callbacks(cfg, logger_of_run),
+    ]
     trainer = instantiate(
         cfg.trainer,
         precision=choose_precision(cfg.precision.name, has_gpu=_runs_on_gpu(cfg.trainer.accelerator)),
@@ -96,7 +104,7 @@ def build_parts(
         enable_progress_bar=cfg.trainer.enable_progress_bar and sys.stderr.isatty(),
         default_root_dir=str(folder),
     )
-    return Parts(data, model, trainer, checkpoints, history)
+    return Parts(data, model, trainer, checkpoints, history, scores)
 
 
 def _build_callbacks(cfg: DictConfig, logger_of_run: Any) -> list[Any]:

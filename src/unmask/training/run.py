@@ -2,54 +2,29 @@
 
 import json
 import logging
-import sys
+import shlex
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from hydra.utils import instantiate
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from unmask import __version__
-from unmask.config import config_dir, to_plain
+from unmask.config import config_dir
 from unmask.data.tables import FaceDataset
 from unmask.errors import ConfigError
+from unmask.models.bundle import write_bundle
 from unmask.models.checkpoint import load_checkpoint
 from unmask.training.build import Parts, build_parts, resolve_objective
-from unmask.training.provenance import find_code_state
+from unmask.training.provenance import CodeState, find_code_state
 from unmask.training.quiet import quieten
+from unmask.training.result import TrainResult
 from unmask.training.resume import check_resume
 from unmask.training.tracking import TrackedRun, count_crops
+from unmask.training.tracking_steps import choose_tracking, track_end, track_start
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class TrainResult:
-    """What a training gave; `result.json` holds the same.
-
-    Args:
-        run_id: Of MLflow, or None untracked.
-        tracking_uri: Of the store, or None.
-        best_checkpoint: Path.
-        last_checkpoint: Path.
-        objective_key: Metric key that was maximised.
-        objective: Its best value.
-        best_epoch: When that was, from 0.
-        metrics: Figures of that epoch.
-        decision: Threshold, aggregation and criterion of the best checkpoint.
-    """
-
-    run_id: str | None
-    tracking_uri: str | None
-    best_checkpoint: str
-    last_checkpoint: str
-    objective_key: str
-    objective: float
-    best_epoch: int
-    metrics: dict[str, float]
-    decision: dict[str, Any]
 
 
 def train(cfg: DictConfig, *, folder: Path, overrides: list[str]) -> TrainResult:
@@ -69,9 +44,9 @@ def train(cfg: DictConfig, *, folder: Path, overrides: list[str]) -> TrainResult
     dataset = FaceDataset.load(cfg.dataset.root)
     resolve_objective(cfg, dataset)
     L.seed_everything(cfg.seed, workers=True, verbose=False)
-    provenance = _describe_origin(cfg, dataset, overrides)
-    settings = instantiate(cfg.logger)
-    tracked = None if settings is None else TrackedRun(settings, tags=_choose_tags(provenance))
+    code = find_code_state()
+    provenance = _describe_origin(cfg, dataset, overrides, code)
+    tracked = choose_tracking(cfg, provenance, folder=folder, overrides=overrides)
     if tracked is not None:
         tracked.open()
         provenance["run_id"] = tracked.run_id
@@ -81,21 +56,19 @@ def train(cfg: DictConfig, *, folder: Path, overrides: list[str]) -> TrainResult
         parts.data.setup()
         _log_start(cfg, parts, folder)
         if tracked is not None:
-            _track_start(tracked, cfg, dataset, parts, overrides)
+            track_start(tracked, cfg, dataset, parts, code=code, overrides=overrides)
         _fit(cfg, parts)
-        result = _summarise(cfg, parts, tracked)
+        result = _summarise(cfg, parts, tracked, folder=folder)
         (folder / "result.json").write_text(json.dumps(asdict(result), indent=2) + "\n")
         if tracked is not None:
-            tracked.log_files([Path(result.best_checkpoint), Path(result.last_checkpoint)], "checkpoints")
-            tracked.log_files([*sorted(folder.glob("*.log")), folder / "result.json"])
+            track_end(tracked, cfg, dataset, parts, result, folder=folder)
     return result
 
 
-def _describe_origin(cfg: DictConfig, dataset: FaceDataset, overrides: list[str]) -> dict[str, Any]:
-    code = find_code_state()
+def _describe_origin(cfg: DictConfig, dataset: FaceDataset, overrides: list[str], code: CodeState) -> dict[str, Any]:
     return {
         "unmask_version": __version__,
-        "command": " ".join(sys.argv[:1] + overrides),
+        "command": shlex.join(["python", "train.py", *overrides]),
         "commit": code.commit,
         "is_dirty": code.is_dirty,
         "seed": cfg.seed,
@@ -103,11 +76,6 @@ def _describe_origin(cfg: DictConfig, dataset: FaceDataset, overrides: list[str]
         "dataset_root": str(dataset.root),
         "preprocessing_hash": dataset.spec.hash,
     }
-
-
-def _choose_tags(provenance: dict[str, Any]) -> dict[str, str]:
-    tags = {name: str(provenance[name]) for name in ("dataset", "preprocessing_hash", "command")}
-    return tags | {"mlflow.source.git.commit": provenance["commit"], "git.dirty": str(provenance["is_dirty"])}
 
 
 def _log_start(cfg: DictConfig, parts: Parts, folder: Path) -> None:
@@ -118,17 +86,6 @@ def _log_start(cfg: DictConfig, parts: Parts, folder: Path) -> None:
         counts = count_crops(parts.data.table(split))
         logger.info("%s: %d crops of %d videos.", split, counts["num_crops"], counts["num_videos"])
     logger.info("The best checkpoint is the one with the highest %s.", cfg.objective)
-
-
-def _track_start(
-    tracked: TrackedRun, cfg: DictConfig, dataset: FaceDataset, parts: Parts, overrides: list[str]
-) -> None:
-    plain = to_plain(cfg)
-    noise = {"paths", "logger", "callbacks", "run_name", "experiment_name"}
-    tracked.log_params({key: value for key, value in plain.items() if key not in noise})
-    tracked.log_text(OmegaConf.to_yaml(cfg, resolve=True), "config.yaml")
-    tracked.log_text("\n".join(overrides) + "\n", "overrides.txt")
-    tracked.log_dataset(dataset, {split: parts.data.table(split) for split in ("train", "val")})
 
 
 def _fit(cfg: DictConfig, parts: Parts) -> None:
@@ -145,7 +102,7 @@ def _fit(cfg: DictConfig, parts: Parts) -> None:
         )
 
 
-def _summarise(cfg: DictConfig, parts: Parts, tracked: TrackedRun | None) -> TrainResult:
+def _summarise(cfg: DictConfig, parts: Parts, tracked: TrackedRun | None, *, folder: Path) -> TrainResult:
     best_epoch, metrics, decision = parts.history.best(cfg.objective)
     best, last = parts.checkpoints
     return TrainResult(
@@ -153,9 +110,19 @@ def _summarise(cfg: DictConfig, parts: Parts, tracked: TrackedRun | None) -> Tra
         tracking_uri=None if tracked is None else tracked.settings.uri,
         best_checkpoint=str(best.best_model_path),
         last_checkpoint=str(last.best_model_path),
+        bundle=_export(best.best_model_path, folder / "bundle") if parts.trainer.is_global_zero else None,
         objective_key=cfg.objective,
         objective=metrics[cfg.objective],
         best_epoch=best_epoch,
         metrics=metrics,
         decision=decision.to_dict(),
     )
+
+
+def _export(checkpoint: str, folder: Path) -> str | None:
+    """Write the bundle; a network that cannot be exported must not cost the training."""
+    try:
+        return str(write_bundle(load_checkpoint(checkpoint), folder))
+    except (RuntimeError, AttributeError, TypeError, ValueError) as error:  # what the exporter fails with
+        logger.warning("No bundle: the network of '%s' cannot be exported to ONNX: %s", checkpoint, error)
+        return None

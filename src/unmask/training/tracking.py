@@ -1,10 +1,9 @@
-"""Every run in MLflow: configuration, code, data, curves, checkpoints, log."""
+"""Every run in MLflow: configuration, code, data, curves, checkpoints, figures, model, log."""
 
 import json
-import os
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,44 +11,12 @@ import pandas as pd
 
 from unmask.data.tables import FaceDataset
 from unmask.errors import TrackingError
+from unmask.training.tracking_store import MLflowSettings, explained, no_tracking, open_experiment
+from unmask.training.unsent import Message, Outbox
 
-_PARAMS_PER_CALL = 100
+__all__ = ["MLflowSettings", "TrackedRun", "count_crops", "digest_table", "flatten", "no_tracking"]
+
 _LONGEST_PARAM = 6000
-
-
-@dataclass(frozen=True)
-class MLflowSettings:
-    """Where runs are tracked.
-
-    Args:
-        tracking_uri: A server or store; None is the sqlite file `tracking_db`.
-        tracking_db: That file.
-        artifact_dir: Where its artifacts go; a server has a place of its own.
-        experiment_name: MLflow's experiment.
-        run_name: None lets MLflow choose one.
-    """
-
-    tracking_uri: str | None
-    tracking_db: str
-    artifact_dir: str
-    experiment_name: str
-    run_name: str | None = None
-
-    @property
-    def uri(self) -> str:
-        """The store's address; of sqlite with an absolute path, which holds wherever a command is started."""
-        return self.tracking_uri or f"sqlite:///{Path(self.tracking_db).resolve()}"
-
-    @property
-    def artifact_location(self) -> str | None:
-        """Absolute folder of the artifacts of a new experiment; None where a server decides."""
-        if self.tracking_uri is not None:
-            return None
-        return (Path(self.artifact_dir).resolve() / self.experiment_name).as_uri()
-
-
-def no_tracking() -> None:
-    """Track nothing: what `logger=none` builds."""
 
 
 class TrackedRun:
@@ -58,52 +25,75 @@ class TrackedRun:
     Args:
         settings: Where.
         tags: Searchable in the UI.
+        folder: Of the run on disk; what cannot be sent is kept below it, and so is what is written only to be sent.
+        run_id: A run to go on with, of the same store; None starts a new one.
+        parent_run_id: The run of the sweep that this one belongs to.
     """
 
-    def __init__(self, settings: MLflowSettings, *, tags: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        settings: MLflowSettings,
+        *,
+        tags: Mapping[str, str],
+        folder: Path = Path(),
+        run_id: str | None = None,
+        parent_run_id: str | None = None,
+    ) -> None:
         self.settings = settings
-        self._tags = dict(tags)
+        self.folder = folder
+        self._tags = dict(tags) | ({} if parent_run_id is None else {"mlflow.parentRunId": parent_run_id})
+        self._known_id = run_id
+        self._readings: Any = None
         self.logger: Any = None
+        self.outbox: Any = None
 
     def open(self) -> None:
         """Create store, experiment and run.
 
         Raises:
-            TrackingError: The store does not answer.
+            TrackingError: The store does not answer, or does not know the run to go on with.
         """
-        # MLflow would otherwise try for minutes before it says that a server is not there.
-        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
-        os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
-        from lightning.pytorch.loggers import MLFlowLogger
-        from mlflow.exceptions import MlflowException
-        from sqlalchemy.exc import SQLAlchemyError
+        from unmask.training.tracking_logger import RunLogger, SystemReadings
 
-        if self.settings.tracking_uri is None:
-            Path(self.settings.tracking_db).parent.mkdir(parents=True, exist_ok=True)
+        client, experiment_id = open_experiment(self.settings)
+        run_id = self._go_on(client) if self._known_id is not None else self._start(client, experiment_id)
+        self.outbox = Outbox(client, uri=self.settings.uri, run_id=run_id, folder=self.folder)
+        self.logger = RunLogger(self.outbox, run_id=run_id, experiment_name=self.settings.experiment_name)
+        if self.settings.system_metrics_seconds > 0:
+            seconds = self.settings.system_metrics_seconds
+            self._readings = SystemReadings(self.logger.log_metrics, seconds=seconds)
+            self._readings.start()
+
+    def _start(self, client: Any, experiment_id: str) -> str:
+        from mlflow.utils.mlflow_tags import MLFLOW_USER
+        from mlflow.utils.name_utils import _generate_random_name
+
+        tags = {
+            MLFLOW_USER: _user_name(),
+            "mlflow.source.type": "LOCAL",
+            "mlflow.source.name": "train.py",
+            **self._tags,
+        }
+        name = self.settings.run_name or _generate_random_name()
+        with explained(self.settings.uri):
+            return str(client.create_run(experiment_id, tags=tags, run_name=name).info.run_id)
+
+    def _go_on(self, client: Any) -> str:
+        from mlflow.exceptions import MlflowException
+
         try:
-            self.logger = MLFlowLogger(
-                experiment_name=self.settings.experiment_name,
-                tracking_uri=self.settings.uri,
-                artifact_location=self.settings.artifact_location,
-                run_name=self.settings.run_name,
-                tags=self._tags,
-                log_model=False,
-            )
-            assert self.logger.run_id is not None  # creates the run
-        except (MlflowException, SQLAlchemyError, OSError) as error:
+            client.update_run(self._known_id, status="RUNNING")
+        except MlflowException as error:
             raise TrackingError(
-                f"The MLflow store '{self.settings.uri}' cannot be used: {str(error).splitlines()[0]} "
-                f"Start the server, mend logger.tracking_uri (or MLFLOW_TRACKING_URI), or train without it: logger=none"
+                f"The MLflow store '{self.settings.uri}' has no run '{self._known_id}' to go on with: "
+                f"{str(error).splitlines()[0]} Name the store it is in with MLFLOW_TRACKING_URI=..."
             ) from error
+        return str(self._known_id)
 
     @property
     def run_id(self) -> str:
         """MLflow's id of the run."""
         return str(self.logger.run_id)
-
-    @property
-    def _client(self) -> Any:
-        return self.logger.experiment
 
     @contextmanager
     def closing(self) -> Iterator[None]:
@@ -111,19 +101,31 @@ class TrackedRun:
         try:
             yield
         except BaseException as error:
-            stopped = isinstance(error, KeyboardInterrupt)
-            self._client.set_tag(self.run_id, "error", f"{type(error).__name__}: {error}"[:_LONGEST_PARAM])
-            self._client.set_terminated(self.run_id, "KILLED" if stopped else "FAILED")
+            was_stopped = isinstance(error, KeyboardInterrupt | SystemExit)
+            self.set_tags({"error": f"{type(error).__name__}: {error}"[:_LONGEST_PARAM]})
+            self._end("KILLED" if was_stopped else "FAILED")
             raise
-        self._client.set_terminated(self.run_id, "FINISHED")
+        self._end("FINISHED")
+
+    def _end(self, status: str) -> None:
+        if self._readings is not None:
+            self._readings.stop()
+        self.logger.save()
+        self.outbox.send(Message("end", {"status": status, "milliseconds": int(time.time() * 1000)}))
+        self.outbox.flush()
 
     def log_params(self, config: Mapping[str, Any]) -> None:
         """Log a nested configuration as flat params such as `optimizer.lr`."""
-        from mlflow.entities import Param
+        params = {key: str(value)[:_LONGEST_PARAM] for key, value in flatten(config).items()}
+        self.outbox.send(Message("params", {"params": params}))
 
-        params = [Param(key, str(value)[:_LONGEST_PARAM]) for key, value in flatten(config).items()]
-        for start in range(0, len(params), _PARAMS_PER_CALL):
-            self._client.log_batch(self.run_id, params=params[start : start + _PARAMS_PER_CALL])
+    def log_metrics(self, metrics: Mapping[str, float]) -> None:
+        """Log figures that are no curve."""
+        self.logger.log_metrics(metrics, 0)
+
+    def set_tags(self, tags: Mapping[str, str]) -> None:
+        """Set tags."""
+        self.outbox.send(Message("tags", {"tags": dict(tags)}))
 
     def log_dataset(self, dataset: FaceDataset, tables: Mapping[str, pd.DataFrame]) -> None:
         """Log the crops of each split as an input of the run, with a digest and their counts.
@@ -132,41 +134,59 @@ class TrackedRun:
             dataset: The face dataset.
             tables: Usable crops by split.
         """
-        from mlflow.entities import Dataset, DatasetInput, InputTag
-
-        inputs = [
-            DatasetInput(
-                Dataset(
-                    name=dataset.name,
-                    digest=digest_table(table),
-                    source_type="local",
-                    source=json.dumps({"uri": str(dataset.root.resolve())}),
-                    profile=json.dumps({"preprocessing": dataset.spec.hash, **count_crops(table)}),
-                ),
-                tags=[InputTag("mlflow.data.context", split)],
-            )
+        datasets = [
+            {
+                "name": dataset.name,
+                "digest": digest_table(table),
+                "source_type": "local",
+                "source": json.dumps({"uri": str(dataset.root.resolve())}),
+                "profile": json.dumps({"preprocessing": dataset.spec.hash, **count_crops(table)}),
+                "split": split,
+            }
             for split, table in tables.items()
         ]
-        self._client.log_inputs(self.run_id, datasets=inputs)
+        self.outbox.send(Message("inputs", {"datasets": datasets}))
 
     def log_text(self, text: str, name: str) -> None:
         """Store text as an artifact."""
-        self._client.log_text(self.run_id, text, name)
+        path = self.folder.resolve() / "tracked" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+        folder = str(Path(name).parent)
+        self.log_files([path], None if folder == "." else folder)
 
     def log_files(self, files: Sequence[Path], folder: str | None = None) -> None:
         """Store files as artifacts, those that exist."""
         for path in files:
             if path.is_file():
-                self._client.log_artifact(self.run_id, str(path), folder)
+                self.outbox.send(Message("artifact", {"path": str(path.resolve()), "folder": folder}))
+
+    def log_folder(self, path: Path, folder: str) -> None:
+        """Store a folder as artifacts."""
+        self.outbox.send(Message("folder", {"path": str(path.resolve()), "folder": folder}))
+
+    def register(self, name: str, *, objective_key: str, objective: float) -> None:
+        """Make the model a version in the registry; the alias `best` goes to the one with the highest objective."""
+        data = {"name": name, "objective_key": objective_key, "objective": objective}
+        self.outbox.send(Message("register", data))
+
+
+def _user_name() -> str:
+    import getpass
+
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):  # a container's user may have no name
+        return "unknown"
 
 
 def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Flatten nested mappings to dotted keys; lists stay whole."""
+    """Flatten nested mappings to dotted keys, without `_target_` and the like; lists stay whole."""
     flat: dict[str, Any] = {}
     for key, value in config.items():
         if isinstance(value, Mapping) and value:
             flat |= flatten(value, f"{prefix}{key}.")
-        else:
+        elif not str(key).startswith("_"):
             flat[f"{prefix}{key}"] = value
     return flat
 

@@ -13,13 +13,13 @@ from typing import Any
 import streamlit as st
 
 from unmask.errors import MediaError, UnmaskError
+from unmask.inference.drawing import draw_faces
 from unmask.inference.predictor import Predictor
 from unmask.inference.results import FaceResult, Prediction
 from unmask.media.kinds import PICTURE_SUFFIXES, VIDEO_SUFFIXES
 from unmask.media.picture import read_picture
 from unmask.media.video import read_frames
 from unmask.types import MediaKind, Picture, Verdict
-from unmask.web.drawing import draw_faces
 
 SAYINGS = {
     Verdict.FAKE: (":material/warning:", "Fake", "red"),

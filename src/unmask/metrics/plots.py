@@ -1,4 +1,4 @@
-"""Curves and distributions of the report, as SVG that stands inside an HTML page."""
+"""Curves and distributions, as SVG: for the report's HTML page, and as artifacts of a run."""
 
 import io
 from collections.abc import Mapping
@@ -87,6 +87,58 @@ def draw_scores(scored: Scored, *, threshold: float, unit: str) -> str | None:
     return _svg(figure, axes, legend="outside upper left")
 
 
+def draw_confusion(scored: Scored, *, threshold: float, unit: str) -> str | None:
+    """Draw how many of each class are called what.
+
+    Args:
+        scored: Labels and scores.
+        threshold: A score from here on is called fake.
+        unit: What is counted (`videos`).
+    """
+    labels, scores = scored
+    if len(labels) == 0:
+        return None
+    figure, axes = _square(xlabel=f"Called, of all {unit}", ylabel="Truth")
+    names = [label.name.lower() for label in Label]
+    counts = np.array(
+        [[((labels == truth) & ((scores >= threshold) == call)).sum() for call in Label] for truth in Label]
+    )
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1, extent=(0, 1, 1, 0), aspect="auto")
+    for row, column in np.ndindex(2, 2):
+        text = f"{counts[row, column]}\n{shares[row, column]:.1%}"
+        colour = "white" if shares[row, column] > 0.6 else INK
+        axes.text(column / 2 + 0.25, row / 2 + 0.25, text, ha="center", va="center", color=colour, fontsize=11)
+    axes.set(xlim=(0, 1), ylim=(1, 0), xticks=(0.25, 0.75), yticks=(0.25, 0.75), xticklabels=names, yticklabels=names)
+    axes.grid(visible=False)
+    return _svg(figure, axes)
+
+
+def draw_reliability(scored: Scored, *, unit: str, num_bins: int = 10) -> str | None:
+    """Draw how often what gets a score is fake: the diagonal is what a probability should be.
+
+    Args:
+        scored: Labels and scores.
+        unit: What is counted (`videos`).
+        num_bins: Equal steps of the score; empty ones are left out.
+    """
+    labels, scores = scored
+    if len(labels) == 0:
+        return None
+    figure, axes = _square(xlabel="Score, P(fake)", ylabel=f"Share of the {unit} with it that are fake")
+    axes.plot([0, 1], [0, 1], color=GRID, linewidth=1, zorder=1)
+    bins = np.minimum((scores * num_bins).astype(int), num_bins - 1)
+    counts = np.bincount(bins, minlength=num_bins)
+    seen = counts > 0
+    mean_score = np.bincount(bins, weights=scores, minlength=num_bins)[seen] / counts[seen]
+    share = np.bincount(bins, weights=labels, minlength=num_bins)[seen] / counts[seen]
+    error = float((np.abs(mean_score - share) * counts[seen]).sum() / len(labels))
+    axes.plot(
+        mean_score, share, "o-", color=CURVES[0], linewidth=2, clip_on=False, label=f"calibration error {error:.3f}"
+    )
+    return _svg(figure, axes, legend="upper left")
+
+
 def _square(*, xlabel: str, ylabel: str, width: float = 4.4, height: float = 4.0) -> tuple[Figure, Axes]:
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasSVG(figure)
@@ -102,9 +154,10 @@ def _square(*, xlabel: str, ylabel: str, width: float = 4.4, height: float = 4.0
     return figure, axes
 
 
-def _svg(figure: Figure, axes: Axes, *, legend: str) -> str:
-    owner: Any = figure if legend.startswith("outside") else axes
-    owner.legend(loc=legend, frameon=False, fontsize=8, labelcolor=INK, ncols=3 if owner is figure else 1)
+def _svg(figure: Figure, axes: Axes, *, legend: str | None = None) -> str:
+    if legend is not None:
+        owner: Any = figure if legend.startswith("outside") else axes
+        owner.legend(loc=legend, frameon=False, fontsize=8, labelcolor=INK, ncols=3 if owner is figure else 1)
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
     text = buffer.getvalue()

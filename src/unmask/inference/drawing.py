@@ -12,8 +12,14 @@ COLOURS = {Verdict.REAL: (15, 138, 109), Verdict.FAKE: (214, 69, 61), Verdict.UN
 """RGB."""
 
 
-def draw_faces(image: Picture, faces: Sequence[FaceResult]) -> Picture:
-    """Return a copy with a box, number and score for each face, in the colour of its verdict."""
+def draw_faces(image: Picture, faces: Sequence[FaceResult], *, title: str = "") -> Picture:
+    """Return a copy with a box, number and score for each face, in the colour of its verdict.
+
+    Args:
+        image: RGB.
+        faces: To mark.
+        title: Written in the upper left corner.
+    """
     marked = image.copy()
     unit = max(max(image.shape[:2]) / 640, 0.5)
     thickness = max(round(2 * unit), 1)
@@ -22,6 +28,8 @@ def draw_faces(image: Picture, faces: Sequence[FaceResult]) -> Picture:
         colour = COLOURS[face.verdict]
         cv2.rectangle(marked, (x1, y1), (x2, y2), colour, thickness)
         _write(marked, f"{face.track}: {face.score:.2f}", (x1, y1), colour, size=0.55 * unit, thickness=thickness)
+    if title:
+        _write(marked, title, (0, 0), (40, 40, 40), size=0.7 * unit, thickness=thickness)
     return np.asarray(marked, dtype=np.uint8)
 
 

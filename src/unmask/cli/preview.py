@@ -1,0 +1,26 @@
+"""The task `preview` of `train.py`."""
+
+import json
+
+from omegaconf import DictConfig
+
+
+def preview(cfg: DictConfig) -> None:
+    """Write a contact sheet per class of what the network would see, and say where."""
+    from hydra.utils import instantiate
+
+    from unmask.config import run_dir
+    from unmask.data.preview import write_previews
+    from unmask.faces.spec import InputSpec
+
+    data = instantiate(
+        cfg.dataset,
+        input_spec=InputSpec(size=cfg.model.input_size),
+        augmentation=instantiate(cfg.augmentation),
+        seed=cfg.seed,
+    )
+    data.setup()
+    paths = write_previews(data, run_dir())
+    (run_dir() / "result.json").write_text(json.dumps({name: str(path) for name, path in paths.items()}) + "\n")
+    for name, path in paths.items():
+        print(f"{name.capitalize()}  {path}")

@@ -1,0 +1,126 @@
+"""Around a sweep: its last lines, its exit code, and a process of its own for a job of several devices."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from omegaconf import DictConfig
+
+if TYPE_CHECKING:
+    from unmask.training.sweep import SweepResult
+
+FOLDER_VARIABLE = "UNMASK_SWEEP_FOLDER"
+_STOPPED = (130, 143)
+
+
+@contextmanager
+def closing_sweep() -> Iterator[None]:
+    """Finish the sweep that the block launched, if it did: print its table, and end with exit code 1 if a job failed.
+
+    A launcher that runs every job raises what the first failed one raised only when all are done, and Optuna's sweeper
+    raises nothing; so the jobs' own records decide.
+    """
+    inherited = os.environ.pop(FOLDER_VARIABLE, None)
+    raised: BaseException | None = None
+    try:
+        yield
+    except (Exception, SystemExit, KeyboardInterrupt) as error:
+        raised = error
+    launched = os.environ.pop(FOLDER_VARIABLE, None)
+    if inherited is not None:
+        os.environ[FOLDER_VARIABLE] = inherited
+    if launched is not None:
+        was_stopped = isinstance(raised, KeyboardInterrupt) or getattr(raised, "code", None) in _STOPPED
+        failed = _finish(Path(launched), was_stopped=was_stopped)
+        if failed and not was_stopped:
+            sys.exit(1)
+    if raised is not None:
+        raise raised
+
+
+def _finish(folder: Path, *, was_stopped: bool) -> int:
+    from unmask.training.sweep import finish_sweep
+
+    result = finish_sweep(folder, was_interrupted=was_stopped)
+    _print(result)
+    return result.num_failed
+
+
+def _print(result: "SweepResult") -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    keys = [
+        str(name) for name in result.table if name not in ("job", "status", "objective", "error", "run_id", "folder")
+    ]
+    table = Table(title=f"{len(result.table)} jobs, best first", title_justify="left")
+    for name in ("job", *keys, "objective"):
+        table.add_column(name, justify="left" if name in keys else "right")
+    for row in result.table.to_dict("records"):
+        shown = f"{row['objective']:.4f}" if row["objective"] == row["objective"] else row["status"]
+        table.add_row(str(row["job"]), *(str(row[key]) for key in keys), shown)
+    Console().print(table)
+    print(f"Table       {result.folder / 'sweep.csv'}")
+    if result.run_id is not None:
+        from unmask.training.tracking_links import link_comparison
+
+        server = result.uri if str(result.uri).startswith("http") else "http://127.0.0.1:5000"
+        runs = [str(run_id) for run_id in result.table["run_id"] if isinstance(run_id, str)][:20]
+        print(f"MLflow run  {result.run_id} in {result.uri}; look at it with: make ui")
+        print(f"Compare     {link_comparison(str(server), str(result.experiment_id), runs)}")
+    failed = result.table[result.table["status"] != "done"]
+    for row in failed.to_dict("records"):
+        print(f"Job {row['job']} failed: {row['error']}", file=sys.stderr)
+        trace = Path(row["folder"]) / "error.txt"
+        if row["folder"] and trace.exists():
+            print(f"  where: {trace}", file=sys.stderr)
+    if len(failed):
+        print(f"{len(failed)} of {len(result.table)} jobs failed.", file=sys.stderr)
+
+
+def needs_own_process(cfg: DictConfig) -> bool:
+    """Tell whether this is a job of a sweep that starts processes: each would launch the whole sweep again."""
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
+
+    if HydraConfig.get().mode != RunMode.MULTIRUN:
+        return False
+    devices = cfg.trainer.devices
+    several = len(devices) > 1 if not isinstance(devices, int | str) else str(devices) not in ("1",)
+    return several or int(cfg.trainer.get("num_nodes", 1) or 1) > 1
+
+
+def run_in_own_process() -> float:
+    """Run this job as a command of its own, in its folder, and return its objective.
+
+    Raises:
+        UnmaskError: The command ended with an error.
+    """
+    import json
+
+    from hydra.core.hydra_config import HydraConfig
+
+    from unmask.config import run_dir
+    from unmask.errors import UnmaskError
+
+    folder = run_dir()
+    overrides = [text for text in HydraConfig.get().overrides.task if not text.startswith("sweep=")]
+    own = [f"hydra.run.dir={folder}", "hydra.mode=RUN"]
+    command = [sys.executable, "-m", "unmask.cli.train", *overrides, *own]
+    environment = {key: value for key, value in os.environ.items() if key != FOLDER_VARIABLE}
+    log = folder / "process.log"
+    with log.open("w") as file:
+        done = subprocess.run(command, stdout=file, stderr=subprocess.STDOUT, env=environment, check=False)
+    if done.returncode in _STOPPED:
+        raise KeyboardInterrupt
+    if done.returncode != 0:
+        last = (log.read_text().strip().splitlines() or ["it said nothing"])[-1]
+        raise UnmaskError(
+            f"The job's process ended with exit code {done.returncode}: {last} All it said is in '{log}'."
+        )
+    result = json.loads((folder / "result.json").read_text())
+    return float(result["objective"])

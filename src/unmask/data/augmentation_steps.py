@@ -1,0 +1,139 @@
+"""Steps that Albumentations does not have, in its form, so that they mix with its own."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import albumentations as A
+import cv2
+import numpy as np
+
+from unmask.media.encode import recode_picture
+from unmask.types import Picture
+
+
+def pick_one(steps: Mapping[str, Any], *, p: float) -> Any:
+    """Return a step that applies one of several, drawn by their own `p` as weights.
+
+    Args:
+        steps: By name; null ones are left out.
+        p: Probability that any of them is applied.
+    """
+    return A.OneOf([step for step in steps.values() if step is not None], p=p)
+
+
+class VideoCompression(A.ImageOnlyTransform):  # type: ignore[misc]
+    """Encode the crop with H.264 as a video of one frame, and decode it.
+
+    Args:
+        crf_range: Lowest and highest constant rate factor: 23 is x264's default, 40 strong.
+        p: Probability.
+    """
+
+    def __init__(self, *, crf_range: Sequence[int] = (23, 40), p: float = 0.5) -> None:
+        super().__init__(p=p)
+        self.crf_range = tuple(crf_range)
+
+    def get_params(self) -> dict[str, Any]:
+        """Draw the rate factor."""
+        return {"crf": self.py_random.randint(*self.crf_range)}
+
+    def apply(self, img: Picture, crf: int, **params: Any) -> Picture:
+        """Recode the picture."""
+        return recode_picture(img, crf=crf)
+
+
+class Saturation(A.ImageOnlyTransform):  # type: ignore[misc]
+    """Pull the colours towards grey, in YCbCr.
+
+    Args:
+        scale_range: Share of the colour that stays; 0 is grey.
+        p: Probability.
+    """
+
+    def __init__(self, *, scale_range: Sequence[float] = (0.0, 0.4), p: float = 0.5) -> None:
+        super().__init__(p=p)
+        self.scale_range = tuple(scale_range)
+
+    def get_params(self) -> dict[str, Any]:
+        """Draw the share."""
+        return {"scale": self.py_random.uniform(*self.scale_range)}
+
+    def apply(self, img: Picture, scale: float, **params: Any) -> Picture:
+        """Scale the two colour channels about their middle."""
+        ycrcb = cv2.cvtColor(img, cv2.COLOR_RGB2YCrCb)
+        values = np.arange(256)
+        table = np.stack([values, *[np.round((values - 128) * scale + 128)] * 2], axis=1).astype(np.uint8)
+        return np.asarray(cv2.cvtColor(cv2.LUT(ycrcb, table[None]), cv2.COLOR_YCrCb2RGB), np.uint8)
+
+
+class Darkening(A.ImageOnlyTransform):  # type: ignore[misc]
+    """Multiply every pixel by a number below 1, which lowers contrast and brightness together.
+
+    Args:
+        scale_range: Of that number.
+        p: Probability.
+    """
+
+    def __init__(self, *, scale_range: Sequence[float] = (0.35, 0.85), p: float = 0.5) -> None:
+        super().__init__(p=p)
+        self.scale_range = tuple(scale_range)
+
+    def get_params(self) -> dict[str, Any]:
+        """Draw the number."""
+        return {"scale": self.py_random.uniform(*self.scale_range)}
+
+    def apply(self, img: Picture, scale: float, **params: Any) -> Picture:
+        """Multiply."""
+        return np.asarray(cv2.convertScaleAbs(img, alpha=scale), np.uint8)
+
+
+class GreyBlocks(A.ImageOnlyTransform):  # type: ignore[misc]
+    """Lay grey squares of 8 pixels over the crop, as lost blocks of a transmission look.
+
+    Args:
+        num_range: Lowest and highest number of squares.
+        p: Probability.
+    """
+
+    def __init__(self, *, num_range: Sequence[int] = (16, 80), p: float = 0.5) -> None:
+        super().__init__(p=p)
+        self.num_range = tuple(num_range)
+
+    def get_params_dependent_on_data(self, params: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
+        """Draw where the squares lie."""
+        height, width = params["shape"][:2]
+        count = self.py_random.randint(*self.num_range)
+        shares = self.random_generator.random((count, 2))
+        return {"corners": (shares * (max(height - 8, 1), max(width - 8, 1))).astype(int)}
+
+    def apply(self, img: Picture, corners: Any, **params: Any) -> Picture:
+        """Fill them."""
+        image = img.copy()
+        for top, left in corners:
+            image[top : top + 8, left : left + 8] = 128
+        return image
+
+
+class ColourNoise(A.ImageOnlyTransform):  # type: ignore[misc]
+    """Add Gaussian noise in YCbCr, as `GaussNoise` does in RGB.
+
+    Args:
+        variance_range: Of the noise, for values from 0 to 1.
+        p: Probability.
+    """
+
+    def __init__(self, *, variance_range: Sequence[float] = (0.001, 0.05), p: float = 0.5) -> None:
+        super().__init__(p=p)
+        self.variance_range = tuple(variance_range)
+
+    def get_params_dependent_on_data(self, params: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
+        """Draw the noise."""
+        deviation = 255 * self.py_random.uniform(*self.variance_range) ** 0.5
+        noise = self.random_generator.standard_normal(params["shape"], dtype=np.float32)
+        return {"noise": noise * np.float32(deviation)}
+
+    def apply(self, img: Picture, noise: Any, **params: Any) -> Picture:
+        """Add it."""
+        ycrcb = cv2.cvtColor(img, cv2.COLOR_RGB2YCrCb)
+        noisy = cv2.add(ycrcb, noise, dtype=cv2.CV_8U)
+        return np.asarray(cv2.cvtColor(noisy, cv2.COLOR_YCrCb2RGB), np.uint8)

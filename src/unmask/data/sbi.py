@@ -1,0 +1,134 @@
+"""Self-blended images: fakes made on the fly from real crops alone.
+
+After Shiohara and Yamasaki, "Detecting Deepfakes with Self-Blended Images" (CVPR 2022): a face is laid over itself
+after one of the two copies was changed a little, so that what gives the fake away is the blending, as in face swaps of
+any kind.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from unmask.data.augmentation import Augmentation, Landmarks, compose_steps, seed_steps
+from unmask.data.outline import fit_outline
+from unmask.types import Picture
+
+Floats = npt.NDArray[np.float32]
+
+_BLEND, _SOURCE = 1, 2
+"""Streams of draws beside that of the steps, so that the real crop and its fake go through the steps alike."""
+
+
+class SelfBlending(Augmentation):
+    """Serve real crops, and for each of them a fake blended from it.
+
+    Args:
+        steps: Albumentations transforms by name, applied to the real crop and to its fake with the same draws.
+        source_steps: Transforms that tell source and target apart; they change one of the two, drawn evenly.
+        forehead_p: Probability that the outline reaches up to the hair and not only to the brows.
+        deformation: Standard deviation of the outline's smooth random shifts, as a share of the crop's side.
+        shift_x: The source moves sideways by up to this share of the crop's side.
+        shift_y: The same upwards and downwards.
+        scale: The source grows or shrinks by up to this share.
+        blur_kernel: Smallest and largest side of the mask's two blurs, in pixels of a mask of `mask_side`.
+        blur_sigma: Smallest and largest deviation of the second.
+        mask_side: Smallest and largest side of the mask in which the blurs are done. The paper has 192 to 256 for crops
+            twice as wide as the face, so ours, 1.3 times as wide, take two thirds of that.
+        blend_ratios: One is drawn: how much of the source there is where the mask is full.
+    """
+
+    makes_fakes = True
+
+    def __init__(
+        self,
+        steps: Mapping[str, Any],
+        *,
+        source_steps: Mapping[str, Any],
+        forehead_p: float = 0.75,
+        deformation: float = 0.01,
+        shift_x: float = 0.03,
+        shift_y: float = 0.015,
+        scale: float = 0.05,
+        blur_kernel: Sequence[int] = (5, 25),
+        blur_sigma: Sequence[float] = (5.0, 45.0),
+        mask_side: Sequence[int] = (128, 170),
+        blend_ratios: Sequence[float] = (0.25, 0.5, 0.75, 1.0, 1.0, 1.0),
+    ) -> None:
+        super().__init__(steps)
+        self._needed_by_steps = self.needs_landmarks
+        self.needs_landmarks = True
+        self._source_compose = compose_steps(source_steps)
+        self._forehead_p, self._deformation = forehead_p, deformation
+        self._shift, self._scale = (shift_x, shift_y), scale
+        self._blur_kernel, self._blur_sigma, self._mask_side = tuple(blur_kernel), tuple(blur_sigma), tuple(mask_side)
+        self._blend_ratios = tuple(blend_ratios)
+        self._rng = np.random.default_rng()
+
+    def __call__(self, crop: Picture, landmarks: Landmarks | None = None) -> Picture:
+        """Return an augmented copy of a real crop."""
+        if self._needed_by_steps:
+            return super().__call__(crop, landmarks)
+        return np.ascontiguousarray(self._compose(image=crop)["image"])
+
+    def forge(self, crop: Picture, landmarks: Landmarks) -> Picture:
+        """Return a fake made from a real crop, augmented as the real one is with the same seed.
+
+        Args:
+            crop: RGB, uint8.
+            landmarks: In pixels of the crop.
+        """
+        return self(self.blend(crop, landmarks), landmarks)
+
+    def blend(self, crop: Picture, landmarks: Landmarks) -> Picture:
+        """Lay a crop over itself, before `steps`."""
+        changed = np.ascontiguousarray(self._source_compose(image=crop)["image"])
+        source, target = (changed, crop) if self._rng.random() < 0.5 else (crop, changed)
+        height, width = crop.shape[:2]
+        matrix = self._draw_affine(height, width)
+        moved = cv2.warpAffine(source, matrix, (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
+        mask = self._draw_mask(landmarks, matrix, height, width) * np.float32(self._rng.choice(self._blend_ratios))
+        return np.asarray(cv2.blendLinear(moved, target, mask, 1 - mask), np.uint8)
+
+    def set_seed(self, seed: int) -> None:
+        """Start the random draws anew."""
+        super().set_seed(seed)
+        seed_steps(self._source_compose, [seed, _SOURCE])
+        self._rng = np.random.default_rng([seed, _BLEND])
+
+    def _draw_affine(self, height: int, width: int) -> npt.NDArray[np.float64]:
+        """Draw the small step aside and the change of size of the source, about the middle."""
+        factor = float(np.exp(self._rng.uniform(-1, 1) * -np.log1p(-self._scale)))
+        shift = self._rng.uniform(-1, 1, 2) * self._shift * (width, height)
+        middle = np.array([width, height]) / 2
+        return np.column_stack([factor * np.eye(2), middle - factor * middle + shift])
+
+    def _draw_mask(self, landmarks: Landmarks, matrix: npt.NDArray[np.float64], height: int, width: int) -> Floats:
+        """Draw the deformed outline, and blur its edge."""
+        polygon = fit_outline(landmarks, with_forehead=bool(self._rng.random() < self._forehead_p))
+        polygon = polygon @ matrix[:, :2].T + matrix[:, 2] + self._draw_deformation(len(polygon)) * max(height, width)
+        side = int(self._rng.integers(self._mask_side[0], self._mask_side[1] + 1))
+        mask = np.zeros((side, side), np.uint8)
+        fixed = np.round(polygon * (side / width, side / height) * 16).astype(np.int32)
+        cv2.fillPoly(mask, [fixed], 255, cv2.LINE_8, 4)
+        first, second = (2 * int(half) + 1 for half in self._rng.integers(*self._half_kernels(), size=2))
+        # The paper blurs and keeps what stays 1: all whose whole surroundings are 1, which is an erosion.
+        mask = cv2.erode(mask, np.ones((first, first), np.uint8), borderType=cv2.BORDER_REPLICATE)
+        soft = cv2.GaussianBlur(
+            mask, (second, second), float(self._rng.uniform(self._blur_sigma[0], self._blur_sigma[1]))
+        )
+        full = cv2.resize(soft, (width, height), interpolation=cv2.INTER_LINEAR).astype(np.float32)
+        return np.asarray(full / max(float(full.max()), 1.0), np.float32)
+
+    def _half_kernels(self) -> tuple[int, int]:
+        return self._blur_kernel[0] // 2, self._blur_kernel[1] // 2 + 1
+
+    def _draw_deformation(self, num_points: int) -> npt.NDArray[np.float64]:
+        """Draw shifts along a closed line that vary smoothly: waves of random height, the long ones higher."""
+        waves = np.arange(1, 7)
+        angles = np.linspace(0, 2 * np.pi, num_points, endpoint=False)[:, None] * waves
+        heights = self._rng.standard_normal((2, 2, len(waves))) / np.sqrt((1 / waves).sum() * waves)
+        shifts = np.cos(angles) @ heights[0].T + np.sin(angles) @ heights[1].T
+        return np.asarray(shifts * self._deformation)

@@ -1,0 +1,95 @@
+"""Which rows of a split are trained on at all: caps, limits, and the original of each fake."""
+
+import logging
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from unmask.data.tables import FaceDataset
+from unmask.errors import ConfigError
+from unmask.types import Label
+
+Rows = npt.NDArray[np.int64]
+
+logger = logging.getLogger(__name__)
+
+
+def cap_methods(table: pd.DataFrame, *, cap: int, seed: int) -> pd.DataFrame:
+    """Return a table with at most so many crops of each method of forging; real crops all stay.
+
+    Args:
+        table: Rows of faces.
+        cap: The largest number of crops.
+        seed: Decides which stay.
+    """
+    rng = np.random.default_rng([seed, cap])
+    kept = np.ones(len(table), bool)
+    fakes = table["label"].to_numpy() == Label.FAKE
+    for method in sorted(table["method"][fakes].unique()):
+        rows = np.flatnonzero(fakes & (table["method"] == method).to_numpy())
+        kept[rng.permutation(rows)[cap:]] = False
+    return table[kept].reset_index(drop=True)
+
+
+def limit_rows(table: pd.DataFrame, *, limit: int, seed: int, partners: Rows | None = None) -> pd.DataFrame:
+    """Return a balanced subset: half of it of each class, or all of a class that has fewer; one class alone fills it.
+
+    Args:
+        table: Rows of faces.
+        limit: Number of rows.
+        seed: Decides.
+        partners: Row of the original of each fake; then fakes are drawn together with their originals.
+    """
+    rng, labels = np.random.default_rng([seed, limit]), table["label"].to_numpy()
+    if partners is not None:
+        fakes = rng.permutation(np.flatnonzero(partners >= 0))[: limit // 2]
+        rows = np.concatenate([fakes, partners[fakes]])
+    else:
+        classes = [np.flatnonzero(labels == label) for label in Label if (labels == label).any()]
+        rows = np.concatenate([rng.permutation(found)[: limit // len(classes)] for found in classes])
+    return table.iloc[np.unique(rows)].reset_index(drop=True)
+
+
+def find_originals(table: pd.DataFrame, dataset: FaceDataset) -> Rows:
+    """Return for every fake crop the row of the crop of its original nearest in time, then in place; -1 for the others.
+
+    Args:
+        table: Rows of faces of one split.
+        dataset: Knows the original of each video.
+
+    Raises:
+        ConfigError: No fake has an original.
+    """
+    partners = np.full(len(table), -1, np.int64)
+    originals = dataset.videos.set_index("video_id")["original"].dropna().to_dict()
+    rows_of = {str(name): rows for name, rows in table.groupby("video_id").indices.items()}
+    frames = table["frame_index"].to_numpy(np.float64)
+    centres = _find_centres(table)
+    num_fakes = int((table["label"] == Label.FAKE).sum())
+    for video_id, rows in rows_of.items():
+        theirs = rows_of.get(str(originals.get(video_id)))
+        if theirs is None or table["label"].iat[rows[0]] != Label.FAKE:
+            continue
+        apart = np.linalg.norm(centres[rows][:, None] - centres[theirs][None], axis=2)
+        distance = np.abs(frames[rows][:, None] - frames[theirs][None]) * 1e6 + apart
+        partners[rows] = theirs[distance.argmin(axis=1)]
+    num_found = int((partners >= 0).sum())
+    if not num_found:
+        raise ConfigError(
+            f"dataset.sampling=paired needs fakes whose original is known, and none of the {num_fakes} fake crops of "
+            f"split 'train' in '{dataset.root}' has one. Choose dataset.sampling=weighted, natural or subsample."
+        )
+    if num_found < num_fakes:
+        logger.warning(
+            "%d of %d fake crops have no original in '%s' and are left out by dataset.sampling=paired.",
+            num_fakes - num_found, num_fakes, dataset.root,
+        )  # fmt: skip
+    return partners
+
+
+def _find_centres(table: pd.DataFrame) -> npt.NDArray[np.float64]:
+    if table["box"].isna().any():
+        return np.zeros((len(table), 2))
+    boxes = np.stack([np.asarray(box, np.float64) for box in table["box"]])
+    return (boxes[:, :2] + boxes[:, 2:]) / 2

@@ -1,0 +1,52 @@
+"""Write a video with boxes, scores and verdict drawn into it."""
+
+from bisect import bisect_right
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from unmask.inference.drawing import draw_faces
+from unmask.inference.results import FaceResult, FaceScore, FrameResult, Prediction
+from unmask.media.remux import write_with_sound
+from unmask.media.video import read_frames
+from unmask.types import Box, Frame
+
+
+def write_annotated(path: Path, prediction: Prediction) -> Path:
+    """Write a video with its faces marked in every frame, its sound kept; faces move between the frames looked at.
+
+    Args:
+        path: Its suffix is replaced by `.mp4`, or `.mkv` where MP4 cannot hold the sound.
+        prediction: Of a video.
+
+    Returns:
+        The file.
+    """
+    source = Path(prediction.path)
+    return write_with_sound(path, _annotate(source, prediction), source=source)
+
+
+def _annotate(source: Path, prediction: Prediction) -> Iterator[Frame]:
+    rows = {face.track: face for face in prediction.faces}
+    times = [frame.time_seconds for frame in prediction.frames]
+    title = str(prediction.verdict) + ("" if prediction.score is None else f" {prediction.score:.2f}")
+    for frame in read_frames(source):
+        position = bisect_right(times, frame.time_seconds)
+        before = prediction.frames[max(position - 1, 0)]
+        after = prediction.frames[min(position, len(times) - 1)]
+        faces = _between(before, after, frame.time_seconds, rows)
+        yield replace(frame, image=draw_faces(frame.image, faces, title=title))
+
+
+def _between(before: FrameResult, after: FrameResult, seconds: float, rows: dict[int, FaceResult]) -> list[FaceResult]:
+    """Place the faces of two frames looked at for a moment between them; a face that is in one alone stays in place."""
+    span = after.time_seconds - before.time_seconds
+    share = min(max((seconds - before.time_seconds) / span, 0.0), 1.0) if span > 0 else 0.0
+    later = {face.track: face for face in after.faces}
+    return [_move(rows[face.track], face, later.get(face.track, face), share) for face in before.faces]
+
+
+def _move(row: FaceResult, first: FaceScore, last: FaceScore, share: float) -> FaceResult:
+    x1, y1, x2, y2 = (a + share * (b - a) for a, b in zip(first.box, last.box, strict=True))
+    box: Box = (x1, y1, x2, y2)
+    return replace(row, box=box, score=first.score)

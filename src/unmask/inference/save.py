@@ -1,0 +1,73 @@
+"""Files beside the predictions: heat maps, annotated videos, timelines."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from unmask.errors import ConfigError
+from unmask.faces.spec import CropSpec
+from unmask.inference.annotate import write_annotated
+from unmask.inference.heatmap import draw_face_heat
+from unmask.inference.results import FrameResult, Prediction
+from unmask.inference.timeline import write_timeline
+from unmask.media.picture import read_picture, write_jpeg
+from unmask.media.video import read_frames
+from unmask.types import MediaKind, Picture
+
+EXTRAS = ("heatmaps", "video", "timeline")
+
+
+def check_extras(names: Sequence[str]) -> None:
+    """Raise unless all names are of `EXTRAS`."""
+    unknown = [name for name in names if name not in EXTRAS]
+    if unknown:
+        raise ConfigError(f"save={list(names)} names '{unknown[0]}'. Choose of: {', '.join(EXTRAS)}.")
+
+
+def save_extras(prediction: Prediction, folder: Path, *, names: Sequence[str], spec: CropSpec) -> list[Path]:
+    """Write what was asked for of one file; what does not apply to it is left out.
+
+    Args:
+        prediction: Of a file that was read.
+        folder: Of this file alone.
+        names: Of `EXTRAS`.
+        spec: How crops are made.
+
+    Returns:
+        The files written.
+    """
+    is_video = prediction.kind is MediaKind.VIDEO
+    written = []
+    if "heatmaps" in names:
+        written += _write_heatmaps(prediction, folder, spec)
+    if "video" in names and is_video:
+        written.append(write_annotated(folder / "annotated.mp4", prediction))
+    if "timeline" in names and is_video:
+        write_timeline(folder / "timeline.png", prediction)
+        written.append(folder / "timeline.png")
+    return written
+
+
+def _write_heatmaps(prediction: Prediction, folder: Path, spec: CropSpec) -> list[Path]:
+    written = []
+    for frame, image in _shown_frames(prediction):
+        for face in frame.faces:
+            overlay = draw_face_heat(image, face, spec)
+            if overlay is not None:
+                path = folder / f"heatmap_{frame.index:06d}_{face.track}.jpg"
+                write_jpeg(path, overlay, quality=92)
+                written.append(path)
+    return written
+
+
+def _shown_frames(prediction: Prediction) -> Iterator[tuple[FrameResult, Picture]]:
+    """Yield the picture, or the frames of a video that weighed most, in order of time."""
+    path = Path(prediction.path)
+    if prediction.kind is not MediaKind.VIDEO:
+        yield prediction.frames[0], read_picture(path)
+        return
+    wanted = {frame.index: frame for frame in prediction.frames if frame.index in prediction.key_frames}
+    for frame in read_frames(path):
+        if frame.index in wanted:
+            yield wanted[frame.index], frame.image
+        if not wanted or frame.index >= max(wanted):
+            return

@@ -1,0 +1,81 @@
+"""From the scores of frames to what is said of each person, and of which parts of a video."""
+
+from collections.abc import Sequence
+
+from unmask.decision import Decision
+from unmask.inference.results import FaceResult, FaceScore, FrameResult, TimeRange
+
+MIN_TRACK_SHARE = 0.1
+"""A track found in a smaller share of the frames with faces does not decide: a false alarm, or a passer-by."""
+
+NUM_KEY_FRAMES = 5
+
+
+def sum_up(frames: Sequence[FrameResult], *, decision: Decision, margin: float) -> list[FaceResult]:
+    """Make one row of each track's faces.
+
+    Args:
+        frames: In order of time.
+        decision: Threshold and aggregation.
+        margin: How much of the way from the threshold to 0, and to 1, is `uncertain`.
+    """
+    tracks: dict[int, list[FaceScore]] = {}
+    for frame in frames:
+        for face in frame.faces:
+            tracks.setdefault(face.track, []).append(face)
+    longest = max((len(faces) for faces in tracks.values()), default=0)
+    needed = min(MIN_TRACK_SHARE * sum(bool(frame.faces) for frame in frames), longest)
+    rows = []
+    for number, faces in sorted(tracks.items()):
+        clearest = max(faces, key=lambda face: face.confidence)
+        score = decision.aggregate([face.score for face in faces])
+        verdict = decision.verdict(score, margin=margin)
+        decides = len(faces) >= needed
+        rows.append(FaceResult(number, clearest.box, clearest.confidence, score, verdict, len(faces), decides))
+    return rows
+
+
+def find_ranges(
+    frames: Sequence[FrameResult], faces: Sequence[FaceResult], *, threshold: float
+) -> tuple[TimeRange, ...]:
+    """List the stretches of a video in which a face that decides scores as fake in every frame looked at.
+
+    Args:
+        frames: In order of time.
+        faces: Of `sum_up`.
+        threshold: A score from here on is fake.
+    """
+    deciding = {face.track for face in faces if face.decides}
+    ranges: list[TimeRange] = []
+    is_open = False
+    for frame in frames:
+        score = max((face.score for face in frame.faces if face.track in deciding), default=-1.0)
+        if score < threshold:
+            is_open = False
+            continue
+        before = ranges.pop() if is_open else TimeRange(frame.time_seconds, frame.time_seconds, score)
+        ranges.append(TimeRange(before.start_seconds, frame.time_seconds, max(before.score, score)))
+        is_open = True
+    return tuple(ranges)
+
+
+def find_key_frames(
+    frames: Sequence[FrameResult], faces: Sequence[FaceResult], *, threshold: float, limit: int = NUM_KEY_FRAMES
+) -> tuple[int, ...]:
+    """List the frames that weighed most in the result: of the most fake person, those farthest on the verdict's side.
+
+    Args:
+        frames: In order of time.
+        faces: Of `sum_up`.
+        threshold: A score from here on is fake.
+        limit: How many at most.
+
+    Returns:
+        Their `index`, the weightiest first.
+    """
+    main = max((face for face in faces if face.decides), key=lambda face: face.score, default=None)
+    if main is None:
+        return ()
+    side = 1 if main.score >= threshold else -1
+    scored = [(face.score, frame.index) for frame in frames for face in frame.faces if face.track == main.track]
+    return tuple(index for _, index in sorted(scored, key=lambda pair: (-side * pair[0], pair[1]))[:limit])

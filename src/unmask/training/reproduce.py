@@ -1,0 +1,148 @@
+"""Compose the job of an earlier run again, and say what has changed since."""
+
+import json
+import logging
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from unmask.data.tables import FaceDataset
+from unmask.errors import ConfigError, TrackingError, UnmaskError
+from unmask.training.provenance import describe_environment, find_code_state
+from unmask.training.tracking import digest_table
+from unmask.training.tracking_store import MLflowSettings, make_client
+
+logger = logging.getLogger(__name__)
+
+_OF_NOW = ("paths", "logger", "reproduce", "resume", "task", "run_name", "register")
+"""Root keys that the new run keeps: where it writes, and what it is called."""
+_PACKAGES = ("torch", "torchvision", "lightning", "torchmetrics", "albumentations", "opencv-python-headless", "numpy")
+
+
+@dataclass(frozen=True)
+class PastRun:
+    """What an earlier run left.
+
+    Args:
+        run_id: Its id.
+        config: As it was composed, without interpolations.
+        commit: Of the code.
+        digests: Of the dataset's splits.
+        environment: See `unmask.training.provenance.describe_environment`.
+        metrics: Last values.
+    """
+
+    run_id: str
+    config: DictConfig
+    commit: str
+    digests: dict[str, str]
+    environment: dict[str, Any]
+    metrics: dict[str, float]
+
+
+def find_run(run_id: str, settings: MLflowSettings | None) -> PastRun:
+    """Read a run from the store.
+
+    Raises:
+        ConfigError: Nothing is tracked.
+        TrackingError: No such run, or one that holds no configuration.
+    """
+    from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
+
+    if settings is None:
+        raise ConfigError(f"reproduce={run_id} looks a run up in MLflow. Leave out logger=none.")
+    client = make_client(settings.uri)
+    try:
+        run = client.get_run(run_id)
+        with tempfile.TemporaryDirectory() as temporary:
+            config = OmegaConf.load(client.download_artifacts(run_id, "config.yaml", temporary))
+            text = Path(client.download_artifacts(run_id, "environment.json", temporary)).read_text()
+    except (MlflowException, SQLAlchemyError, OSError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise TrackingError(
+            f"reproduce='{run_id}' is no training in the MLflow store '{settings.uri}': {reason} Take the id of a run "
+            f"of train.py from the UI (make ui), or name another store with MLFLOW_TRACKING_URI=..."
+        ) from error
+    assert isinstance(config, DictConfig)
+    digests = {entry.tags[0].value: entry.dataset.digest for entry in run.inputs.dataset_inputs}
+    commit = run.data.tags.get("mlflow.source.git.commit", "")
+    return PastRun(run_id, config, commit, digests, json.loads(text), dict(run.data.metrics))
+
+
+def restore_config(cfg: DictConfig, past: PastRun, overrides: list[str]) -> DictConfig:
+    """Return the configuration of an earlier run, with what the present command line changes.
+
+    Args:
+        cfg: The present one; gives where to write.
+        past: The earlier run.
+        overrides: Of the present command line; `key=value` only.
+
+    Raises:
+        ConfigError: An override of a group, or a key that the run did not have.
+    """
+    restored = past.config.copy()
+    with open_dict(restored):
+        for key in cfg:
+            if key in _OF_NOW or key not in restored:
+                restored[key] = cfg._get_node(key)
+        for key in [key for key in restored if key not in cfg]:
+            logger.warning("The run had a key '%s' that this version does not know; it is left out.", key)
+            restored.pop(key)
+    for override in overrides:
+        key, _, value = override.partition("=")
+        root = key.split(".")[0]
+        if root in _OF_NOW:
+            continue
+        if OmegaConf.is_dict(OmegaConf.select(restored, key)) or key.startswith(("+", "~")):
+            raise ConfigError(
+                f"reproduce={past.run_id} takes the groups of that run, so '{override}' has no place beside it. "
+                f"Change single keys, such as trainer.max_epochs=20, or leave out reproduce."
+            )
+        parent, _, leaf = key.rpartition(".")
+        node = OmegaConf.select(restored, parent) if parent else restored
+        if not OmegaConf.is_dict(node) or leaf not in node:
+            raise ConfigError(f"No key '{key}' (in '{override}') in the configuration of run {past.run_id}.")
+        OmegaConf.update(restored, key, OmegaConf.create(f"value: {value}").value)
+    return restored
+
+
+def list_differences(past: PastRun, cfg: DictConfig) -> list[str]:
+    """Say in which ways a run of today is not that of then: code, data, packages, hardware.
+
+    Args:
+        past: The earlier run.
+        cfg: Restored from it.
+    """
+    found = []
+    code = find_code_state()
+    if code.commit != past.commit:
+        found.append(f"commit {past.commit[:10] or 'unknown'} then, {code.commit[:10] or 'unknown'} now")
+    if code.is_dirty:
+        found.append("files differ from the commit now (git diff shows how)")
+    found += _compare_data(past, cfg)
+    now = describe_environment()
+    for key in ("python", "processor", "gpus"):
+        if now[key] != past.environment.get(key):
+            found.append(f"{key} {past.environment.get(key)} then, {now[key]} now")
+    then = past.environment.get("packages", {})
+    for name in _PACKAGES:
+        if then.get(name) != now["packages"].get(name):
+            found.append(f"{name} {then.get(name)} then, {now['packages'].get(name)} now")
+    return found
+
+
+def _compare_data(past: PastRun, cfg: DictConfig) -> list[str]:
+    try:
+        dataset = FaceDataset.load(cfg.dataset.root)
+    except UnmaskError:
+        return []  # the training says so itself
+    digests = {split: digest_table(dataset.faces_of(split)) for split in past.digests}
+    return [
+        f"{split} crops of '{cfg.dataset.root}': digest {digest} then, {digests[split]} now"
+        for split, digest in past.digests.items()
+        if digest != digests[split]
+    ]

@@ -1,0 +1,184 @@
+"""The end of a sweep: a table of its jobs, the best of them, a plot, and all of it in the parent run."""
+
+import json
+import logging
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from unmask.training.tracking_store import make_client
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class SweepResult:
+    """What a sweep gave.
+
+    Args:
+        table: A row per job: `job`, `status`, the swept keys, `objective`, `error`, `run_id`, `folder`; best first.
+        folder: Of the sweep, which holds `sweep.csv` and `sweep.svg`.
+        run_id: Of the parent, or None untracked.
+        uri: Of the store, or None.
+        experiment_id: Of MLflow, or None.
+    """
+
+    table: pd.DataFrame
+    folder: Path
+    run_id: str | None
+    uri: str | None
+    experiment_id: str | None = None
+
+    @property
+    def num_failed(self) -> int:
+        """Jobs that did not end well."""
+        return int((self.table["status"] != "done").sum())
+
+
+def finish_sweep(folder: Path, *, was_interrupted: bool) -> SweepResult:
+    """Close the sweep in a folder: children that failed are marked, the parent gets table, best child and plot.
+
+    Args:
+        folder: That the launching process made, with its `sweep.json`.
+        was_interrupted: Whether the sweep was stopped from outside.
+    """
+    record = json.loads((folder / "sweep.json").read_text())
+    jobs = [json.loads(path.read_text()) for path in folder.rglob("job.json")]
+    children: dict[int, Any] = {}
+    client = None
+    if record["run_id"] is not None:
+        client = make_client(record["uri"])
+        children = _find_children(client, record["run_id"])
+    jobs += _list_lost(children, {job["job"] for job in jobs})
+    table = _make_table(jobs, record["keys"], {number: run.info.run_id for number, run in children.items()})
+    plot = draw_sweep(table, record["keys"])
+    if plot is not None:
+        (folder / "sweep.svg").write_text(plot, encoding="utf-8")
+    experiment = None if client is None else str(client.get_run(record["run_id"]).info.experiment_id)
+    result = SweepResult(table, folder, record["run_id"], record["uri"], experiment)
+    if client is not None:
+        _close_children(client, record, result, children)
+    table.to_csv(folder / "sweep.csv", index=False)
+    if client is not None:
+        _close_parent(client, record, result, was_interrupted=was_interrupted)
+    return result
+
+
+def _find_children(client: Any, parent: str) -> dict[int, Any]:
+    experiment = client.get_run(parent).info.experiment_id
+    query = f"tags.`mlflow.parentRunId` = '{parent}'"
+    runs = client.search_runs([experiment], query, max_results=5000)
+    return {int(run.data.tags["sweep.job"]): run for run in reversed(runs) if "sweep.job" in run.data.tags}
+
+
+def _list_lost(children: dict[int, Any], known: set[int]) -> list[dict[str, Any]]:
+    """Return a record for each child whose process ended without a word."""
+    return [
+        {
+            "job": number,
+            "status": "failed",
+            "overrides": run.data.tags.get("overrides", "").split("\n"),
+            "objective": None,
+            "error": "Its process ended before the training did.",
+            "folder": "",
+        }
+        for number, run in children.items()
+        if number not in known
+    ]
+
+
+def _make_table(jobs: list[dict[str, Any]], keys: list[str], runs: dict[int, str]) -> pd.DataFrame:
+    rows = []
+    for job in jobs:
+        given = dict(override.lstrip("+").split("=", 1) for override in job["overrides"] if "=" in override)
+        row = {"job": job["job"], "status": job["status"]} | {key: given.get(key, "") for key in keys}
+        rows.append(
+            row
+            | {
+                "objective": job["objective"],
+                "error": job["error"],
+                "run_id": runs.get(job["job"]),
+                "folder": job["folder"],
+            }
+        )
+    columns = ["job", "status", *keys, "objective", "error", "run_id", "folder"]
+    table = pd.DataFrame(rows, columns=columns)
+    table["objective"] = table["objective"].astype(float)
+    return table.sort_values(["objective", "job"], ascending=[False, True], ignore_index=True)
+
+
+def _close_children(client: Any, record: dict[str, Any], result: SweepResult, children: dict[int, Any]) -> None:
+    """Mark children whose process died, and give a failed run to those that failed before they had one."""
+    experiment = client.get_run(record["run_id"]).info.experiment_id
+    for row in result.table[result.table["status"] != "done"].to_dict("records"):
+        run = children.get(row["job"])
+        if run is None:
+            name = " ".join(f"{key}={row[key]}" for key in record["keys"])
+            tags = {"mlflow.parentRunId": record["run_id"], "sweep.job": str(row["job"]), "error": str(row["error"])}
+            run = client.create_run(experiment, tags=tags, run_name=name or None)
+            client.set_terminated(run.info.run_id, "FAILED")
+            result.table.loc[result.table["job"] == row["job"], "run_id"] = run.info.run_id
+        elif run.info.status == "RUNNING":
+            client.set_tag(run.info.run_id, "error", row["error"])
+            client.set_terminated(run.info.run_id, "FAILED")
+
+
+def _close_parent(client: Any, record: dict[str, Any], result: SweepResult, *, was_interrupted: bool) -> None:
+    from mlflow.entities import Metric, Param, RunTag
+
+    table, run_id = result.table, record["run_id"]
+    now = int(time.time() * 1000)
+    metrics = [Metric("sweep/num_jobs", len(table), now, 0), Metric("sweep/num_failed", result.num_failed, now, 0)]
+    tags = [RunTag("sweep.failed", str(result.num_failed))]
+    params: list[Param] = []
+    done = table[table["objective"].notna()]
+    if len(done):
+        best = done.iloc[0]
+        metrics.append(Metric("sweep/best_objective", float(best["objective"]), now, 0))
+        tags += [RunTag("best_run_id", str(best["run_id"])), RunTag("best_job", str(best["job"]))]
+        params = [Param(f"best.{key}", str(best[key])) for key in record["keys"]]
+    for row in done.sort_values("job").to_dict("records"):
+        metrics.append(Metric("sweep/objective", float(row["objective"]), now, int(row["job"])))
+    client.log_batch(run_id, metrics=metrics, params=params, tags=tags)
+    client.log_table(run_id, table.astype(object).where(table.notna(), None), "sweep.json")
+    for name in ("sweep.csv", "sweep.svg"):
+        if (result.folder / name).exists():
+            client.log_artifact(run_id, str(result.folder / name))
+    status = "KILLED" if was_interrupted else "FAILED" if result.num_failed else "FINISHED"
+    client.set_terminated(run_id, status)
+
+
+def draw_sweep(table: pd.DataFrame, keys: list[str]) -> str | None:
+    """Draw the objective over each swept key, side by side; None where no job has an objective.
+
+    Args:
+        table: Of `SweepResult`.
+        keys: A panel each.
+    """
+    import io
+
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+    from matplotlib.figure import Figure
+
+    done = table[table["objective"].notna()]
+    if done.empty or not keys:
+        return None
+    figure = Figure(figsize=(3.2 * len(keys), 3.2), layout="constrained")
+    FigureCanvasSVG(figure)
+    panels = figure.subplots(1, len(keys), sharey=True, squeeze=False)[0]
+    for key, axes in zip(keys, panels, strict=True):
+        values = pd.to_numeric(done[key], errors="coerce")
+        is_number = bool(values.notna().all())
+        axes.plot(values if is_number else done[key].astype(str), done["objective"], "o", alpha=0.7, color="#2453d6")
+        if is_number and values.min() > 0 and values.max() >= 10 * values.min():
+            axes.set_xscale("log")
+        axes.set_xlabel(key, fontsize=9)
+        axes.grid(color="#dfe3ea", linewidth=0.6)
+    panels[0].set_ylabel("objective", fontsize=9)
+    buffer = io.StringIO()
+    figure.savefig(buffer, format="svg", metadata={"Date": None})
+    text = buffer.getvalue()
+    return text[text.index("<svg") :]

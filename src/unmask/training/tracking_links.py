@@ -1,0 +1,39 @@
+"""Addresses of MLflow's pages: its front page opens on something else than a table of runs."""
+
+import json
+from collections.abc import Sequence
+from urllib.parse import quote
+
+
+def link_comparison(server: str, experiment_id: str, run_ids: Sequence[str]) -> str:
+    """Return the page that shows runs side by side: params, metrics, and plots of both.
+
+    Args:
+        server: Address of the UI.
+        experiment_id: That the runs are in.
+        run_ids: To compare.
+    """
+    runs, experiments = (quote(json.dumps(list(ids), separators=(",", ":"))) for ids in (run_ids, [experiment_id]))
+    return f"{server}/#/compare-runs?runs={runs}&experiments={experiments}"
+
+
+def link_curves(server: str, experiment_id: str, run_ids: Sequence[str], metrics: Sequence[str]) -> str:
+    """Return the page that shows the curves of runs in one plot.
+
+    Args:
+        server: Address of the UI.
+        experiment_id: That the runs are in.
+        run_ids: To compare.
+        metrics: Keys.
+    """
+    entries = {
+        "runs": list(run_ids),
+        "metric": metrics[0],
+        "experiments": [experiment_id],
+        "plot_metric_keys": list(metrics),
+        "plot_layout": {"autosize": True, "xaxis": {}, "yaxis": {}},
+        "deselected_curves": [],
+        "last_linear_y_axis_range": [],
+    }
+    query = "&".join(f"{key}={quote(json.dumps(value, separators=(',', ':')))}" for key, value in entries.items())
+    return f"{server}/#/metric?{query}&x_axis=step&y_axis_scale=linear&line_smoothness=1&show_point=true"

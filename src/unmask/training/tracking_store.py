@@ -1,0 +1,122 @@
+"""The MLflow store: opened once at a time, with errors that say what to mend."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from unmask.errors import TrackingError
+
+
+@dataclass(frozen=True)
+class MLflowSettings:
+    """Where runs are tracked.
+
+    Args:
+        tracking_uri: A server or store; None is the sqlite file `tracking_db`.
+        tracking_db: That file.
+        artifact_dir: Where its artifacts go; a server has a place of its own.
+        experiment_name: MLflow's experiment.
+        run_name: None lets MLflow choose one.
+        log_model: Whether the trained network is stored as a model that `mlflow models serve` takes.
+        system_metrics_seconds: Between two readings of processor, memory, disk and GPU; 0 reads none.
+    """
+
+    tracking_uri: str | None
+    tracking_db: str
+    artifact_dir: str
+    experiment_name: str
+    run_name: str | None = None
+    log_model: bool = True
+    system_metrics_seconds: float = 10.0
+
+    @property
+    def uri(self) -> str:
+        """The store's address; of sqlite with an absolute path, which holds wherever a command is started."""
+        return self.tracking_uri or store_uri(self.tracking_db)
+
+    @property
+    def artifact_location(self) -> str | None:
+        """Absolute folder of the artifacts of a new experiment; None where a server decides."""
+        if self.tracking_uri is not None:
+            return None
+        return (Path(self.artifact_dir).resolve() / self.experiment_name).as_uri()
+
+
+def store_uri(tracking_db: str) -> str:
+    """Return the address of a sqlite file."""
+    return f"sqlite:///{Path(tracking_db).resolve()}"
+
+
+def no_tracking() -> None:
+    """Track nothing: what `logger=none` builds."""
+
+
+@contextmanager
+def explained(uri: str) -> Iterator[None]:
+    """Turn what a store that does not answer raises into one TrackingError."""
+    from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        yield
+    except (MlflowException, SQLAlchemyError, OSError) as error:
+        raise TrackingError(
+            f"The MLflow store '{uri}' cannot be used: {str(error).splitlines()[0]} "
+            f"Start the server, mend logger.tracking_uri (or MLFLOW_TRACKING_URI), or train without it: logger=none"
+        ) from error
+
+
+def make_client(uri: str) -> Any:
+    """Return a client that gives up after seconds, where MLflow's own would try for minutes."""
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR", "1")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
+    from mlflow import MlflowClient
+
+    return MlflowClient(uri)
+
+
+def open_experiment(settings: MLflowSettings) -> tuple[Any, str]:
+    """Create store and experiment where they are not there yet; return a client and the experiment's id.
+
+    Two processes that start on a fresh sqlite store would break each other's migration, so one waits for the other.
+
+    Raises:
+        TrackingError: The store does not answer, or the experiment was deleted.
+    """
+    with explained(settings.uri):
+        with nullcontext() if settings.tracking_uri is not None else _locked(Path(settings.tracking_db)):
+            client = make_client(settings.uri)
+            experiment = client.get_experiment_by_name(settings.experiment_name)
+            if experiment is None:
+                return client, _create(client, settings)
+        if experiment.lifecycle_stage == "deleted":
+            raise TrackingError(
+                f"The experiment '{settings.experiment_name}' of '{settings.uri}' is deleted. Choose another name with "
+                f"experiment_name=..., or bring it back: mlflow experiments restore -x {experiment.experiment_id}"
+            )
+        return client, str(experiment.experiment_id)
+
+
+def _create(client: Any, settings: MLflowSettings) -> str:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return str(client.create_experiment(settings.experiment_name, artifact_location=settings.artifact_location))
+    except MlflowException:
+        experiment = client.get_experiment_by_name(settings.experiment_name)  # another process of a server was first
+        if experiment is None:
+            raise
+        return str(experiment.experiment_id)
+
+
+@contextmanager
+def _locked(database: Path) -> Iterator[None]:
+    from filelock import FileLock
+
+    database.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(database.with_name(f".{database.name}.lock"), timeout=120):
+        yield

@@ -1,0 +1,212 @@
+"""What is said to MLflow, in order; kept on disk while the store does not answer, and sent later."""
+
+import json
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from unmask.training.tracking_store import make_client
+
+logger = logging.getLogger(__name__)
+
+FOLDER = "unsent"
+_REFUSALS = {"INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST", "BAD_REQUEST", "PERMISSION_DENIED", "INVALID_STATE"}
+"""Codes of MLflow that trying again does not mend."""
+_PER_CALL = 100
+_SECONDS_BETWEEN_TRIES = 30.0
+
+
+@dataclass(frozen=True)
+class Message:
+    """One call of MLflow's client, as plain values.
+
+    Args:
+        kind: `params`, `metrics`, `tags`, `inputs`, `artifact`, `folder`, `register` or `end`.
+        data: Its arguments.
+    """
+
+    kind: str
+    data: dict[str, Any] = field(default_factory=dict)
+
+
+class Outbox:
+    """Send messages of a run; from the first that cannot be sent, keep all of them, in order, until the store is back.
+
+    Args:
+        client: MLflow's.
+        uri: Of the store.
+        run_id: The run.
+        folder: Of the run on disk; what is unsent lies in `unsent/` below it.
+    """
+
+    def __init__(self, client: Any, *, uri: str, run_id: str, folder: Path) -> None:
+        self._client = client
+        self._run_id = run_id
+        self._path = folder / FOLDER / "messages.jsonl"
+        self._address = {"tracking_uri": uri, "run_id": run_id}
+        self._last_try = 0.0
+        self._lock = threading.RLock()
+
+    @property
+    def num_unsent(self) -> int:
+        """Messages on disk."""
+        return len(self._path.read_text().splitlines()) if self._path.exists() else 0
+
+    def send(self, message: Message) -> None:
+        """Send a message, or keep it."""
+        with self._lock:
+            if self._path.exists() and (time.monotonic() - self._last_try < _SECONDS_BETWEEN_TRIES or not self.flush()):
+                self._keep(message)
+                return
+            error = self._try(message)
+            if error is not None:
+                logger.warning(
+                    "The MLflow store '%s' does not answer (%s). Training goes on; what is not sent is kept in %s.",
+                    self._address["tracking_uri"], error, self._path.parent,
+                )  # fmt: skip
+                self._keep(message)
+
+    def flush(self) -> bool:
+        """Send what is on disk; return whether nothing is left."""
+        with self._lock:
+            if not self._path.exists():
+                return True
+            messages = [Message(**json.loads(line)) for line in self._path.read_text().splitlines()]
+            for index, message in enumerate(messages):
+                if self._try(message) is not None:
+                    self._write(messages[index:])
+                    return False
+            self._path.unlink()
+            (self._path.parent / "run.json").unlink(missing_ok=True)
+            if not any(self._path.parent.iterdir()):
+                self._path.parent.rmdir()
+            logger.info("Sent %d messages that had been kept to '%s'.", len(messages), self._address["tracking_uri"])
+            return True
+
+    def _try(self, message: Message) -> str | None:
+        """Deliver a message; return why the store could not be reached, or None."""
+        from mlflow.exceptions import MlflowException
+        from sqlalchemy.exc import SQLAlchemyError
+
+        self._last_try = time.monotonic()
+        try:
+            _DELIVERIES[message.kind](self._client, self._run_id, **message.data)
+        except (MlflowException, SQLAlchemyError, OSError) as error:
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            if getattr(error, "error_code", None) not in _REFUSALS and not isinstance(error, FileNotFoundError):
+                return reason
+            refused = self._path.with_name("refused.jsonl")
+            self._append(refused, message)
+            logger.warning("MLflow refused %s: %s It is kept in %s.", message.kind, reason, refused)
+        return None
+
+    def _keep(self, message: Message) -> None:
+        self._append(self._path, message)
+        (self._path.parent / "run.json").write_text(json.dumps(self._address) + "\n")
+
+    def _append(self, path: Path, message: Message) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(asdict(message)) + "\n")
+
+    def _write(self, messages: Iterable[Message]) -> None:
+        new = self._path.with_suffix(".new")
+        new.write_text("".join(json.dumps(asdict(message)) + "\n" for message in messages))
+        new.replace(self._path)
+
+
+def send_unsent(roots: Iterable[Path]) -> tuple[int, int]:
+    """Send what any run below some folders has kept; return how many runs are sent, and how many still wait."""
+    sent, waiting = 0, 0
+    for root in roots:
+        for address in sorted(root.rglob(f"{FOLDER}/run.json")):
+            content = json.loads(address.read_text())
+            uri, run_id = content["tracking_uri"], content["run_id"]
+            outbox = Outbox(make_client(uri), uri=uri, run_id=run_id, folder=address.parents[1])
+            done = outbox.flush()
+            sent, waiting = sent + done, waiting + (not done)
+    return sent, waiting
+
+
+def _send_params(client: Any, run_id: str, *, params: dict[str, str]) -> None:
+    from mlflow.entities import Param
+
+    entries = [Param(key, value) for key, value in params.items()]
+    for start in range(0, len(entries), _PER_CALL):
+        client.log_batch(run_id, params=entries[start : start + _PER_CALL])
+
+
+def _send_metrics(client: Any, run_id: str, *, points: list[list[Any]]) -> None:
+    """Log points of `[key, value, milliseconds, step]`."""
+    from mlflow.entities import Metric
+
+    for start in range(0, len(points), 1000):
+        client.log_batch(run_id, metrics=[Metric(*point) for point in points[start : start + 1000]])
+
+
+def _send_tags(client: Any, run_id: str, *, tags: dict[str, str]) -> None:
+    from mlflow.entities import RunTag
+
+    client.log_batch(run_id, tags=[RunTag(key, value) for key, value in tags.items()])
+
+
+def _send_inputs(client: Any, run_id: str, *, datasets: list[dict[str, str]]) -> None:
+    from mlflow.entities import Dataset, DatasetInput, InputTag
+
+    inputs = [
+        DatasetInput(
+            Dataset(**{key: value for key, value in entry.items() if key != "split"}),
+            tags=[InputTag("mlflow.data.context", entry["split"])],
+        )
+        for entry in datasets
+    ]
+    client.log_inputs(run_id, datasets=inputs)
+
+
+def _send_artifact(client: Any, run_id: str, *, path: str, folder: str | None = None) -> None:
+    client.log_artifact(run_id, path, folder)
+
+
+def _send_folder(client: Any, run_id: str, *, path: str, folder: str) -> None:
+    client.log_artifacts(run_id, path, folder)
+
+
+def _send_registration(client: Any, run_id: str, *, name: str, objective_key: str, objective: float) -> None:
+    """Make the run's model a version of a registered model, and its best where it is."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        client.create_registered_model(name)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+    source = f"{client.get_run(run_id).info.artifact_uri}/model"
+    tags = {"objective": objective_key, "value": repr(objective)}
+    version = client.create_model_version(name, source, run_id, tags=tags)
+    try:
+        best = client.get_model_version_by_alias(name, "best")
+        is_best = best.tags.get("objective") != objective_key or float(best.tags.get("value", "-inf")) <= objective
+    except MlflowException:
+        is_best = True  # it has no version with that alias yet
+    if is_best:
+        client.set_registered_model_alias(name, "best", version.version)
+
+
+def _send_end(client: Any, run_id: str, *, status: str, milliseconds: int) -> None:
+    client.set_terminated(run_id, status, end_time=milliseconds)
+
+
+_DELIVERIES: dict[str, Callable[..., None]] = {
+    "params": _send_params,
+    "metrics": _send_metrics,
+    "tags": _send_tags,
+    "inputs": _send_inputs,
+    "artifact": _send_artifact,
+    "folder": _send_folder,
+    "register": _send_registration,
+    "end": _send_end,
+}

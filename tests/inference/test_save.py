@@ -1,0 +1,113 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from unmask.errors import ConfigError
+from unmask.faces.spec import CropSpec
+from unmask.inference.heatmap import draw_heat, spread_map
+from unmask.inference.predictor import Predictor
+from unmask.inference.save import check_extras, save_extras
+from unmask.media.encode import write_video
+from unmask.media.picture import read_picture
+from unmask.media.video import probe_video, read_frames
+
+
+@pytest.fixture
+def talkie(tmp_path: Path, clip: Path) -> Path:
+    """The clip with a second of sound."""
+    path = tmp_path / "talkie.mp4"
+    with av.open(str(clip)) as pictures, av.open(str(path), "w") as output:
+        video = output.add_stream_from_template(pictures.streams.video[0])
+        sound = output.add_stream("aac", rate=16000, layout="mono")
+        for packet in pictures.demux(pictures.streams.video[0]):
+            if packet.dts is not None:
+                packet.stream = video
+                output.mux(packet)
+        for start in range(0, 16000, 1024):
+            wave = np.sin(np.arange(start, start + 1024) / 20).astype(np.float32)[None]
+            frame = av.AudioFrame.from_ndarray(wave, format="fltp", layout="mono")
+            frame.sample_rate, frame.pts = 16000, start
+            output.mux(sound.encode(frame))
+        output.mux(sound.encode(None))
+    return path
+
+
+def count_sound(path: Path) -> list[bytes]:
+    with av.open(str(path)) as container:
+        return [bytes(packet) for packet in container.demux(audio=0) if packet.size]
+
+
+def test_extras_of_a_video_are_written(
+    talkie: Path, spec: CropSpec, make_checkpoint: Callable[..., Path], tmp_path: Path
+) -> None:
+    prediction = Predictor.load(make_checkpoint(spec), device="cpu", num_frames=6).predict_video(talkie)
+    files = save_extras(prediction, tmp_path / "extras", names=["heatmaps", "video", "timeline"], spec=spec)
+    names = {path.name for path in files}
+    assert {"annotated.mp4", "timeline.png"} < names
+    assert {path.name for path in (tmp_path / "extras").iterdir()} == names
+    assert len([name for name in names if name.startswith("heatmap_")]) == len(prediction.key_frames) == 5
+    assert read_picture(tmp_path / "extras" / "timeline.png").shape[2] == 3
+    annotated = tmp_path / "extras" / "annotated.mp4"
+    assert probe_video(annotated).num_frames == probe_video(talkie).num_frames
+    before, after = (list(read_frames(path)) for path in (talkie, annotated))
+    assert [frame.time_seconds for frame in after] == pytest.approx([frame.time_seconds for frame in before], abs=1e-3)
+    x1, y1, _, y2 = (round(value) for value in prediction.frames[0].faces[0].box)
+    edge = np.s_[(y1 + y2) // 2, x1 - 1 : x1 + 2]
+    assert np.abs(before[0].image[edge].astype(int) - after[0].image[edge]).max() > 30
+    assert len(count_sound(talkie)) > 10
+    sound = count_sound(talkie)
+    assert count_sound(annotated) == sound[len(sound) - len(count_sound(annotated)) :]
+    assert len(count_sound(annotated)) >= len(sound) - 1  # the encoder's priming comes before the first frame
+
+
+def test_a_video_without_sound_is_annotated(
+    clip: Path, spec: CropSpec, make_checkpoint: Callable[..., Path], tmp_path: Path
+) -> None:
+    prediction = Predictor.load(make_checkpoint(spec), device="cpu", num_frames=2).predict_video(clip)
+    assert [path.name for path in save_extras(prediction, tmp_path / "x", names=["video"], spec=spec)] == [
+        "annotated.mp4"
+    ]
+
+
+def test_every_nth_frame_is_looked_at(clip: Path, spec: CropSpec, make_checkpoint: Callable[..., Path]) -> None:
+    predictor = Predictor.load(make_checkpoint(spec), device="cpu", every_n=10)
+    steps = list(predictor.watch_video(clip))
+    assert steps[-1].prediction is not None
+    assert [frame.index for frame in steps[-1].prediction.frames] == [0, 10, 20]
+    assert (steps[-1].num_done, steps[-1].num_frames) == (3, 3)
+    with pytest.raises(ConfigError, match="every_n=0"):
+        Predictor.load(make_checkpoint(spec), device="cpu", every_n=0)
+
+
+def test_memory_does_not_grow_with_the_video(
+    tmp_path: Path, whole_picture_spec: CropSpec, make_checkpoint: Callable[..., Path]
+) -> None:
+    import tracemalloc
+
+    predictor = Predictor.load(make_checkpoint(whole_picture_spec), device="cpu", every_n=1, batch_size=8)
+    peaks = []
+    for num_frames in (30, 30, 240):
+        write_video(tmp_path / "long.mp4", (np.full((128, 128, 3), n, np.uint8) for n in range(num_frames)), fps=25)
+        tracemalloc.start()
+        assert len(predictor.predict_video(tmp_path / "long.mp4").frames) == num_frames
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[2] - peaks[1] < 210 * 4000, "more than 4 kB a frame: pixels are kept"
+
+
+def test_a_heat_map_is_hot_where_the_map_is_high() -> None:
+    heat = spread_map(np.array([[3.0, -5.0], [0.0, 0.0]]), size=64)
+    assert heat[:16, :16].min() == 1.0
+    assert heat[:, 48:].max() == 0.0
+    assert spread_map(np.full((2, 2), -1.0), size=8).max() == 0.0
+    drawn = draw_heat(np.full((64, 64, 3), 128, np.uint8), np.array([[3.0, 0.0], [0.0, 0.0]]))
+    assert drawn[4, 4, 0] > drawn[60, 60, 0]
+    assert drawn[4, 4, 0] > drawn[4, 4, 2]
+
+
+def test_an_unknown_extra_lists_the_choices() -> None:
+    with pytest.raises(ConfigError, match=r"names 'gif'. Choose of: heatmaps, video, timeline"):
+        check_extras(["video", "gif"])

@@ -1,0 +1,29 @@
+import re
+
+import numpy as np
+import pytest
+
+from unmask.metrics.plots import draw_confusion, draw_reliability
+
+LABELS = np.array([0, 0, 0, 1, 1, 1, 1, 1])
+SCORES = np.array([0.1, 0.2, 0.9, 0.2, 0.7, 0.8, 0.9, 1.0])
+
+
+def test_confusion_counts_each_class_at_the_threshold() -> None:
+    svg = draw_confusion((LABELS, SCORES), threshold=0.5, unit="videos")
+    assert svg is not None
+    comments = re.findall(r"<!-- (.+?) -->", svg)
+    assert [text for text in comments if re.fullmatch(r"\d+", text)] == ["2", "1", "1", "4"] or "66.7%" in svg
+
+
+@pytest.mark.parametrize(("scores", "error"), [(LABELS.astype(float), "0.000"), (1.0 - LABELS, "1.000")])
+def test_reliability_tells_the_calibration_error(scores: np.ndarray, error: str) -> None:
+    svg = draw_reliability((LABELS, scores), unit="videos")
+    assert svg is not None
+    assert f"calibration error {error}" in svg
+
+
+def test_nothing_is_drawn_of_nothing() -> None:
+    empty = (np.array([], int), np.array([]))
+    assert draw_confusion(empty, threshold=0.5, unit="videos") is None
+    assert draw_reliability(empty, unit="videos") is None

@@ -1,0 +1,175 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from tests.conftest import REPOSITORY
+
+from unmask.training.sweep import draw_sweep, finish_sweep
+
+QUICK = (
+    "model=tiny", "dataset.num_workers=0", "precision=fp32", "trainer.accelerator=cpu", "trainer.max_epochs=1",
+    "dataset.samples_per_epoch=16", "trainer.log_every_n_steps=1", "logger.log_model=false",
+)  # fmt: skip
+
+
+def _sweep(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(REPOSITORY / "train.py"), *arguments, *QUICK]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+
+
+def _runs(folder: Path) -> tuple[Any, list[Any]]:
+    """Return the parent and its children by number of job."""
+    from mlflow import MlflowClient
+
+    client = MlflowClient(f"sqlite:///{folder}/mlflow.db")
+    runs = client.search_runs([client.get_experiment_by_name("unmask").experiment_id])
+    (parent,) = [run for run in runs if run.data.tags.get("sweep") == "parent"]
+    children = [run for run in runs if run.data.tags.get("mlflow.parentRunId") == parent.info.run_id]
+    assert len(runs) == len(children) + 1
+    return parent, sorted(children, key=lambda run: int(run.data.tags["sweep.job"]))
+
+
+@pytest.fixture(scope="module")
+def swept(face_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """A sweep of four jobs, of which one fails, run in this process; and what it printed on standard error."""
+    import contextlib
+    import io
+
+    from unmask.cli.train import main
+
+    folder = tmp_path_factory.mktemp("swept")
+    arguments = ["-m", f"dataset.root={face_dataset},nowhere", *QUICK, "optimizer.lr=1e-4,-1"]
+    errors = io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stderr(errors):
+        patch.chdir(folder)
+        patch.delenv("UNMASK_HOME", raising=False)
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        patch.setattr(sys, "argv", ["train.py", *arguments])
+        with pytest.raises(SystemExit) as stopped:
+            main()
+    assert stopped.value.code == 1
+    return folder, errors.getvalue()
+
+
+def test_sweep_is_one_parent_with_a_child_for_each_job(swept: tuple[Path, str]) -> None:
+    parent, children = _runs(swept[0])
+    assert [run.info.status for run in children] == ["FINISHED", "FAILED", "FAILED", "FAILED"]
+    assert parent.info.status == "FAILED"
+    names = [run.info.run_name.partition(" ")[2] for run in children]
+    assert names == ["optimizer.lr=0.0001", "optimizer.lr=-1"] * 2
+    assert "Invalid learning rate: -1" in children[1].data.tags["error"]
+    assert "nowhere" in children[2].data.tags["error"]  # it failed before it had a run of its own
+
+
+def test_parent_holds_the_table_the_best_child_and_the_plot(swept: tuple[Path, str]) -> None:
+    from mlflow import MlflowClient
+
+    parent, children = _runs(swept[0])
+    objectives = {run.info.run_id: run.data.metrics.get("best/val/video_auroc", -1.0) for run in children}
+    best = max(objectives.values())
+    assert objectives[parent.data.tags["best_run_id"]] == best == parent.data.metrics["sweep/best_objective"]
+    assert (parent.data.metrics["sweep/num_jobs"], parent.data.metrics["sweep/num_failed"]) == (4, 3)
+    assert parent.data.params["best.optimizer.lr"] == "0.0001"
+    client = MlflowClient(f"sqlite:///{swept[0]}/mlflow.db")
+    assert {item.path for item in client.list_artifacts(parent.info.run_id)} == {
+        "sweep.csv", "sweep.json", "sweep.svg",
+    }  # fmt: skip
+    table = pd.read_csv(client.download_artifacts(parent.info.run_id, "sweep.csv"))
+    assert sorted(table["status"]) == ["done", "failed", "failed", "failed"]
+    assert set(table["run_id"]) == set(objectives)
+
+
+def test_failed_jobs_are_told_at_the_end(swept: tuple[Path, str]) -> None:
+    text = swept[1]
+    assert "3 of 4 jobs failed." in text
+    assert "Job 1 failed: " in text
+
+
+def test_sweep_whose_store_is_down_ends_before_any_job(face_dataset: Path, in_folder: Path) -> None:
+    done = _sweep(in_folder, "-m", f"dataset.root={face_dataset}", "seed=1,2", "logger.tracking_uri=http://127.0.0.1:9")
+    assert done.returncode == 2
+    assert "Error: The MLflow store 'http://127.0.0.1:9' cannot be used" in done.stderr
+    assert not list(in_folder.glob("multirun/*/*/*/result.json"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "launcher",
+    [
+        ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2"),
+        ("hydra/launcher=submitit_local",),
+        ("hydra/launcher=ray", "+hydra.launcher.ray.init.include_dashboard=false"),
+    ],
+    ids=lambda arguments: arguments[0],
+)
+def test_every_launcher_gives_one_parent_and_goes_on_after_a_failure(
+    face_dataset: Path, in_folder: Path, monkeypatch: pytest.MonkeyPatch, launcher: tuple[str, ...]
+) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    root = f"dataset.root={face_dataset}"
+    done = _sweep(in_folder, "-m", root, *launcher, "threshold_criterion=luck,f1,eer")
+    assert done.returncode == 1, done.stderr
+    assert "Job 0 failed: No threshold criterion 'luck'" in done.stderr
+    assert "1 of 3 jobs failed." in done.stderr
+    parent, children = _runs(in_folder)
+    assert [run.info.status for run in children] == ["FAILED", "FINISHED", "FINISHED"]
+    assert parent.data.metrics["sweep/num_failed"] == 1
+
+
+@pytest.mark.slow
+def test_optuna_searches_the_space_of_its_file(
+    face_dataset: Path, in_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    done = _sweep(in_folder, f"dataset.root={face_dataset}", "sweep=optuna", "hydra.sweeper.n_trials=3")
+    assert done.returncode == 0, done.stderr
+    parent, children = _runs(in_folder)
+    assert [run.info.status for run in (parent, *children)] == ["FINISHED"] * 4
+    assert len({run.data.params["optimizer.lr"] for run in children}) == 3
+    assert {"best.optimizer.lr", "best.augmentation"} <= set(parent.data.params)
+
+
+@pytest.mark.slow
+def test_jobs_of_several_devices_run_in_processes_of_their_own(
+    face_dataset: Path, in_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    arguments = ["-m", f"dataset.root={face_dataset}", "trainer.devices=2", "+trainer.strategy=ddp", "seed=1,2"]
+    done = _sweep(in_folder, *arguments)
+    assert done.returncode == 0, done.stderr
+    parent, children = _runs(in_folder)
+    assert [run.info.status for run in (parent, *children)] == ["FINISHED"] * 3
+    assert len(list((in_folder / "multirun/train").iterdir())) == 1
+
+
+def _write_job(folder: Path, number: int, *, lr: str, objective: float | None, error: str | None = None) -> None:
+    (folder / str(number)).mkdir(parents=True)
+    status = "done" if error is None else "failed"
+    record = {"job": number, "overrides": [f"optimizer.lr={lr}", "seed=0"], "status": status}
+    record |= {"objective": objective, "error": error, "folder": str(folder / str(number))}
+    (folder / str(number) / "job.json").write_text(json.dumps(record))
+
+
+def test_untracked_sweep_has_its_table_on_disk(tmp_path: Path) -> None:
+    (tmp_path / "sweep.json").write_text(json.dumps({"run_id": None, "uri": None, "keys": ["optimizer.lr"]}))
+    _write_job(tmp_path, 0, lr="0.1", objective=0.6)
+    _write_job(tmp_path, 1, lr="0.2", objective=None, error="No.")
+    _write_job(tmp_path, 2, lr="0.3", objective=0.9)
+    result = finish_sweep(tmp_path, was_interrupted=False)
+    assert list(result.table["job"]) == [2, 0, 1]
+    assert (result.num_failed, result.run_id) == (1, None)
+    assert list(pd.read_csv(tmp_path / "sweep.csv")["optimizer.lr"]) == [0.3, 0.1, 0.2]
+    assert (tmp_path / "sweep.svg").read_text().startswith("<svg")
+
+
+def test_plot_takes_numbers_and_names() -> None:
+    table = pd.DataFrame(
+        {"optimizer.lr": ["1e-4", "1e-2"], "augmentation": ["none", "light"], "objective": [0.5, float("nan")]}
+    )
+    assert draw_sweep(table, ["optimizer.lr", "augmentation"]) is not None
+    assert draw_sweep(table[1:], ["optimizer.lr"]) is None
+    assert draw_sweep(table, []) is None

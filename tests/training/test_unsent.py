@@ -1,0 +1,110 @@
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from unmask.training.tracking_store import MLflowSettings, open_experiment
+from unmask.training.unsent import Message, Outbox, send_unsent
+
+
+class Store:
+    """A client of MLflow whose store can go away."""
+
+    def __init__(self) -> None:
+        self.is_up = True
+        self.said: list[tuple[str, Any]] = []
+
+    def log_batch(self, run_id: str, **content: Any) -> None:
+        from mlflow.exceptions import MlflowException
+
+        if not self.is_up:
+            raise MlflowException("connection refused")
+        entries = [entry for part in content.values() for entry in part]
+        self.said += [(entry.key, entry.value) for entry in entries]
+
+
+@pytest.fixture
+def store() -> Store:
+    return Store()
+
+
+@pytest.fixture
+def outbox(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Outbox:
+    monkeypatch.setattr("unmask.training.unsent._SECONDS_BETWEEN_TRIES", 0.0)
+    return Outbox(store, uri="http://far", run_id="1", folder=tmp_path)
+
+
+def _tag(value: int) -> Message:
+    return Message("tags", {"tags": {"t": str(value)}})
+
+
+def test_messages_are_sent_at_once_and_leave_nothing_on_disk(outbox: Outbox, store: Store, tmp_path: Path) -> None:
+    outbox.send(_tag(1))
+    outbox.send(Message("metrics", {"points": [["val/auroc", 0.5, 0, 1]]}))
+    assert store.said == [("t", "1"), ("val/auroc", 0.5)]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_store_misses_is_kept_and_sent_in_order(
+    outbox: Outbox, store: Store, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    outbox.send(_tag(1))
+    store.is_up = False
+    with caplog.at_level(logging.WARNING):
+        for number in (2, 3, 4):
+            outbox.send(_tag(number))
+    assert caplog.text.count("does not answer") == 1
+    assert str(tmp_path / "unsent") in caplog.text
+    assert (store.said, outbox.num_unsent) == ([("t", "1")], 3)
+    store.is_up = True
+    outbox.send(_tag(5))
+    assert [value for _, value in store.said] == ["1", "2", "3", "4", "5"]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_store_that_is_away_is_not_asked_at_every_step(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outbox = Outbox(store, uri="http://far", run_id="1", folder=tmp_path)
+    store.is_up = False
+    outbox.send(_tag(1))
+    monkeypatch.setattr(Store, "log_batch", lambda *_, **__: pytest.fail("asked again"))
+    outbox.send(_tag(2))
+    assert outbox.num_unsent == 2
+
+
+def test_what_a_store_refuses_is_kept_apart_and_told(
+    outbox: Outbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    from mlflow.exceptions import MlflowException
+    from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
+
+    def refuse(self: Store, run_id: str, **content: Any) -> None:
+        raise MlflowException("too long", INVALID_PARAMETER_VALUE)
+
+    monkeypatch.setattr(Store, "log_batch", refuse)
+    outbox.send(_tag(1))
+    assert "MLflow refused tags: too long" in caplog.text
+    assert json.loads((tmp_path / "unsent/refused.jsonl").read_text())["data"] == {"tags": {"t": "1"}}
+    assert outbox.num_unsent == 0
+
+
+def test_command_sends_what_runs_have_kept(tmp_path: Path, store: Store) -> None:
+    settings = MLflowSettings(None, str(tmp_path / "mlflow.db"), str(tmp_path / "artifacts"), "unmask")
+    client, experiment = open_experiment(settings)
+    run_id = client.create_run(experiment).info.run_id
+    store.is_up = False
+    folder = tmp_path / "outputs" / "train" / "first"
+    lost = Outbox(store, uri=settings.uri, run_id=run_id, folder=folder)
+    (tmp_path / "note.txt").write_text("note")
+    lost.send(Message("params", {"params": {"seed": "0"}}))
+    lost.send(Message("artifact", {"path": str(tmp_path / "note.txt"), "folder": None}))
+    lost.send(Message("end", {"status": "FINISHED", "milliseconds": 1000}))
+    assert lost.num_unsent == 3
+    assert send_unsent([tmp_path / "outputs"]) == (1, 0)
+    run = client.get_run(run_id)
+    assert (run.info.status, run.info.end_time, run.data.params) == ("FINISHED", 1000, {"seed": "0"})
+    assert [item.path for item in client.list_artifacts(run_id)] == ["note.txt"]
+    assert send_unsent([tmp_path / "outputs"]) == (0, 0)
