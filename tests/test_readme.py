@@ -78,6 +78,7 @@ def places(in_folder: Path, synthetic_root: Path, face_dataset: Path, checkpoint
         **dict.fromkeys(("/data/140k", "/data/photos"), labelled),
         **dict.fromkeys(("data/ffpp-c23", "data/celebdf", "data/synthetic-faces"), face_dataset),
         **dict.fromkeys(trained, checkpoint),
+        "outputs/train/first/bundle": checkpoint.parents[1] / "bundle",
         **{path.replace("best", "last"): checkpoint.with_name("last.ckpt") for path in trained},
     }
 

@@ -13,7 +13,7 @@ def _pictures(count: int = 3, size: int = 64) -> torch.Tensor:
     return torch.randint(0, 256, (count, 3, size, size), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 
 
-@pytest.mark.parametrize("name", ["resnet18", "tiny"])
+@pytest.mark.parametrize("name", ["resnet18", "resnet34", "resnet50", "tiny"])
 def test_network_gives_one_logit_a_picture(name: str) -> None:
     network = FaceNetwork(name=name, input_size=64).eval()
     logits = network(_pictures())
@@ -63,7 +63,9 @@ def test_network_is_rebuilt_from_plain_values() -> None:
 
 
 def test_unknown_network_lists_the_choices() -> None:
-    with pytest.raises(ConfigError, match=r"No network 'vgg' \(model\.name\)\. Choose one of: resnet18, tiny"):
+    with pytest.raises(
+        ConfigError, match=r"No network 'vgg' \(model\.name\)\. Choose one of: resnet18, resnet34, resnet50, tiny"
+    ):
         FaceNetwork(name="vgg")
 
 
@@ -105,3 +107,37 @@ def test_without_network_the_error_says_which_file_goes_where(tmp_path: Path, mo
     assert f"'{tmp_path}/checkpoints'" in text
     assert "no route" in text
     assert "model.weights=null" in text
+
+
+def test_network_of_timm_is_rebuilt_from_plain_values() -> None:
+    network = FaceNetwork(name="resnet10t", library="timm", input_size=64).eval()
+    again = rebuild_network(network.config, network.state_dict())
+    assert torch.allclose(network(_pictures()), again(_pictures()), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("name", "library", "text"),
+    [
+        ("efficentnet", "timm", r"timm has no network 'efficentnet' \(model\.name\)"),
+        ("deit_tiny_patch16_224", "timm", r"gives no map of features but \(1, 197, 192\).*it\. Choose a convolutional"),
+        ("resnet18", "keras", r"No library 'keras' \(model\.library\)\. Choose one of: torchvision, timm"),
+    ],
+)
+def test_networks_that_cannot_be_used_say_why(name: str, library: str, text: str) -> None:
+    with pytest.raises(ConfigError, match=text):
+        FaceNetwork(name=name, library=library)
+
+
+def test_weights_of_timm_that_cannot_be_downloaded_name_the_way_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    import timm
+
+    create = timm.create_model
+
+    def unreachable(name: str, *, pretrained: bool, **options: object) -> torch.nn.Module:
+        if pretrained:
+            raise OSError("no route")
+        return create(name, pretrained=False, **options)
+
+    monkeypatch.setattr(timm, "create_model", unreachable)
+    with pytest.raises(CheckpointError, match=r"timm's weights of 'resnet10t' .*no route.*model\.weights=null"):
+        FaceNetwork(name="resnet10t", library="timm", weights="imagenet")
