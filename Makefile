@@ -52,7 +52,7 @@ ui: setup  ## MLflow on the store that the runs went to
 app: setup  ## The web app, on the newest checkpoint or CHECKPOINT=...
 	$(BIN)/streamlit run src/unmask/web/app.py --server.address 127.0.0.1 --browser.gatherUsageStats false --client.toolbarMode minimal -- $(CHECKPOINT)
 
-bench: setup  ## Every measurement in benchmarks/ but the half hour of augmentation_table.py
+bench: setup  ## After make demo: every measurement in benchmarks/ but the half hour of augmentation_table.py
 	@for script in $(filter-out benchmarks/augmentation_table.py,$(wildcard benchmarks/[a-z]*.py)); do echo "== $$script"; $(BIN)/python $$script || exit 1; done
 
 clean:  ## Remove caches and build products; runs, data and .venv stay

@@ -1,6 +1,8 @@
 """Crops a second on one core: decoding alone, and decoding with each augmentation, in the same rounds.
 
-python benchmarks/augmentation.py dataset.root [rounds]
+python benchmarks/augmentation.py [dataset.root] [rounds]
+
+Without a face dataset it takes the one that `make demo` made.
 """
 
 import os
@@ -46,7 +48,8 @@ def measure(data: FaceDataModule, draws: list[Draw]) -> float:
 
 def main() -> None:
     """Alternate the presets, and print medians beside plain decoding."""
-    root, rounds = sys.argv[1], int(sys.argv[2]) if len(sys.argv) > 2 else 5
+    root = sys.argv[1] if len(sys.argv) > 1 else "data/demo-faces"
+    rounds = int(sys.argv[2]) if len(sys.argv) > 2 else 5
     cv2.setNumThreads(1)
     torch.set_num_threads(1)
     register_schemas()

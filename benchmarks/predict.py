@@ -1,6 +1,8 @@
 """What prediction costs beside its parts alone: pictures against ONNX Runtime, video against decode + detect + network.
 
-python benchmarks/predict.py <bundle> <video> [rounds]
+python benchmarks/predict.py [bundle] [video] [rounds]
+
+Without arguments it takes what `make demo` made.
 
 Bars: pictures with given faces reach 0.9 of ONNX Runtime's throughput on the same crops, video 0.6 of its parts run one
 after another. Rounds alternate; figures are medians.
@@ -31,7 +33,9 @@ def measure(work: Callable[[], object]) -> float:
 
 def main() -> None:
     """Alternate the ways, and print medians and ratios."""
-    bundle, video = Path(sys.argv[1]), Path(sys.argv[2])
+    demo_video = "data/demo/original_sequences/youtube/c23/videos/000.mp4"
+    bundle = Path(sys.argv[1] if len(sys.argv) > 1 else "outputs/demo/train/bundle")
+    video = Path(sys.argv[2] if len(sys.argv) > 2 else demo_video)
     rounds = int(sys.argv[3]) if len(sys.argv) > 3 else 7
     predictor = Predictor.load(bundle, device="cpu")
     frame = next(read_frames(video, num_frames=1))

@@ -69,7 +69,7 @@ class DeepfakeClassifier(L.LightningModule):
     def training_step(self, batch: dict[str, Tensor], batch_index: int) -> Tensor:
         """Return the mean loss of a batch."""
         loss, _ = self._shared_step(batch)
-        self.log("train/loss", loss, on_step=False, on_epoch=True, batch_size=len(batch["label"]))
+        self.log("train/loss", loss, on_step=False, on_epoch=True, sync_dist=True, batch_size=len(batch["label"]))
         self.log("train/step_loss", loss, prog_bar=True)
         return loss
 

@@ -59,7 +59,8 @@ def train(cfg: DictConfig, *, folder: Path, overrides: list[str]) -> TrainResult
             track_start(tracked, cfg, dataset, parts, code=code, overrides=overrides)
         _fit(cfg, parts)
         result = _summarise(cfg, parts, tracked, folder=folder)
-        (folder / "result.json").write_text(json.dumps(asdict(result), indent=2) + "\n")
+        if parts.trainer.is_global_zero:
+            (folder / "result.json").write_text(json.dumps(asdict(result), indent=2) + "\n")
         if tracked is not None:
             track_end(tracked, cfg, dataset, parts, result, folder=folder)
     return result
