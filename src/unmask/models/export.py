@@ -21,7 +21,6 @@ class NetworkWithMap(nn.Module):
         self.network = network
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Return logits of shape `(N,)` and maps of shape `(N, h, w)`."""
         """Return logits, shape `(N,)`, and maps, shape `(N, h, w)`."""
         network = self.network
         features = network.backbone((images.float() - network.mean) / network.std)
