@@ -2,21 +2,19 @@
 
 import json
 import shutil
-import tempfile
 from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 
-from unmask.models.checkpoint import Checkpoint
-from unmask.models.export import export_onnx
+from unmask.models.bundle import MODEL_FILE, SPEC_FILE
 
 
-def save_model(checkpoint: Checkpoint, folder: Path) -> None:
-    """Write a checkpoint's network as an MLflow model (ONNX), with signature, input example and our spec.
+def save_model(bundle: Path, folder: Path) -> None:
+    """Write a bundle as an MLflow model (ONNX), with signature, input example and our spec.
 
     Args:
-        checkpoint: The best one.
+        bundle: Of the best checkpoint.
         folder: Replaced if it exists.
     """
     import mlflow.onnx
@@ -24,7 +22,8 @@ def save_model(checkpoint: Checkpoint, folder: Path) -> None:
     from mlflow.models import ModelSignature
     from mlflow.types.schema import Schema, TensorSpec
 
-    size = checkpoint.input_spec.size
+    spec = json.loads((bundle / SPEC_FILE).read_text(encoding="utf-8"))
+    size = spec["input"]["size"]
     signature = ModelSignature(
         Schema([TensorSpec(np.dtype(np.uint8), (-1, 3, size, size), "images")]),
         Schema(
@@ -34,24 +33,15 @@ def save_model(checkpoint: Checkpoint, folder: Path) -> None:
             ]
         ),
     )
-    spec = {
-        "preprocessing": checkpoint.crop_spec.to_dict(),
-        "input_size": size,
-        "decision": checkpoint.decision.to_dict(),
-        "class_names": list(checkpoint.class_names),
-        "provenance": checkpoint.provenance,
-    }
     shutil.rmtree(folder, ignore_errors=True)
-    with tempfile.TemporaryDirectory() as temporary:
-        export_onnx(checkpoint.build_network(), Path(temporary) / "model.onnx")
-        mlflow.onnx.save_model(
-            onnx.load(str(Path(temporary) / "model.onnx")),
-            str(folder),
-            signature=signature,
-            input_example={"images": np.full((1, 3, size, size), 128, np.uint8)},
-            # Named rather than guessed: MLflow finds them by running the model in a process of its own.
-            pip_requirements=[f"{name}=={version(name)}" for name in ("mlflow", "onnx", "onnxruntime", "numpy")],
-            save_as_external_data=False,
-            metadata={"preprocessing_hash": checkpoint.crop_spec.hash},
-        )
-    (folder / "spec.json").write_text(json.dumps(spec, indent=2) + "\n")
+    mlflow.onnx.save_model(
+        onnx.load(str(bundle / MODEL_FILE)),
+        str(folder),
+        signature=signature,
+        input_example={"images": np.full((1, 3, size, size), 128, np.uint8)},
+        # Named rather than guessed: MLflow finds them by running the model in a process of its own.
+        pip_requirements=[f"{name}=={version(name)}" for name in ("mlflow", "onnx", "onnxruntime", "numpy")],
+        save_as_external_data=False,
+        metadata={"preprocessing_hash": spec["preprocessing_hash"]},
+    )
+    shutil.copy(bundle / SPEC_FILE, folder / SPEC_FILE)

@@ -12,7 +12,6 @@ from omegaconf import DictConfig, OmegaConf
 from unmask.config import find_choices, to_plain
 from unmask.data.tables import FaceDataset
 from unmask.errors import ConfigError
-from unmask.models.checkpoint import load_checkpoint
 from unmask.training.build import Parts
 from unmask.training.figures import write_figures
 from unmask.training.provenance import CodeState, describe_environment
@@ -82,10 +81,12 @@ def track_end(
         )
         tracked.log_files(figures, "figures")
     tracked.log_metrics({f"best/{key}": value for key, value in result.metrics.items() if key.startswith("val/")})
-    if tracked.settings.log_model or cfg.register is not None:
+    if result.bundle is None and cfg.register is not None:
+        raise ConfigError(f"register={cfg.register} needs a network that ONNX can hold; the log says what it cannot.")
+    if result.bundle is not None and (tracked.settings.log_model or cfg.register is not None):
         from unmask.training.tracking_model import save_model
 
-        save_model(load_checkpoint(result.best_checkpoint), folder / "model")
+        save_model(Path(result.bundle), folder / "model")
         tracked.log_folder(folder / "model", "model")
         if cfg.register is not None:
             tracked.register(cfg.register, objective_key=result.objective_key, objective=result.objective)
