@@ -3,7 +3,7 @@
 python train.py dataset.root=data/ffpp-c23
 python train.py dataset.root=data/ffpp-c23 augmentation=strong optimizer=sgd precision=bf16 trainer.max_epochs=20
 python train.py -m dataset.root=data/ffpp-c23 optimizer.lr=1e-4,3e-4 augmentation=light,strong
-python train.py dataset.root=data/ffpp-c23 resume=outputs/train/<run>/checkpoints/last.ckpt
+python train.py resume=last
 """
 
 import sys

@@ -85,7 +85,7 @@ def places(in_folder: Path, synthetic_root: Path, face_dataset: Path, checkpoint
 
 def substitute(argument: str, places: dict[str, Path]) -> str:
     key, _, value = argument.partition("=")
-    reads = key in ("source.root", "dataset.root", "checkpoint", "resume") and not value.startswith("models:/")
+    reads = key in ("source.root", "dataset.root", "checkpoint") and not value.startswith("models:/")
     return f"{key}={places[value]}" if reads else argument
 
 
@@ -106,7 +106,7 @@ def shrink(script: str, arguments: list[str], places: dict[str, Path]) -> list[s
         if any(argument == "source.compression=c40" for argument in arguments):
             small.append("source.compression=c23")
     if any(argument.startswith("resume=") for argument in arguments):
-        small.append("trainer.max_epochs=3")  # two are behind it
+        return [*(text for text in arguments if "max_epochs" not in text), "trainer.max_epochs=3"]  # the rest is small
     groups = {argument.partition("=")[0] for argument in small if "." not in argument.partition("=")[0]}
     groups.add("hydra.sweeper.n_trials")
     kept = [argument for argument in arguments if argument.partition("=")[0] not in groups]
@@ -127,6 +127,8 @@ def run(monkeypatch: pytest.MonkeyPatch, places: dict[str, Path]) -> Callable[[s
     def run(command: str) -> int:
         if "<run> " in command or "models:/" in command:
             command = command.replace("<run> ", f"{train_tracked(places['data/ffpp-c23'])} ")
+        if "resume=" in command:
+            assert run("python train.py dataset.root=data/ffpp-c23 hydra.run.dir=outputs/train/first") == 0
         words = shlex.split(command)
         while "=" in words[0]:
             monkeypatch.setenv(*words.pop(0).split("=", 1))

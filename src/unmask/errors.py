@@ -4,6 +4,7 @@ The commands print these as one message and end with exit code 2; anything else 
 traceback.
 """
 
+import signal
 from collections.abc import Iterable
 
 
@@ -47,8 +48,29 @@ class BundleError(CheckpointError):
     """A bundle is incomplete, damaged or of another format."""
 
 
+class TrainingError(UnmaskError):
+    """A training cannot go on: its loss is no number, or a batch does not fit into the memory."""
+
+
 class TrackingError(UnmaskError):
     """The store that runs are tracked in cannot be used."""
+
+
+class Interrupted(BaseException):
+    """Somebody wants the process to end. Not an error, so that nothing that handles errors holds it up.
+
+    Args:
+        signal_number: That said so, such as `signal.SIGTERM`.
+    """
+
+    def __init__(self, signal_number: int) -> None:
+        super().__init__(f"by {signal.Signals(signal_number).name}")
+        self.signal_number = signal_number
+
+    @property
+    def exit_code(self) -> int:
+        """As a shell reports it: 130 for Ctrl-C, 143 for SIGTERM."""
+        return 128 + self.signal_number
 
 
 def list_problems(problems: Iterable[str], *, limit: int = 10) -> str:

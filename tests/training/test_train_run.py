@@ -40,7 +40,8 @@ def test_result_names_checkpoints_figures_and_decision(run: tuple[Path, dict[str
     assert result["objective"] == result["metrics"]["val/video_auroc"]
     assert {"train/loss", "val/loss", "val/auroc", "val/video_f1"} <= set(result["metrics"])
     assert (result["run_id"], result["tracking_uri"]) == (None, None)
-    assert sorted(path.name for path in (folder / "checkpoints").iterdir()) == ["best.ckpt", "last.ckpt"]
+    written = ["best.ckpt", "last.ckpt", "previous.ckpt"]
+    assert sorted(path.name for path in (folder / "checkpoints").iterdir()) == written
     assert result["best_checkpoint"] == str(folder / "checkpoints" / "best.ckpt")
     assert result["last_checkpoint"] == str(folder / "checkpoints" / "last.ckpt")
 
@@ -216,7 +217,7 @@ def test_objective_of_videos_needs_videos(make_pictures: Callable[..., Path], tm
 def test_another_objective_decides_the_best_checkpoint(face_dataset: Path, tmp_path: Path) -> None:
     result = train_tiny(face_dataset, tmp_path, "objective=val/f1", "dataset.samples_per_epoch=8")
     best = torch.load(str(result["best_checkpoint"]), weights_only=True)
-    (state,) = (value for key, value in best["callbacks"].items() if "ModelCheckpoint" in key and "'val/f1'" in key)
+    (state,) = (value for key, value in best["callbacks"].items() if "BestCheckpoint" in key and "'val/f1'" in key)
     assert float(state["best_model_score"]) == pytest.approx(result["objective"])
 
 

@@ -15,7 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 from unmask.cli.explain import explain_config_error
 from unmask.cli.help import FLAGS, render_help
 from unmask.config import check_complete, config_dir, register_schemas
-from unmask.errors import UnmaskError
+from unmask.errors import Interrupted, UnmaskError
 
 
 def run_command(
@@ -58,9 +58,9 @@ def run_command(
         fail(str(told or explain_config_error(error, config_name=config_name, arguments=sys.argv[1:])))
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # whoever read our output has read enough
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, Interrupted) as error:
         print("Interrupted.", file=sys.stderr)
-        sys.exit(130)
+        sys.exit(error.exit_code if isinstance(error, Interrupted) else 130)
 
 
 def find_own_error(error: BaseException) -> UnmaskError | None:

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
 
+from unmask.errors import Interrupted
+
 if TYPE_CHECKING:
     from unmask.training.sweep import SweepResult
 
@@ -28,7 +30,7 @@ def closing_sweep() -> Iterator[None]:
     raised: BaseException | None = None
     try:
         yield
-    except (Exception, SystemExit, KeyboardInterrupt) as error:
+    except (Exception, SystemExit, KeyboardInterrupt, Interrupted) as error:
         raised = error
     launched = os.environ.pop(FOLDER_VARIABLE, None)
     if inherited is not None:
@@ -114,13 +116,22 @@ def run_in_own_process() -> float:
     environment = {key: value for key, value in os.environ.items() if key != FOLDER_VARIABLE}
     log = folder / "process.log"
     with log.open("w") as file:
-        done = subprocess.run(command, stdout=file, stderr=subprocess.STDOUT, env=environment, check=False)
-    if done.returncode in _STOPPED:
-        raise KeyboardInterrupt
-    if done.returncode != 0:
+        code = _wait(subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT, env=environment))
+    if code in _STOPPED:
+        raise Interrupted(code - 128)
+    if code != 0:
         last = (log.read_text().strip().splitlines() or ["it said nothing"])[-1]
-        raise UnmaskError(
-            f"The job's process ended with exit code {done.returncode}: {last} All it said is in '{log}'."
-        )
+        raise UnmaskError(f"The job's process ended with exit code {code}: {last} All it said is in '{log}'.")
     result = json.loads((folder / "result.json").read_text())
     return float(result["objective"])
+
+
+def _wait(process: "subprocess.Popen[bytes]") -> int:
+    """Wait for a job; where this process is to end, let it write its checkpoint first."""
+    try:
+        return process.wait()
+    except Interrupted:
+        process.terminate()
+        return process.wait()
+    except KeyboardInterrupt:  # which the terminal sends to both
+        return process.wait()

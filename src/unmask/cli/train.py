@@ -5,11 +5,14 @@ from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
 
-from unmask.cli.checkpoint import find_checkpoint
+from unmask.cli.processes import leave_folder_to_first
+from unmask.cli.resume import restore_resumed
 from unmask.cli.shell import run_command
 from unmask.cli.sweep import closing_sweep, needs_own_process, run_in_own_process
 from unmask.config import check_complete
-from unmask.errors import ConfigError
+from unmask.errors import ConfigError, Interrupted
+from unmask.training.devices import is_first_process
+from unmask.training.interruption import ending_on_sigterm
 
 if TYPE_CHECKING:
     from unmask.training.reproduce import PastRun
@@ -20,13 +23,14 @@ TASKS = ("train", "preview", "send")
 
 def main() -> None:
     """Run `python train.py dataset.root=...`."""
-    with closing_sweep():
+    leave_folder_to_first()
+    with ending_on_sigterm(), closing_sweep():
         run_command(run, config_name="train", check=check)
 
 
 def check(cfg: DictConfig) -> None:
-    """Raise where a key needs a value; the run that is reproduced has them all."""
-    if cfg.reproduce is None and cfg.task != "send":
+    """Raise where a key needs a value; the run that is reproduced or resumed has them all."""
+    if cfg.reproduce is None and cfg.resume is None and cfg.task != "send":
         check_complete(cfg)
 
 
@@ -54,11 +58,19 @@ def _train(cfg: DictConfig) -> float:
     from unmask.training.run import train
 
     past, overrides = None, list(HydraConfig.get().overrides.task)
+    if cfg.resume is not None:
+        cfg, overrides = restore_resumed(cfg, overrides, folder=run_dir())
     if cfg.reproduce is not None:
         cfg, past = _restore(cfg, overrides)
-    if cfg.resume is not None:
-        cfg.resume = find_checkpoint(cfg.resume, cfg.paths)
-    result = train(cfg, folder=run_dir(), overrides=overrides)
+    check_complete(cfg)
+    try:
+        result = train(cfg, folder=run_dir(), overrides=overrides)
+    except Interrupted:
+        if (run_dir() / "checkpoints" / "last.ckpt").is_file():
+            print("Go on with: python train.py resume=last", file=sys.stderr)
+        raise
+    if not is_first_process():
+        return result.objective
     _print_result(cfg, result)
     if past is not None:
         then = past.metrics.get(f"best/{result.objective_key}")

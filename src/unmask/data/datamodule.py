@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import signal
 from collections.abc import Mapping
 from typing import Any
 
@@ -190,6 +191,7 @@ class FaceDataModule(L.LightningDataModule):
             )
         epoch, batch = self._resumed
         sampler.skip(epoch=epoch, num_samples=batch * self.batch_size)
+        sampler.set_epoch(epoch)  # workers begin to load before Lightning tells the sampler where it is
         # Batch normalisation cannot learn from a single crop.
         drop_last = len(sampler) % self.batch_size == 1 and len(sampler) > 1
         return self._build_loader("train", sampler=sampler, batch_size=self.batch_size, drop_last=drop_last)
@@ -215,8 +217,16 @@ class FaceDataModule(L.LightningDataModule):
             # Forked workers start in no time; spawned ones import torch anew, half a minute for four of them.
             multiprocessing_context=_choose_context() if self.num_workers else None,
             generator=torch.Generator().manual_seed(self.seed),
+            worker_init_fn=_leave_signals_to_parent,
             **options,
         )
+
+
+def _leave_signals_to_parent(number: int) -> None:
+    """Let the process that trains decide when to end: a terminal or a scheduler sends signals to its workers too."""
+    del number
+    for ignored in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(ignored, signal.SIG_IGN)
 
 
 def _choose_context() -> str:

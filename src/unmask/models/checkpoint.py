@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unmask.decision import Decision
-from unmask.errors import CheckpointError
+from unmask.errors import CheckpointError, ConfigError
 from unmask.faces.spec import CropSpec, InputSpec
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ class Checkpoint:
         class_names: Names of the labels 0 and 1.
         provenance: Run id, dataset, commit, seed and the like, plain values.
         epoch: Epochs finished.
+        batch: Batches that were trained of the epoch after those.
     """
 
     path: Path
@@ -47,6 +48,7 @@ class Checkpoint:
     class_names: tuple[str, ...]
     provenance: dict[str, Any]
     epoch: int
+    batch: int
 
     def build_network(self) -> "FaceNetwork":
         """Return the trained network in evaluation mode, on the CPU."""
@@ -54,7 +56,7 @@ class Checkpoint:
 
         try:
             return rebuild_network(self.network_config, self.state)
-        except RuntimeError as error:
+        except (RuntimeError, TypeError, ValueError, ConfigError) as error:
             raise CheckpointError(f"The weights in '{self.path}' do not fit its network: {error}") from error
 
 
@@ -104,7 +106,7 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
         )
     try:
         return _interpret(path, content, entry)
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, ConfigError) as error:
         raise CheckpointError(
             f"'{path}' is not a whole checkpoint of format {FORMAT}: {type(error).__name__} {error}. "
             f"Train it again, or with the version of unmask that reads it."
@@ -122,6 +124,7 @@ def _check_start(path: Path) -> None:
 def _interpret(path: Path, content: dict[str, Any], entry: dict[str, Any]) -> Checkpoint:
     weights = content["state_dict"]
     network = entry["network"]
+    epoch, batch = _find_progress(content)
     return Checkpoint(
         path=path,
         network_config=network,
@@ -135,5 +138,16 @@ def _interpret(path: Path, content: dict[str, Any], entry: dict[str, Any]) -> Ch
         decision=Decision.from_dict(entry["decision"]),
         class_names=tuple(entry["class_names"]),
         provenance=entry["provenance"],
-        epoch=int(content.get("epoch", 0)) + 1,
+        epoch=epoch,
+        batch=batch,
     )
+
+
+def _find_progress(content: dict[str, Any]) -> tuple[int, int]:
+    """Return how many epochs are finished, and how many batches of the next one, from Lightning's own counts."""
+    if "loops" not in content:
+        return int(content.get("epoch", 0)) + 1, 0
+    loop = content["loops"]["fit_loop"]
+    epochs, batches = loop["epoch_progress"]["current"], loop["epoch_loop.batch_progress"]["current"]
+    is_within = epochs["started"] > epochs["processed"]
+    return int(epochs["processed"]), int(batches["processed"]) if is_within else 0

@@ -6,6 +6,7 @@ from typing import Any
 
 import lightning as L
 from lightning.pytorch.callbacks import ModelCheckpoint
+from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from unmask.decision import Decision
 from unmask.metrics.collection import aggregate_videos
@@ -13,6 +14,8 @@ from unmask.metrics.threshold import check_criterion, choose_threshold
 from unmask.models.classifier import DeepfakeClassifier
 
 logger = logging.getLogger(__name__)
+
+BEST = "best.ckpt"
 
 
 class DecisionCallback(L.Callback):
@@ -44,12 +47,39 @@ class DecisionCallback(L.Callback):
 
 
 class EpochHistory(L.Callback):
-    """Log one line per epoch and keep its figures."""
+    """Log one line per epoch and keep its figures.
 
-    def __init__(self) -> None:
+    Args:
+        keeps_past: Whether a resumed training goes on from the figures of its checkpoint.
+    """
+
+    def __init__(self, *, keeps_past: bool = True) -> None:
+        self.keeps_past = keeps_past
         self.epochs: list[dict[str, float]] = []
         self.decisions: list[Decision] = []
         self._numbers: list[int] = []
+        self._is_resumed = False
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the figures of all epochs, as plain values."""
+        decisions = [decision.to_dict() for decision in self.decisions]
+        return {"epochs": self.epochs, "decisions": decisions, "numbers": self._numbers}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from the epochs of the training that is resumed."""
+        if not self.keeps_past:
+            return
+        self._is_resumed = True
+        self.epochs, self._numbers = list(state_dict["epochs"]), list(state_dict["numbers"])
+        self.decisions = [Decision.from_dict(decision) for decision in state_dict["decisions"]]
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Take the step of a plateau schedule that comes after a checkpoint at the end of an epoch."""
+        for config in trainer.lr_scheduler_configs if self._is_resumed else ():
+            scheduler = config.scheduler
+            if isinstance(scheduler, ReduceLROnPlateau):
+                while scheduler.last_epoch < len(self.epochs):
+                    scheduler.step(self.epochs[scheduler.last_epoch][str(config.monitor)])
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Keep and log the figures of the epoch."""
@@ -72,6 +102,18 @@ class EpochHistory(L.Callback):
         return self._numbers[index], self.epochs[index], self.decisions[index]
 
 
+class BestCheckpoint(ModelCheckpoint):
+    """Writes the best checkpoint, and goes on from the best one of a training that is resumed into another folder."""
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take over the best checkpoint so far, which lies in the present folder by now; nothing where it does not."""
+        path = Path(str(self.dirpath)) / BEST
+        if path.is_file() and state_dict["best_model_score"] is not None:
+            here, score = str(path), state_dict["best_model_score"]
+            moved = {"best_model_path": here, "kth_best_model_path": here, "best_k_models": {here: score}}
+            super().load_state_dict({**state_dict, **moved, "dirpath": self.dirpath})
+
+
 def build_checkpoints(folder: Path, *, objective: str) -> list[ModelCheckpoint]:
     """Return the callbacks that write `best.ckpt` and `last.ckpt`, each once and in place.
 
@@ -80,6 +122,6 @@ def build_checkpoints(folder: Path, *, objective: str) -> list[ModelCheckpoint]:
         objective: Metric key; larger is better.
     """
     options: dict[str, Any] = {"dirpath": folder, "enable_version_counter": False, "save_on_train_epoch_end": True}
-    best = ModelCheckpoint(filename="best", monitor=objective, mode="max", save_top_k=1, **options)
+    best = BestCheckpoint(filename="best", monitor=objective, mode="max", save_top_k=1, **options)
     last = ModelCheckpoint(filename="last", save_top_k=1, **options)
     return [best, last]

@@ -41,12 +41,28 @@ class ScoreKeeper(L.Callback):
 
     Args:
         objective: Metric key.
+        keeps_past: Whether a resumed training goes on from the best epoch of its checkpoint.
     """
 
-    def __init__(self, objective: str) -> None:
+    def __init__(self, objective: str, *, keeps_past: bool = True) -> None:
+        self.keeps_past = keeps_past
         self.best: BestScores | None = None
         self._objective = objective
         self._highest = float("-inf")
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the best epoch so far."""
+        if self.best is None:
+            return {}
+        best = {**vars(self.best), "decision": self.best.decision.to_dict()}
+        return {"highest": self._highest, "objective": self._objective, "best": best}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from the best epoch of the training that is resumed, where it was judged alike."""
+        if self.keeps_past and state_dict.get("objective") == self._objective:
+            best = state_dict["best"]
+            self.best = BestScores(**{**best, "decision": Decision.from_dict(best["decision"])})
+            self._highest = state_dict["highest"]
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Compare the epoch with the best one so far."""

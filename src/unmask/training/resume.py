@@ -1,9 +1,52 @@
-"""Check that a checkpoint can be gone on from."""
+"""Find the checkpoint to go on from, check that it can be gone on from, and take along what lies beside it."""
+
+import logging
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
 
 from unmask.errors import CheckpointError
 from unmask.faces.spec import check_same_crops
-from unmask.models.checkpoint import Checkpoint
+from unmask.models.checkpoint import Checkpoint, load_checkpoint
 from unmask.models.classifier import DeepfakeClassifier
+from unmask.training.callbacks import BEST
+from unmask.training.checkpoint_io import LAST, PREVIOUS
+
+logger = logging.getLogger(__name__)
+
+
+def find_last(folders: Sequence[Path]) -> Path:
+    """Return the newest `last.ckpt` below some folders.
+
+    Raises:
+        CheckpointError: There is none.
+    """
+    found = [path for folder in folders for path in folder.rglob(f"checkpoints/{LAST}")]
+    if not found:
+        told = " or ".join(f"'{folder}'" for folder in folders)
+        raise CheckpointError(
+            f"resume=last finds no {LAST} below {told}. Name one: resume=<run folder>/checkpoints/{LAST}, or name the "
+            f"folder that everything was written under: UNMASK_HOME=..."
+        )
+    return max(found, key=lambda path: path.stat().st_mtime_ns)
+
+
+def open_resumed(path: str | Path) -> Checkpoint:
+    """Read the checkpoint to go on from; where `last.ckpt` is damaged, the one before it.
+
+    Raises:
+        CheckpointError: Neither can be read.
+    """
+    path = Path(path)
+    try:
+        return load_checkpoint(path)
+    except CheckpointError as error:
+        previous = path.with_name(PREVIOUS)
+        if path.name != LAST or not previous.is_file():
+            raise
+        whole = load_checkpoint(previous)
+        logger.warning("%s Going on from the one before it: '%s', epoch %d.", error, previous, whole.epoch + 1)
+        return whole
 
 
 def check_resume(checkpoint: Checkpoint, model: DeepfakeClassifier, *, dataset_root: str) -> None:
@@ -23,3 +66,24 @@ def check_resume(checkpoint: Checkpoint, model: DeepfakeClassifier, *, dataset_r
             f"Give the same model as then, or start a new training."
         )
     check_same_crops(checkpoint.crop_spec, model.origin.crop_spec, where=dataset_root)
+
+
+def carry_best(checkpoint: Checkpoint, folder: Path) -> bool:
+    """Copy the best checkpoint so far to where the resumed training writes; tell whether there is one.
+
+    Args:
+        checkpoint: That is gone on from.
+        folder: Of the new checkpoints.
+    """
+    best, here = checkpoint.path.with_name(BEST), folder / BEST
+    if not best.is_file():
+        if checkpoint.epoch > 0:
+            logger.warning("No '%s': the best epoch is looked for among those that are trained from now on.", best)
+        return False
+    if load_checkpoint(best).epoch > checkpoint.epoch:
+        logger.warning("'%s' is of a later epoch than what is gone on from; the best one is looked for anew.", best)
+        return False
+    if best.resolve() != here.resolve():
+        here.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(best, here)
+    return True

@@ -13,14 +13,16 @@ from omegaconf import DictConfig
 from unmask import __version__
 from unmask.config import config_dir
 from unmask.data.tables import FaceDataset
-from unmask.errors import ConfigError
 from unmask.models.bundle import write_bundle
 from unmask.models.checkpoint import load_checkpoint
 from unmask.training.build import Parts, build_parts, resolve_objective
+from unmask.training.checks import check_settings
+from unmask.training.fit import fit
+from unmask.training.interruption import StopRequest
 from unmask.training.provenance import CodeState, find_code_state
 from unmask.training.quiet import quieten
 from unmask.training.result import TrainResult
-from unmask.training.resume import check_resume
+from unmask.training.resume import open_resumed
 from unmask.training.tracking import TrackedRun, count_crops
 from unmask.training.tracking_steps import choose_tracking, track_end, track_start
 
@@ -31,38 +33,46 @@ def train(cfg: DictConfig, *, folder: Path, overrides: list[str]) -> TrainResult
     """Train as configured.
 
     Args:
-        cfg: Composed from `train.yaml`.
+        cfg: Composed from `train.yaml`; `resume` is a path by now.
         folder: Of the run; everything but tracking is written there.
         overrides: Of the command line, for the record.
 
     Raises:
         UnmaskError: One for every mistake that the user can mend.
+        Interrupted: By Ctrl-C or SIGTERM; the training can be gone on with.
     """
     import lightning as L
 
     quieten()
-    dataset = FaceDataset.load(cfg.dataset.root)
-    resolve_objective(cfg, dataset)
-    L.seed_everything(cfg.seed, workers=True, verbose=False)
-    code = find_code_state()
-    provenance = _describe_origin(cfg, dataset, overrides, code)
-    tracked = choose_tracking(cfg, provenance, folder=folder, overrides=overrides)
-    if tracked is not None:
-        tracked.open()
-        provenance["run_id"] = tracked.run_id
-    with nullcontext() if tracked is None else tracked.closing():
-        logger_of_run = None if tracked is None else tracked.logger
-        parts = build_parts(cfg, dataset, folder=folder, logger_of_run=logger_of_run, provenance=provenance)
-        parts.data.setup()
-        _log_start(cfg, parts, folder)
+    request = StopRequest()
+    with request.watching():
+        dataset = FaceDataset.load(cfg.dataset.root)
+        resolve_objective(cfg, dataset)
+        check_settings(cfg, dataset)
+        resumed = None if cfg.resume is None else open_resumed(cfg.resume)
+        L.seed_everything(cfg.seed, workers=True, verbose=False)
+        code = find_code_state()
+        provenance = _describe_origin(cfg, dataset, overrides, code)
+        run_id = None if resumed is None else resumed.provenance.get("run_id")
+        tracked = choose_tracking(cfg, provenance, folder=folder, overrides=overrides, run_id=run_id)
         if tracked is not None:
-            track_start(tracked, cfg, dataset, parts, code=code, overrides=overrides)
-        _fit(cfg, parts)
-        result = _summarise(cfg, parts, tracked, folder=folder)
-        if parts.trainer.is_global_zero:
-            (folder / "result.json").write_text(json.dumps(asdict(result), indent=2) + "\n")
-        if tracked is not None:
-            track_end(tracked, cfg, dataset, parts, result, folder=folder)
+            tracked.open()
+            provenance["run_id"] = tracked.run_id
+        with nullcontext() if tracked is None else tracked.closing():
+            logger_of_run = None if tracked is None else tracked.logger
+            parts = build_parts(
+                cfg, dataset, folder=folder, logger_of_run=logger_of_run, provenance=provenance, request=request
+            )
+            parts.data.setup()
+            _log_start(cfg, parts, folder)
+            if tracked is not None:
+                track_start(tracked, cfg, dataset, parts, code=code, overrides=overrides)
+            fit(cfg, parts, resumed, folder=folder)
+            result = _summarise(cfg, parts, tracked, folder=folder)
+            if parts.trainer.is_global_zero:
+                (folder / "result.json").write_text(json.dumps(asdict(result), indent=2) + "\n")
+            if tracked is not None:
+                track_end(tracked, cfg, dataset, parts, result, folder=folder)
     return result
 
 
@@ -87,20 +97,6 @@ def _log_start(cfg: DictConfig, parts: Parts, folder: Path) -> None:
         counts = count_crops(parts.data.table(split))
         logger.info("%s: %d crops of %d videos.", split, counts["num_crops"], counts["num_videos"])
     logger.info("The best checkpoint is the one with the highest %s.", cfg.objective)
-
-
-def _fit(cfg: DictConfig, parts: Parts) -> None:
-    if cfg.resume is not None:
-        check_resume(load_checkpoint(cfg.resume), parts.model, dataset_root=cfg.dataset.root)
-    try:
-        parts.trainer.fit(parts.model, datamodule=parts.data, ckpt_path=cfg.resume)
-    except SystemExit as error:
-        raise KeyboardInterrupt from error  # Lightning makes an exit of Ctrl-C
-    if not parts.history.epochs:
-        raise ConfigError(
-            f"No epoch was trained: trainer.max_epochs={cfg.trainer.max_epochs}"
-            f"{f' and resume={cfg.resume} has that many behind it' if cfg.resume else ''}. Raise trainer.max_epochs."
-        )
 
 
 def _summarise(cfg: DictConfig, parts: Parts, tracked: TrackedRun | None, *, folder: Path) -> TrainResult:

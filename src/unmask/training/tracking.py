@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from unmask.data.tables import FaceDataset
-from unmask.errors import TrackingError
+from unmask.errors import Interrupted, TrackingError
 from unmask.training.tracking_store import MLflowSettings, explained, no_tracking, open_experiment
 from unmask.training.unsent import Message, Outbox
 
@@ -83,6 +83,8 @@ class TrackedRun:
 
         try:
             client.update_run(self._known_id, status="RUNNING")
+            if "error" in client.get_run(self._known_id).data.tags:
+                client.delete_tag(self._known_id, "error")
         except MlflowException as error:
             raise TrackingError(
                 f"The MLflow store '{self.settings.uri}' has no run '{self._known_id}' to go on with: "
@@ -95,13 +97,18 @@ class TrackedRun:
         """MLflow's id of the run."""
         return str(self.logger.run_id)
 
+    @property
+    def is_resumed(self) -> bool:
+        """Whether the run was there before."""
+        return self._known_id is not None
+
     @contextmanager
     def closing(self) -> Iterator[None]:
         """Close the run as FINISHED, or as FAILED or KILLED with the error where one comes through."""
         try:
             yield
         except BaseException as error:
-            was_stopped = isinstance(error, KeyboardInterrupt | SystemExit)
+            was_stopped = isinstance(error, KeyboardInterrupt | SystemExit | Interrupted)
             self.set_tags({"error": f"{type(error).__name__}: {error}"[:_LONGEST_PARAM]})
             self._end("KILLED" if was_stopped else "FAILED")
             raise

@@ -13,6 +13,7 @@ from unmask.config import find_choices, to_plain
 from unmask.data.tables import FaceDataset
 from unmask.errors import ConfigError
 from unmask.training.build import Parts
+from unmask.training.devices import is_first_process
 from unmask.training.figures import write_figures
 from unmask.training.provenance import CodeState, describe_environment
 from unmask.training.result import TrainResult
@@ -21,13 +22,11 @@ from unmask.training.tracking import TrackedRun, flatten
 
 
 def choose_tracking(
-    cfg: DictConfig, provenance: dict[str, Any], *, folder: Path, overrides: list[str]
+    cfg: DictConfig, provenance: dict[str, Any], *, folder: Path, overrides: list[str], run_id: str | None = None
 ) -> TrackedRun | None:
-    """Return the run to open; in a sweep a child, named after what sets it apart."""
-    from lightning.fabric.utilities.rank_zero import rank_zero_only
-
+    """Return the run to open; in a sweep a child, named after what sets it apart; the same one where it is resumed."""
     settings = instantiate(cfg.logger)
-    if settings is not None and getattr(rank_zero_only, "rank", False):
+    if settings is not None and not is_first_process():
         return None  # the first process tracks for all
     if settings is None:
         if cfg.register is not None:
@@ -37,7 +36,7 @@ def choose_tracking(
     if settings.run_name is None:
         settings = replace(settings, run_name=name_child(overrides, os.environ))
     tags = _choose_tags(provenance) | tags
-    return TrackedRun(settings, tags=tags, folder=folder, parent_run_id=parent)
+    return TrackedRun(settings, tags=tags, folder=folder, run_id=run_id, parent_run_id=parent)
 
 
 def _choose_tags(provenance: dict[str, Any]) -> dict[str, str]:
@@ -56,15 +55,29 @@ def track_start(
     overrides: list[str],
 ) -> None:
     """Store what the run is made of: configuration, code, packages, machine, data."""
+    place = "" if _place(tracked) is None else f"{_place(tracked)}/"
+    if not tracked.is_resumed:  # params cannot change
+        tracked.log_params(_choose_params(cfg))
+    tracked.log_text(OmegaConf.to_yaml(cfg, resolve=True), f"{place}config.yaml")
+    tracked.log_text("\n".join(overrides) + "\n", f"{place}overrides.txt")
+    tracked.log_text(json.dumps(describe_environment(), indent=2) + "\n", f"{place}environment.json")
+    if code.is_dirty:
+        tracked.log_text(code.diff, f"{place}code.diff")
+    tracked.log_dataset(dataset, {split: parts.data.table(split) for split in ("train", "val")})
+
+
+def _place(tracked: TrackedRun) -> str | None:
+    """Return the folder of artifacts that tell of this session alone; the first one's lie on top."""
+    return f"resumed/{tracked.folder.name}" if tracked.is_resumed else None
+
+
+def _choose_params(cfg: DictConfig) -> dict[str, Any]:
     noise = {"paths", "logger", "callbacks", "run_name", "experiment_name", "resume", "reproduce", "register", "task"}
     choices = {group: option for group, option in find_choices().items() if group in cfg and group not in noise}
-    tracked.log_params(choices | flatten({key: value for key, value in to_plain(cfg).items() if key not in noise}))
-    tracked.log_text(OmegaConf.to_yaml(cfg, resolve=True), "config.yaml")
-    tracked.log_text("\n".join(overrides) + "\n", "overrides.txt")
-    tracked.log_text(json.dumps(describe_environment(), indent=2) + "\n", "environment.json")
-    if code.is_dirty:
-        tracked.log_text(code.diff, "code.diff")
-    tracked.log_dataset(dataset, {split: parts.data.table(split) for split in ("train", "val")})
+    plain = to_plain(cfg)
+    learning = {name: plain["callbacks"].get(name) or {} for name in ("freeze", "ema")}  # the others only look on
+    kept = {key: value for key, value in plain.items() if key not in noise}
+    return choices | flatten(kept | {"callbacks": learning})
 
 
 def track_end(
@@ -90,4 +103,4 @@ def track_end(
         tracked.log_folder(folder / "model", "model")
         if cfg.register is not None:
             tracked.register(cfg.register, objective_key=result.objective_key, objective=result.objective)
-    tracked.log_files([*sorted(folder.glob("*.log")), folder / "result.json"])
+    tracked.log_files([*sorted(folder.glob("*.log")), folder / "result.json"], _place(tracked))

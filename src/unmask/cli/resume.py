@@ -1,0 +1,67 @@
+"""Go on with a training: find its checkpoint, and compose what it was composed of."""
+
+from pathlib import Path
+
+from hydra import compose
+from omegaconf import DictConfig, OmegaConf
+
+from unmask.cli.checkpoint import find_checkpoint
+from unmask.errors import ConfigError
+
+_OVERRIDES = Path(".hydra") / "overrides.yaml"
+_NOT_AGAIN = ("resume", "task")
+
+
+def restore_resumed(cfg: DictConfig, overrides: list[str], *, folder: Path) -> tuple[DictConfig, list[str]]:
+    """Return the configuration of the run that is resumed, with what the present command line changes.
+
+    Args:
+        cfg: The present one.
+        overrides: Of the present command line.
+        folder: Of the present run; keeps the overrides of both, so that this run can be resumed in turn.
+
+    Returns:
+        The configuration, with the path of the checkpoint as `resume`, and the overrides it is composed of.
+    """
+    path = _find(cfg, folder)
+    written = path.parents[1] / _OVERRIDES if len(path.parents) > 1 else _OVERRIDES
+    if written.is_file():
+        past = [str(text) for text in OmegaConf.load(written)]
+        overrides = merge_overrides(past, overrides)
+        cfg = compose("train", overrides=overrides)
+        if (folder / _OVERRIDES).is_file():
+            OmegaConf.save(OmegaConf.create(overrides), folder / _OVERRIDES)
+            OmegaConf.save(cfg, folder / ".hydra" / "config.yaml")
+    cfg.resume = str(path)
+    return cfg, overrides
+
+
+def _find(cfg: DictConfig, folder: Path) -> Path:
+    if cfg.resume != "last":
+        return Path(find_checkpoint(cfg.resume, cfg.paths))
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
+
+    from unmask.training.resume import find_last
+
+    if HydraConfig.get().mode == RunMode.MULTIRUN:
+        raise ConfigError("resume=last is one training, and -m starts several. Leave out -m, or name each: resume=a,b")
+    return find_last([Path(cfg.paths.output_dir), Path(cfg.paths.multirun_dir)])
+
+
+def merge_overrides(past: list[str], present: list[str]) -> list[str]:
+    """Return the overrides of a run, less those that the present ones replace, and then the present ones.
+
+    One of a group, such as `optimizer=sgd`, replaces the keys of that group too.
+    """
+    replaced = tuple(_key(text) for text in present)
+    kept = [
+        text
+        for text in past
+        if _key(text) not in _NOT_AGAIN and not any(f"{_key(text)}.".startswith(f"{key}.") for key in replaced)
+    ]
+    return kept + present
+
+
+def _key(override: str) -> str:
+    return override.partition("=")[0].lstrip("+~")
