@@ -22,8 +22,9 @@ setup: .venv/.ready  ## Build .venv with the locked versions (about two minutes,
 	$(BIN)/python -m unmask.faces.weights
 	@touch $@
 
-lock: setup  # resolves requirements.lock anew from pyproject.toml
+lock: setup  # resolves requirements.lock anew from pyproject.toml, and out of it those of the images
 	$(BIN)/uv pip compile pyproject.toml --extra sweep --group dev --group retinaface --universal --python-version 3.11 --generate-hashes --no-annotate --custom-compile-command "make lock" --quiet -o requirements.lock
+	for group in serve app mlflow; do $(BIN)/uv pip compile --group $$group --constraint requirements.lock --python-platform linux --python-version 3.11 --generate-hashes --no-annotate --custom-compile-command "make lock" --quiet -o requirements-$$group.lock || exit 1; done
 
 demo: setup  ## Draw, forge, prepare, train, evaluate, predict: about four minutes on two cores
 	@$(BIN)/unmask-demo
@@ -49,8 +50,8 @@ ui: setup  ## MLflow on the store that the runs went to
 	  *) echo "Open http://127.0.0.1:5000/#/experiments"; $(BIN)/mlflow ui --backend-store-uri $(STORE) --host 127.0.0.1 --port 5000 ;; \
 	esac
 
-app: setup  ## The web app, on the newest checkpoint or CHECKPOINT=...
-	$(BIN)/streamlit run src/unmask/web/app.py --server.address 127.0.0.1 --browser.gatherUsageStats false --client.toolbarMode minimal -- $(CHECKPOINT)
+app: setup  ## The web app, on the newest model or CHECKPOINT=...
+	$(BIN)/streamlit run src/unmask/web/app/main.py --server.address 127.0.0.1 -- $(CHECKPOINT)
 
 bench: setup  ## After make demo: every measurement in benchmarks/ but the half hour of augmentation_table.py
 	@for script in $(filter-out benchmarks/augmentation_table.py,$(wildcard benchmarks/[a-z]*.py)); do echo "== $$script"; $(BIN)/python $$script || exit 1; done

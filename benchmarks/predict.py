@@ -20,7 +20,7 @@ from unmask.faces.crop import crop_as_stored, prepare_input
 from unmask.inference.predictor import Predictor
 from unmask.media.video import read_frames
 
-NUM_CROPS = 64
+NUM_CROPS = 256
 BARS = {"pictures": 0.9, "video": 0.6}
 
 

@@ -1,3 +1,5 @@
+import json
+
 import pytest
 
 from unmask.decision import Decision
@@ -55,3 +57,25 @@ def test_nothing_cannot_be_aggregated() -> None:
 def test_decision_survives_the_checkpoint_and_keys_of_later_versions() -> None:
     decision = Decision(threshold=0.3, aggregation="median", criterion="f1")
     assert Decision.from_dict({**decision.to_dict(), "temperature": 1.0}) == decision
+
+
+def test_calibration_survives_json() -> None:
+    decision = Decision(calibration=(0.5, -1.0))
+    assert Decision.from_dict(json.loads(json.dumps(decision.to_dict()))) == decision
+
+
+def test_probability_is_the_score_where_calibration_changes_nothing() -> None:
+    decision = Decision(calibration=(1.0, 0.0))
+    assert decision.probability(0.3) == pytest.approx(0.3)
+    assert 0 < (decision.probability(0.0) or 0) < 1e-5
+
+
+def test_without_calibration_or_score_there_is_no_probability() -> None:
+    assert Decision().probability(0.3) is None
+    assert Decision(calibration=(1.0, 0.0)).probability(None) is None
+
+
+@pytest.mark.parametrize("calibration", [(0.0, 0.0), (-1.0, 0.0), (float("nan"), 0.0), (1.0, float("inf"))])
+def test_calibration_that_turns_scores_around_is_refused(calibration: tuple[float, float]) -> None:
+    with pytest.raises(ConfigError, match="its slope must be above 0"):
+        Decision(calibration=calibration)

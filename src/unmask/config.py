@@ -69,12 +69,14 @@ class TrainKeys:
     paths: Any = MISSING
     seed: int = 0
     deterministic: bool = False
+    compile: bool = False
     objective: str = MISSING
     threshold_criterion: str = MISSING
     aggregation: str = MISSING
     experiment_name: str = MISSING
     run_name: str | None = None
     resume: str | None = None
+    checkpoint_minutes: float | None = 15
     reproduce: str | None = None
     register: str | None = None
 
@@ -95,6 +97,16 @@ class EvaluateKeys:
 
 
 @dataclass
+class LimitKeys:
+    """How much of one file is looked at; see `unmask.inference.limits.Limits`."""
+
+    max_pixels: int = 100_000_000
+    max_seconds: float | None = None
+    max_frames: int = 10_000
+    max_faces: int = 64
+
+
+@dataclass
 class PredictKeys:
     """Root keys of `predict.yaml`."""
 
@@ -109,6 +121,48 @@ class PredictKeys:
     device: str = "auto"
     batch_size: int = 32
     detector_weights: str | None = None
+    limits: LimitKeys = field(default_factory=LimitKeys)
+
+
+@dataclass
+class ServiceLimitKeys:
+    """What clients can ask for; see `unmask.web.api.settings.ServiceLimits`."""
+
+    image_bytes: int = 20_000_000
+    video_bytes: int = 500_000_000
+    files: int = 16
+    images_at_once: int = 32
+    jobs: int = 8
+    image_seconds: float = 60
+    job_seconds: float = 1800
+    upload_seconds: float = 600
+    idle_seconds: float = 15
+    keep_hours: float = 24
+
+
+@dataclass
+class ServeKeys:
+    """Root keys of `serve.yaml`."""
+
+    paths: Any = MISSING
+    task: str = "serve"
+    checkpoint: str = MISSING
+    host: str = "127.0.0.1"
+    port: int = 8000
+    folder: str = MISSING
+    image_workers: int | None = None
+    video_workers: int = 1
+    connections: int = 500
+    api_keys: list[str] = field(default_factory=list)
+    cors_origins: list[str] = field(default_factory=list)
+    threshold: float | None = None
+    margin: float = 0.05
+    num_frames: int | None = None
+    device: str = "auto"
+    batch_size: int = 32
+    detector_weights: str | None = None
+    service: ServiceLimitKeys = field(default_factory=ServiceLimitKeys)
+    limits: LimitKeys = field(default_factory=LimitKeys)
 
 
 def register_schemas() -> None:
@@ -119,8 +173,22 @@ def register_schemas() -> None:
         ("train", TrainKeys),
         ("evaluate", EvaluateKeys),
         ("predict", PredictKeys),
+        ("serve", ServeKeys),
     ):
         store.store(name=f"{name}_keys", node=keys)
+
+
+def read_defaults(name: str) -> DictConfig:
+    """Compose a command's configuration outside of the command, for a program that takes its settings over.
+
+    Args:
+        name: Of a file in `configs`, without its suffix.
+    """
+    from hydra import compose, initialize_config_dir
+
+    register_schemas()
+    with initialize_config_dir(str(config_dir()), version_base="1.3"):
+        return compose(name)
 
 
 def check_complete(cfg: DictConfig) -> None:

@@ -1,5 +1,6 @@
 """How scores become a verdict: the values chosen on the validation split and stored in the checkpoint."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from statistics import fmean, median
@@ -20,14 +21,17 @@ class Decision:
         threshold: A score from here on is fake.
         aggregation: `mean`, `median` or `max` of the frame scores.
         criterion: What the threshold is best at on the validation split; `default` where nothing was chosen.
+        calibration: Slope and intercept that turn the log odds of a score into those of a probability; None where too
+            little was validated. See `unmask.metrics.calibration`.
 
     Raises:
-        ConfigError: For another aggregation, or a threshold outside [0, 1].
+        ConfigError: For another aggregation, a threshold outside [0, 1], or a calibration that turns scores around.
     """
 
     threshold: float = 0.5
     aggregation: str = "mean"
     criterion: str = "default"
+    calibration: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
         if self.aggregation not in AGGREGATIONS:
@@ -35,6 +39,11 @@ class Decision:
             raise ConfigError(f"No aggregation '{self.aggregation}' of frame scores. Choose one of: {choices}.")
         if not 0.0 <= self.threshold <= 1.0:
             raise ConfigError(f"The threshold {self.threshold!r} is no score. Give a number from 0 to 1.")
+        if self.calibration is not None:
+            slope, intercept = (float(value) for value in self.calibration)  # JSON makes a list of them
+            if not (slope > 0 and math.isfinite(slope) and math.isfinite(intercept)):
+                raise ConfigError(f"The calibration {self.calibration!r} is none: its slope must be above 0.")
+            object.__setattr__(self, "calibration", (slope, intercept))
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
@@ -59,6 +68,24 @@ class Decision:
             return median(values)
         return max(values) if self.aggregation == "max" else fmean(values)
 
+    def probability(self, score: float | None) -> float | None:
+        """Return the calibrated P(fake) of a score: how often such scores were fakes among the validation videos.
+
+        Both classes are taken to be equally frequent, whatever their shares in the dataset. It rises with the score, so
+        it never contradicts the verdict.
+
+        Args:
+            score: P(fake) as the network says, or None where no face was found.
+
+        Returns:
+            None where there is no score or no calibration.
+        """
+        if score is None or self.calibration is None:
+            return None
+        slope, intercept = self.calibration
+        odds = slope * log_odds(score) + intercept
+        return 1 / (1 + math.exp(-odds)) if odds >= 0 else math.exp(odds) / (1 + math.exp(odds))
+
     def verdict(self, score: float | None, *, margin: float = 0.0) -> Verdict:
         """Say what a score means.
 
@@ -72,3 +99,9 @@ class Decision:
         if self.threshold * (1 - margin) < score < self.threshold + (1 - self.threshold) * margin:
             return Verdict.UNCERTAIN
         return Verdict.FAKE if score >= self.threshold else Verdict.REAL
+
+
+def log_odds(score: float) -> float:
+    """Return log(p / (1 - p)) of a score, cut at a millionth so that 0 and 1 have one too."""
+    held = min(max(score, 1e-6), 1 - 1e-6)
+    return math.log(held / (1 - held))

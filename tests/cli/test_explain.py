@@ -49,7 +49,7 @@ def test_misspelt_key_of_a_group_is_told_with_the_file_of_the_chosen_option(told
 def test_misspelt_key_of_the_default_option_is_told(told: Told) -> None:
     text = told("optimizer.learning_rate=0.5")
     assert "No key 'optimizer.learning_rate'" in text
-    assert "configs/optimizer/adamw.yaml has the keys: _partial_, _target_, betas, lr, weight_decay" in text
+    assert "configs/optimizer/adamw.yaml has the keys: _partial_, _target_, betas, head_lr_ratio, lr, weight_" in text
 
 
 def test_misspelt_key_deep_in_a_group_is_told(told: Told) -> None:
@@ -92,7 +92,89 @@ def test_deleting_an_unknown_key_is_told(told: Told) -> None:
 
 
 def test_argument_that_is_no_override_is_told(told: Told) -> None:
-    assert "faces" in told("faces")
+    assert "'faces' is neither an option nor key=value. Write a value behind it: faces=..." in told("faces")
+
+
+@pytest.mark.parametrize("command", ["train", "prepare", "evaluate", "predict"])
+@pytest.mark.parametrize("argument", ["seed=1=2", "seed=[1", "seed={a:"])
+def test_unreadable_argument_is_named_with_the_way_to_quote_it(told: Told, command: str, argument: str) -> None:
+    text = told("paths.root=x", argument, command=command)
+    assert f"Cannot read '{argument}': " in text
+    value = argument.partition("=")[2]
+    assert text.strip().endswith(f"needs two pairs of quotes: seed='\"{value}\"'")
+
+
+def test_misspelt_part_in_the_middle_of_a_key_is_told(told: Told) -> None:
+    text = told("callbacks.early_stoping.patience=3")
+    assert "No key 'callbacks.early_stoping' (in 'callbacks.early_stoping.patience=3')." in text
+    assert "Did you mean 'callbacks.early_stopping'? 'callbacks' in " in text
+    assert "configs/callbacks/default.yaml has the keys: early_stopping, " in text
+
+
+def test_misspelt_start_of_a_key_is_told(told: Told) -> None:
+    text = told("datasett.root=x")
+    assert "No key 'datasett' (in 'datasett.root=x'). Did you mean 'dataset'? The root in " in text
+
+
+@pytest.mark.parametrize(("argument", "meant"), [("experimen=demo", "experiment"), ("swep=optuna", "sweep")])
+def test_groups_that_are_empty_by_default_are_known(told: Told, argument: str, meant: str) -> None:
+    text = told(argument)
+    assert f"Did you mean '{meant}'?" in text
+    assert "debug, " in text.rpartition("has the keys: ")[2]
+
+
+def test_options_of_plugins_are_among_the_choices(told: Told) -> None:
+    text = told("hydra/launcher=joblb")
+    assert "Did you mean 'hydra/launcher=joblib'?" in text
+    assert "slurm" in text.rpartition("Choose one of: ")[2]
+
+
+def test_keys_of_hydra_are_told_with_the_option_that_has_them(told: Told) -> None:
+    text = told("hydra/launcher=joblib", "hydra.launcher.n_jbs=2")
+    assert "Did you mean 'hydra.launcher.n_jobs'? 'hydra.launcher' in hydra/launcher=joblib has the keys: " in text
+
+
+def test_several_values_without_a_sweep_are_told(told: Told) -> None:
+    text = told("optimizer.lr=1e-4,3e-4")
+    assert "'optimizer.lr=1e-4,3e-4' holds several values. Add -m for a job with each; " in text
+
+
+def test_overrides_behind_a_flag_are_taken(
+    in_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["dataset.root=x", "--cfg", "job", "seed=7", "--package", "optimizer", "optimizer.lr=0.5"]
+    monkeypatch.setattr(sys, "argv", ["train.py", *arguments])
+    run_command(lambda cfg: pytest.fail("ran"), config_name="train")
+    assert "lr: 0.5" in capsys.readouterr().out
+
+
+MISSPELT = [
+    ("train", "optimiser=sgd", "Did you mean 'optimizer'?"),
+    ("train", "optimizer=sdg", "Did you mean 'optimizer=sgd'?"),
+    ("train", "trainer.max_epoch=3", "Did you mean 'trainer.max_epochs'?"),
+    ("train", "deterministic=maybe", "Bad value in 'deterministic=maybe'"),
+    ("prepare", "sourc=ffpp", "Did you mean 'source'?"),
+    ("prepare", "source=ffp", "Did you mean 'source=ffpp'?"),
+    ("prepare", "crop.margins=2", "Did you mean 'crop.margin'?"),
+    ("prepare", "crop.crop_size=big", "Bad value in 'crop.crop_size=big'"),
+    ("evaluate", "path.root=x", "Did you mean 'paths'?"),
+    ("evaluate", "paths=defalt", "Did you mean 'paths=default'?"),
+    ("evaluate", "batchsize=3", "Did you mean 'batch_size'?"),
+    ("evaluate", "batch_size=many", "Bad value in 'batch_size=many'"),
+    ("predict", "limit.max_faces=3", "Did you mean 'limits'?"),
+    ("predict", "paths=defalt", "Did you mean 'paths=default'?"),
+    ("predict", "limits.max_face=3", "Did you mean 'limits.max_faces'?"),
+    ("predict", "threshold=high", "Bad value in 'threshold=high'"),
+]
+
+
+@pytest.mark.parametrize(("command", "argument", "words"), MISSPELT)
+def test_every_command_tells_a_misspelt_group_option_key_and_value(
+    told: Told, command: str, argument: str, words: str
+) -> None:
+    text = told(argument, command=command)
+    assert words in text
+    assert argument in text or argument.split("=", maxsplit=1)[0] in text
 
 
 def test_missing_values_are_told_together(told: Told) -> None:

@@ -1,5 +1,6 @@
 import csv
 import json
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -129,3 +130,41 @@ def test_a_table_and_heat_maps_lie_beside_the_predictions(folder: Path, predict:
     saved = json.loads((written / "result.json").read_text())["saved"]
     assert [Path(path).name for path in saved["a.jpg"]] == ["heatmap_000000_0.jpg"]
     assert (written / "0001_b,c" / "heatmap_000000_0.jpg").is_file()
+
+
+HOSTILE = ["=1+cmd.jpg", "<script>x.jpg", "a\nb\x1b[31mc.jpg", "\u202egpj.exe.jpg", "byte\udcff.jpg", "x..\\..\\up.jpg"]
+
+
+def test_names_made_to_do_damage_do_none(folder: Path, predict: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    media = folder / "media"
+    media.mkdir()
+    for name in HOSTILE:
+        draw(media / name)
+    draw(folder / HOSTILE[0])
+    code, rows = predict("checkpoint=best.ckpt", "device=cpu", "save=[heatmaps]", "media", "--", HOSTILE[0])
+    printed = capsys.readouterr().out
+    assert (code, len(rows)) == (0, len(HOSTILE) + 1)
+    assert {Path(row["path"]).name for row in rows} == set(HOSTILE)
+    assert "\x1b[31mc" not in printed
+    assert "\u202e" not in printed
+    assert r"\x1b[31mc" in "".join(printed.split())
+    written = next(folder.glob("outputs/predict/*/predictions.csv"))
+    table = written.read_text().splitlines()
+    assert not [line for line in table if line.startswith(("=", "+", "-", "@"))]
+    saved = [path for path in written.parent.rglob("heatmap_*")]
+    assert len(saved) == len(rows)
+    for path in saved:
+        assert re.fullmatch(r"\d{4}_[\w.,=+ -]+", path.parent.name)
+    assert {path.name for path in folder.iterdir()} == {"best.ckpt", "media", "outputs", HOSTILE[0]}
+
+
+def test_limits_stand_in_the_configuration_and_notes_are_printed(
+    folder: Path, predict: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_video(folder / "a.mp4", [np.zeros((32, 32, 3), np.uint8)] * 9, fps=5)
+    code, rows = predict("checkpoint=best.ckpt", "every_n=1", "limits.max_frames=2", "a.mp4")
+    assert (code, len(rows[0]["frames"])) == (0, 2)
+    assert "note: 'a.mp4': 9 frames were asked for: only 2 of them" in capsys.readouterr().out
+    code, rows = predict("checkpoint=best.ckpt", "limits.max_seconds=1", "a.mp4")
+    assert code == 1
+    assert predict("checkpoint=best.ckpt", "limits.max_faces=0", "a.mp4")[0] == 2

@@ -172,9 +172,17 @@ def test_number_of_samples_needs_weighted_sampling(tmp_path: Path) -> None:
     ("options", "told"),
     [
         ({"sampling": "paired", "batch_size": 5}, r"dataset\.batch_size=5 is odd.*such as 6"),
-        ({"limit": {"train": 1}}, r"dataset\.limit\.train=1 is too small\. Give 2 or more, or null"),
-        ({"cap_per_method": 0}, r"dataset\.cap_per_method=0 is too small"),
-        ({"batch_size": 0}, r"dataset\.batch_size=0 is too small"),
+        ({"limit": {"train": 1}}, r"dataset\.limit\.train=1 must be a whole number from 2 on, or null for all crops\."),
+        ({"cap_per_method": 0}, r"dataset\.cap_per_method=0 must be a whole number from 1 on, or null for all crops\."),
+        ({"batch_size": 0}, r"dataset\.batch_size=0 must be a whole number from 1 on\."),
+        ({"batch_size": -8}, r"dataset\.batch_size=-8 must be"),
+        ({"batch_size": 2.5}, r"dataset\.batch_size=2\.5 must be a whole number"),
+        ({"num_workers": -1}, r"dataset\.num_workers=-1 must be a whole number from 0 on, or null for one a core\."),
+        ({"limit": {"val": "many"}}, r"dataset\.limit\.val=many must be a whole number from 2 on"),
+        ({"limit": {"train": 0.5}}, r"dataset\.limit\.train=0\.5 must be a whole number"),
+        ({"limit": 500}, r"dataset\.limit=500 names no split\. Give dataset\.limit\.train=500\."),
+        ({"cap_per_method": -3}, r"dataset\.cap_per_method=-3 must be"),
+        ({"samples_per_epoch": True}, r"dataset\.samples_per_epoch=True must be"),
     ],
 )
 def test_impossible_options_are_refused_by_name(tmp_path: Path, options: dict[str, Any], told: str) -> None:

@@ -1,8 +1,12 @@
 import json
+import os
+import pickle
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -11,10 +15,11 @@ import torch
 
 import unmask
 from unmask.decision import Decision
-from unmask.errors import BundleError, ConfigError
+from unmask.errors import BundleError, CheckpointError, ConfigError, DetectorError, SpecMismatchError
 from unmask.faces.spec import CropSpec
 from unmask.inference.backend import OnnxBackend, TorchBackend
 from unmask.inference.bundle import load_bundle
+from unmask.inference.heatmap import spread_map
 from unmask.inference.predictor import Predictor
 from unmask.media.picture import write_jpeg
 from unmask.models.bundle import hash_file, write_bundle
@@ -22,6 +27,16 @@ from unmask.models.checkpoint import load_checkpoint
 from unmask.models.export import export_onnx
 from unmask.models.network import FaceNetwork
 from unmask.types import Picture
+
+
+class Payload:
+    """Makes a folder when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.mkdir, (str(self.path),)
 
 
 @pytest.fixture
@@ -86,6 +101,140 @@ def test_activation_map_is_grad_cam_of_the_logit(tmp_path: Path) -> None:
     for ours, theirs in zip(np.maximum(maps, 0), grad_cam, strict=True):
         assert theirs.std() > 0
         assert np.corrcoef(ours.ravel(), theirs.ravel())[0, 1] >= 0.99
+
+
+def test_activation_map_is_that_of_pytorch_grad_cam() -> None:
+    from pytorch_grad_cam import GradCAM
+    from pytorch_grad_cam.utils.model_targets import RawScoresOutputTarget
+
+    class Logits(torch.nn.Module):  # one logit as a column, which is what the package takes
+        def __init__(self, network: FaceNetwork) -> None:
+            super().__init__()
+            self.network = network
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            return self.network(images)[:, None]
+
+    torch.manual_seed(4)
+    network = FaceNetwork(name="resnet18", input_size=160).eval()
+    images = torch.randint(0, 256, (3, 3, 160, 160), dtype=torch.uint8)
+    maps = TorchBackend(network, device=torch.device("cpu")).score(images.numpy()).activation_maps
+    assert maps is not None
+    with GradCAM(model=Logits(network), target_layers=[network.backbone[-1]]) as grad_cam:
+        for image, ours in zip(images, maps, strict=True):
+            theirs = grad_cam(image[None].float(), targets=[RawScoresOutputTarget()])[0]
+            assert theirs.std() > 0
+            assert np.corrcoef(spread_map(ours, size=160).ravel(), theirs.ravel())[0, 1] >= 0.99
+
+
+def test_a_bundle_whose_network_has_no_map_gives_scores_alone(bundle: Path) -> None:
+    model = onnx.load(str(bundle / "model.onnx"))
+    kept = [output for output in model.graph.output if output.name == "logit"]
+    del model.graph.output[:]
+    model.graph.output.extend(kept)
+    onnx.save(model, str(bundle / "model.onnx"))
+    _change(bundle, model_sha256=hash_file(bundle / "model.onnx"))
+    prediction = Predictor.load(bundle, device="cpu").predict_image(np.full((40, 40, 3), 90, np.uint8))
+    assert prediction.score is not None
+    assert prediction.frames[0].faces[0].activation_map is None
+
+
+@pytest.mark.parametrize("location", ["weights.bin", "../weights.bin", "/etc/passwd"])
+def test_weights_in_further_files_are_refused(bundle: Path, location: str) -> None:
+    model = onnx.load(str(bundle / "model.onnx"))
+    for tensor in model.graph.initializer:
+        tensor.ClearField("raw_data")
+        tensor.data_location = onnx.TensorProto.EXTERNAL
+        tensor.external_data.add(key="location", value=location)
+    (bundle / "model.onnx").write_bytes(model.SerializeToString())
+    _change(bundle, model_sha256=hash_file(bundle / "model.onnx"))
+    with pytest.raises(BundleError, match="names further files for its weights, and they could be any"):
+        Predictor.load(bundle)
+
+
+@pytest.mark.parametrize(("name", "words"), [("model.onnx", "1,000,000,000"), ("spec.json", "1,000,000")])
+def test_a_part_larger_than_any_is_not_read(bundle: Path, name: str, words: str) -> None:
+    with (bundle / name).open("r+b") as file:
+        file.truncate(1_000_000_001)  # without its blocks: nothing is written
+    with pytest.raises(BundleError, match=rf"{name}' has 1,000,000,001 bytes, more than the {words} that are read"):
+        Predictor.load(bundle)
+
+
+def test_a_pickle_in_a_bundle_is_never_run(bundle: Path, in_folder: Path) -> None:
+    payload = pickle.dumps(Payload(in_folder / "pwned"))
+    for name in ("model.onnx", "spec.json"):
+        whole = (bundle / name).read_bytes()
+        (bundle / name).write_bytes(payload)
+        if name == "model.onnx":
+            _change(bundle, model_sha256=hash_file(bundle / name))
+        with pytest.raises(BundleError, match=rf"{name}' cannot be read as"):
+            Predictor.load(bundle)
+        (bundle / name).write_bytes(whole)
+    (in_folder / "best.ckpt").write_bytes(payload)
+    with pytest.raises(CheckpointError, match=r"best\.ckpt' holds more than plain values and is not read"):
+        Predictor.load(in_folder / "best.ckpt")
+    assert not (in_folder / "pwned").exists()
+    pickle.loads(payload)
+    assert (in_folder / "pwned").exists(), "the payload is a real one"
+
+
+@pytest.mark.parametrize(
+    ("part", "values", "words"),
+    [
+        ("preprocessing", {"margin": 1e9}, "margin=1000000000.0 is no number from 0.1 to 10"),
+        ("preprocessing", {"margin": float("nan")}, "margin=nan"),
+        ("preprocessing", {"crop_size": 10**9}, "crop_size=1000000000 is no number from 8 to 4096"),
+        ("preprocessing", {"num_frames": "all"}, "num_frames='all'"),
+        ("preprocessing", {"jpeg_quality": 0}, "jpeg_quality=0"),
+        ("preprocessing", {"detector_options": {"weights": "/etc/passwd"}}, r"detector_options\.weights='/etc/passwd'"),
+        ("preprocessing", {"detector_options": [1]}, "AttributeError"),
+        ("preprocessing", {"run": "rm"}, "TypeError"),
+        ("input", {"size": 10**7}, "input size=10000000"),
+        ("input", {"mean": [1]}, "ValueError"),
+        ("decision", {"aggregation": "worst"}, "No aggregation 'worst'"),
+    ],
+)
+def test_a_spec_with_nonsense_is_refused(bundle: Path, part: str, values: dict[str, object], words: str) -> None:
+    spec = json.loads((bundle / "spec.json").read_text())
+    _change(bundle, **{part: spec[part] | values})
+    with pytest.raises(BundleError, match=rf"spec\.json' is not a whole spec.*{words}"):
+        Predictor.load(bundle)
+
+
+def test_a_network_of_another_input_than_its_spec_says_is_refused(bundle: Path) -> None:
+    spec = json.loads((bundle / "spec.json").read_text())
+    _change(bundle, input=spec["input"] | {"size": 128})
+    with pytest.raises(BundleError, match=r"takes tensor\(uint8\) of shape \['N', 3, 64, 64\], where its spec says"):
+        Predictor.load(bundle)
+
+
+def test_an_option_that_the_detector_does_not_have_is_named(bundle: Path, spec: CropSpec) -> None:
+    _change(bundle, preprocessing=replace(spec, detector_options={"eyes": 2}).to_dict())
+    with pytest.raises(SpecMismatchError, match=r"'retinaface_mobilenet'.*does not take the options \{'eyes': 2\}"):
+        Predictor.load(bundle)
+
+
+def test_a_network_that_gives_no_number_has_no_verdict(
+    make_checkpoint: Callable[..., Path], whole_picture_spec: CropSpec
+) -> None:
+    predictor = Predictor.load(make_checkpoint(whole_picture_spec, gain=float("nan")), device="cpu")
+    with pytest.raises(CheckpointError, match="gives no number for a crop: its weights are damaged"):
+        predictor.predict_image(np.zeros((40, 40, 3), np.uint8))
+
+
+def test_an_address_without_mlflow_says_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "mlflow.exceptions", None)
+    with pytest.raises(CheckpointError, match=r"'runs:/0123' is an address in MLflow, and mlflow\S* is not installed"):
+        Predictor.load("runs:/0123")
+
+
+def test_a_detector_that_needs_torch_says_so_where_there_is_none(
+    bundle: Path, spec: CropSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _change(bundle, preprocessing=replace(spec, detector="retinaface").to_dict())
+    monkeypatch.setattr("unmask.inference.detectors.find_spec", lambda name: None)
+    with pytest.raises(DetectorError, match=r"'retinaface', which needs PyTorch.*detector=retinaface_mobilenet"):
+        Predictor.load(bundle)
 
 
 def test_any_file_of_the_bundle_names_it(bundle: Path) -> None:

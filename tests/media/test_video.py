@@ -61,8 +61,8 @@ def test_far_frames_are_found_by_seeking(tmp_path: Path, number_of: Number, monk
     sought, opened = [], video._open
 
     @contextmanager
-    def watched(path: Path) -> Iterator[tuple[Any, Any]]:
-        with opened(path) as (container, stream):
+    def watched(path: Path, **limits: Any) -> Iterator[tuple[Any, Any]]:
+        with opened(path, **limits) as (container, stream):
 
             def seek(time: int, **options: Any) -> None:
                 sought.append(time)

@@ -34,12 +34,16 @@ def _tensors(frames: pd.DataFrame) -> dict[str, torch.Tensor]:
     }
 
 
+def _batch(frames: pd.DataFrame) -> dict[str, torch.Tensor]:
+    return {**_tensors(frames), "rows": torch.arange(len(frames))}
+
+
 @pytest.mark.parametrize("aggregation", ["mean", "max"])
 def test_figures_are_those_of_sklearn(frames: pd.DataFrame, aggregation: str) -> None:
     metrics = build_metrics(aggregation=aggregation, has_videos=True)
     batches = np.array_split(np.arange(len(frames)), 5)
     for batch in batches:
-        metrics.update(**_tensors(frames.iloc[batch]) | {"videos": _tensors(frames)["videos"][batch]})
+        metrics.update(**{name: values[batch] for name, values in _batch(frames).items()})
     figures = {name: float(value) for name, value in metrics.compute().items()}
     videos = frames.groupby("video_id").agg(label=("label", "first"), score=("score", aggregation))
     expected = {}
@@ -76,7 +80,7 @@ def test_four_methods_on_one_name_stay_four_videos(frames: pd.DataFrame) -> None
 
 def test_without_videos_only_frames_are_reported_and_scores_still_gathered(frames: pd.DataFrame) -> None:
     metrics = build_metrics(aggregation="mean", has_videos=False)
-    metrics.update(**_tensors(frames))
+    metrics.update(**_batch(frames))
     assert set(metrics.compute()) == {"accuracy", "f1", "auroc", "auprc"}
     gathered = metrics["videos"].gathered
     assert gathered is not None
@@ -84,11 +88,22 @@ def test_without_videos_only_frames_are_reported_and_scores_still_gathered(frame
 
 
 def test_reset_forgets_the_frames_of_the_last_epoch(frames: pd.DataFrame) -> None:
-    metric, tensors = VideoMetrics(), _tensors(frames)
-    metric.update(tensors["preds"], 1 - tensors["target"], tensors["videos"])
+    metric, tensors = VideoMetrics(), _batch(frames)
+    metric.update(**tensors | {"target": 1 - tensors["target"]})
     metric.compute()
     metric.reset()
     metric.update(**tensors)
     assert metric.compute()["video_auroc"] > 0.5
     assert metric.gathered is not None
     assert len(metric.gathered[0]) == len(frames)
+
+
+def test_figures_do_not_depend_on_how_processes_share_the_frames(frames: pd.DataFrame) -> None:
+    alone, shared, batch = VideoMetrics(), VideoMetrics(), _batch(frames)
+    alone.update(**batch)
+    for rank in range(3):  # what is gathered comes process by process
+        shared.update(**{name: values[rank::3] for name, values in batch.items()})
+    assert alone.compute() == shared.compute()
+    assert alone.gathered is not None
+    assert shared.gathered is not None
+    assert all(torch.equal(one, other) for one, other in zip(alone.gathered, shared.gathered, strict=True))

@@ -8,6 +8,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from unmask.decision import Decision
+from unmask.errors import ConfigError
 from unmask.faces.spec import CropSpec
 from unmask.metrics.collection import build_metrics
 from unmask.models.checkpoint import load_checkpoint
@@ -30,7 +31,9 @@ def _samples(count: int = 32) -> list[dict[str, Any]]:
     ]
 
 
-def _classifier(*, schedule: Any = None, has_videos: bool = True, lr: float = 0.05) -> DeepfakeClassifier:
+def _classifier(
+    *, schedule: Any = None, has_videos: bool = True, lr: float = 0.05, head_lr_ratio: float = 1.0
+) -> DeepfakeClassifier:
     torch.manual_seed(0)
     return DeepfakeClassifier(
         network=FaceNetwork(name="tiny", input_size=16),
@@ -39,6 +42,7 @@ def _classifier(*, schedule: Any = None, has_videos: bool = True, lr: float = 0.
         schedule=schedule,
         metrics=build_metrics(aggregation="mean", has_videos=has_videos),
         origin=Origin(CropSpec("haar"), {"seed": 3}),
+        head_lr_ratio=head_lr_ratio,
     )
 
 
@@ -97,6 +101,37 @@ def test_schedule_spans_all_steps_of_the_training(tmp_path: Path) -> None:
     model = _classifier(schedule=partial(cosine, warmup_ratio=0.0, final_ratio=0.01))
     trainer = _fit(model, tmp_path, max_epochs=2)
     assert trainer.optimizers[0].param_groups[0]["lr"] == pytest.approx(0.05 * 0.01, rel=1e-3)
+
+
+def test_head_has_a_rate_of_its_own(tmp_path: Path) -> None:
+    model = _classifier(head_lr_ratio=10, schedule=partial(cosine, warmup_ratio=0.0, final_ratio=0.01))
+    optimizer = _fit(model, tmp_path, max_epochs=2).optimizers[0]
+    groups = {group["name"]: group for group in optimizer.param_groups}
+    assert [group["initial_lr"] for group in groups.values()] == pytest.approx([0.05, 0.5])
+    assert [group["lr"] for group in groups.values()] == pytest.approx([0.05 * 0.01, 0.5 * 0.01], rel=1e-3)
+    assert groups["head"]["params"] == list(model.network.head.parameters())
+    assert sum(len(group["params"]) for group in groups.values()) == len(list(model.parameters()))
+
+
+def test_one_rate_needs_no_groups(tmp_path: Path) -> None:
+    assert len(_fit(_classifier(), tmp_path).optimizers[0].param_groups) == 1
+
+
+def test_rate_of_the_head_must_be_positive() -> None:
+    with pytest.raises(ConfigError, match=r"optimizer\.head_lr_ratio=0 must be more than 0"):
+        _classifier(head_lr_ratio=0)
+
+
+def test_validation_loss_is_the_mean_over_crops_not_batches(tmp_path: Path) -> None:
+    model = _classifier(lr=0.0)
+    trainer = L.Trainer(
+        max_epochs=1, accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False,
+        enable_model_summary=False, num_sanity_val_steps=0, default_root_dir=tmp_path,
+    )  # fmt: skip
+    samples = _samples(11)
+    trainer.fit(model, DataLoader(samples, batch_size=11), DataLoader(samples, batch_size=4))
+    loss, _ = model.eval()._shared_step(next(iter(DataLoader(samples, batch_size=11))))
+    assert float(trainer.callback_metrics["val/loss"]) == pytest.approx(float(loss.detach()), rel=1e-5)
 
 
 def test_checkpoint_holds_network_spec_and_decision_and_no_hyper_parameters(tmp_path: Path) -> None:

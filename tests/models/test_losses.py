@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 import torch
 from torch.nn.functional import binary_cross_entropy_with_logits
@@ -36,9 +38,14 @@ def test_focal_loss_looks_away_from_what_is_easy() -> None:
 
 @pytest.mark.parametrize(
     ("arguments", "text"),
-    [({"label_smoothing": 1.0}, r"loss\.label_smoothing=1\.0"), ({"fake_weight": 0.0}, r"loss\.fake_weight=0\.0")],
+    [
+        ({"label_smoothing": 1.0}, r"loss\.label_smoothing=1\.0"),
+        ({"label_smoothing": "much"}, r"loss\.label_smoothing=much must be at least 0"),
+        ({"fake_weight": 0.0}, r"loss\.fake_weight=0\.0"),
+        ({"fake_weight": float("nan")}, r"loss\.fake_weight=nan must be more than 0"),
+    ],
 )
-def test_values_that_make_no_sense_are_refused(arguments: dict[str, float], text: str) -> None:
+def test_values_that_make_no_sense_are_refused(arguments: dict[str, Any], text: str) -> None:
     with pytest.raises(ConfigError, match=text):
         SmoothedBCE(**arguments)
 

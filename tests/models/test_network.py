@@ -6,6 +6,7 @@ import torch
 
 from unmask.errors import CheckpointError, ConfigError
 from unmask.faces.spec import InputSpec
+from unmask.models.backbones import check_backbone
 from unmask.models.network import FaceNetwork, rebuild_network
 
 
@@ -118,14 +119,42 @@ def test_network_of_timm_is_rebuilt_from_plain_values() -> None:
 @pytest.mark.parametrize(
     ("name", "library", "text"),
     [
-        ("efficentnet", "timm", r"timm has no network 'efficentnet' \(model\.name\)"),
-        ("deit_tiny_patch16_224", "timm", r"gives no map of features but \(1, 197, 192\).*it\. Choose a convolutional"),
+        (
+            "efficentnet_b4",
+            "timm",
+            r"timm has no network 'efficentnet_b4' \(model\.name\)\. Near it: efficientnet_b4, eff",
+        ),
+        ("resnet18.a1_in2k", "timm", r"timm has no network 'resnet18\.a1_in2k' .*Near it: .*resnet18\.a1_in1k"),
         ("resnet18", "keras", r"No library 'keras' \(model\.library\)\. Choose one of: torchvision, timm"),
     ],
 )
 def test_networks_that_cannot_be_used_say_why(name: str, library: str, text: str) -> None:
     with pytest.raises(ConfigError, match=text):
         FaceNetwork(name=name, library=library)
+    with pytest.raises(ConfigError, match=text):
+        check_backbone(name, library=library)
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("deit_tiny_patch16_224", r"of shape \(1, 197, 192\)"),
+        ("swin_tiny_patch4_window7_224", r"of shape \(1, 7, 7, 768\)"),  # a map, and its channels come last
+        ("coat_tiny", "Only token or avg pooling is supported"),
+    ],
+)
+def test_networks_without_a_map_of_features_are_refused(name: str, reason: str) -> None:
+    with pytest.raises(
+        ConfigError, match=rf"'{name}' \(model\.name\) gives no map of features \({reason}.*Choose a conv"
+    ):
+        check_backbone(name, library="timm")
+
+
+@pytest.mark.parametrize("name", ["resnet10t", "mobilenetv3_small_050", "test_convnext", "resnet18.a1_in1k"])
+def test_features_are_counted_without_running_the_network(name: str) -> None:
+    check_backbone(name, library="timm")
+    network = FaceNetwork(name=name, library="timm", input_size=64).eval()
+    assert network(_pictures()).shape == (3,)
 
 
 def test_weights_of_timm_that_cannot_be_downloaded_name_the_way_out(monkeypatch: pytest.MonkeyPatch) -> None:

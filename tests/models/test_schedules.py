@@ -1,3 +1,4 @@
+from functools import partial
 from typing import Any
 
 import pytest
@@ -5,6 +6,7 @@ import torch
 from hydra.utils import instantiate
 from tests.conftest import compose_config
 from torch.optim import SGD, Optimizer
+from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from unmask.models.schedules import cosine, onecycle, plateau
 
@@ -80,6 +82,27 @@ def test_plateau_knows_when_larger_is_better() -> None:
     for value in (0.5, 0.6, 0.7):
         config["scheduler"].step(value)
     assert optimizer.param_groups[0]["lr"] == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize(
+    "schedule",
+    [
+        partial(cosine, warmup_ratio=0.2, final_ratio=0.01),
+        partial(onecycle, rise_ratio=0.3),
+        partial(plateau, monitor="val/loss", mode="min", factor=0.5, patience=0),
+    ],
+)
+def test_groups_keep_the_ratio_of_their_rates(schedule: Any) -> None:
+    groups = [{"params": [torch.nn.Parameter(torch.zeros(1))], "lr": lr} for lr in (0.01, 0.1)]
+    optimizer = SGD(groups, lr=0.01, momentum=0.9)
+    scheduler = schedule(optimizer, 10)["scheduler"]
+    rates = []
+    for _ in range(9):
+        rates.append([group["lr"] for group in optimizer.param_groups])
+        optimizer.step()
+        scheduler.step(*([1.0] if isinstance(scheduler, ReduceLROnPlateau) else []))
+    assert len({rate for rate, _ in rates}) > 3
+    assert [head / backbone for backbone, head in rates] == pytest.approx([10] * 9)
 
 
 def test_none_builds_no_schedule() -> None:

@@ -10,6 +10,7 @@ from torch.nn import Parameter
 from unmask.config import check_complete, config_dir
 from unmask.errors import ConfigError
 from unmask.faces.spec import InputSpec
+from unmask.training.build import build_optimizer
 
 COMMANDS = ("prepare", "train", "evaluate", "predict")
 GROUPS = {
@@ -54,13 +55,13 @@ def test_every_option_composes_and_instantiates(tmp_path: Path, command: str, gr
     if group == "precision":
         assert node.name == option
     elif group == "callbacks":
-        assert all(instantiate(callback) is not None for callback in node.values())
+        assert {name for name, callback in node.items() if instantiate(callback) is None} <= {"ema"}
     elif group == "dataset":
         assert instantiate(node, input_spec=InputSpec(size=32)).batch_size == 32
     elif group == "trainer":
         assert instantiate(node, logger=False, accelerator="cpu").max_epochs == node.max_epochs
     elif group == "optimizer":
-        (param_group,) = instantiate(node)([Parameter()]).param_groups
+        (param_group,) = build_optimizer(node)([Parameter()]).param_groups
         assert param_group["lr"] == node.lr
     else:
         built = instantiate(node)

@@ -42,7 +42,7 @@ def swept(face_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple
     from unmask.cli.train import main
 
     folder = tmp_path_factory.mktemp("swept")
-    arguments = ["-m", f"dataset.root={face_dataset},nowhere", *QUICK, "optimizer.lr=1e-4,-1"]
+    arguments = ["-m", f"dataset.root={face_dataset},nowhere", *QUICK, "threshold_criterion=eer,luck"]
     errors = io.StringIO()
     with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stderr(errors):
         patch.chdir(folder)
@@ -60,8 +60,8 @@ def test_sweep_is_one_parent_with_a_child_for_each_job(swept: tuple[Path, str]) 
     assert [run.info.status for run in children] == ["FINISHED", "FAILED", "FAILED", "FAILED"]
     assert parent.info.status == "FAILED"
     names = [run.info.run_name.partition(" ")[2] for run in children]
-    assert names == ["optimizer.lr=0.0001", "optimizer.lr=-1"] * 2
-    assert "Invalid learning rate: -1" in children[1].data.tags["error"]
+    assert names == ["threshold_criterion=eer", "threshold_criterion=luck"] * 2
+    assert "No threshold criterion 'luck'" in children[1].data.tags["error"]
     assert "nowhere" in children[2].data.tags["error"]  # it failed before it had a run of its own
 
 
@@ -73,7 +73,7 @@ def test_parent_holds_the_table_the_best_child_and_the_plot(swept: tuple[Path, s
     best = max(objectives.values())
     assert objectives[parent.data.tags["best_run_id"]] == best == parent.data.metrics["sweep/best_objective"]
     assert (parent.data.metrics["sweep/num_jobs"], parent.data.metrics["sweep/num_failed"]) == (4, 3)
-    assert parent.data.params["best.optimizer.lr"] == "0.0001"
+    assert parent.data.params["best.threshold_criterion"] == "eer"
     client = MlflowClient(f"sqlite:///{swept[0]}/mlflow.db")
     assert {item.path for item in client.list_artifacts(parent.info.run_id)} == {
         "sweep.csv", "sweep.json", "sweep.svg",
@@ -138,7 +138,7 @@ def test_jobs_of_several_devices_run_in_processes_of_their_own(
     face_dataset: Path, in_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    arguments = ["-m", f"dataset.root={face_dataset}", "trainer.devices=2", "+trainer.strategy=ddp", "seed=1,2"]
+    arguments = ["-m", f"dataset.root={face_dataset}", "trainer=ddp", "trainer.devices=2", "seed=1,2"]
     done = _sweep(in_folder, *arguments)
     assert done.returncode == 0, done.stderr
     parent, children = _runs(in_folder)

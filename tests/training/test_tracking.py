@@ -133,6 +133,9 @@ def test_environment_tells_packages_and_hardware(client: Any, result: dict[str, 
     environment = json.loads(_read(client, result, "environment.json"))
     assert environment["packages"]["torch"].startswith(torch.__version__.partition("+")[0])
     assert environment["num_cores"] > 0
+    assert environment["num_threads"] == torch.get_num_threads()
+    assert environment["memory_gigabytes"] > 0.1
+    assert {"cuda", "cudnn", "gpus", "platform", "python", "untracked"} <= set(environment)
     assert environment["processor"]
 
 
@@ -173,6 +176,28 @@ def test_checkpoint_is_found_by_its_address(result: dict[str, Any], tmp_path: Pa
 
     path = fetch_checkpoint(address.format(**result), uri=result["tracking_uri"], folder=tmp_path)
     assert path.read_bytes() == Path(result[f"{name}_checkpoint"]).read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("address", "names"),
+    [
+        ("runs:/{run_id}", {"model.onnx", "spec.json"}),
+        ("runs:/{run_id}/bundle", {"model.onnx", "spec.json"}),
+        ("models:/faces@best", {"model.onnx", "spec.json"}),
+        ("runs:/{run_id}/checkpoints/last.ckpt", None),
+    ],
+)
+def test_prediction_takes_the_bundle_of_a_run(
+    result: dict[str, Any], monkeypatch: pytest.MonkeyPatch, address: str, names: set[str] | None
+) -> None:
+    import unmask
+    from unmask.training.tracking_fetch import fetch_model
+
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", result["tracking_uri"])
+    path = fetch_model(address.format(**result))
+    assert (None if path.is_file() else {file.name for file in path.iterdir()}) == names
+    predictor = unmask.Predictor.load(address.format(**result), device="cpu")
+    assert predictor.backend.name == ("torch" if names is None else "onnx")
 
 
 @pytest.mark.parametrize(
@@ -237,10 +262,12 @@ def test_changes_since_a_run_are_listed(result: dict[str, Any]) -> None:
 
     settings = MLflowSettings(result["tracking_uri"], "", "", "unmask")
     past = find_run(result["run_id"], settings)
-    then = dict(past.environment, python="3.1", packages={**past.environment["packages"], "torch": "1.0"})
+    packages = {**past.environment["packages"], "torch": "1.0"}
+    then = dict(past.environment, python="3.1", untracked=["src/new.py"], num_threads=99, packages=packages)
     changed = replace(past, commit="0" * 40, environment=then, digests=past.digests | {"val": "abc"})
     told = "\n".join(list_differences(changed, past.config))
-    for words in ("commit 0000000000 then", "python 3.1 then", "torch 1.0 then", "val crops of", "digest abc then"):
+    expected = [f"{what} then" for what in ("commit 0000000000", "python 3.1", "torch 1.0", "num_threads 99")]
+    for words in (*expected, "'src/new.py' was not in git then", "val crops of", "digest abc then"):
         assert words in told
     assert "train crops" not in told
 
@@ -288,6 +315,37 @@ def test_curves_have_a_point_an_epoch(client: Any, result: dict[str, Any]) -> No
     assert any("lr" in key for key in client.get_run(result["run_id"]).data.metrics)
 
 
+def test_short_epochs_have_a_curve_of_the_learning_rate(
+    client: Any, face_dataset: Path, workplace: Path, tmp_path: Path
+) -> None:
+    from unmask.training.run import train
+
+    short = ("trainer.log_every_n_steps=10", "dataset.batch_size=4", "register=null", "experiment_name=short")
+    cfg = compose_config("train", f"dataset.root={face_dataset}", f"paths.root={workplace}", *ARGUMENTS, *short)
+    result = train(cfg, folder=tmp_path, overrides=[])
+    points = client.get_metric_history(result.run_id, "lr-AdamW")
+    assert [point.step for point in points] == [3, 7]  # four steps an epoch
+    assert points[0].value > points[1].value
+
+
+def test_error_of_ours_is_kept_without_a_traceback() -> None:
+    from unmask.training.tracking import tell_error
+
+    assert tell_error(TrackingError("No store. Start it.")) == "TrackingError: No store. Start it.\n"
+
+
+def test_resumption_looks_into_the_store_that_the_command_names(
+    result: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from unmask.cli.resume import restore_resumed
+
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    address = f"resume=runs:/{result['run_id']}/checkpoints/last.ckpt"
+    cfg = compose_config("train", address, f"paths.root={tmp_path}", f"logger.tracking_uri={result['tracking_uri']}")
+    restored, _ = restore_resumed(cfg, [], folder=tmp_path)
+    assert Path(restored.resume).read_bytes() == Path(result["last_checkpoint"]).read_bytes()
+
+
 def test_dataset_inputs_tell_splits_and_counts(client: Any, result: dict[str, Any], face_dataset: Path) -> None:
     inputs = client.get_run(result["run_id"]).inputs.dataset_inputs
     dataset = FaceDataset.load(face_dataset)
@@ -323,11 +381,16 @@ def test_run_that_breaks_off_is_marked_with_its_error(
     monkeypatch.setattr(DeepfakeClassifier, "training_step", fail)
     cfg = compose_config("train", f"dataset.root={face_dataset}", f"paths.root={workplace}", *ARGUMENTS)
     cfg.experiment_name = status
+    (tmp_path / "train.log").write_text("so far\n")
     with pytest.raises(type(error)):
         train(cfg, folder=tmp_path, overrides=[])
     (broken,) = client.search_runs([client.get_experiment_by_name(status).experiment_id])
     assert broken.info.status == status
     assert broken.data.tags["error"] == f"{type(error).__name__}: {error}"
+    content = {"run_id": broken.info.run_id}
+    assert "fail" in _read(client, content, "error.txt")
+    assert f"{type(error).__name__}: {error}".rstrip(": ") in _read(client, content, "error.txt")
+    assert _read(client, content, "train.log") == "so far\n"
 
 
 def test_store_that_cannot_be_opened_is_named(tmp_path: Path) -> None:

@@ -89,7 +89,7 @@ def test_seeded_loss_repeats_and_another_seed_changes_it(
 
 
 def test_resume_goes_on_with_epochs_and_weights(face_dataset: Path, tmp_path: Path) -> None:
-    still = ("optimizer=sgd", "optimizer.lr=0.0", "optimizer.weight_decay=0", "scheduler=none")
+    still = ("optimizer=sgd", "optimizer.lr=1e-60", "optimizer.weight_decay=0", "scheduler=none")
     first = train_tiny(face_dataset, tmp_path / "first", *still)
     resume = ("trainer.max_epochs=3", f"resume={first['last_checkpoint']}", "seed=1")  # would start elsewhere
     resumed = train_tiny(face_dataset, tmp_path / "on", *still, *resume)
@@ -182,7 +182,7 @@ def make_pictures(tmp_path: Path, face_dataset: Path) -> Callable[..., Path]:
 
 
 def test_early_stopping_looks_at_the_objective(face_dataset: Path, tmp_path: Path) -> None:
-    still = ("optimizer=sgd", "optimizer.lr=0.0", "optimizer.weight_decay=0", "scheduler=none")
+    still = ("optimizer=sgd", "optimizer.lr=1e-60", "optimizer.weight_decay=0", "scheduler=none")
     frozen = ("callbacks.early_stopping.patience=1", "callbacks.early_stopping.min_delta=1")
     result = train_tiny(face_dataset, tmp_path, *still, *(f"+{key}" if "min_delta" in key else key for key in frozen),
                         "trainer.max_epochs=6", "dataset.samples_per_epoch=8")  # fmt: skip

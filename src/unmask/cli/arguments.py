@@ -58,6 +58,22 @@ def split_arguments(arguments: Sequence[str]) -> Arguments:
     return Arguments(tuple(paths), tuple(overrides))
 
 
+def put_flags_first(arguments: Sequence[str]) -> list[str]:
+    """Return a command line with its flags in front: Python's parser takes no override behind a flag in the middle.
+
+    Args:
+        arguments: Without the name of the program, and without paths.
+    """
+    flags: list[str] = []
+    others: list[str] = []
+    expects_value = False
+    for argument in arguments:
+        is_flag = argument.startswith("-") or expects_value
+        (flags if is_flag else others).append(argument)
+        expects_value = argument in _VALUED
+    return flags + others
+
+
 def _exists(argument: str) -> bool:
     try:
         return Path(argument).exists()

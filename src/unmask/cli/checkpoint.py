@@ -5,16 +5,21 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 
-def find_checkpoint(checkpoint: str, paths: DictConfig) -> str:
+def find_checkpoint(
+    checkpoint: str, paths: DictConfig, *, takes_bundle: bool = False, tracking_uri: str | None = None
+) -> str:
     """Return the path of a checkpoint that is named by its path, or by `runs:/...` or `models:/...`.
 
     Args:
         checkpoint: As given.
         paths: Of the command; says where the store is, and where a file from a server is put.
+        takes_bundle: Whether the run's bundle is as good, and better.
+        tracking_uri: Of the store, where the command has a setting for it; None is the environment's, or sqlite.
     """
     if not checkpoint.startswith(("runs:/", "models:/")):
         return checkpoint  # without an import that takes seconds
-    from unmask.training.tracking_fetch import fetch_checkpoint, find_uri
+    from unmask.training.tracking_fetch import fetch_checkpoint, fetch_model, find_uri
 
-    folder = Path(paths.output_dir) / "downloads"
-    return str(fetch_checkpoint(checkpoint, uri=find_uri(paths.tracking_db), folder=folder))
+    fetch = fetch_model if takes_bundle else fetch_checkpoint
+    uri = tracking_uri or find_uri(paths.tracking_db)
+    return str(fetch(checkpoint, uri=uri, folder=Path(paths.output_dir) / "downloads"))

@@ -23,25 +23,65 @@ def explain_config_error(error: Exception, *, config_name: str, arguments: Seque
         config_name: Root config of the command.
         arguments: The command line.
     """
-    text = _first_lines(error)
-    key = _find_key(error, arguments)
-    missing_option = re.search(r"Could not find '([^']+)/([^'/]+)'", text)
+    unreadable = _explain_grammar(arguments)
+    if unreadable is not None:
+        return unreadable
+    missing_option = re.search(r"Could not find '([^']+)/([^'/]+)'", str(error))
     if missing_option:
-        return _explain_choice(missing_option.group(1), missing_option.group(2))
+        return _explain_choice(missing_option.group(1), missing_option.group(2), str(error))
+    text = _first_lines(error)
+    several = re.search(r"Ambiguous value for argument '(([^=]+)=(.*?))'", text)
+    if several:
+        argument, key, value = several.groups()
+        return f"'{argument}' holds several values. Add -m for a job with each; {key}=[{value}] is a list."
+    key = _find_key(error, arguments)
     if key is None:
         return f"{text}\nSee the keys with: --cfg job"
-    defaults, file = _locate(key, config_name, arguments)
+    cfg = _compose_choices(config_name, arguments)
     value = next((argument for argument in arguments if argument.lstrip("+~").startswith(f"{key}=")), key)
-    if defaults is None:
+    if cfg is None:
         return f"{text} (in '{value}')"
-    leaf, parent = key.rpartition(".")[2], key.rpartition(".")[0]
-    if leaf in defaults:
+    return _explain_key(key, value, cfg, config_name=config_name, text=text)
+
+
+def _explain_key(key: str, value: str, cfg: DictConfig, *, config_name: str, text: str) -> str:
+    """Say which part of a dotted key is not there, or what its value must be."""
+    parent = key.rpartition(".")[0]
+    while parent and not OmegaConf.is_dict(OmegaConf.select(cfg, parent)):
+        key, parent = parent, parent.rpartition(".")[0]
+    node = OmegaConf.select(cfg, parent) if parent else cfg
+    file = _find_file(parent, cfg, config_name)
+    choices = {str(name) for name in node}
+    leaf = key.removeprefix(f"{parent}.")
+    if leaf in choices:
         return f"Bad value in '{value}': {text} The key is defined in {file}."
-    choices = sorted(str(name) for name in defaults)
-    near = difflib.get_close_matches(leaf, choices, n=1)
+    if not parent:
+        groups = cfg.hydra.runtime.choices
+        choices = (choices | {str(name) for name in groups if "/" not in str(name)}) - {"hydra", "local"}
+    near = difflib.get_close_matches(leaf, sorted(choices), n=1)
     where = f"'{parent}'" if parent else "The root"
     hint = f" Did you mean '{f'{parent}.' if parent else ''}{near[0]}'?" if near else ""
-    return f"No key '{key}' (in '{value}').{hint} {where} in {file} has the keys: {', '.join(choices)}"
+    return f"No key '{key}' (in '{value}').{hint} {where} in {file} has the keys: {', '.join(sorted(choices))}"
+
+
+def _explain_grammar(arguments: Sequence[str]) -> str | None:
+    """Say which argument is no override at all, and how to write it."""
+    parser = OverridesParser.create()
+    for argument in arguments:
+        if argument.startswith("-"):
+            continue
+        key, equals, value = argument.partition("=")
+        try:
+            parser.parse_override(argument)
+        except HydraException as error:
+            reason = str(error).splitlines()[0]
+            if not equals:
+                return f"'{argument}' is neither an option nor key=value. Write a value behind it: {argument}=..."
+            return (
+                f"Cannot read '{argument}': {reason}. A value with signs such as = , [ needs two pairs of quotes: "
+                + (f"{key}='\"{value}\"'")
+            )
+    return None
 
 
 def _first_lines(error: BaseException) -> str:
@@ -68,17 +108,19 @@ def _find_key(error: BaseException, arguments: Sequence[str]) -> str | None:
     return None
 
 
-def _explain_choice(group: str, option: str) -> str:
-    """Say which options a group has."""
-    folder = config_dir() / group
-    options = sorted(path.stem for path in folder.glob("*.yaml"))
+def _explain_choice(group: str, option: str, text: str) -> str:
+    """Say which options a group has: those in our folder and those of Hydra's plugins, as Hydra lists them."""
+    listed = text.partition(f"Available options in '{group}':\n")[2]
+    options = [line.strip() for line in listed.splitlines() if line.startswith("\t") and "provider=" not in line]
     near = difflib.get_close_matches(option, options, n=1)
     hint = f" Did you mean '{group}={near[0]}'?" if near else ""
-    return f"No option '{option}' for '{group}' (folder {_shorten(folder)}).{hint} Choose one of: {', '.join(options)}"
+    folder = config_dir() / group
+    where = f" (folder {_shorten(folder)})" if folder.is_dir() else ""
+    return f"No option '{option}' for '{group}'{where}.{hint} Choose one of: {', '.join(options)}"
 
 
-def _locate(key: str, config_name: str, arguments: Sequence[str]) -> tuple[DictConfig | None, str]:
-    """Compose with the group choices alone; return the node that should hold the key, and the file that defines it."""
+def _compose_choices(config_name: str, arguments: Sequence[str]) -> DictConfig | None:
+    """Compose with the group choices of the command line alone."""
     parser = OverridesParser.create()
     chosen = {}
     for argument in arguments:
@@ -86,26 +128,27 @@ def _locate(key: str, config_name: str, arguments: Sequence[str]) -> tuple[DictC
             override = parser.parse_override(argument)
         except HydraException:
             continue
-        if (config_dir() / override.key_or_group).is_dir():
-            chosen[override.key_or_group] = argument
+        group = override.key_or_group
+        if (config_dir() / group).is_dir() or group.startswith("hydra/"):
+            chosen[group] = argument
     GlobalHydra.instance().clear()
     try:
         with initialize_config_dir(str(config_dir()), version_base="1.3"):
-            cfg = compose(config_name, overrides=list(chosen.values()), return_hydra_config=True)
+            return compose(config_name, overrides=list(chosen.values()), return_hydra_config=True)
     except (HydraException, OmegaConfBaseException):
-        return None, ""
-    parent = key.rpartition(".")[0]
-    node = OmegaConf.select(cfg, parent) if parent else cfg
+        return None
+
+
+def _find_file(parent: str, cfg: DictConfig, config_name: str) -> str:
+    """Return the file that defines the keys of a node, or what of Hydra's own does."""
     choices = cfg.hydra.runtime.choices
-    file = config_dir() / f"{config_name}.yaml"
-    group = parent.split(".")[0]
-    if choices.get(group):
-        file = config_dir() / group / f"{choices[group]}.yaml"
-    if not OmegaConf.is_dict(node):
-        return _locate(parent, config_name, arguments) if parent else (None, "")
-    if not parent:
-        node = OmegaConf.masked_copy(node, [str(name) for name in node if name != "hydra"])
-    return node, _shorten(file)
+    group = "/".join(parent.split(".")[:2]) if parent.startswith("hydra.") else parent.split(".", maxsplit=1)[0]
+    option = choices.get(group)
+    if option and (config_dir() / group / f"{option}.yaml").is_file():
+        return _shorten(config_dir() / group / f"{option}.yaml")
+    if parent.startswith("hydra.") and option:
+        return f"{group}={option}"
+    return _shorten(config_dir() / f"{config_name}.yaml")
 
 
 def _shorten(path: Path) -> str:

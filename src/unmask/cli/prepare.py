@@ -19,13 +19,12 @@ def main() -> None:
 
 def run(cfg: DictConfig) -> None:
     """Prepare, write `result.json`, print a summary."""
-    from hydra.utils import instantiate
-
     from unmask.config import run_dir, to_plain
     from unmask.data.prepare import prepare
     from unmask.faces.spec import CropSpec
+    from unmask.training.nodes import build_node
 
-    detector = instantiate(cfg.detector)
+    detector = build_node(cfg.detector)
     spec = CropSpec(
         detector="none" if detector is None else detector.name,
         detector_sha256="" if detector is None else detector.weights_sha256,
@@ -33,7 +32,7 @@ def run(cfg: DictConfig) -> None:
         **to_plain(cfg.crop),
     )
     result = prepare(
-        instantiate(cfg.source),
+        build_node(cfg.source),
         output=Path(cfg.output),
         detector=detector,
         spec=spec,

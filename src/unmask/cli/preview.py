@@ -7,16 +7,15 @@ from omegaconf import DictConfig
 
 def preview(cfg: DictConfig) -> None:
     """Write a contact sheet per class of what the network would see, and say where."""
-    from hydra.utils import instantiate
-
     from unmask.config import run_dir
     from unmask.data.preview import write_previews
     from unmask.faces.spec import InputSpec
+    from unmask.training.nodes import build_node
 
-    data = instantiate(
+    data = build_node(
         cfg.dataset,
         input_spec=InputSpec(size=cfg.model.input_size),
-        augmentation=instantiate(cfg.augmentation),
+        augmentation=build_node(cfg.augmentation),
         seed=cfg.seed,
     )
     data.setup()

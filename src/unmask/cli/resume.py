@@ -38,7 +38,7 @@ def restore_resumed(cfg: DictConfig, overrides: list[str], *, folder: Path) -> t
 
 def _find(cfg: DictConfig, folder: Path) -> Path:
     if cfg.resume != "last":
-        return Path(find_checkpoint(cfg.resume, cfg.paths))
+        return Path(find_checkpoint(cfg.resume, cfg.paths, tracking_uri=cfg.logger.get("tracking_uri")))
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
 

@@ -80,11 +80,10 @@ def _train(cfg: DictConfig) -> float:
 
 
 def _restore(cfg: DictConfig, overrides: list[str]) -> "tuple[DictConfig, PastRun]":
-    from hydra.utils import instantiate
-
+    from unmask.training.nodes import build_node
     from unmask.training.reproduce import find_run, list_differences, restore_config
 
-    past = find_run(cfg.reproduce, instantiate(cfg.logger))
+    past = find_run(cfg.reproduce, build_node(cfg.logger))
     restored = restore_config(cfg, past, overrides)
     check_complete(restored)
     differences = list_differences(past, restored)

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from unmask.data.parameters import check_number
 from unmask.types import Picture
 
 Landmarks = npt.NDArray[np.float32]
@@ -51,14 +52,23 @@ class Augmentation:
         seed_steps(self._compose, seed)
 
 
-def compose_steps(steps: Mapping[str, Any]) -> Any:
+def compose_steps(steps: Mapping[str, Any], *, name: str = "steps") -> Any:
     """Chain steps; where one of them asks for landmarks, they travel as key points.
 
     Args:
         steps: Albumentations transforms by name; null ones are left out.
+        name: Of the argument, for the message.
+
+    Raises:
+        ValueError: One of them is something else.
     """
     import albumentations as A
 
+    for key, step in steps.items():
+        if step is not None and not isinstance(step, A.BasicTransform | A.BaseCompose):
+            raise ValueError(f"{name}.{key}={step} is no step. Give it a _target_ and keys, or null to leave it out.")
+        if step is not None:
+            check_number(f"{name}.{key}.p", step.p, least=0, most=1)
     chosen = [step for step in steps.values() if step is not None]
     points = None
     if any(_wants_landmarks(step) for step in chosen):

@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 
 from unmask.data.outline import fit_outline, order_landmarks
+from unmask.data.parameters import check_number
 from unmask.types import Picture
 
 
@@ -30,6 +31,8 @@ class LandmarkCutout(A.ImageOnlyTransform):  # type: ignore[misc]
     def __init__(
         self, *, part_p: float = 0.7, half_face_p: float = 0.2, half_picture_p: float = 0.1, p: float = 1.0
     ) -> None:
+        for name, value in (("part_p", part_p), ("half_face_p", half_face_p), ("half_picture_p", half_picture_p)):
+            check_number(name, value, least=0, most=1)
         super().__init__(p=p)
         self.part_p, self.half_face_p, self.half_picture_p = part_p, half_face_p, half_picture_p
 

@@ -7,6 +7,7 @@ import albumentations as A
 import cv2
 import numpy as np
 
+from unmask.data.parameters import check_number, check_range
 from unmask.media.encode import recode_picture
 from unmask.types import Picture
 
@@ -17,8 +18,15 @@ def pick_one(steps: Mapping[str, Any], *, p: float) -> Any:
     Args:
         steps: By name; null ones are left out.
         p: Probability that any of them is applied.
+
+    Raises:
+        ValueError: No step is left, or `p` is no probability.
     """
-    return A.OneOf([step for step in steps.values() if step is not None], p=p)
+    chosen = [step for step in steps.values() if step is not None]
+    check_number("p", p, least=0, most=1)
+    if not chosen:
+        raise ValueError("steps={} leaves nothing to choose from. Leave out the whole choice: set it to null.")
+    return A.OneOf(chosen, p=p)
 
 
 class VideoCompression(A.ImageOnlyTransform):  # type: ignore[misc]
@@ -30,6 +38,7 @@ class VideoCompression(A.ImageOnlyTransform):  # type: ignore[misc]
     """
 
     def __init__(self, *, crf_range: Sequence[int] = (23, 40), p: float = 0.5) -> None:
+        check_range("crf_range", crf_range, least=0, most=51, whole=True)
         super().__init__(p=p)
         self.crf_range = tuple(crf_range)
 
@@ -51,6 +60,7 @@ class Saturation(A.ImageOnlyTransform):  # type: ignore[misc]
     """
 
     def __init__(self, *, scale_range: Sequence[float] = (0.0, 0.4), p: float = 0.5) -> None:
+        check_range("scale_range", scale_range, least=0, most=1)
         super().__init__(p=p)
         self.scale_range = tuple(scale_range)
 
@@ -75,6 +85,7 @@ class Darkening(A.ImageOnlyTransform):  # type: ignore[misc]
     """
 
     def __init__(self, *, scale_range: Sequence[float] = (0.35, 0.85), p: float = 0.5) -> None:
+        check_range("scale_range", scale_range, least=0, most=1)
         super().__init__(p=p)
         self.scale_range = tuple(scale_range)
 
@@ -96,6 +107,7 @@ class GreyBlocks(A.ImageOnlyTransform):  # type: ignore[misc]
     """
 
     def __init__(self, *, num_range: Sequence[int] = (16, 80), p: float = 0.5) -> None:
+        check_range("num_range", num_range, least=0, whole=True)
         super().__init__(p=p)
         self.num_range = tuple(num_range)
 
@@ -123,6 +135,7 @@ class ColourNoise(A.ImageOnlyTransform):  # type: ignore[misc]
     """
 
     def __init__(self, *, variance_range: Sequence[float] = (0.001, 0.05), p: float = 0.5) -> None:
+        check_range("variance_range", variance_range, least=0, most=1)
         super().__init__(p=p)
         self.variance_range = tuple(variance_range)
 

@@ -63,6 +63,8 @@ class FaceDataModule(L.LightningDataModule):
         self.sampling = sampling
         self.samples_per_epoch = samples_per_epoch
         self.cap_per_method = cap_per_method
+        if limit is not None and not isinstance(limit, Mapping):
+            raise ConfigError(f"dataset.limit={limit} names no split. Give dataset.limit.train={limit}.")
         self.limit: dict[str, int | None] = {"train": None, "val": None, **(limit or {})}
         self.seed = seed
         self.makes_fakes = getattr(augmentation, "makes_fakes", False)
@@ -73,7 +75,19 @@ class FaceDataModule(L.LightningDataModule):
         self._resumed = (0, 0)
         self._check_options()
 
+    def _check_numbers(self) -> None:
+        numbers = {"samples_per_epoch": (self.samples_per_epoch, 1), "cap_per_method": (self.cap_per_method, 1)}
+        numbers |= {f"limit.{split}": (value, 2) for split, value in self.limit.items()}
+        numbers |= {"batch_size": (self.batch_size, 1), "num_workers": (self.num_workers, 0)}
+        or_all, all_of = ", or null for all crops", {"batch_size": "", "num_workers": ", or null for one a core"}
+        for key, (value, least) in numbers.items():
+            if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < least):
+                raise ConfigError(
+                    f"dataset.{key}={value} must be a whole number from {least} on{all_of.get(key, or_all)}."
+                )
+
     def _check_options(self) -> None:
+        self._check_numbers()
         if self.sampling not in SAMPLINGS:
             raise ConfigError(
                 f"No sampling '{self.sampling}' (dataset.sampling). Choose one of: {', '.join(SAMPLINGS)}"
@@ -94,12 +108,6 @@ class FaceDataModule(L.LightningDataModule):
                 f"dataset.batch_size={self.batch_size} is odd, and {reason} keeps a real crop and its fake in one "
                 f"batch. Choose an even one, such as {self.batch_size + 1}."
             )
-        numbers = {"samples_per_epoch": (self.samples_per_epoch, 1), "cap_per_method": (self.cap_per_method, 1)}
-        numbers |= {f"limit.{split}": (value, 2) for split, value in self.limit.items()}
-        numbers |= {"batch_size": (self.batch_size, 1)}
-        for key, (value, least) in numbers.items():
-            if value is not None and value < least:
-                raise ConfigError(f"dataset.{key}={value} is too small. Give {least} or more, or null for all crops.")
 
     @property
     def unit(self) -> int:

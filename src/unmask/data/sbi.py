@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from unmask.data.augmentation import Augmentation, Landmarks, compose_steps, seed_steps
 from unmask.data.outline import fit_outline
+from unmask.data.parameters import check_number, check_range
 from unmask.types import Picture
 
 Floats = npt.NDArray[np.float32]
@@ -38,6 +39,9 @@ class SelfBlending(Augmentation):
         mask_side: Smallest and largest side of the mask in which the blurs are done. The paper has 192 to 256 for crops
             twice as wide as the face, so ours, 1.3 times as wide, take two thirds of that.
         blend_ratios: One is drawn: how much of the source there is where the mask is full.
+
+    Raises:
+        ValueError: A number is outside of what it can be; names it.
     """
 
     makes_fakes = True
@@ -58,9 +62,17 @@ class SelfBlending(Augmentation):
         blend_ratios: Sequence[float] = (0.25, 0.5, 0.75, 1.0, 1.0, 1.0),
     ) -> None:
         super().__init__(steps)
+        for name, share in (("forehead_p", forehead_p), ("deformation", deformation), ("shift_x", shift_x)):
+            check_number(name, share, least=0, most=1)
+        check_number("shift_y", shift_y, least=0, most=1)
+        check_number("scale", scale, least=0, most=0.9)
+        check_range("blur_kernel", blur_kernel, least=1, whole=True)
+        check_range("blur_sigma", blur_sigma, least=0.1)
+        check_range("mask_side", mask_side, least=16, most=4096, whole=True)
+        _check_ratios(blend_ratios)
         self._needed_by_steps = self.needs_landmarks
         self.needs_landmarks = True
-        self._source_compose = compose_steps(source_steps)
+        self._source_compose = compose_steps(source_steps, name="source_steps")
         self._forehead_p, self._deformation = forehead_p, deformation
         self._shift, self._scale = (shift_x, shift_y), scale
         self._blur_kernel, self._blur_sigma, self._mask_side = tuple(blur_kernel), tuple(blur_sigma), tuple(mask_side)
@@ -132,3 +144,10 @@ class SelfBlending(Augmentation):
         heights = self._rng.standard_normal((2, 2, len(waves))) / np.sqrt((1 / waves).sum() * waves)
         shifts = np.cos(angles) @ heights[0].T + np.sin(angles) @ heights[1].T
         return np.asarray(shifts * self._deformation)
+
+
+def _check_ratios(ratios: Any) -> None:
+    if not isinstance(ratios, Sequence) or isinstance(ratios, str) or not ratios:
+        raise ValueError(f"blend_ratios={ratios} must be a list of numbers from 0 to 1, such as [0.5,1].")
+    for ratio in ratios:
+        check_number("blend_ratios", ratio, least=0, most=1)

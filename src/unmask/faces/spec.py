@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Self
 
-from unmask.errors import SpecMismatchError
+from unmask.errors import ConfigError, SpecMismatchError
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -26,6 +26,9 @@ class CropSpec:
         num_frames: Frames taken per video, evenly spaced.
         jpeg_quality: Quality at which crops are stored. Prediction encodes its crops too, so that both
             see the same pixels.
+
+    Raises:
+        ConfigError: A value is of another type, or so large or small that no crop comes of it.
     """
 
     detector: str
@@ -36,6 +39,14 @@ class CropSpec:
     aligned: bool = False
     num_frames: int = 32
     jpeg_quality: int = 95
+
+    def __post_init__(self) -> None:
+        _check("margin", self.margin, least=0.1, most=10)
+        _check("crop_size", self.crop_size, least=8, most=4096)
+        _check("num_frames", self.num_frames, least=1, most=1_000_000)
+        _check("jpeg_quality", self.jpeg_quality, least=1, most=100)
+        for key, value in self.detector_options.items():
+            _check(f"detector_options.{key}", value, least=0, most=1e6)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
@@ -60,11 +71,17 @@ class InputSpec:
         size: Side in pixels.
         mean: Per RGB channel, of values in [0, 1].
         std: Per RGB channel, of values in [0, 1].
+
+    Raises:
+        ConfigError: The size is none that a network takes.
     """
 
     size: int = 224
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
+
+    def __post_init__(self) -> None:
+        _check("input size", self.size, least=8, most=4096)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
@@ -74,6 +91,12 @@ class InputSpec:
     def to_dict(self) -> dict[str, Any]:
         """Return plain values, fit for JSON and for a checkpoint."""
         return {"size": self.size, "mean": list(self.mean), "std": list(self.std)}
+
+
+def _check(key: str, value: Any, *, least: float, most: float) -> None:
+    """Raise unless a value, which may come from a file of anyone's, is a number in a range."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value <= most:
+        raise ConfigError(f"{key}={value!r} is no number from {least} to {most:g}. Mend it, or make the file again.")
 
 
 def _three(values: Any) -> tuple[float, float, float]:

@@ -50,6 +50,8 @@ class OnnxBackend:
     Args:
         path: Of `model.onnx`.
         device: `auto`, `cpu`, `cuda` or `cuda:<n>`.
+        input_size: Side of the pictures it must take; None for any.
+        num_threads: On the CPU; None for one a core. Several processes side by side should have one each.
 
     Raises:
         BundleError: The file is no network, or not one of ours.
@@ -58,25 +60,36 @@ class OnnxBackend:
 
     name = "onnx"
 
-    def __init__(self, path: Path, *, device: str = "auto") -> None:
+    def __init__(
+        self, path: Path, *, device: str = "auto", input_size: int | None = None, num_threads: int | None = None
+    ) -> None:
         import onnxruntime
 
         providers = _choose_providers(device, onnxruntime.get_available_providers())
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 4
+        if num_threads is not None:
+            options.intra_op_num_threads = options.inter_op_num_threads = num_threads
         try:
             self._session = onnxruntime.InferenceSession(str(path), sess_options=options, providers=providers)
         except Exception as error:  # its own exceptions share no base but this one
             reason = str(error).splitlines()[0]
             raise BundleError(f"'{path}' cannot be read as a network: {reason}. Copy the bundle again.") from error
-        found = [item.name for item in self._session.get_outputs()]
-        if not set(_OUTPUTS) <= set(found) or [item.name for item in self._session.get_inputs()] != ["images"]:
-            raise BundleError(f"'{path}' is a network of something else: its outputs are {', '.join(found)}.")
+        inputs, outputs = self._session.get_inputs(), [item.name for item in self._session.get_outputs()]
+        if "logit" not in outputs or [item.name for item in inputs] != ["images"]:
+            raise BundleError(f"'{path}' is a network of something else: its outputs are {', '.join(outputs)}.")
+        shape = [3, input_size or "size", input_size or "size"]
+        if inputs[0].type != "tensor(uint8)" or (input_size and list(inputs[0].shape[1:]) != shape):
+            raise BundleError(
+                f"'{path}' takes {inputs[0].type} of shape {inputs[0].shape}, where its spec says uint8 of "
+                f"['N', {', '.join(map(str, shape))}]. Copy the bundle again, whole."
+            )
+        self._outputs = [name for name in _OUTPUTS if name in outputs]
 
     def score(self, images: npt.NDArray[np.uint8]) -> Scored:
         """Score a batch."""
-        logits, maps = self._session.run(_OUTPUTS, {"images": images})
-        return Scored(_sigmoid(logits), maps)
+        found = dict(zip(self._outputs, self._session.run(self._outputs, {"images": images}), strict=True))
+        return Scored(_sigmoid(found["logit"]), found.get("activation_map"))
 
 
 class TorchBackend:

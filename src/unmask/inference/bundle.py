@@ -39,6 +39,15 @@ class Bundle:
         return self.folder / MODEL_FILE
 
 
+MAX_MODEL_BYTES = 1_000_000_000
+"""A network of 250 million numbers."""
+
+MAX_SPEC_BYTES = 1_000_000
+
+_EXTERNAL = b"\x0a\x08location\x12"
+"""How ONNX begins the name of a file that holds weights: key `location` of `TensorProto.external_data`."""
+
+
 def is_bundle(path: str | Path) -> bool:
     """Tell whether a path names a bundle rather than a checkpoint: a folder, or a file of ONNX or JSON."""
     path = Path(path)
@@ -61,6 +70,13 @@ def load_bundle(path: str | Path) -> Bundle:
             raise BundleError(
                 f"'{folder}' is no bundle: it has no '{name}'. Name the folder 'bundle' of a training, or a checkpoint."
             )
+    for name, most in ((MODEL_FILE, MAX_MODEL_BYTES), (SPEC_FILE, MAX_SPEC_BYTES)):
+        size = (folder / name).stat().st_size
+        if size > most:
+            raise BundleError(
+                f"'{folder / name}' has {size:,} bytes, more than the {most:,} that are read. Name a bundle that "
+                f"train.py wrote."
+            )
     spec = _read_spec(folder / SPEC_FILE)
     try:
         bundle = _interpret(folder, spec)
@@ -74,6 +90,11 @@ def load_bundle(path: str | Path) -> Bundle:
         raise BundleError(
             f"'{bundle.model}' is not the network that '{SPEC_FILE}' describes: its SHA-256 is not '{expected}'. "
             f"It was damaged or exchanged; copy the bundle again, whole."
+        )
+    if _EXTERNAL in bundle.model.read_bytes():
+        raise BundleError(
+            f"'{bundle.model}' names further files for its weights, and they could be any on this machine. It is not "
+            f"read; name a bundle that train.py wrote."
         )
     return bundle
 

@@ -1,9 +1,10 @@
 """The detector that a checkpoint's crops were made with."""
 
 from collections.abc import Sequence
+from importlib.util import find_spec
 from typing import Any
 
-from unmask.errors import SpecMismatchError
+from unmask.errors import DetectorError, SpecMismatchError
 from unmask.faces.detector import Detector
 from unmask.faces.spec import CropSpec
 from unmask.types import Face, Picture
@@ -31,7 +32,13 @@ def build_detector(spec: CropSpec, *, device: str = "auto", weights: str | None 
     Raises:
         SpecMismatchError: Its weights are not those that the model's crops were made with, or nobody knows its name.
     """
-    detector = _construct(spec, device=device, weights=weights)
+    try:
+        detector = _construct(spec, device=device, weights=weights)
+    except TypeError as error:  # an option that a constructor does not have
+        raise SpecMismatchError(
+            f"The detector '{spec.detector}' of this version does not take the options {dict(spec.detector_options)} "
+            f"that the model's crops were made with: {error}. Use the version of unmask that trained the model."
+        ) from error
     if detector.weights_sha256 != spec.detector_sha256:
         raise SpecMismatchError(
             f"The weights of the detector '{spec.detector}' here have SHA-256 '{detector.weights_sha256}', but the "
@@ -48,6 +55,11 @@ def _construct(spec: CropSpec, *, device: str, weights: str | None) -> Detector:
 
         return RetinaFaceMobileNet(weights=weights, **options)
     if spec.detector == "retinaface":
+        if find_spec("torch") is None:
+            raise DetectorError(
+                "The model's crops were made with the detector 'retinaface', which needs PyTorch, and that is not "
+                "installed here. Install torch, or train on crops of detector=retinaface_mobilenet."
+            )
         from unmask.faces.retinaface_resnet50 import RetinaFaceResNet50
 
         return RetinaFaceResNet50(device=device, weights=weights, **options)

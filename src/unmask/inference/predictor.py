@@ -9,26 +9,28 @@ from typing import Self
 import numpy as np
 
 from unmask.decision import Decision
-from unmask.errors import ConfigError, MediaError
+from unmask.errors import CheckpointError, ConfigError, MediaError
 from unmask.faces.crop import crop_as_stored, prepare_input
 from unmask.faces.detector import Detector
 from unmask.faces.spec import CropSpec, InputSpec
-from unmask.faces.track import link_tracks
-from unmask.inference.backend import Backend, OnnxBackend, TorchBackend
-from unmask.inference.bundle import Bundle, is_bundle, load_bundle
+from unmask.inference.backend import Backend
 from unmask.inference.detectors import build_detector
 from unmask.inference.inputs import Input
+from unmask.inference.limits import Limits, choose_within
+from unmask.inference.loading import load_model
+from unmask.inference.notes import note_animation, note_crowd, note_frames
 from unmask.inference.results import FrameResult, Prediction, Progress
 from unmask.inference.scorer import Scorer
-from unmask.inference.summary import find_key_frames, find_ranges, sum_up
+from unmask.inference.summary import conclude, number_tracks
 from unmask.media.kinds import sniff_kind
-from unmask.media.picture import read_picture
-from unmask.media.video import choose_frames, probe_video, read_frames
-from unmask.models.checkpoint import Checkpoint, load_checkpoint
+from unmask.media.picture import Still, read_still
+from unmask.media.video import choose_frames, index_video, read_indexed
 from unmask.types import Array, Face, Frame, MediaKind, Picture
 
 FRAMES_AT_ONCE = 8
-"""How many decoded frames are held: 50 MB at 1080p."""
+
+PIXELS_AT_ONCE = 17_000_000
+"""Decoded frames are held until there are so many, or so many pixels: 50 MB, which is eight frames of 1080p."""
 
 
 class Predictor:
@@ -44,9 +46,10 @@ class Predictor:
         batch_size: Crops scored at once.
         num_frames: Frames looked at per video; None for as many as the model's training data had.
         every_n: Looks at every n-th frame of a video instead.
+        limits: How much of one file is looked at.
 
     Raises:
-        ConfigError: `every_n` is less than 1.
+        ConfigError: `every_n`, `num_frames` or `batch_size` is less than 1, or `margin` outside [0, 1].
     """
 
     def __init__(
@@ -61,9 +64,15 @@ class Predictor:
         batch_size: int = 32,
         num_frames: int | None = None,
         every_n: int | None = None,
+        limits: Limits = Limits(),  # noqa: B008 (frozen)
     ) -> None:
         if every_n is not None and every_n < 1:
             raise ConfigError(f"every_n={every_n} is no step from frame to frame. Give 1 or more.")
+        for key, number in (("num_frames", num_frames), ("batch_size", batch_size)):
+            if number is not None and number < 1:
+                raise ConfigError(f"{key}={number} leaves nothing to look at. Give 1 or more.")
+        if not 0 <= margin <= 1:
+            raise ConfigError(f"margin={margin} is no share of the way from the threshold. Give a number from 0 to 1.")
         self.backend = backend
         self.detector = detector
         self.crop_spec = crop_spec
@@ -73,6 +82,7 @@ class Predictor:
         self.batch_size = batch_size
         self.num_frames = num_frames or crop_spec.num_frames
         self.every_n = every_n
+        self.limits = limits
 
     @classmethod
     def load(
@@ -86,11 +96,14 @@ class Predictor:
         num_frames: int | None = None,
         every_n: int | None = None,
         detector_weights: str | None = None,
+        limits: Limits = Limits(),  # noqa: B008 (frozen)
+        num_threads: int | None = None,
     ) -> Self:
         """Make a predictor of a bundle, which runs without PyTorch, or of a checkpoint.
 
         Args:
-            path: Folder of a bundle, or a checkpoint; `train.py` wrote both.
+            path: Folder of a bundle, or a checkpoint; `train.py` wrote both. Or where MLflow has one: `runs:/<run id>`,
+                `models:/<name>@<alias>`, which takes the run's bundle where there is one.
             device: `auto`, `cpu`, `cuda` ...
             threshold: None for the one in the checkpoint, chosen on the validation split.
             margin: How much of the way from the threshold to 0, and to 1, is `uncertain`.
@@ -98,12 +111,14 @@ class Predictor:
             num_frames: Frames looked at per video; None for as many as the model's training data had.
             every_n: Looks at every n-th frame of a video instead.
             detector_weights: File of the detector's weights; None for those it fetches itself.
+            limits: How much of one file is looked at.
+            num_threads: Of ONNX Runtime on the CPU; None for one a core.
 
         Raises:
             CheckpointError: Absent, damaged or of something else; a BundleError where it is a bundle.
             SpecMismatchError: The detector's weights are not those of the model's crops.
         """
-        stored, backend = _load_bundle(path, device) if is_bundle(path) else _load_checkpoint(path, device)
+        stored, backend = load_model(path, device=device, num_threads=num_threads)
         decision = stored.decision
         if threshold is not None:
             decision = replace(decision, threshold=threshold, criterion="given")
@@ -117,6 +132,7 @@ class Predictor:
             batch_size=batch_size,
             num_frames=num_frames,
             every_n=every_n,
+            limits=limits,
         )
 
     def predict_inputs(self, inputs: Iterable[Input]) -> Iterator[Prediction]:
@@ -129,20 +145,26 @@ class Predictor:
             except MediaError as error:
                 yield Prediction(str(entry.path), None, None, None, self.decision.threshold, error=str(error))
 
-    def predict_file(self, path: Path) -> Prediction:
+    def predict_file(self, path: Path, *, name: str | None = None) -> Prediction:
         """Predict a picture or a video, told apart by content.
+
+        Args:
+            path: Of the file.
+            name: What results and messages call it; None for its path.
 
         Raises:
             MediaError: It can be read as neither.
         """
-        return self.predict_video(path) if sniff_kind(path) is MediaKind.VIDEO else self.predict_image(path)
+        if sniff_kind(path, name=name) is MediaKind.VIDEO:
+            return self.predict_video(path, name=name)
+        return self.predict_images([path], names=None if name is None else [name])[0]
 
     def predict_image(self, image: str | Path | Picture, *, name: str = "") -> Prediction:
         """Predict a picture.
 
         Args:
             image: A file, or RGB pixels.
-            name: What the pixels are, for the result.
+            name: What results and messages call it; a file without one is named by its path.
         """
         return self.predict_images([image], names=[name])[0]
 
@@ -157,67 +179,79 @@ class Predictor:
 
         Args:
             images: Files, or RGB pixels.
-            names: What pixels are, for the results; a file is named by its path.
+            names: What results and messages call them; a file without one is named by its path.
             faces: Of each picture, where they are known; none are looked for then.
+
+        Raises:
+            MediaError: One of the files cannot be read; to go on with the others, use `predict_inputs`.
         """
-        scorer = Scorer(self.prepare, self.score, batch_size=self.batch_size)
-        for position, image in enumerate(images):
-            frame = Frame(_pixels(image), 0, 0.0)
-            found = self.detector.detect([frame.image]) if faces is None else [faces[position]]
-            scorer.add(frame, found[0])
-        shown = names if names is not None else [""] * len(images)
         titles = [
-            name if isinstance(image, np.ndarray) else str(image) for image, name in zip(images, shown, strict=True)
+            name or ("" if isinstance(image, np.ndarray) else str(image))
+            for image, name in zip(images, names if names is not None else [""] * len(images), strict=True)
         ]
+        notes = []
+        with Scorer(self.prepare, self.score, batch_size=self.batch_size) as scorer:
+            for position, (image, title) in enumerate(zip(images, titles, strict=True)):
+                still = self._read(image, title)
+                found = self.detector.detect([still.image])[0] if faces is None else faces[position]
+                scorer.add(Frame(still.image, 0, 0.0), found[: self.limits.max_faces])
+                crowd = note_crowd(len(found), max_faces=self.limits.max_faces, is_video=False)
+                notes.append(note_animation(still.is_animated) + crowd)
+            frames = scorer.finish()
         return [
-            self._conclude(title, MediaKind.PICTURE, [frame])
-            for title, frame in zip(titles, scorer.finish(), strict=True)
+            self._conclude(title, MediaKind.PICTURE, [frame], notes=some)
+            for title, frame, some in zip(titles, frames, notes, strict=True)
         ]
 
-    def predict_video(self, path: str | Path) -> Prediction:
+    def predict_video(self, path: str | Path, *, name: str | None = None) -> Prediction:
         """Predict a video from frames spread evenly over it, or from every n-th.
 
         Each person's frame scores make one score; the video's is that of the most fake person.
 
         Args:
             path: A video.
+            name: What results and messages call it; None for its path.
 
         Raises:
-            MediaError: It cannot be read.
+            MediaError: It cannot be read, or is over a limit.
         """
         prediction = None
-        for progress in self.watch_video(path):
+        for progress in self.watch_video(path, name=name):
             prediction = progress.prediction
         assert prediction is not None
         return prediction
 
-    def watch_video(self, path: str | Path) -> Iterator[Progress]:
+    def watch_video(self, path: str | Path, *, name: str | None = None) -> Iterator[Progress]:
         """Predict a video and say how far it is; the last step holds the prediction.
 
-        What is held does not grow with the video but for the results: a few frames, and one batch of crops.
+        What is held does not grow with the video but for the results: a few frames, and two batches of crops.
 
         Args:
             path: A video.
+            name: What results and messages call it; None for its path.
 
         Raises:
-            MediaError: It cannot be read.
+            MediaError: It cannot be read, or is over a limit.
         """
-        path = Path(path)
-        total = probe_video(path).num_frames
-        total = len(choose_frames(total, num_frames=self.num_frames, every_n=self.every_n))
-        frames = read_frames(path, num_frames=self.num_frames, every_n=self.every_n)
-        scorer, done = Scorer(self.prepare, self.score, batch_size=self.batch_size), 0
-        while some := list(islice(frames, FRAMES_AT_ONCE)):
-            for frame, faces in zip(some, self.detector.detect([frame.image for frame in some]), strict=True):
-                scorer.add(frame, faces)
-            done += len(some)
-            yield Progress(done, total)
-        seen = scorer.finish()
-        tracks = link_tracks([[face.face for face in frame.faces] for frame in seen])
-        prediction = self._conclude(
-            str(path), MediaKind.VIDEO, [_number(*pair) for pair in zip(seen, tracks, strict=True)]
-        )
-        yield Progress(done, total, prediction)
+        index = index_video(Path(path), name=name, max_pixels=self.limits.max_pixels)
+        asked = choose_frames(index.info.num_frames, num_frames=self.num_frames, every_n=self.every_n)
+        wanted = choose_within(index, asked, limits=self.limits)
+        at_once = max(min(FRAMES_AT_ONCE, PIXELS_AT_ONCE // max(index.info.width * index.info.height, 1)), 1)
+        frames, done, most = read_indexed(index, wanted), 0, 0
+        with Scorer(self.prepare, self.score, batch_size=self.batch_size) as scorer:
+            while some := list(islice(frames, at_once)):
+                found = self.detector.detect([frame.image for frame in some])
+                most = max(most, *map(len, found))
+                found = [faces[: self.limits.max_faces] for faces in found]
+                for frame, faces in zip(some, found, strict=True):
+                    scorer.add(frame, faces)
+                done += len(some)
+                yield Progress(done, len(wanted), seen=tuple(zip(some, map(tuple, found), strict=True)))
+            seen = scorer.finish()
+        notes = note_frames(asked=len(asked), looked_at=len(wanted), decoded=done)
+        notes += note_crowd(most, max_faces=self.limits.max_faces, is_video=True)
+        frames_of_tracks = number_tracks(seen)
+        yield Progress(done, len(wanted), self._conclude(index.name, MediaKind.VIDEO, frames_of_tracks, notes=notes))
 
     def score(self, inputs: Sequence[Picture]) -> list[tuple[float, Array | None]]:
         """Score prepared crops.
@@ -232,6 +266,10 @@ class Predictor:
         for start in range(0, len(inputs), self.batch_size):
             batch = np.stack(inputs[start : start + self.batch_size]).transpose(0, 3, 1, 2)
             scored = self.backend.score(np.ascontiguousarray(batch))
+            if not np.isfinite(scored.scores).all():
+                raise CheckpointError(
+                    "The network gives no number for a crop: its weights are damaged. Train it again."
+                )
             maps = scored.activation_maps
             scores += [
                 (float(score), None if maps is None else maps[position].copy())
@@ -250,43 +288,12 @@ class Predictor:
         crop = image if self.crop_spec.detector == "none" else crop_as_stored(image, face, self.crop_spec)
         return prepare_input(crop, self.input_spec)
 
-    def _conclude(self, name: str, kind: MediaKind, frames: Sequence[FrameResult]) -> Prediction:
-        threshold = self.decision.threshold
-        faces = sum_up(frames, decision=self.decision, margin=self.margin)
-        score = max((face.score for face in faces if face.decides), default=None)
-        verdict = self.decision.verdict(score, margin=self.margin)
-        is_video = kind is MediaKind.VIDEO
-        return Prediction(
-            name,
-            kind,
-            verdict,
-            score,
-            threshold,
-            tuple(faces),
-            tuple(frames),
-            suspicious=find_ranges(frames, faces, threshold=threshold) if is_video else (),
-            key_frames=find_key_frames(frames, faces, threshold=threshold) if is_video else (),
-        )
+    def _read(self, image: str | Path | Picture, name: str) -> Still:
+        if isinstance(image, np.ndarray):
+            return Still(image)
+        return read_still(Path(image), name=name, max_pixels=self.limits.max_pixels)
 
-
-def _load_bundle(path: str | Path, device: str) -> tuple[Bundle, Backend]:
-    bundle = load_bundle(path)
-    return bundle, OnnxBackend(bundle.model, device=device)
-
-
-def _load_checkpoint(path: str | Path, device: str) -> tuple[Checkpoint, Backend]:
-    from unmask.models.scoring import choose_device
-
-    checkpoint = load_checkpoint(path)
-    target = choose_device(device)
-    return checkpoint, TorchBackend(checkpoint.build_network().to(target), device=target)
-
-
-def _number(frame: FrameResult, tracks: Sequence[int]) -> FrameResult:
-    return replace(
-        frame, faces=tuple(replace(face, track=track) for face, track in zip(frame.faces, tracks, strict=True))
-    )
-
-
-def _pixels(image: str | Path | Picture) -> Picture:
-    return image if isinstance(image, np.ndarray) else read_picture(Path(image))
+    def _conclude(
+        self, name: str, kind: MediaKind, frames: Sequence[FrameResult], *, notes: Sequence[str]
+    ) -> Prediction:
+        return conclude(name, kind, frames, decision=self.decision, margin=self.margin, notes=notes)

@@ -3,7 +3,7 @@
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from unmask.types import Array, Box, Face, MediaKind, Point, Verdict
+from unmask.types import Array, Box, Face, Frame, MediaKind, Point, Verdict
 
 
 @dataclass(frozen=True)
@@ -100,6 +100,7 @@ class Prediction:
         error: Why there is no verdict.
         suspicious: Stretches of a video in which a face that decides scores as fake.
         key_frames: Indices of the frames of a video that weighed most in its score, the weightiest first.
+        notes: What was left out, and what the score cannot be trusted for; a sentence each.
     """
 
     path: str
@@ -112,13 +113,14 @@ class Prediction:
     error: str | None = None
     suspicious: tuple[TimeRange, ...] = ()
     key_frames: tuple[int, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values, fit for JSON."""
         values = asdict(self)
         values["kind"] = self.kind.value if self.kind else None
         values["verdict"] = self.verdict.value if self.verdict else None
-        values["key_frames"] = list(self.key_frames)
+        values["key_frames"], values["notes"] = list(self.key_frames), list(self.notes)
         for frame in values["frames"]:
             for seen in frame["faces"]:
                 del seen["landmarks"], seen["activation_map"]
@@ -135,8 +137,10 @@ class Progress:
         num_done: Frames looked at.
         num_frames: Frames to look at, as far as the file tells.
         prediction: The result; only the last one has it.
+        seen: The frames looked at since the step before, with their pixels and faces; they are not held longer.
     """
 
     num_done: int
     num_frames: int
     prediction: Prediction | None = None
+    seen: tuple[tuple[Frame, tuple[Face, ...]], ...] = field(default=(), compare=False, repr=False)

@@ -1,14 +1,67 @@
 """From the scores of frames to what is said of each person, and of which parts of a video."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from unmask.decision import Decision
-from unmask.inference.results import FaceResult, FaceScore, FrameResult, TimeRange
+from unmask.faces.track import link_tracks
+from unmask.inference.notes import note_small_faces
+from unmask.inference.results import FaceResult, FaceScore, FrameResult, Prediction, TimeRange
+from unmask.types import MediaKind
 
 MIN_TRACK_SHARE = 0.1
 """A track found in a smaller share of the frames with faces does not decide: a false alarm, or a passer-by."""
 
 NUM_KEY_FRAMES = 5
+
+
+def conclude(
+    name: str,
+    kind: MediaKind,
+    frames: Sequence[FrameResult],
+    *,
+    decision: Decision,
+    margin: float,
+    notes: Sequence[str],
+) -> Prediction:
+    """Make a prediction of scored frames: its score is that of the most fake face that decides.
+
+    Args:
+        name: Of the file.
+        kind: Picture or video.
+        frames: In order of time, faces numbered by their track.
+        decision: Threshold and aggregation.
+        margin: How much of the way from the threshold to 0, and to 1, is `uncertain`.
+        notes: What is known of the file beside the frames.
+    """
+    faces = sum_up(frames, decision=decision, margin=margin)
+    score = max((face.score for face in faces if face.decides), default=None)
+    threshold, is_video = decision.threshold, kind is MediaKind.VIDEO
+    return Prediction(
+        name,
+        kind,
+        decision.verdict(score, margin=margin),
+        score,
+        threshold,
+        tuple(faces),
+        tuple(frames),
+        suspicious=find_ranges(frames, faces, threshold=threshold) if is_video else (),
+        key_frames=find_key_frames(frames, faces, threshold=threshold) if is_video else (),
+        notes=(*notes, *note_small_faces(faces)),
+    )
+
+
+def number_tracks(frames: Sequence[FrameResult]) -> list[FrameResult]:
+    """Give every face the number of the person it belongs to.
+
+    Args:
+        frames: In order of time.
+    """
+    tracks = link_tracks([[face.face for face in frame.faces] for frame in frames])
+    return [
+        replace(frame, faces=tuple(replace(face, track=track) for face, track in zip(frame.faces, some, strict=True)))
+        for frame, some in zip(frames, tracks, strict=True)
+    ]
 
 
 def sum_up(frames: Sequence[FrameResult], *, decision: Decision, margin: float) -> list[FaceResult]:

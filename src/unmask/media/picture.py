@@ -2,34 +2,63 @@
 
 import io
 import os
+import struct
 import warnings
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 import numpy as np
 
 from unmask.errors import MediaError
-from unmask.media.kinds import check_file
+from unmask.media.kinds import PICTURE_FORMATS, check_file
 from unmask.types import Picture
 
 MAX_PIXELS = 100_000_000
 """The largest picture that is decoded: 300 MB as RGB."""
 
+_ANIMATED = frozenset({"GIF", "WEBP", "PNG", "AVIF"})
+"""Formats whose further pictures are an animation; those of the others are previews, pages and depth maps."""
+
 _JPEG_START, _JPEG_END = b"\xff\xd8", b"\xff\xd9"
 
 
-def read_picture(path: Path, *, max_pixels: int = MAX_PIXELS) -> Picture:
-    """Decode a picture file, turned upright by its EXIF orientation.
+@dataclass(frozen=True)
+class Still:
+    """A picture, and what was left out of it.
 
     Args:
-        path: JPEG, PNG, WebP, BMP or TIFF.
+        image: RGB, upright.
+        is_animated: Whether the file holds more pictures, of which this is the first.
+    """
+
+    image: Picture
+    is_animated: bool = False
+
+
+def read_picture(path: Path, *, max_pixels: int = MAX_PIXELS) -> Picture:
+    """Decode a picture file, turned upright by its EXIF orientation; of an animation the first picture.
+
+    Args:
+        path: JPEG, PNG, WebP, BMP, TIFF, GIF or AVIF.
         max_pixels: A larger picture is refused before it is decoded.
 
     Raises:
         MediaError: Absent, empty, truncated, too large or not a picture.
     """
-    check_file(path)
-    return decode_picture(_read_bytes(path), where=str(path), max_pixels=max_pixels)
+    return read_still(path, max_pixels=max_pixels).image
+
+
+def read_still(path: Path, *, name: str | None = None, max_pixels: int = MAX_PIXELS) -> Still:
+    """Decode a picture file as `read_picture` does, and tell whether there is more in it.
+
+    Args:
+        path: As for `read_picture`.
+        name: What messages call it; None for its path.
+        max_pixels: A larger picture is refused before it is decoded.
+    """
+    check_file(path, name=name)
+    return _decode(_read_bytes(path), where=name or str(path), max_pixels=max_pixels)
 
 
 def decode_picture(data: bytes, *, where: str, max_pixels: int = MAX_PIXELS) -> Picture:
@@ -40,12 +69,16 @@ def decode_picture(data: bytes, *, where: str, max_pixels: int = MAX_PIXELS) -> 
         where: What the bytes are, for messages.
         max_pixels: A larger picture is refused before it is decoded.
     """
-    from PIL import Image, ImageOps
+    return _decode(data, where=where, max_pixels=max_pixels).image
+
+
+def _decode(data: bytes, *, where: str, max_pixels: int) -> Still:
+    from PIL import Image, ImageOps, UnidentifiedImageError
 
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own limit follows
-            opened = Image.open(io.BytesIO(data))
+            opened = Image.open(io.BytesIO(data), formats=PICTURE_FORMATS)
         with opened as picture:
             width, height = picture.size
             if width * height > max_pixels:
@@ -53,15 +86,23 @@ def decode_picture(data: bytes, *, where: str, max_pixels: int = MAX_PIXELS) -> 
                     f"'{where}' is {width} x {height} pixels, more than the {max_pixels:,} that are decoded. "
                     f"Scale it down first."
                 )
-            upright = ImageOps.exif_transpose(picture)
+            is_animated = picture.format in _ANIMATED and bool(getattr(picture, "is_animated", False))
+            ImageOps.exif_transpose(picture, in_place=True)
+            upright: Image.Image = picture
             if upright.mode.startswith("I;16"):  # Pillow would clip 16 bits to white instead of scaling them
                 upright = Image.fromarray((np.asarray(upright) >> 8).astype(np.uint8))
-            return np.array(upright.convert("RGB"))
+            # Converting RGB to RGB would copy it: 300 MB at the limit.
+            return Still(np.array(upright if upright.mode == "RGB" else upright.convert("RGB")), is_animated)
+    except UnidentifiedImageError as error:
+        raise MediaError(
+            f"'{where}' cannot be read as a picture: it is none of {', '.join(PICTURE_FORMATS)}. Export it as JPEG."
+        ) from error
     except Image.DecompressionBombError as error:
         raise MediaError(
             f"'{where}' holds more than the {max_pixels:,} pixels that are decoded. Scale it down first."
         ) from error
-    except (OSError, SyntaxError, ValueError) as error:
+    except (OSError, SyntaxError, ValueError, KeyError, IndexError, TypeError, struct.error, EOFError) as error:
+        # Pillow's readers fail in all these ways on bytes that were made up.
         raise MediaError(f"'{where}' cannot be read as a picture: {error}. Download or export it again.") from error
 
 

@@ -1,23 +1,33 @@
 """Decode videos with PyAV (FFmpeg)."""
 
-from collections.abc import Iterator
+import errno
+from array import array
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from unmask.errors import MediaError
-from unmask.media.kinds import check_file
+from unmask.media.kinds import PICTURE_SUFFIXES, check_file
+from unmask.media.mp4 import MAX_SAMPLES, check_claims
+from unmask.media.picture import MAX_PIXELS
 from unmask.types import Frame
 
 _SEEK_FROM_FRAMES = 250
 """Seek when the next wanted frame is at least this far; nearer ones are decoded through (x264's default GOP is 250)."""
 
-
 _UNTIMED = frozenset({"avi", "asf"})
 """Containers that may hold the order of decoding only."""
+
+_OPTIONS = {
+    # Playlists (HLS, DASH, concat) would have FFmpeg read other files and addresses, as whoever wrote them likes.
+    "format_whitelist": "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,asf,flv,mpeg,mpegts,mpegvideo,ogg,h264,hevc,m4v",
+    "protocol_whitelist": "file",
+}
 
 
 @dataclass(frozen=True)
@@ -41,14 +51,52 @@ class VideoInfo:
     codec: str
 
 
+@dataclass(frozen=True)
+class VideoIndex:
+    """A video whose packets were counted: 8 bytes a frame.
+
+    Args:
+        path: The file.
+        name: What messages call it.
+        info: Size, rate, codec, number of frames.
+        times: Presentation times of all frames in order, in units of the stream's time base.
+        is_timed: Whether packets carry the times of their frames.
+        max_pixels: A frame with more is not decoded.
+    """
+
+    path: Path
+    name: str
+    info: VideoInfo
+    times: npt.NDArray[np.int64] = field(repr=False)
+    is_timed: bool
+    max_pixels: int
+
+
 def probe_video(path: Path) -> VideoInfo:
     """Read size, rate, codec and the true number of frames of a video.
 
     Raises:
         MediaError: Absent, empty, not a video, or without a video stream.
     """
-    with _open(path) as (container, stream):
-        return _describe(stream, _list_times(container, stream))
+    return index_video(path).info
+
+
+def index_video(path: Path, *, name: str | None = None, max_pixels: int = MAX_PIXELS) -> VideoIndex:
+    """Count the packets of a video, so that its frames can be chosen and found; no frame is decoded.
+
+    Args:
+        path: A video.
+        name: What messages call it; None for its path.
+        max_pixels: A video with larger frames is refused.
+
+    Raises:
+        MediaError: As `probe_video`, or larger than `max_pixels`, or its file claims frames it cannot hold.
+    """
+    name = name or str(path)
+    with _open(path, name=name, max_pixels=max_pixels) as (container, stream):
+        times = _list_times(container, stream, name)
+        info = _describe(stream, times)
+        return VideoIndex(path, name, info, times, _has_true_times(container, stream), max_pixels)
 
 
 def read_frames(path: Path, *, num_frames: int | None = None, every_n: int | None = None) -> Iterator[Frame]:
@@ -64,12 +112,23 @@ def read_frames(path: Path, *, num_frames: int | None = None, every_n: int | Non
     Raises:
         MediaError: As `probe_video`, or where not one frame can be decoded.
     """
-    with _open(path) as (container, stream):
-        times = _list_times(container, stream)
-        is_timed = _has_true_times(container, stream)
-    wanted = choose_frames(len(times), num_frames=num_frames, every_n=every_n)
-    with _open(path) as (container, stream):  # anew: not every container can be sought back to its start
-        yield from _decode_wanted(container, stream, times, wanted, path, is_timed=is_timed)
+    index = index_video(path)
+    yield from read_indexed(index, choose_frames(index.info.num_frames, num_frames=num_frames, every_n=every_n))
+
+
+def read_indexed(index: VideoIndex, wanted: Sequence[int]) -> Iterator[Frame]:
+    """Yield the wanted frames of a video whose packets are counted already.
+
+    Args:
+        index: Of `index_video`.
+        wanted: Positions of frames, rising.
+
+    Raises:
+        MediaError: Not one of them can be decoded, or one is larger than `max_pixels`.
+    """
+    # Opened anew: not every container can be sought back to its start.
+    with _open(index.path, name=index.name, max_pixels=index.max_pixels) as (container, stream):
+        yield from _decode_wanted(container, stream, index, wanted)
 
 
 def choose_frames(total: int, *, num_frames: int | None, every_n: int | None = None) -> list[int]:
@@ -82,44 +141,67 @@ def choose_frames(total: int, *, num_frames: int | None, every_n: int | None = N
 
 
 @contextmanager
-def _open(path: Path) -> Iterator[tuple[Any, Any]]:
+def _open(path: Path, *, name: str, max_pixels: int) -> Iterator[tuple[Any, Any]]:
     import av
 
-    check_file(path)
+    check_file(path, name=name)
     try:
-        container = av.open(str(path))
+        check_claims(path, name=name)
+        container = av.open(f"file:{path}", options=_OPTIONS)  # a bare name such as 'concat:a|b' is an address
     except (av.FFmpegError, OSError, ValueError) as error:
-        raise MediaError(f"'{path}' cannot be read as a video: {error}. Download or copy it again.") from error
+        is_odd = path.suffix.lower() in PICTURE_SUFFIXES  # content decides, but the name tells what was meant
+        raise MediaError(
+            f"'{name}' {'is no picture and ' if is_odd else ''}cannot be read as a video: {_reason(error)}. "
+            f"Download or copy it again."
+        ) from error
     with container:
-        if container.format.name == "tty":  # FFmpeg draws any text as on a terminal
-            raise MediaError(f"'{path}' cannot be read as a video: it holds text. Name a video.")
         if not container.streams.video:
             raise MediaError(
-                f"'{path}' holds no video stream, only {_name_streams(container)}. Name a video with pictures."
+                f"'{name}' holds no video stream, only {_name_streams(container)}. Name a video with pictures."
             )
         stream = container.streams.video[0]
-        if stream.codec_context is None:
-            raise MediaError(f"'{path}' is stored in a codec that is not known here. Convert it, to H.264 for example.")
+        context = stream.codec_context
+        if context is None:
+            raise MediaError(f"'{name}' is stored in a codec that is not known here. Convert it, to H.264 for example.")
+        _check_size(context.width, context.height, name=name, max_pixels=max_pixels)
+        context.options = {"max_pixels": str(max_pixels)}  # frames may be larger than the header says
         stream.thread_type = "NONE"  # work runs in parallel over videos; threads would only compete
         yield container, stream
+
+
+def _check_size(width: int, height: int, *, name: str, max_pixels: int) -> None:
+    if width * height > max_pixels:
+        raise MediaError(
+            f"The frames of '{name}' are {width} x {height} pixels, more than the {max_pixels:,} that are decoded. "
+            f"Scale it down first."
+        )
+
+
+def _reason(error: Exception) -> str:
+    """Return FFmpeg's words without the file, which the message names already."""
+    if getattr(error, "errno", None) == errno.EINVAL:
+        return "its format is none of those that are read"  # FFmpeg's word for it is 'Invalid argument'
+    return str(getattr(error, "strerror", None) or error)
 
 
 def _name_streams(container: Any) -> str:
     return ", ".join(sorted({stream.type for stream in container.streams})) or "no streams at all"
 
 
-def _list_times(container: Any, stream: Any) -> list[int]:
+def _list_times(container: Any, stream: Any, name: str) -> npt.NDArray[np.int64]:
     """Return the presentation times of all frames in order, in units of the stream's time base, from packets alone."""
     import av
 
-    times: set[int] = set()
+    times = array("q")
     try:
         for packet in container.demux(stream):
             if packet.size and packet.pts is not None and not packet.is_discard:
-                times.add(packet.pts)
+                times.append(packet.pts)
+                if len(times) > MAX_SAMPLES:
+                    raise MediaError(f"'{name}' holds more than {MAX_SAMPLES:,} frames. Cut it into parts.")
     except (av.FFmpegError, OSError):
         pass  # a file cut off in the middle: the packets before the cut are good
-    return sorted(times)
+    return np.unique(np.frombuffer(times, np.int64)) if times else np.zeros(0, np.int64)
 
 
 def _has_true_times(container: Any, stream: Any) -> bool:
@@ -127,43 +209,49 @@ def _has_true_times(container: Any, stream: Any) -> bool:
     return not (stream.codec_context.has_b_frames and container.format.name in _UNTIMED)
 
 
-def _describe(stream: Any, times: list[int]) -> VideoInfo:
+def _describe(stream: Any, times: npt.NDArray[np.int64]) -> VideoInfo:
     base = float(stream.time_base or 0)
     fps = float(stream.average_rate or 0)
-    span = (times[-1] - times[0]) * base + (1 / fps if fps else 0.0) if times else 0.0
+    span = (int(times[-1]) - int(times[0])) * base + (1 / fps if fps else 0.0) if len(times) else 0.0
     context = stream.codec_context
     return VideoInfo(context.width, context.height, fps, len(times), span, context.name)
 
 
-def _decode_wanted(
-    container: Any, stream: Any, times: list[int], wanted: list[int], path: Path, *, is_timed: bool
-) -> Iterator[Frame]:
+def _decode_wanted(container: Any, stream: Any, index: VideoIndex, wanted: Sequence[int]) -> Iterator[Frame]:
     """Decode up to each wanted frame in turn, seeking where the next one is far; damaged stretches are passed over."""
     import av
 
-    base = float(stream.time_base or 0)
-    positions = {time: index for index, time in enumerate(times)}
+    times, is_timed, base = index.times, index.is_timed, float(stream.time_base or 0)
     last_index, decoder, problem, found = -1, container.decode(stream), "no frame was found in it", 0
     for target in wanted:
         try:
             if is_timed and target - last_index >= _SEEK_FROM_FRAMES:
-                container.seek(times[target], stream=stream)
+                container.seek(int(times[target]), stream=stream)
                 decoder = container.decode(stream)
             while last_index < target:
                 decoded = next(decoder, None)
                 if decoded is None:
                     break
-                place = positions.get(decoded.pts, -1) if is_timed else last_index + 1
+                place = _find_place(times, decoded.pts) if is_timed else last_index + 1
                 last_index = max(last_index, place)
                 if place == target:
                     found += 1
-                    yield Frame(_to_picture(decoded), target, (times[target] - times[0]) * base)
+                    _check_size(decoded.width, decoded.height, name=index.name, max_pixels=index.max_pixels)
+                    yield Frame(_to_picture(decoded), target, (int(times[target]) - int(times[0])) * base)
         except (av.FFmpegError, OSError) as error:
-            problem, decoder = str(error), container.decode(stream)
+            problem, decoder = _reason(error), container.decode(stream)
             if is_timed:
                 last_index = target - _SEEK_FROM_FRAMES  # go on by seeking to the next wanted one
     if not found:
-        raise MediaError(f"'{path}' cannot be decoded: {problem}. Download or copy it again.")
+        raise MediaError(f"'{index.name}' cannot be decoded: {problem}. Download or copy it again.")
+
+
+def _find_place(times: npt.NDArray[np.int64], time: int | None) -> int:
+    """Return the position of a frame by its time, -1 where no packet has that time."""
+    if time is None:
+        return -1
+    place = int(np.searchsorted(times, time))
+    return place if place < len(times) and times[place] == time else -1
 
 
 def _to_picture(decoded: Any) -> Any:

@@ -44,30 +44,38 @@ class VideoMetrics(Metric):
     preds: list[Tensor]
     target: list[Tensor]
     videos: list[Tensor]
+    rows: list[Tensor]
 
     def __init__(self, *, aggregation: str = "mean", has_videos: bool = True) -> None:
         super().__init__()
         self.aggregation = Decision(aggregation=aggregation).aggregation  # refuses what it does not know
         self.has_videos = has_videos
         self.gathered: tuple[Tensor, Tensor, Tensor] | None = None
-        for name in ("preds", "target", "videos"):
+        for name in ("preds", "target", "videos", "rows"):
             self.add_state(name, default=[], dist_reduce_fx="cat")
 
-    def update(self, preds: Tensor, target: Tensor, videos: Tensor) -> None:
+    def update(self, preds: Tensor, target: Tensor, videos: Tensor, rows: Tensor) -> None:
         """Add frames.
 
         Args:
             preds: Scores in [0, 1], shape `(N,)`.
             target: Labels, shape `(N,)`.
             videos: Number of the video of each frame, shape `(N,)`.
+            rows: Where each frame stands in the table, shape `(N,)`: several processes share the frames, and their
+                figures are to be the same to the last bit.
         """
         self.preds.append(preds.detach())
         self.target.append(target)
         self.videos.append(videos)
+        self.rows.append(rows)
 
     def compute(self) -> dict[str, Tensor]:
-        """Return the figures by name; `gathered` then holds frame scores, labels and videos of all processes."""
-        preds, target, videos = (dim_zero_cat(getattr(self, name)) for name in ("preds", "target", "videos"))
+        """Return the figures by name.
+
+        `gathered` then holds frame scores, labels and videos of all processes, in the order of the table.
+        """
+        order = torch.argsort(dim_zero_cat(self.rows))
+        preds, target, videos = (dim_zero_cat(getattr(self, name))[order] for name in ("preds", "target", "videos"))
         self.gathered = (preds.cpu(), target.cpu(), videos.cpu())
         if not self.has_videos:
             return {}

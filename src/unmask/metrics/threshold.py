@@ -7,6 +7,7 @@ import numpy.typing as npt
 
 from unmask.decision import Decision
 from unmask.errors import ConfigError
+from unmask.metrics.calibration import fit_calibration
 from unmask.types import Label
 
 CRITERIA = ("balanced_accuracy", "f1", "eer")
@@ -24,7 +25,7 @@ def check_criterion(criterion: str) -> None:
 def choose_threshold(
     labels: npt.ArrayLike, scores: npt.ArrayLike, *, criterion: str = "balanced_accuracy", aggregation: str = "mean"
 ) -> Decision:
-    """Choose the threshold that is best at a criterion.
+    """Choose the threshold that is best at a criterion, and calibrate the scores.
 
     Every threshold between two neighbouring scores decides alike, so the candidates are the gaps between them. Where
     several gaps are equally good the widest wins, and the threshold is its middle: the farthest from every score seen.
@@ -52,7 +53,12 @@ def choose_threshold(
     quality = _quality(truth, values, edges[:-1], criterion=criterion)
     best = np.flatnonzero(quality >= quality.max() - 1e-12)
     gap = best[np.argmax(np.diff(edges)[best])]
-    return Decision(threshold=float((edges[gap] + edges[gap + 1]) / 2), aggregation=aggregation, criterion=criterion)
+    return Decision(
+        threshold=float((edges[gap] + edges[gap + 1]) / 2),
+        aggregation=aggregation,
+        criterion=criterion,
+        calibration=fit_calibration(truth, values),
+    )
 
 
 def _quality(

@@ -2,6 +2,7 @@
 
 from collections import OrderedDict
 from collections.abc import Mapping
+from difflib import get_close_matches
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ RESNETS = {"resnet18": ("ResNet-18", 512), "resnet34": ("ResNet-34", 512), "resn
 
 NETWORKS = (*RESNETS, "tiny")
 
+_WITHOUT_HEAD: dict[str, Any] = {"num_classes": 0, "global_pool": ""}
+
 
 def build_backbone(name: str, *, library: str, weights: str | None) -> tuple[nn.Module, int]:
     """Return a module from `(N, 3, size, size)` to `(N, features, h, w)`, and the number of features.
@@ -27,18 +30,67 @@ def build_backbone(name: str, *, library: str, weights: str | None) -> tuple[nn.
         weights: `imagenet`, a file of the library's weights, or None for a random start.
 
     Raises:
-        ConfigError: An unknown name, or a network of timm's that has no map of features.
+        ConfigError: An unknown name.
         CheckpointError: Weights that are absent or do not fit.
     """
+    _check_name(name, library=library)
     if library == "timm":
         return _build_timm(name, weights)
-    if library != "torchvision":
+    return _build_tiny() if name == "tiny" else _build_resnet(name, weights)
+
+
+def check_backbone(name: str, *, library: str) -> None:
+    """Raise unless a network exists and gives a map of features, before its weights are downloaded or anything is run.
+
+    The shape of what a network of timm's gives is found with tensors that have no values, at no cost.
+
+    Args:
+        name: See `build_backbone`.
+        library: See `build_backbone`.
+
+    Raises:
+        ConfigError: It does not, with names near it; or it gives no map.
+    """
+    _check_name(name, library=library)
+    if library != "timm":
+        return
+    import timm
+
+    try:
+        with torch.device("meta"), torch.no_grad():
+            network: Any = timm.create_model(name, pretrained=False, **_WITHOUT_HEAD).eval()
+            shape = tuple(network(torch.zeros(1, *network.pretrained_cfg["input_size"])).shape)
+    except AssertionError as error:  # of a network that cannot do without its own pooling
+        shape, reason = (), str(error)
+    else:
+        reason = f"of shape {shape}"
+    if len(shape) != 4 or shape[1] != count_features(network):
+        raise ConfigError(
+            f"'{name}' (model.name) gives no map of features ({reason}): no heat map comes of it. Choose a "
+            f"convolutional network, such as efficientnet_b4 or convnext_tiny."
+        )
+
+
+def count_features(network: nn.Module) -> int:
+    """Return the number of channels of the map that a network of timm's gives without pooling and head."""
+    return int(getattr(network, "head_hidden_size", None) or network.num_features)  # type: ignore[arg-type]
+
+
+def _check_name(name: str, *, library: str) -> None:
+    if library == "timm":
+        import timm
+
+        known = timm.list_models()
+        if name.partition(".")[0] not in known or ("." in name and name not in timm.list_pretrained()):
+            known = timm.list_pretrained() if "." in name else known
+            near = get_close_matches(name, known, n=5) or known[:5]
+            raise ConfigError(f"timm has no network '{name}' (model.name). Near it: {', '.join(near)}")
+    elif library != "torchvision":
         raise ConfigError(f"No library '{library}' (model.library). Choose one of: torchvision, timm")
-    if name not in NETWORKS:
+    elif name not in NETWORKS:
         raise ConfigError(
             f"No network '{name}' (model.name). Choose one of: {', '.join(NETWORKS)}; or one of timm's: model=timm"
         )
-    return _build_tiny() if name == "tiny" else _build_resnet(name, weights)
 
 
 def _build_resnet(name: str, weights: str | None) -> tuple[nn.Module, int]:
@@ -77,31 +129,19 @@ def _build_timm(name: str, weights: str | None) -> tuple[nn.Module, int]:
     """Build any convolutional network of timm (Wightman, PyTorch Image Models) without its pooling and its head."""
     import timm
 
-    if name not in timm.list_models():
-        near = ", ".join(timm.list_models(f"*{name}*")[:6]) or "timm.list_models()"
-        raise ConfigError(f"timm has no network '{name}' (model.name). Near it: {near}")
-    options: dict[str, Any] = {"num_classes": 0, "global_pool": ""}
     if weights == "imagenet":
         try:
-            network = timm.create_model(name, pretrained=True, **options)
+            network = timm.create_model(name, pretrained=True, **_WITHOUT_HEAD)
         except Exception as error:  # the hub it downloads from fails in ways of its own
             raise CheckpointError(
                 f"timm's weights of '{name}' cannot be downloaded: {str(error).splitlines()[0]} Name a file with "
                 f"model.weights=<file>, or train from scratch with model.weights=null."
             ) from error
     else:
-        network = timm.create_model(name, pretrained=False, **options)
+        network = timm.create_model(name, pretrained=False, **_WITHOUT_HEAD)
         if weights is not None:
             _load_state(network, _read_file(weights), weights=weights, of=f"timm's weights of {name}")
-    num_features = int(network.num_features)  # type: ignore[arg-type]
-    with torch.no_grad():
-        features = network.eval()(torch.zeros(1, 3, 224, 224))
-    if features.ndim != 4 or features.shape[1] != num_features:
-        raise ConfigError(
-            f"'{name}' (model.name) gives no map of features but {tuple(features.shape)}: no heat map comes of "
-            f"it. Choose a convolutional network, such as efficientnet_b4 or convnext_tiny."
-        )
-    return network.train(), num_features
+    return network, count_features(network)
 
 
 def _read_file(weights: str) -> Mapping[str, Tensor]:

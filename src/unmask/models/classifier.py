@@ -8,9 +8,10 @@ import lightning as L
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from torchmetrics import MetricCollection
+from torchmetrics import MeanMetric, MetricCollection
 
 from unmask.decision import Decision
+from unmask.errors import ConfigError
 from unmask.faces.spec import CropSpec
 from unmask.models.checkpoint import ENTRY, make_entry
 from unmask.models.network import FaceNetwork
@@ -30,6 +31,12 @@ class Origin:
     provenance: dict[str, Any]
 
 
+def check_head_lr_ratio(ratio: float) -> None:
+    """Raise a ConfigError unless it is a positive number."""
+    if not isinstance(ratio, int | float) or not 0 < ratio < float("inf"):
+        raise ConfigError(f"optimizer.head_lr_ratio={ratio} must be more than 0; 1 gives backbone and head one rate.")
+
+
 class DeepfakeClassifier(L.LightningModule):
     """Train on crops, judge on the validation split after every epoch.
 
@@ -38,8 +45,12 @@ class DeepfakeClassifier(L.LightningModule):
         loss: Of logits and targets, both of shape `(N,)`.
         optimizer: Gets the parameters.
         schedule: Of the learning rate, or None to leave it.
-        metrics: Takes `preds`, `target` and `videos` of the validation split.
+        metrics: Takes `preds`, `target`, `videos` and `rows` of the validation split.
         origin: For the checkpoint.
+        head_lr_ratio: Learning rate of the head over that of the backbone, which is the optimizer's.
+
+    Raises:
+        ConfigError: A ratio that is no positive number.
     """
 
     def __init__(
@@ -47,42 +58,65 @@ class DeepfakeClassifier(L.LightningModule):
         *,
         network: FaceNetwork,
         loss: nn.Module,
-        optimizer: Callable[[Iterable[nn.Parameter]], Optimizer],
+        optimizer: Callable[[Iterable[Any]], Optimizer],
         schedule: Schedule | None,
         metrics: MetricCollection,
         origin: Origin,
+        head_lr_ratio: float = 1.0,
     ) -> None:
         super().__init__()
+        check_head_lr_ratio(head_lr_ratio)
         self.network = network.to(memory_format=torch.channels_last)
         self.loss = loss
+        self.train_loss = MeanMetric()
+        self.train_loss.persistent(True)  # an epoch that is interrupted goes on with its mean
+        self.val_loss = MeanMetric()  # Lightning's own mean over processes rounds their numbers of crops
         self.val_metrics = metrics.clone(prefix="val/")
         self.origin = origin
         self.decision = Decision()
         self._build_optimizer = optimizer
         self._schedule = schedule
+        self._head_lr_ratio = head_lr_ratio
 
     def forward(self, images: Tensor) -> Tensor:
         """Return logits, shape `(N,)`; see `FaceNetwork.forward`."""
         logits: Tensor = self.network(images)
         return logits
 
+    def on_train_epoch_start(self) -> None:
+        """Start a mean of the loss, which Lightning does not clear before the checkpoint of an epoch is written."""
+        self.train_loss.reset()
+
     def training_step(self, batch: dict[str, Tensor], batch_index: int) -> Tensor:
         """Return the mean loss of a batch."""
         loss, _ = self._shared_step(batch)
-        self.log("train/loss", loss, on_step=False, on_epoch=True, sync_dist=True, batch_size=len(batch["label"]))
+        self.train_loss.update(loss.detach(), len(batch["label"]))
+        self.log("train/loss", self.train_loss, on_step=False, on_epoch=True)
         self.log("train/step_loss", loss, prog_bar=True)
         return loss
+
+    def on_validation_epoch_start(self) -> None:
+        """Give all processes the mean of their running statistics, so that they judge with one network.
+
+        Each has seen its own share of the crops; the checkpoint can hold only one state.
+        """
+        if self.trainer.world_size > 1:
+            for buffer in self.network.buffers():
+                if buffer.is_floating_point():
+                    buffer.copy_(self.trainer.strategy.reduce(buffer, reduce_op="mean"))
 
     def validation_step(self, batch: dict[str, Tensor], batch_index: int) -> None:
         """Collect the scores of a batch."""
         loss, logits = self._shared_step(batch)
-        self.log("val/loss", loss, on_epoch=True, sync_dist=True, batch_size=len(batch["label"]))
-        self.val_metrics.update(preds=logits.sigmoid(), target=batch["label"], videos=batch["video"])
+        scores, labels = logits.sigmoid(), batch["label"]
+        self.val_loss.update(loss, len(labels))
+        self.val_metrics.update(preds=scores, target=labels, videos=batch["video"], rows=batch["row"])
 
     def on_validation_epoch_end(self) -> None:
         """Log the figures of the validation split."""
-        figures = self.val_metrics.compute()
-        self.log_dict(figures)
+        figures = {"val/loss": self.val_loss.compute(), **self.val_metrics.compute()}
+        self.log_dict(figures, sync_dist=True)  # they are the same in all processes by now; Lightning cannot know
+        self.val_loss.reset()
         self.val_metrics.reset()
 
     def _shared_step(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
@@ -92,11 +126,21 @@ class DeepfakeClassifier(L.LightningModule):
 
     def configure_optimizers(self) -> Any:
         """Build the optimizer, and the schedule over the steps that the trainer foresees."""
-        optimizer = self._build_optimizer(self.parameters())
+        optimizer = self._configure_optimizer()
         if self._schedule is None:
             return optimizer
         total_steps = int(self.trainer.estimated_stepping_batches)
         return {"optimizer": optimizer, "lr_scheduler": self._schedule(optimizer, total_steps)}
+
+    def _configure_optimizer(self) -> Optimizer:
+        """Build the optimizer, with a group for the head where its rate differs; a schedule scales each group's own."""
+        if self._head_lr_ratio == 1:
+            return self._build_optimizer(self.parameters())
+        parts = {"backbone": self.network.backbone, "head": self.network.head}
+        groups = [{"params": list(part.parameters()), "name": name} for name, part in parts.items()]
+        optimizer = self._build_optimizer(groups)
+        optimizer.param_groups[1]["lr"] *= self._head_lr_ratio
+        return optimizer
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add what prediction needs, as plain values."""

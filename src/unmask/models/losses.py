@@ -17,7 +17,7 @@ class SmoothedBCE(nn.Module):
 
     def __init__(self, *, label_smoothing: float = 0.0, fake_weight: float = 1.0) -> None:
         super().__init__()
-        if not 0 <= label_smoothing < 1:
+        if not isinstance(label_smoothing, int | float) or not 0 <= label_smoothing < 1:
             raise ConfigError(f"loss.label_smoothing={label_smoothing} must be at least 0 and less than 1.")
         _check_weight(fake_weight)
         self.label_smoothing = label_smoothing
@@ -45,7 +45,7 @@ class FocalLoss(nn.Module):
 
     def __init__(self, *, gamma: float = 2.0, fake_weight: float = 1.0) -> None:
         super().__init__()
-        if gamma < 0:
+        if not isinstance(gamma, int | float) or not 0 <= gamma < float("inf"):
             raise ConfigError(f"loss.gamma={gamma} must be at least 0.")
         _check_weight(fake_weight)
         self.gamma = gamma
@@ -64,5 +64,5 @@ def _weigh(labels: Tensor, fake_weight: float) -> Tensor:
 
 
 def _check_weight(fake_weight: float) -> None:
-    if fake_weight <= 0:
+    if not isinstance(fake_weight, int | float) or not 0 < fake_weight < float("inf"):
         raise ConfigError(f"loss.fake_weight={fake_weight} must be more than 0.")

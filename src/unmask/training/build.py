@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
+from hydra.errors import InstantiationException
 from hydra.utils import instantiate
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import ModelCheckpoint
 from omegaconf import DictConfig, open_dict
 
@@ -17,8 +19,14 @@ from unmask.errors import ConfigError
 from unmask.metrics.collection import FIGURES, build_metrics
 from unmask.models.classifier import DeepfakeClassifier, Origin
 from unmask.training.callbacks import DecisionCallback, EpochHistory, build_checkpoints
+from unmask.training.checkpoint_io import SafeCheckpointIO
+from unmask.training.devices import choose_strategy, runs_on_gpu
 from unmask.training.figures import ScoreKeeper
+from unmask.training.finetune import count_frozen_epochs
+from unmask.training.interruption import StopRequest
+from unmask.training.nodes import build_node, build_optimizer
 from unmask.training.precision import choose_precision
+from unmask.training.steps import FiniteLoss, StepSeeds, StopAtStep
 
 logger = logging.getLogger(__name__)
 
@@ -63,7 +71,13 @@ def resolve_objective(cfg: DictConfig, dataset: FaceDataset) -> str:
 
 
 def build_parts(
-    cfg: DictConfig, dataset: FaceDataset, *, folder: Path, logger_of_run: Any, provenance: dict[str, Any]
+    cfg: DictConfig,
+    dataset: FaceDataset,
+    *,
+    folder: Path,
+    logger_of_run: Any,
+    provenance: dict[str, Any],
+    request: StopRequest,
 ) -> Parts:
     """Build everything from the composed configuration.
 
@@ -73,18 +87,22 @@ def build_parts(
         folder: Of the run.
         logger_of_run: Lightning's logger, or None.
         provenance: For the checkpoint.
+        request: Of the training's end, by a signal.
     """
-    network = instantiate(cfg.model)
-    data = instantiate(
-        cfg.dataset, input_spec=network.input_spec, augmentation=instantiate(cfg.augmentation), seed=cfg.seed
+    network = build_node(cfg.model)
+    if cfg.compile:
+        network.compile()  # in place, so that the names of the weights stay those of any checkpoint
+    data = build_node(
+        cfg.dataset, input_spec=network.input_spec, augmentation=build_node(cfg.augmentation), seed=cfg.seed
     )
     model = DeepfakeClassifier(
         network=network,
-        loss=instantiate(cfg.loss),
-        optimizer=instantiate(cfg.optimizer),
-        schedule=instantiate(cfg.scheduler),
+        loss=build_node(cfg.loss),
+        optimizer=build_optimizer(cfg.optimizer),
+        schedule=build_node(cfg.scheduler),
         metrics=build_metrics(aggregation=cfg.aggregation, has_videos=dataset.has_videos),
         origin=Origin(dataset.spec, provenance),
+        head_lr_ratio=cfg.optimizer.get("head_lr_ratio", 1.0),
     )
     checkpoints = build_checkpoints(folder / "checkpoints", objective=cfg.objective)
     history, scores = EpochHistory(), ScoreKeeper(cfg.objective)
@@ -92,19 +110,36 @@ def build_parts(
         DecisionCallback(criterion=cfg.threshold_criterion),
         history,
         scores,
+        StepSeeds(cfg.seed),
+        FiniteLoss(),
         *_build_callbacks(cfg, logger_of_run),
+        StopAtStep(request, folder=folder / "checkpoints", minutes=cfg.checkpoint_minutes),
     ]
-    trainer = instantiate(
-        cfg.trainer,
-        precision=choose_precision(cfg.precision.name, has_gpu=_runs_on_gpu(cfg.trainer.accelerator)),
+    trainer = _build_trainer(
+        cfg,
         logger=logger_of_run if logger_of_run is not None else False,
         callbacks=callbacks + checkpoints,
-        deterministic=cfg.deterministic,
-        # A bar that redraws itself fills a log file; there the line of each epoch is enough.
-        enable_progress_bar=cfg.trainer.enable_progress_bar and sys.stderr.isatty(),
+        plugins=[SafeCheckpointIO()],
         default_root_dir=str(folder),
     )
     return Parts(data, model, trainer, checkpoints, history, scores)
+
+
+def _build_trainer(cfg: DictConfig, **parts: Any) -> L.Trainer:
+    options = {
+        "precision": choose_precision(cfg.precision.name, has_gpu=runs_on_gpu(cfg.trainer)),
+        "strategy": choose_strategy(cfg.trainer, has_frozen=count_frozen_epochs(cfg.callbacks) > 0),
+        "deterministic": cfg.deterministic,
+        # A bar that redraws itself fills a log file; there the line of each epoch is enough.
+        "enable_progress_bar": cfg.trainer.enable_progress_bar and sys.stderr.isatty(),
+    }
+    try:
+        trainer: L.Trainer = instantiate(cfg.trainer, **options, **parts)
+    except InstantiationException as error:
+        if not isinstance(error.__cause__, MisconfigurationException | ValueError | TypeError):
+            raise
+        raise ConfigError(f"These keys of trainer do not fit together or the machine: {error.__cause__}") from error
+    return trainer
 
 
 def _build_callbacks(cfg: DictConfig, logger_of_run: Any) -> list[Any]:
@@ -112,10 +147,5 @@ def _build_callbacks(cfg: DictConfig, logger_of_run: Any) -> list[Any]:
     wanted = {name: node for name, node in cfg.callbacks.items() if node is not None}
     if logger_of_run is None:
         wanted.pop("learning_rate", None)
-    return [instantiate(node) for node in wanted.values()]
-
-
-def _runs_on_gpu(accelerator: str) -> bool:
-    import torch
-
-    return accelerator in {"gpu", "cuda"} or (accelerator == "auto" and torch.cuda.is_available())
+    built = (build_node(node) for node in wanted.values())
+    return [callback for callback in built if callback is not None]

@@ -20,11 +20,13 @@ class CodeState:
         commit: Hash; "" outside a git checkout.
         is_dirty: Whether tracked files were changed.
         diff: Of tracked files, against the commit; "" where clean.
+        untracked: Files that git neither knows nor ignores; no diff shows what is in them.
     """
 
     commit: str
     is_dirty: bool
     diff: str = ""
+    untracked: tuple[str, ...] = ()
 
 
 def find_code_state() -> CodeState:
@@ -32,7 +34,9 @@ def find_code_state() -> CodeState:
     root = config_dir().parent
     commit = _git(root, "rev-parse", "HEAD")
     is_dirty = bool(commit and _git(root, "status", "--porcelain", "--untracked-files=no"))
-    return CodeState(commit, is_dirty, _git(root, "diff", "HEAD") + "\n" if is_dirty else "")
+    untracked = _git(root, "ls-files", "--others", "--exclude-standard", "src", "configs") if commit else ""
+    diff = _git(root, "diff", "HEAD") + "\n" if is_dirty else ""
+    return CodeState(commit, is_dirty, diff, tuple(untracked.splitlines()))
 
 
 def describe_environment() -> dict[str, Any]:
@@ -46,9 +50,20 @@ def describe_environment() -> dict[str, Any]:
         "platform": platform.platform(),
         "processor": _processor_name(),
         "num_cores": os.cpu_count(),
+        "num_threads": torch.get_num_threads(),  # sums come out otherwise with other numbers of them
+        "memory_gigabytes": _memory_gigabytes(),
+        "cuda": torch.version.cuda if has_gpu else None,
+        "cudnn": torch.backends.cudnn.version() if has_gpu else None,  # type: ignore[no-untyped-call]
         "gpus": [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())] if has_gpu else [],
         "packages": dict(sorted(names.items())),
     }
+
+
+def _memory_gigabytes() -> float | None:
+    try:
+        return round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1)
+    except (ValueError, OSError, AttributeError):  # not every system tells
+        return None
 
 
 def _processor_name() -> str:

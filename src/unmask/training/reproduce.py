@@ -123,10 +123,11 @@ def list_differences(past: PastRun, cfg: DictConfig) -> list[str]:
         found.append(f"commit {past.commit[:10] or 'unknown'} then, {code.commit[:10] or 'unknown'} now")
     if code.is_dirty:
         found.append("files differ from the commit now (git diff shows how)")
+    found += [f"'{name}' was not in git then" for name in past.environment.get("untracked", ())]
     found += _compare_data(past, cfg)
     now = describe_environment()
-    for key in ("python", "processor", "gpus"):
-        if now[key] != past.environment.get(key):
+    for key in ("python", "processor", "num_threads", "gpus", "cuda", "cudnn"):
+        if key in past.environment and now[key] != past.environment.get(key):
             found.append(f"{key} {past.environment.get(key)} then, {now[key]} now")
     then = past.environment.get("packages", {})
     for name in _PACKAGES:

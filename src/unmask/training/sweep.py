@@ -119,11 +119,20 @@ def _close_children(client: Any, record: dict[str, Any], result: SweepResult, ch
             name = " ".join(f"{key}={row[key]}" for key in record["keys"])
             tags = {"mlflow.parentRunId": record["run_id"], "sweep.job": str(row["job"]), "error": str(row["error"])}
             run = client.create_run(experiment, tags=tags, run_name=name or None)
+            _store_traces(client, run.info.run_id, row["folder"])
             client.set_terminated(run.info.run_id, "FAILED")
             result.table.loc[result.table["job"] == row["job"], "run_id"] = run.info.run_id
         elif run.info.status == "RUNNING":
             client.set_tag(run.info.run_id, "error", row["error"])
+            _store_traces(client, run.info.run_id, row["folder"])
             client.set_terminated(run.info.run_id, "FAILED")
+
+
+def _store_traces(client: Any, run_id: str, folder: str) -> None:
+    """Store the log and the error of a job that could not do so itself."""
+    for path in [*sorted(Path(folder).glob("*.log")), Path(folder) / "error.txt"] if folder else ():
+        if path.is_file():
+            client.log_artifact(run_id, str(path))
 
 
 def _close_parent(client: Any, record: dict[str, Any], result: SweepResult, *, was_interrupted: bool) -> None:

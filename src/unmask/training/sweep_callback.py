@@ -98,11 +98,11 @@ def name_child(overrides: list[str], environment: Mapping[str, str]) -> str | No
 
 
 def _open_parent(config: DictConfig, keys: list[str]) -> dict[str, Any]:
-    from hydra.utils import instantiate
+    from unmask.training.nodes import build_node
 
     command = " ".join(["train.py", *config.hydra.overrides.task])
     record: dict[str, Any] = {"run_id": None, "uri": None, "command": command, "keys": keys}
-    settings = instantiate(config.logger)
+    settings = build_node(config.logger)
     if settings is None:
         return record
     from unmask.training.tracking_store import explained, open_experiment

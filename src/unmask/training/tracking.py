@@ -2,6 +2,7 @@
 
 import json
 import time
+import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 import pandas as pd
 
 from unmask.data.tables import FaceDataset
-from unmask.errors import Interrupted, TrackingError
+from unmask.errors import Interrupted, TrackingError, UnmaskError
 from unmask.training.tracking_store import MLflowSettings, explained, no_tracking, open_experiment
 from unmask.training.unsent import Message, Outbox
 
@@ -110,9 +111,19 @@ class TrackedRun:
         except BaseException as error:
             was_stopped = isinstance(error, KeyboardInterrupt | SystemExit | Interrupted)
             self.set_tags({"error": f"{type(error).__name__}: {error}"[:_LONGEST_PARAM]})
+            self._log_breakdown(error)
             self._end("KILLED" if was_stopped else "FAILED")
             raise
         self._end("FINISHED")
+
+    def _log_breakdown(self, error: BaseException) -> None:
+        """Store the log so far and the error, so that the UI shows why."""
+        self.log_text(tell_error(error), self.place("error.txt"))
+        self.log_session_files(sorted(self.folder.glob("*.log")))
+
+    def place(self, name: str) -> str:
+        """Return where an artifact goes that tells of this session alone; the first one's lie on top."""
+        return f"resumed/{self.folder.name}/{name}" if self.is_resumed else name
 
     def _end(self, status: str) -> None:
         if self._readings is not None:
@@ -168,6 +179,11 @@ class TrackedRun:
             if path.is_file():
                 self.outbox.send(Message("artifact", {"path": str(path.resolve()), "folder": folder}))
 
+    def log_session_files(self, files: Sequence[Path]) -> None:
+        """Store files that tell of this session alone."""
+        folder = str(Path(self.place("file")).parent)
+        self.log_files(files, None if folder == "." else folder)
+
     def log_folder(self, path: Path, folder: str) -> None:
         """Store a folder as artifacts."""
         self.outbox.send(Message("folder", {"path": str(path.resolve()), "folder": folder}))
@@ -176,6 +192,13 @@ class TrackedRun:
         """Make the model a version in the registry; the alias `best` goes to the one with the highest objective."""
         data = {"name": name, "objective_key": objective_key, "objective": objective}
         self.outbox.send(Message("register", data))
+
+
+def tell_error(error: BaseException) -> str:
+    """Return what a user reads of an error: the message of one of ours, the traceback of any other."""
+    if isinstance(error, UnmaskError):
+        return f"{type(error).__name__}: {error}\n"
+    return "".join(traceback.format_exception(error))
 
 
 def _user_name() -> str:

@@ -1,4 +1,4 @@
-"""Checkpoints by their address in MLflow: `runs:/<run id>/...` and `models:/<name>@<alias>`."""
+"""Checkpoints and bundles by their address in MLflow: `runs:/<run id>/...` and `models:/<name>@<alias>`."""
 
 import os
 import re
@@ -8,6 +8,7 @@ from unmask.errors import CheckpointError
 from unmask.training.tracking_store import make_client, store_uri
 
 _BEST = "checkpoints/best.ckpt"
+_BUNDLE = "bundle"
 
 
 def find_uri(tracking_db: str) -> str:
@@ -27,16 +28,44 @@ def fetch_checkpoint(address: str, *, uri: str, folder: Path) -> Path:
     Raises:
         CheckpointError: No such address, run, version or file.
     """
-    from mlflow.exceptions import MlflowException
-    from sqlalchemy.exc import SQLAlchemyError
+    return _fetch(address, uri=uri, folder=folder, prefers_bundle=False)
 
+
+def fetch_model(address: str, *, uri: str | None = None, folder: Path | None = None) -> Path:
+    """Return what predicts soonest of a run that MLflow holds: its bundle, or its best checkpoint where it has none.
+
+    Args:
+        address: As for `fetch_checkpoint`; one with a path is that file or folder.
+        uri: Of the store; None for that of the environment (`MLFLOW_TRACKING_URI`, or `mlflow.db` in `UNMASK_HOME`).
+        folder: Where one that lies on a server is put; None for `outputs/downloads` in `UNMASK_HOME`.
+
+    Raises:
+        CheckpointError: No such address, run, version or file.
+    """
+    home = Path(os.environ.get("UNMASK_HOME") or ".")
+    found_uri = uri or find_uri(str(home / "mlflow.db"))
+    return _fetch(address, uri=found_uri, folder=folder or home / "outputs" / "downloads", prefers_bundle=True)
+
+
+def _fetch(address: str, *, uri: str, folder: Path, prefers_bundle: bool) -> Path:
+    try:
+        from mlflow.exceptions import MlflowException
+        from sqlalchemy.exc import SQLAlchemyError
+    except ImportError as error:  # a service does not install it
+        raise CheckpointError(
+            f"checkpoint='{address}' is an address in MLflow, and {error.name} is not installed here. Install mlflow, "
+            f"or name the folder of a bundle."
+        ) from error
     if uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).is_file():
         raise CheckpointError(
             f"checkpoint='{address}' cannot be looked up: there is no MLflow store '{uri}'. {_hint()}"
         )
     client = make_client(uri)
     try:
-        run_id, path = _resolve(address, client)
+        run_id, named = _resolve(address, client)
+        path = named or _BEST
+        if prefers_bundle and named is None and client.list_artifacts(run_id, _BUNDLE):
+            path = _BUNDLE
         if client.get_run(run_id).info.artifact_uri.startswith("file:"):
             return Path(client.download_artifacts(run_id, path))
         target = folder / run_id
@@ -53,10 +82,11 @@ def _hint() -> str:
     return "Name the store with MLFLOW_TRACKING_URI=..., or give the path of a file that train.py wrote."
 
 
-def _resolve(address: str, client: object) -> tuple[str, str]:
+def _resolve(address: str, client: object) -> tuple[str, str | None]:
+    """Return the run, and the path in it where the address names one."""
     run = re.fullmatch(r"runs:/([^/]+)(?:/(.+))?", address)
     if run:
-        return run.group(1), run.group(2) or _BEST
+        return run.group(1), run.group(2)
     model = re.fullmatch(r"models:/([^/@]+)(?:@([^/]+)|/(\d+))", address)
     if model is None:
         raise CheckpointError(
@@ -69,4 +99,4 @@ def _resolve(address: str, client: object) -> tuple[str, str]:
         if alias
         else client.get_model_version(name, version)  # type: ignore[attr-defined]
     )
-    return str(found.run_id), _BEST
+    return str(found.run_id), None

@@ -17,6 +17,8 @@ _SECONDS_BETWEEN_BATCHES = 5.0
 class RunLogger(Logger):
     """Send metrics every few seconds rather than one by one: a call costs a transaction or a request.
 
+    They are sent from a thread of their own, so that a step does not wait for a disk or a network.
+
     Args:
         outbox: Of the run.
         run_id: The run's id.
@@ -29,8 +31,8 @@ class RunLogger(Logger):
         self._experiment_name = experiment_name
         self._outbox = outbox
         self._points: list[list[Any]] = []
-        self._last_sent = time.monotonic()
-        self._lock = threading.Lock()
+        self._timer: threading.Timer | None = None
+        self._lock, self._sending = threading.Lock(), threading.Lock()
 
     @property
     def name(self) -> str:
@@ -55,16 +57,21 @@ class RunLogger(Logger):
         ]
         with self._lock:
             self._points += [point for point in points if math.isfinite(point[1])]
-        if time.monotonic() - self._last_sent > _SECONDS_BETWEEN_BATCHES:
-            self.save()
+            if self._points and self._timer is None:
+                self._timer = threading.Timer(_SECONDS_BETWEEN_BATCHES, self.save)
+                self._timer.daemon = True
+                self._timer.start()
 
     def save(self) -> None:
-        """Send what was gathered."""
-        with self._lock:
-            points, self._points = self._points, []
-            self._last_sent = time.monotonic()
-        if points:
-            self._outbox.send(Message("metrics", {"points": points}))
+        """Send what was gathered; when it returns, nothing taken before is still on its way."""
+        with self._sending:
+            with self._lock:
+                points, self._points = self._points, []
+                timer, self._timer = self._timer, None
+            if timer is not None:
+                timer.cancel()
+            if points:
+                self._outbox.send(Message("metrics", {"points": points}))
 
     @rank_zero_only
     def finalize(self, status: str) -> None:
@@ -85,11 +92,13 @@ class SystemReadings:
     def __init__(self, log_metrics: Callable[[Mapping[str, float], int], None], *, seconds: float) -> None:
         self._log_metrics = log_metrics
         self._seconds = seconds
+        self._readers: list[Any] = []
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True, name="system-readings")
 
     def start(self) -> None:
-        """Start reading."""
+        """Start reading; the readers are imported first, so that this costs no epoch anything."""
+        self._readers = _find_readers()
         self._thread.start()
 
     def stop(self) -> None:
@@ -98,15 +107,10 @@ class SystemReadings:
         self._thread.join()
 
     def _run(self) -> None:
-        from mlflow.system_metrics.metrics.cpu_monitor import CPUMonitor
-        from mlflow.system_metrics.metrics.disk_monitor import DiskMonitor
-        from mlflow.system_metrics.metrics.network_monitor import NetworkMonitor
-
-        readers = [CPUMonitor(), DiskMonitor(), NetworkMonitor(), *_find_gpu_reader()]
         step = 0
         while True:
             readings: dict[str, float] = {}
-            for reader in readers:
+            for reader in self._readers:
                 reader.collect_metrics()
                 readings |= {f"system/{name}": value for name, value in reader.aggregate_metrics().items()}
                 reader.clear_metrics()
@@ -114,6 +118,14 @@ class SystemReadings:
             step += 1
             if self._stopped.wait(self._seconds):
                 return
+
+
+def _find_readers() -> list[Any]:
+    from mlflow.system_metrics.metrics.cpu_monitor import CPUMonitor
+    from mlflow.system_metrics.metrics.disk_monitor import DiskMonitor
+    from mlflow.system_metrics.metrics.network_monitor import NetworkMonitor
+
+    return [CPUMonitor(), DiskMonitor(), NetworkMonitor(), *_find_gpu_reader()]
 
 
 def _find_gpu_reader() -> list[Any]:

@@ -6,7 +6,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from unmask.config import find_choices, to_plain
@@ -15,6 +14,7 @@ from unmask.errors import ConfigError
 from unmask.training.build import Parts
 from unmask.training.devices import is_first_process
 from unmask.training.figures import write_figures
+from unmask.training.nodes import build_node
 from unmask.training.provenance import CodeState, describe_environment
 from unmask.training.result import TrainResult
 from unmask.training.sweep_callback import name_child, read_parent
@@ -25,7 +25,7 @@ def choose_tracking(
     cfg: DictConfig, provenance: dict[str, Any], *, folder: Path, overrides: list[str], run_id: str | None = None
 ) -> TrackedRun | None:
     """Return the run to open; in a sweep a child, named after what sets it apart; the same one where it is resumed."""
-    settings = instantiate(cfg.logger)
+    settings = build_node(cfg.logger)
     if settings is not None and not is_first_process():
         return None  # the first process tracks for all
     if settings is None:
@@ -55,20 +55,15 @@ def track_start(
     overrides: list[str],
 ) -> None:
     """Store what the run is made of: configuration, code, packages, machine, data."""
-    place = "" if _place(tracked) is None else f"{_place(tracked)}/"
     if not tracked.is_resumed:  # params cannot change
         tracked.log_params(_choose_params(cfg))
-    tracked.log_text(OmegaConf.to_yaml(cfg, resolve=True), f"{place}config.yaml")
-    tracked.log_text("\n".join(overrides) + "\n", f"{place}overrides.txt")
-    tracked.log_text(json.dumps(describe_environment(), indent=2) + "\n", f"{place}environment.json")
+    environment = describe_environment() | {"untracked": list(code.untracked)}
+    tracked.log_text(OmegaConf.to_yaml(cfg, resolve=True), tracked.place("config.yaml"))
+    tracked.log_text("\n".join(overrides) + "\n", tracked.place("overrides.txt"))
+    tracked.log_text(json.dumps(environment, indent=2) + "\n", tracked.place("environment.json"))
     if code.is_dirty:
-        tracked.log_text(code.diff, f"{place}code.diff")
+        tracked.log_text(code.diff, tracked.place("code.diff"))
     tracked.log_dataset(dataset, {split: parts.data.table(split) for split in ("train", "val")})
-
-
-def _place(tracked: TrackedRun) -> str | None:
-    """Return the folder of artifacts that tell of this session alone; the first one's lie on top."""
-    return f"resumed/{tracked.folder.name}" if tracked.is_resumed else None
 
 
 def _choose_params(cfg: DictConfig) -> dict[str, Any]:
@@ -103,4 +98,4 @@ def track_end(
         tracked.log_folder(folder / "model", "model")
         if cfg.register is not None:
             tracked.register(cfg.register, objective_key=result.objective_key, objective=result.objective)
-    tracked.log_files([*sorted(folder.glob("*.log")), folder / "result.json"], _place(tracked))
+    tracked.log_session_files([*sorted(folder.glob("*.log")), folder / "result.json"])

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from unmask.errors import TrackingError
+from unmask.errors import ConfigError, TrackingError
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,17 @@ class MLflowSettings:
     run_name: str | None = None
     log_model: bool = True
     system_metrics_seconds: float = 10.0
+
+    def __post_init__(self) -> None:
+        """Refuse an interval that is none.
+
+        Raises:
+            ConfigError: It is no number from 0 on.
+        """
+        if not isinstance(self.system_metrics_seconds, int | float) or not self.system_metrics_seconds >= 0:
+            raise ConfigError(
+                f"logger.system_metrics_seconds={self.system_metrics_seconds} must be a number from 0 on; 0 is none."
+            )
 
     @property
     def uri(self) -> str:

@@ -1,0 +1,43 @@
+"""Checks of numbers that users give."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+
+def check_number(name: str, value: Any, *, least: float, most: float = math.inf) -> None:
+    """Raise unless a value is a finite number within bounds, which are allowed themselves.
+
+    Raises:
+        ValueError: It is not; names it.
+    """
+    if not _is_number(value) or not least <= value <= most:
+        bounds = f"from {least:g} to {most:g}" if math.isfinite(most) else f"from {least:g} on"
+        raise ValueError(f"{name}={value} must be a number {bounds}.")
+
+
+def check_range(name: str, value: Any, *, least: float, most: float = math.inf, whole: bool = False) -> None:
+    """Raise unless a value is two numbers within bounds, the lower one first.
+
+    Args:
+        name: Of the argument.
+        value: Of the argument.
+        least: Lower bound.
+        most: Upper bound.
+        whole: Whether both must be whole.
+
+    Raises:
+        ValueError: It is not; names it.
+    """
+    is_pair = isinstance(value, Sequence) and not isinstance(value, str) and len(value) == 2
+    if not is_pair or not all(_is_number(end) and (not whole or end == int(end)) for end in value) or not (
+        least <= value[0] <= value[1] <= most
+    ):  # fmt: skip
+        bounds = f"from {least:g} to {most:g}" if math.isfinite(most) else f"from {least:g} on"
+        shown = value if isinstance(value, str) or not isinstance(value, Sequence) else list(value)
+        kind = "whole numbers" if whole else "numbers"
+        raise ValueError(f"{name}={shown} must be two {kind} {bounds}, the lower one first.")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

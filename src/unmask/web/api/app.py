@@ -1,0 +1,92 @@
+"""The REST API as a FastAPI application."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from fastapi import Depends, FastAPI, Response
+from fastapi.middleware.cors import CORSMiddleware
+from fastapi.responses import FileResponse
+from fastapi.staticfiles import StaticFiles
+
+from unmask import __version__
+from unmask.web.api.description import describe_service
+from unmask.web.api.observe import Figures, Observer
+from unmask.web.api.problems import Problem, describe, handle_problems
+from unmask.web.api.routes import check_key, router
+from unmask.web.api.schemas import Health
+from unmask.web.api.service import Service
+from unmask.web.api.settings import ServiceSettings
+
+STATIC = Path(__file__).parent / "static"
+
+
+def create_app(settings: ServiceSettings) -> FastAPI:
+    """Return the application; its workers start with it.
+
+    Args:
+        settings: Of the service.
+
+    Raises:
+        UnmaskError: The settings cannot be used.
+    """
+    service = Service(settings)
+
+    @asynccontextmanager
+    async def live(app: FastAPI) -> AsyncIterator[None]:
+        async with service.running():
+            yield
+
+    # FastAPI's own pages of documentation load scripts from elsewhere.
+    app = FastAPI(
+        title="Unmask", version=__version__, lifespan=live, docs_url=None, redoc_url=None,
+        description="Says of the faces in pictures and videos whether they are real or fake.",
+    )  # fmt: skip
+    app.state.service = service
+    app.include_router(router)
+    _add_health(app, service)
+    _add_page(app)
+    handle_problems(app)
+    if settings.cors_origins:
+        app.add_middleware(
+            CORSMiddleware, allow_origins=list(settings.cors_origins), allow_methods=["GET", "POST", "DELETE"],
+            allow_headers=["Authorization", "X-API-Key", "X-Request-ID"],
+            expose_headers=["Location", "Retry-After", "X-Request-ID"],
+        )  # fmt: skip
+    app.add_middleware(Observer, figures=service.figures)
+    describe_service(app, settings)
+    return app
+
+
+def _add_health(app: FastAPI, service: Service) -> None:
+    figures: Figures = service.figures
+
+    @app.get("/healthz", response_model=Health)
+    def tell_health() -> dict[str, str]:
+        """Tell that the service runs."""
+        return {"status": "ok"}
+
+    @app.get("/readyz", response_model=Health, responses=describe(503))
+    def tell_readiness() -> dict[str, str]:
+        """Tell that the workers have loaded the model."""
+        if not service.workers.is_ready:
+            raise Problem(503, "not_ready", "The workers load the model.", headers={"Retry-After": "2"})
+        return {"status": "ok"}
+
+    @app.get(
+        "/metrics",
+        response_class=Response,
+        dependencies=[Depends(check_key)],
+        responses={200: {"content": {"text/plain": {}}, "description": "For Prometheus"}, **describe(401)},
+    )
+    def tell_figures() -> Response:
+        """Tell counts and times, for Prometheus."""
+        return Response(figures.render(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+
+def _add_page(app: FastAPI) -> None:
+    app.mount("/static", StaticFiles(directory=STATIC), name="static")
+
+    @app.get("/", include_in_schema=False)
+    def send_page() -> FileResponse:
+        return FileResponse(STATIC / "index.html", headers={"Cache-Control": "no-cache"})

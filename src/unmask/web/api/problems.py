@@ -1,0 +1,120 @@
+"""Errors as the API tells them: problem details (RFC 9457) with a stable code and what to do."""
+
+import logging
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel
+from starlette.exceptions import HTTPException
+
+logger = logging.getLogger(__name__)
+
+MEDIA_TYPE = "application/problem+json"
+
+
+class ProblemDetails(BaseModel):
+    """Body of every error.
+
+    `code` is stable and made for programs, `detail` says what was wrong and how to mend it.
+    """
+
+    type: str
+    title: str
+    status: int
+    code: str
+    detail: str
+    request_id: str
+    errors: list[dict[str, Any]] | None = None
+
+
+class Problem(Exception):
+    """Ends a request with an error.
+
+    Args:
+        status: Of HTTP.
+        code: Stable, for programs.
+        detail: What was wrong, where, and how to mend it.
+        headers: Such as `Retry-After`.
+        errors: One for each file, where there are several.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        code: str,
+        detail: str,
+        *,
+        headers: dict[str, str] | None = None,
+        errors: list[dict[str, Any]] | None = None,
+    ) -> None:
+        super().__init__(detail)
+        self.status, self.code, self.detail = status, code, detail
+        self.headers = headers or {}
+        self.errors = errors
+
+
+def describe(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """Return the errors of a route for its OpenAPI description."""
+    return {
+        status: {
+            "description": HTTPStatus(status).phrase,
+            "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/ProblemDetails"}}},
+        }
+        for status in statuses
+    }
+
+
+def answer(request: Request, problem: Problem) -> JSONResponse:
+    """Return a problem as a response."""
+    body = {
+        "type": f"urn:unmask:problem:{problem.code}",
+        "title": HTTPStatus(problem.status).phrase,
+        "status": problem.status,
+        "code": problem.code,
+        "detail": problem.detail,
+        "request_id": request.scope.get("request_id", ""),
+        **({} if problem.errors is None else {"errors": problem.errors}),
+    }
+    return JSONResponse(body, problem.status, headers=problem.headers, media_type=MEDIA_TYPE)
+
+
+def _find_methods(request: Request) -> list[str]:
+    """Return the methods of a path; Starlette names those of the first of its routes alone."""
+    path = getattr(request.scope.get("route"), "path", "")
+    return sorted(method.upper() for method in request.app.openapi()["paths"].get(path, {"get": {}}))
+
+
+def handle_problems(app: FastAPI) -> None:
+    """Let every error of an app leave as a problem."""
+
+    @app.exception_handler(Problem)
+    def tell_problem(request: Request, problem: Problem) -> JSONResponse:
+        return answer(request, problem)
+
+    @app.exception_handler(RequestValidationError)
+    def tell_validation(request: Request, error: RequestValidationError) -> JSONResponse:
+        found = [f"{'.'.join(map(str, part['loc']))}: {part['msg']}" for part in error.errors()]
+        return answer(request, Problem(422, "invalid_parameter", f"{'; '.join(found)}. See /openapi.json."))
+
+    @app.exception_handler(HTTPException)
+    def tell_http(request: Request, error: HTTPException) -> JSONResponse:
+        code = HTTPStatus(error.status_code).name.lower()
+        detail = f"{error.detail}: {request.method} {request.url.path[:200]}. The routes are in /openapi.json."
+        if error.status_code == HTTPStatus.BAD_REQUEST:
+            code, detail = (
+                "malformed_body",
+                f"{error.detail} Send multipart/form-data, as curl -F files=@photo.jpg does.",
+            )
+        headers = dict(error.headers or {})
+        if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+            headers["Allow"] = ", ".join(_find_methods(request))
+        return answer(request, Problem(error.status_code, code, detail, headers=headers))
+
+    @app.exception_handler(Exception)
+    def tell_defect(request: Request, error: Exception) -> JSONResponse:
+        logger.error("defect", exc_info=error, extra={"request_id": request.scope.get("request_id")})
+        detail = "The service failed; this is a defect of it. Its log has the traceback under the request id."
+        return answer(request, Problem(500, "defect", detail))

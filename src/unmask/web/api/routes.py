@@ -1,0 +1,179 @@
+"""The routes under /v1: pictures at once, videos as jobs."""
+
+import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi import Path as PathParameter
+from fastapi.responses import FileResponse
+
+from unmask.web.api.jobs import Job
+from unmask.web.api.keys import is_known
+from unmask.web.api.problems import Problem, describe
+from unmask.web.api.schemas import JobStatus, Model, Pictures
+from unmask.web.api.service import Service
+from unmask.web.api.uploads import FIELD, take_files
+
+JobId = Annotated[str, PathParameter(pattern=r"^[0-9a-f]{32}$")]
+_DRAWING = re.compile(r"(crop|heatmap)_\d{1,12}_\d{1,6}\.jpg")
+_RETRY = {"Retry-After": "5"}
+
+
+def find_service(request: Request) -> Service:
+    """Return the service that a request came to."""
+    service: Service = request.app.state.service
+    return service
+
+
+Here = Annotated[Service, Depends(find_service)]
+
+
+def check_key(request: Request, service: Here) -> None:
+    """Let a request in: everyone's, or that of somebody with a key."""
+    hashes = service.settings.api_keys
+    scheme, _, given = request.headers.get("authorization", "").partition(" ")
+    if scheme.lower() != "bearer":
+        given = request.headers.get("x-api-key", "")
+    if hashes and not is_known(given.strip(), hashes):
+        detail = "This service needs a key it knows: Authorization: Bearer <key>, or X-API-Key: <key>."
+        raise Problem(401, "unknown_key", detail, headers={"WWW-Authenticate": "Bearer"})
+
+
+router = APIRouter(prefix="/v1", dependencies=[Depends(check_key)], responses=describe(401, 422))
+
+
+def _describe_body(what: str) -> dict[str, Any]:
+    """Describe the files of a request; `unmask.web.api.description` adds how many there may be."""
+    file = {"type": "string", "contentMediaType": "application/octet-stream", "format": "binary"}
+    files = {"type": "array", "items": file, "minItems": 1, "description": what}
+    schema = {"type": "object", "properties": {FIELD: files}, "required": [FIELD], "additionalProperties": False}
+    return {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": schema}}}}
+
+
+@router.post(
+    "/images",
+    response_model=Pictures,
+    response_model_exclude_unset=True,
+    responses=describe(400, 408, 413, 415, 503),
+    openapi_extra=_describe_body("Pictures"),
+)
+async def judge_pictures(
+    request: Request,
+    service: Here,
+    heatmaps: Annotated[bool, Query(description="Whether faces come with crop and heat map")] = True,
+) -> dict[str, Any]:
+    """Judge one or many pictures; a file that cannot be read has an error in its row.
+
+    Where none can be read, the answer is a problem with status 422.
+    """
+    limits = service.settings.limits
+    async with (
+        _one_of_many(service),
+        take_files(
+            request, service.uploads, most=limits.files, max_bytes=limits.image_bytes,
+            seconds=limits.upload_seconds, idle_seconds=limits.idle_seconds,
+        ) as uploads,
+    ):  # fmt: skip
+        results = await service.workers.score_pictures(uploads, heatmaps=heatmaps)
+    errors = [result for result in results if "error" in result]
+    for result in results:
+        service.figures.verdicts.labels("picture", result.get("verdict", "error")).inc()
+    if len(errors) == len(results):
+        detail = errors[0]["error"] if len(errors) == 1 else f"None of the {len(errors)} files can be read."
+        raise Problem(422, errors[0]["code"], detail, errors=errors)
+    return {"results": results}
+
+
+@asynccontextmanager
+async def _one_of_many(service: Service) -> AsyncIterator[None]:
+    """Hold one of the places for picture requests."""
+    if not service.workers.is_ready:
+        raise Problem(503, "not_ready", "The workers load the model. Try again in some seconds.", headers=_RETRY)
+    if not service.take_place():
+        most = service.settings.limits.images_at_once
+        detail = f"{most} requests with pictures are at work (service.images_at_once). Try again in some seconds."
+        raise Problem(503, "busy", detail, headers={**_RETRY, "Connection": "close"})
+    try:
+        yield
+    finally:
+        service.give_place()
+
+
+@router.post(
+    "/videos",
+    status_code=202,
+    response_model=JobStatus,
+    responses=describe(400, 408, 413, 415, 429, 503),
+    openapi_extra=_describe_body("One video"),
+)
+async def accept_video(request: Request, response: Response, service: Here) -> dict[str, Any]:
+    """Take a video as a job; ask for it at the address in `Location`."""
+    limits = service.settings.limits
+    if not service.workers.is_ready:
+        raise Problem(503, "not_ready", "The workers load the model. Try again in some seconds.", headers=_RETRY)
+    service.check_queue()
+    async with take_files(
+        request, service.uploads, most=1, max_bytes=limits.video_bytes,
+        seconds=limits.upload_seconds, idle_seconds=limits.idle_seconds,
+    ) as uploads:  # fmt: skip
+        job = service.add_job(uploads[0])
+    response.headers["Location"] = f"/v1/jobs/{job.id}"
+    return _tell(job, service)
+
+
+@router.get("/jobs/{job_id}", response_model=JobStatus, responses=describe(404))
+def tell_job(job_id: JobId, service: Here) -> dict[str, Any]:
+    """Tell where a job stands, and its result once it is done."""
+    return _tell(_find(job_id, service), service)
+
+
+@router.delete("/jobs/{job_id}", status_code=204, responses=describe(404))
+def delete_job(job_id: JobId, service: Here) -> Response:
+    """Cancel a job that waits or runs, and delete it with all its files."""
+    _find(job_id, service)
+    service.delete_job(job_id)
+    return Response(status_code=204)
+
+
+@router.get(
+    "/jobs/{job_id}/heatmaps/{name}",
+    response_class=FileResponse,
+    responses={200: {"content": {"image/jpeg": {}}, "description": "The picture"}, **describe(404)},
+)
+def send_drawing(job_id: JobId, name: str, service: Here) -> FileResponse:
+    """Send a crop, or the colours to lay over it; their names stand in the result of the job."""
+    _find(job_id, service)
+    path = service.store.drawings_of(job_id) / name
+    if not _DRAWING.fullmatch(name) or not path.is_file():
+        raise Problem(404, "no_drawing", "The job has no such picture. Its result lists them under 'heatmaps'.")
+    return FileResponse(path, media_type="image/jpeg", headers={"Cache-Control": "private, max-age=3600"})
+
+
+@router.get("/model", response_model=Model)
+def tell_model(service: Here) -> dict[str, Any]:
+    """Tell which model answers, how it decides, and within which limits."""
+    return service.model
+
+
+def _find(job_id: str, service: Service) -> Job:
+    job = service.store.find(job_id)
+    if job is None:
+        raise Problem(404, "no_job", f"There is no job '{job_id}'. It was deleted, or its time was over.")
+    return job
+
+
+def _tell(job: Job, service: Service) -> dict[str, Any]:
+    kept = service.settings.limits.keep_hours * 3600
+    return {
+        "id": job.id,
+        "name": job.name,
+        "state": job.state,
+        "created": job.created,
+        "finished": job.finished,
+        "expires": None if job.finished is None else job.finished + kept,
+        "progress": {"done": job.done, "total": job.total},
+        "result": job.result,
+        "error": job.error,
+    }

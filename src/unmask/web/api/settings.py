@@ -1,0 +1,97 @@
+"""What the service is told: the model, how its workers run it, and every limit."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from unmask.errors import ConfigError
+from unmask.inference.limits import Limits
+
+
+@dataclass(frozen=True)
+class ModelSettings:
+    """How a worker loads its predictor; see `unmask.inference.predictor.Predictor.load`.
+
+    Args:
+        path: Bundle or checkpoint.
+        device: `auto`, `cpu`, `cuda` ...
+        threshold: None for the stored one.
+        margin: Share of the way from the threshold that is uncertain.
+        batch_size: Crops scored at once.
+        num_frames: Looked at per video; None for as many as the training data had.
+        detector_weights: File; None for those that the detector fetches.
+        limits: Of one file.
+    """
+
+    path: str
+    device: str = "auto"
+    threshold: float | None = None
+    margin: float = 0.05
+    batch_size: int = 32
+    num_frames: int | None = None
+    detector_weights: str | None = None
+    limits: Limits = field(default_factory=Limits)
+
+
+@dataclass(frozen=True)
+class ServiceLimits:
+    """What one client can ask for, and all of them together.
+
+    Args:
+        image_bytes: Of one picture.
+        video_bytes: Of one video.
+        files: Pictures in one request.
+        images_at_once: Requests with pictures that are read or scored at a time; more are answered 503.
+        jobs: Videos that wait or are scored; more are answered 429.
+        image_seconds: That all pictures of a request may take a worker.
+        job_seconds: That one video may take a worker.
+        upload_seconds: In which the whole body of a request must have arrived.
+        idle_seconds: In which the next piece of a body must arrive.
+        keep_hours: For which a finished job and its files are kept.
+
+    Raises:
+        ConfigError: One of them is not above 0.
+    """
+
+    image_bytes: int = 20_000_000
+    video_bytes: int = 500_000_000
+    files: int = 16
+    images_at_once: int = 32
+    jobs: int = 8
+    image_seconds: float = 60
+    job_seconds: float = 1800
+    upload_seconds: float = 600
+    idle_seconds: float = 15
+    keep_hours: float = 24
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if not value > 0:
+                raise ConfigError(f"service.{name}={value} lets nothing through. Give a number above 0.")
+
+
+@dataclass(frozen=True)
+class ServiceSettings:
+    """The service as a whole.
+
+    Args:
+        model: What the workers load.
+        limits: Of requests.
+        folder: Where jobs and uploads lie.
+        image_workers: Processes for pictures.
+        video_workers: Processes for videos.
+        api_keys: Hashes of `unmask.web.api.keys.hash_key`; none lets everyone in.
+        cors_origins: Web pages of other origins that may ask.
+    """
+
+    model: ModelSettings
+    folder: Path
+    limits: ServiceLimits = field(default_factory=ServiceLimits)
+    image_workers: int = 2
+    video_workers: int = 1
+    api_keys: tuple[str, ...] = ()
+    cors_origins: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name in ("image_workers", "video_workers"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name}={getattr(self, name)} leaves nobody to work. Give 1 or more.")

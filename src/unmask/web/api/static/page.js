@@ -1,0 +1,277 @@
+"use strict";
+
+// Everything that comes from a file or the service is set as text, never as markup.
+
+const find = (selector, place = document) => place.querySelector(selector);
+const results = find("#results");
+let key = "";
+
+const SENTENCES = {
+  fake: "The score is at or above the threshold: it looks like the fakes of the training.",
+  real: "The score is below the threshold: no trace of the kinds of forgery the model knows.",
+  uncertain: "The score is close to the threshold: look closer, the model cannot tell.",
+  no_face: "No face was found, so nothing can be said.",
+};
+
+async function ask(path, options = {}) {
+  const headers = key ? { Authorization: `Bearer ${key}` } : {};
+  const response = await fetch(path, { ...options, headers });
+  if (response.status === 401) find("#key").hidden = false;
+  if (!response.ok) {
+    const problem = await response.json().catch(() => ({ detail: `The service answered ${response.status}.` }));
+    throw new Error(problem.detail);
+  }
+  return response;
+}
+
+async function load(path) {
+  return URL.createObjectURL(await (await ask(path)).blob());
+}
+
+function percent(value) {
+  return `${Math.round(value * 100)} %`;
+}
+
+async function tellModel() {
+  try {
+    const model = await (await ask("/v1/model")).json();
+    const { service, file } = model.limits;
+    find("#model").textContent = `Model ${model.name}, version ${model.version.slice(0, 12)}, threshold ${model.decision.threshold.toFixed(2)}`;
+    find("#limits").textContent =
+      `Up to ${service.files} pictures of ${Math.round(service.image_bytes / 1e6)} MB, or a video of ` +
+      `${Math.round(service.video_bytes / 1e6)} MB${file.max_seconds ? ` and ${Math.round(file.max_seconds / 60)} minutes` : ""}.`;
+  } catch (error) {
+    find("#model").textContent = error.message;
+  }
+}
+
+function openCard(name) {
+  const card = find("#card").content.cloneNode(true).firstElementChild;
+  find("h2", card).textContent = name;
+  find(".close", card).addEventListener("click", () => {
+    card.dispatchEvent(new Event("closed"));
+    card.remove();
+  });
+  results.prepend(card);
+  return card;
+}
+
+function say(card, text, share = null) {
+  find(".state", card).textContent = text;
+  const bar = find("progress", card);
+  if (share === null) bar.removeAttribute("value");
+  else bar.value = share;
+}
+
+function fail(card, text) {
+  find("progress", card).hidden = true;
+  const state = find(".state", card);
+  state.textContent = text;
+  state.className = "state fake";
+}
+
+function showVerdict(card, result) {
+  find("progress", card).hidden = true;
+  find(".state", card).hidden = true;
+  const verdict = find(".verdict", card);
+  verdict.hidden = false;
+  const badge = find(".badge", verdict);
+  badge.textContent = result.verdict.replace("_", " ");
+  badge.classList.add(result.verdict);
+  let sentence = SENTENCES[result.verdict];
+  if (result.score !== null) sentence += ` Score ${result.score.toFixed(3)}, threshold ${result.threshold.toFixed(3)}.`;
+  if (result.probability !== null) sentence += ` Calibrated probability of a fake: ${percent(result.probability)}.`;
+  find(".sentence", verdict).textContent = sentence;
+  if (result.score !== null) {
+    const gauge = find(".gauge", card);
+    gauge.hidden = false;
+    gauge.classList.add(result.verdict);
+    find(".bar", gauge).style.width = `${100 * result.score}%`;
+    find(".mark", gauge).style.left = `calc(${100 * result.threshold}% - 1px)`;
+  }
+  const notes = find(".notes", card);
+  notes.hidden = !result.notes.length;
+  for (const note of result.notes) notes.append(Object.assign(document.createElement("li"), { textContent: note }));
+}
+
+async function showPicture(card, file, faces) {
+  const bitmap = await createImageBitmap(file).catch(() => null);
+  if (!bitmap) return; // a format that the service reads and this browser does not
+  const canvas = find("canvas", card);
+  const scale = Math.min(1, 1200 / Math.max(bitmap.width, bitmap.height));
+  canvas.width = bitmap.width * scale;
+  canvas.height = bitmap.height * scale;
+  const context = canvas.getContext("2d");
+  context.drawImage(bitmap, 0, 0, canvas.width, canvas.height);
+  const style = getComputedStyle(document.documentElement);
+  context.lineWidth = Math.max(2, canvas.width / 250);
+  context.font = `${Math.max(12, canvas.width / 40)}px system-ui`;
+  for (const face of faces) {
+    const [left, top, right, bottom] = face.box.map((value) => value * scale);
+    context.strokeStyle = context.fillStyle = style.getPropertyValue(`--${face.verdict}`);
+    context.strokeRect(left, top, right - left, bottom - top);
+    context.fillText(face.score.toFixed(2), left, Math.max(top - 5, 14));
+  }
+  find(".whole", card).hidden = false;
+}
+
+function addFace(card, caption, verdict, crop, heat) {
+  const figure = find("#face").content.cloneNode(true).firstElementChild;
+  find(".crop", figure).src = crop;
+  const text = find("figcaption", figure);
+  text.textContent = caption;
+  text.className = verdict;
+  const overlay = find(".heat", figure);
+  const slider = find("input", figure);
+  if (heat) {
+    overlay.src = heat;
+    const lay = () => (overlay.style.opacity = slider.value / 100);
+    slider.addEventListener("input", lay);
+    lay();
+  } else {
+    overlay.remove();
+    find(".opacity", figure).remove();
+  }
+  find(".faces", card).append(figure);
+}
+
+async function judgePictures(files) {
+  const cards = files.map((file) => openCard(file.name));
+  cards.forEach((card) => say(card, "Reading and scoring …"));
+  const body = new FormData();
+  files.forEach((file) => body.append("files", file));
+  try {
+    const { results: rows } = await (await ask("/v1/images", { method: "POST", body })).json();
+    rows.forEach((row, place) => {
+      if (row.error) return fail(cards[place], row.error);
+      showVerdict(cards[place], row);
+      showPicture(cards[place], files[place], row.faces);
+      for (const face of row.faces) {
+        if (face.crop) addFace(cards[place], `Face ${face.track + 1}: ${face.verdict}, ${face.score.toFixed(3)}`, face.verdict, face.crop, face.heatmap);
+      }
+    });
+  } catch (error) {
+    cards.forEach((card) => fail(card, error.message));
+  }
+}
+
+function send(file, card) {
+  // XMLHttpRequest, since fetch does not tell how much of an upload is sent.
+  return new Promise((resolve, reject) => {
+    const request = new XMLHttpRequest();
+    request.open("POST", "/v1/videos");
+    if (key) request.setRequestHeader("Authorization", `Bearer ${key}`);
+    request.responseType = "json";
+    request.upload.onprogress = (event) => say(card, `Sending: ${percent(event.loaded / event.total)}`, event.loaded / event.total);
+    request.onload = () => {
+      if (request.status === 202) return resolve(request.response);
+      if (request.status === 401) find("#key").hidden = false;
+      reject(new Error(request.response ? request.response.detail : `The service answered ${request.status}.`));
+    };
+    request.onerror = () => reject(new Error("The connection broke off."));
+    const body = new FormData();
+    body.append("files", file);
+    request.send(body);
+    card.addEventListener("closed", () => request.abort());
+  });
+}
+
+async function judgeVideo(file) {
+  const card = openCard(file.name);
+  let isClosed = false;
+  try {
+    let job = await send(file, card);
+    const address = `/v1/jobs/${job.id}`;
+    card.addEventListener("closed", () => {
+      isClosed = true;
+      ask(address, { method: "DELETE" }).catch(() => {});
+    });
+    while (!isClosed && (job.state === "queued" || job.state === "running")) {
+      const { done, total } = job.progress;
+      if (job.state === "queued") say(card, "Waiting for its turn …");
+      else say(card, total ? `${done} of ${total} frames` : "Opening the video …", total ? done / total : null);
+      await new Promise((resolve) => setTimeout(resolve, 700));
+      job = await (await ask(address)).json();
+    }
+    if (isClosed) return;
+    if (job.error) return fail(card, job.error.detail);
+    showVerdict(card, job.result);
+    drawTimeline(card, job.result);
+    for (const drawing of job.result.heatmaps) {
+      const seen = job.result.frames.find((frame) => frame.index === drawing.frame).faces.find((face) => face.track === drawing.track);
+      const verdict = seen.score >= job.result.threshold ? "fake" : "real";
+      const caption = `${drawing.time_seconds.toFixed(1)} s, face ${drawing.track + 1}: ${seen.score.toFixed(3)}`;
+      addFace(card, caption, verdict, await load(drawing.crop), drawing.heatmap ? await load(drawing.heatmap) : null);
+    }
+  } catch (error) {
+    if (!isClosed) fail(card, error.message);
+  }
+}
+
+function drawTimeline(card, result) {
+  const frames = result.frames.filter((frame) => frame.faces.length);
+  if (frames.length < 2) return;
+  const place = find(".timeline", card);
+  place.hidden = false;
+  const [width, height, left, bottom] = [Math.max(260, place.clientWidth), 170, 30, 22];
+  const end = frames[frames.length - 1].time_seconds || 1;
+  const across = (seconds) => left + (seconds / end) * (width - left - 8);
+  const up = (score) => 8 + (1 - score) * (height - bottom - 16);
+  const space = "http://www.w3.org/2000/svg";
+  const svg = document.createElementNS(space, "svg");
+  svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
+  svg.setAttribute("role", "img");
+  svg.setAttribute("aria-label", "Scores over time");
+  const add = (name, attributes, text = "") => {
+    const node = document.createElementNS(space, name);
+    for (const [attribute, value] of Object.entries(attributes)) node.setAttribute(attribute, value);
+    node.textContent = text;
+    svg.append(node);
+  };
+  for (const stretch of result.suspicious) {
+    const from = across(stretch.start_seconds);
+    add("rect", { x: from, y: 8, width: Math.max(3, across(stretch.end_seconds) - from), height: height - bottom - 16, fill: "var(--fake)", opacity: 0.15 });
+  }
+  add("line", { x1: left, x2: width - 8, y1: up(result.threshold), y2: up(result.threshold), stroke: "var(--quiet)", "stroke-dasharray": "5 4" });
+  const colours = ["var(--accent)", "#b05cc9", "#d9822b", "#0f9d9d"];
+  const tracks = [...new Set(frames.flatMap((frame) => frame.faces.map((face) => face.track)))];
+  tracks.forEach((track, number) => {
+    const points = frames.flatMap((frame) => frame.faces.filter((face) => face.track === track).map((face) => `${across(frame.time_seconds)},${up(face.score)}`));
+    add("polyline", { points: points.join(" "), fill: "none", stroke: colours[number % colours.length], "stroke-width": 2 });
+  });
+  for (const value of [0, 1]) add("text", { x: 4, y: up(value) + 4 }, value.toFixed(1));
+  add("text", { x: left, y: height - 5 }, "0 s");
+  add("text", { x: width - 8, y: height - 5, "text-anchor": "end" }, `${end.toFixed(1)} s`);
+  place.append(svg);
+}
+
+function take(list) {
+  const files = [...list];
+  const isVideo = (file) => file.type.startsWith("video/") || /\.(mp4|mov|mkv|webm|avi|m4v|mpe?g)$/i.test(file.name);
+  const pictures = files.filter((file) => !isVideo(file));
+  if (pictures.length) judgePictures(pictures);
+  files.filter(isVideo).forEach(judgeVideo);
+}
+
+const drop = find("#drop");
+drop.addEventListener("dragover", (event) => {
+  event.preventDefault();
+  drop.classList.add("over");
+});
+drop.addEventListener("dragleave", () => drop.classList.remove("over"));
+drop.addEventListener("drop", (event) => {
+  event.preventDefault();
+  drop.classList.remove("over");
+  take(event.dataTransfer.files);
+});
+find("#choose").addEventListener("change", (event) => {
+  take(event.target.files);
+  event.target.value = "";
+});
+find("#key").addEventListener("submit", (event) => {
+  event.preventDefault();
+  key = find("#key-value").value;
+  find("#key").hidden = true;
+  tellModel();
+});
+tellModel();

@@ -1,0 +1,102 @@
+"""Two models on the same file."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import streamlit as st
+
+from unmask.types import MediaKind, Verdict
+from unmask.web.app.card import show_card
+from unmask.web.app.faces import show_frame
+from unmask.web.app.finding import ModelFile
+from unmask.web.app.loading import Model, load_model
+from unmask.web.app.model_line import warn_of_self_made
+from unmask.web.app.record import SELF_MADE
+from unmask.web.app.session import look_at_all
+from unmask.web.app.settings import Settings
+from unmask.web.app.text import code, plain, shorten
+from unmask.web.app.uploads import ask_files
+from unmask.web.app.video import show_moments
+from unmask.web.app.views import Looked
+from unmask.web.app.words import percent, say
+
+
+def show_compare_page(model: Model, others: Sequence[ModelFile], settings: Settings) -> None:
+    """Ask for a second model and a file, and show what both say of it.
+
+    Args:
+        model: The one chosen in the side bar.
+        others: All other models.
+        settings: Of the app.
+
+    Raises:
+        UnmaskError: The second model cannot be loaded.
+    """
+    st.title("Compare two models", anchor=False)
+    if not others:
+        st.info(
+            "There is only one model here. Train another one, with other data or settings, then load this page again:"
+        )
+        st.code("python train.py dataset.root=data/synthetic-faces augmentation=strong", language="bash")
+        return
+    st.markdown(f"**First model**, from the side bar: {code(model.file.name)}, {plain(model.file.made)}")
+    chosen: ModelFile = st.selectbox("Second model", others, format_func=lambda file: file.label, key="second-model")
+    second = load_model(chosen, settings)
+    for dataset in dict.fromkeys(which.provenance.get("dataset") for which in (model, second)):
+        if dataset in SELF_MADE:
+            warn_of_self_made(str(dataset))
+    uploads = ask_files(page="compare")
+    if not uploads:
+        st.caption("Models that learned from the same data make the same mistakes: agreement is no proof either.")
+        return
+    upload = uploads[0]
+    if len(uploads) > 1:
+        upload = st.selectbox("File", uploads, format_func=lambda upload: shorten(upload.name), key="compared-file")
+    (one,), (two,) = look_at_all([model, second], [upload], page="compare")
+    st.markdown(f"### {_sum_up(one, two)}")
+    _show_figures(((model, one), (second, two)))
+    for column, name, (which, looked) in zip(
+        st.columns(2, gap="medium"), ("First model", "Second model"), ((model, one), (second, two)), strict=True
+    ):
+        with column:
+            st.markdown(f"#### {name}")
+            show_card(which, looked, with_numbers=False)
+            if looked.prediction.error is None:
+                _show_detail(which, looked)
+
+
+def _sum_up(one: Looked, two: Looked) -> str:
+    first, second = one.prediction.verdict, two.prediction.verdict
+    if first is None or second is None:
+        return "This file cannot be read"
+    if first is second:
+        return f"Both say: {say(one.prediction).heading}"
+    if {first, second} == {Verdict.REAL, Verdict.FAKE}:
+        return ":orange[:material/call_split: The models contradict each other: look closer]"
+    return ":orange[:material/call_split: The models differ]"
+
+
+def _show_figures(pairs: Sequence[tuple[Model, Looked]]) -> None:
+    rows: dict[str, list[Any]] = {"": ["verdict", "score", "threshold", "probability", "faces", "network", "detector"]}
+    for name, (model, looked) in zip(("first model", "second model"), pairs, strict=True):
+        prediction, predictor = looked.prediction, model.predictor
+        rows[name] = [
+            say(prediction).word,
+            "none" if prediction.score is None else f"{prediction.score:.4f}",
+            f"{prediction.threshold:.4f}",
+            percent(predictor.decision.probability(prediction.score)),
+            str(len(prediction.faces)),
+            f"{model.network}, {predictor.input_spec.size} px",
+            predictor.crop_spec.detector,
+        ]
+    st.table(rows)
+    st.caption(
+        "Scores of two models are not on one scale: compare each with its own threshold, or compare probabilities."
+    )
+
+
+def _show_detail(model: Model, looked: Looked) -> None:
+    if looked.prediction.kind is not MediaKind.VIDEO:
+        show_frame(looked, looked.views[0], key=f"{model.file.path}-{looked.key}", alt="The picture", is_narrow=True)
+    elif looked.prediction.faces:
+        st.fragment(show_moments)(model, looked, is_narrow=True)

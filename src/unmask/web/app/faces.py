@@ -1,0 +1,73 @@
+"""A frame with its faces marked, and the heat map of one of them."""
+
+import numpy as np
+import streamlit as st
+
+from unmask.inference.heatmap import draw_heat
+from unmask.inference.results import FaceScore
+from unmask.media.picture import decode_jpeg
+from unmask.types import MediaKind
+from unmask.web.app.views import FrameView, Looked, find_map, mark
+
+_FEW = 6
+
+
+def show_frame(looked: Looked, view: FrameView, *, key: str, alt: str, is_narrow: bool = False) -> None:
+    """Show a frame with boxes beside a face with its heat map; below each other on a phone.
+
+    Args:
+        looked: The file.
+        view: One of its frames.
+        key: Tells the widgets from those of other files.
+        alt: What the frame is.
+        is_narrow: Whether the face stands below the frame on every screen.
+    """
+    picture, face = (st.container(), st.container()) if is_narrow else st.columns([3, 2], gap="medium")
+    with picture:
+        st.image(mark(looked, view), width="stretch", alt=alt)
+        if looked.frames[view.index].faces:
+            scores = "its score in this frame" if looked.prediction.kind is MediaKind.VIDEO else "its score"
+            st.caption(f"On each box: the number of the face and {scores}. The colour is the verdict on that person.")
+    with face:
+        _show_face(looked, view, key=key)
+
+
+def _show_face(looked: Looked, view: FrameView, *, key: str) -> None:
+    faces = looked.frames[view.index].faces
+    places = sorted(view.crops, key=lambda place: -faces[place].score)
+    if not places:
+        st.info("No face was found in this frame.", icon=":material/face_retouching_off:")
+        return
+    place = _choose(places, faces, key=key)
+    crop, activation_map = decode_jpeg(view.crops[place], where="a kept face"), find_map(looked, view, place)
+    if activation_map is None:
+        st.image(crop, width="stretch", alt=f"face {faces[place].track}")
+        st.caption("This model gives no heat map.")
+        return
+    shown, heat = st.columns(2, gap="small", wrap=False)
+    opacity = st.slider("Opacity of the heat map", 0, 100, 50, step=5, format="%d%%", key=f"opacity-{key}")
+    shown.image(crop, width="stretch", alt=f"face {faces[place].track}")
+    heat.image(draw_heat(crop, activation_map, opacity=opacity / 100), width="stretch", alt="heat map")
+    if not np.any(activation_map > 0):
+        st.caption("Nothing in this face speaks for a forgery: the map is empty.")
+    else:
+        st.caption(
+            "Red: what speaks most for a forgery in this face. Each map is scaled to its own peak, so a real face has "
+            "red spots too: it shows where the score comes from, not how high it is."
+        )
+
+
+def _choose(places: list[int], faces: tuple[FaceScore, ...], *, key: str) -> int:
+    """Let the visitor choose a face by its place in the frame's list; the most suspicious comes first."""
+    if len(places) == 1:
+        return places[0]
+
+    def name(place: int) -> str:
+        return f"face {faces[place].track}: {faces[place].score:.2f}"
+
+    key = f"face-{key}-{'-'.join(map(str, places))}"
+    if len(places) <= _FEW:
+        place: int = st.segmented_control("Face", places, default=places[0], required=True, format_func=name, key=key)
+    else:
+        place = st.selectbox("Face", places, format_func=name, key=key)
+    return place

@@ -1,0 +1,108 @@
+"""The web app: drop pictures or a video, see the verdict.
+
+streamlit run src/unmask/web/app/main.py -- outputs/train/<run>/bundle
+"""
+
+import os
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import streamlit as st
+
+from unmask.errors import UnmaskError
+from unmask.web.app.check_page import show_check_page
+from unmask.web.app.compare_page import show_compare_page
+from unmask.web.app.finding import ModelFile, list_models
+from unmask.web.app.loading import Model, load_model
+from unmask.web.app.model_page import show_model_page
+from unmask.web.app.settings import Settings, given_model, read_settings
+from unmask.web.app.text import plain
+from unmask.web.app.welcome import show_welcome
+
+STYLE = """
+<style>
+.stMainBlockContainer { max-width: 68rem; padding-top: 4rem; }
+.stMarkdown code { color: inherit; overflow-wrap: anywhere; white-space: pre-wrap; }
+.stMarkdown td { overflow-wrap: anywhere; }
+.stMarkdown td:first-child { width: 9rem; overflow-wrap: normal; }
+.stMarkdown thead { display: none; }
+[class*="st-key-verdict"] h2 { padding: 0; }
+#vg-tooltip-element img { width: 11rem; max-width: 45vw; height: auto; }
+@media (max-width: 640px) { .stMainBlockContainer { padding-left: 1rem; padding-right: 1rem; } }
+</style>
+"""
+
+
+def main() -> None:
+    """Lay out the app: the model in the side bar, a page for each thing to do."""
+    st.set_page_config(page_title="Unmask", page_icon=str(Path(__file__).with_name("icon.svg")), layout="wide")
+    st.html(STYLE)
+    page = st.navigation(
+        [
+            st.Page(partial(run_page, check_files), title="Check files", icon=":material/search:", default=True),
+            st.Page(
+                partial(run_page, compare_models), title="Compare models", icon=":material/compare:", url_path="compare"
+            ),
+            st.Page(
+                partial(run_page, describe_model),
+                title="About the model",
+                icon=":material/fact_check:",
+                url_path="about",
+            ),
+        ],
+        position="top",
+    )
+    page.run()
+
+
+Show = Callable[[Model, list[ModelFile], Settings], None]
+
+
+def run_page(show: Show) -> None:
+    """Load the model that is chosen and show a page; what a user can mend is said as one message.
+
+    Args:
+        show: Takes the model, all others, and the settings.
+    """
+    try:
+        settings = st.cache_resource(_read_settings, show_spinner=False)(os.environ.get("UNMASK_HOME"))
+        files = list_models(settings.folders, given=given_model())
+        if not files:
+            show_welcome(settings.folders)
+            return
+        chosen = _choose(files)
+        show(load_model(chosen, settings), [file for file in files if file != chosen], settings)
+    except UnmaskError as error:
+        st.error(plain(error), icon=":material/error:")
+
+
+def check_files(model: Model, others: list[ModelFile], settings: Settings) -> None:
+    """Show the first page."""
+    show_check_page(model)
+
+
+def compare_models(model: Model, others: list[ModelFile], settings: Settings) -> None:
+    """Show the page with two models on one file."""
+    show_compare_page(model, others, settings)
+
+
+def describe_model(model: Model, others: list[ModelFile], settings: Settings) -> None:
+    """Show what is known of the model."""
+    show_model_page(model, settings)
+
+
+def _read_settings(home: str | None) -> Settings:
+    """Read the settings once for each `UNMASK_HOME`."""
+    return read_settings()
+
+
+def _choose(files: list[ModelFile]) -> ModelFile:
+    with st.sidebar:
+        chosen: ModelFile = st.selectbox("Model", files, format_func=lambda file: file.label, key="model")
+        st.caption(plain(chosen.path))
+    return chosen
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,166 @@
+"""What a model was trained on, and where it fails."""
+
+from typing import Any
+
+import streamlit as st
+
+from unmask.web.app.loading import Model
+from unmask.web.app.model_line import warn_of_self_made
+from unmask.web.app.record import SELF_MADE, Evaluated, find_evaluations, read_dataset, read_training
+from unmask.web.app.settings import Settings
+from unmask.web.app.text import code, plain
+from unmask.web.app.words import NO_PROOF, explain_numbers
+
+
+def show_model_page(model: Model, settings: Settings) -> None:
+    """Show where a model comes from, how it decides, how good it was, and where it fails.
+
+    Args:
+        model: The one chosen in the side bar.
+        settings: Of the app.
+    """
+    st.title("About the model", anchor=False)
+    st.markdown(f"{code(model.file.name)} made {plain(model.file.made)}")
+    training = read_training(model.path)
+    checkpoint = training.get("best_checkpoint") if model.path.suffix != ".ckpt" else str(model.path)
+    evaluations = find_evaluations(model.provenance.get("run_id"), checkpoint, settings.folders)
+    _show_limits(model, evaluations)
+    _show_origin(model)
+    _show_figures(training, evaluations, checkpoint)
+    _show_decision(model)
+
+
+def _show_limits(model: Model, evaluations: list[Evaluated]) -> None:
+    st.subheader("Where it fails", anchor=False)
+    name = model.provenance.get("dataset")
+    if name in SELF_MADE:
+        warn_of_self_made(str(name))
+    points = [_say_weakest(evaluated) for evaluated in evaluations if _by_method(evaluated)]
+    if not evaluations:
+        points.append("How often it errs is **unknown**: no evaluation of it was found on this machine (see below).")
+    points += [
+        "It knows the methods of forging that it was trained on. What it was not shown, such as fakes of a newer "
+        "method or whole pictures made by a generator, may look real to it.",
+        "It was not measured here on pictures that were sent through messengers or social media: expect more errors on "
+        "what was compressed, scaled or filmed off a screen.",
+        "It looks at faces alone: not at sound, text, hands, or at who or where somebody is.",
+        NO_PROOF,
+    ]
+    st.markdown("\n".join(f"- {point}" for point in points))
+
+
+def _show_origin(model: Model) -> None:
+    st.subheader("What it was trained on", anchor=False)
+    known, dataset = model.provenance, read_dataset(model.provenance)
+    counts = dataset.get("counts", {})
+    rows = {
+        "Dataset": known.get("dataset"),
+        "Folder": known.get("dataset_root"),
+        "Videos": ", ".join(f"{number} {outcome}" for outcome, number in counts.get("videos", {}).items()),
+        "Crops for training": _list(counts.get("faces_by_split", {}).get("train", {})),
+        "Crops by method": _list(counts.get("faces_by_method", {})),
+        "Run": known.get("run_id"),
+        "Commit": known.get("commit") and f"{known['commit']}{' with changes' if known.get('is_dirty') else ''}",
+        "Seed": known.get("seed"),
+        "Unmask": known.get("unmask_version"),
+    }
+    _show_pairs(rows)
+    if not dataset:
+        st.caption("The dataset itself is not on this machine, so its methods and numbers are not known here.")
+    if known.get("command"):
+        st.code(str(known["command"]), language="bash", wrap_lines=True)
+
+
+def _list(counts: dict[str, Any]) -> str:
+    return ", ".join(f"{name} {number:,}" for name, number in counts.items())
+
+
+def _show_figures(training: dict[str, Any], evaluations: list[Evaluated], checkpoint: str | None) -> None:
+    st.subheader("How good it was", anchor=False)
+    metrics = {
+        key: value for key, value in training.get("metrics", {}).items() if key.startswith("val/") and key != "val/loss"
+    }
+    if metrics:
+        st.markdown(
+            "On the validation split, by which the best epoch and the threshold were chosen, so a little flattering:"
+        )
+        _show_pairs({key: f"{value:.3f}" for key, value in sorted(metrics.items())})
+    for evaluated in evaluations:
+        st.markdown(f"On {code(evaluated.dataset)}, split {code(evaluated.split)}, by `evaluate.py`:")
+        st.dataframe(_rows(evaluated), hide_index=True, column_config=_columns())
+        coverage = evaluated.figures.get("coverage")
+        if isinstance(coverage, dict):
+            st.caption(_say_coverage(coverage))
+    if not evaluations:
+        st.markdown("Nobody has evaluated it yet, as far as this machine knows. Figures per method come from:")
+        named = checkpoint or "outputs/train/<run>/checkpoints/best.ckpt"
+        st.code(f"python evaluate.py checkpoint={named} dataset.root=data/celebdf", language="bash", wrap_lines=True)
+
+
+def _by_method(evaluated: Evaluated) -> list[tuple[float, str]]:
+    methods = evaluated.figures.get("by_method", {})
+    found = [(values.get("video", {}).get("auroc"), str(name)) for name, values in methods.items()]
+    return sorted((value, name) for value, name in found if value is not None)
+
+
+def _say_weakest(evaluated: Evaluated) -> str:
+    value, name = _by_method(evaluated)[0]
+    return (
+        f"Of the methods it was tested on in {code(evaluated.dataset)} it is weakest on {code(name)}: ROC-AUC "
+        f"{value:.3f} per video, where 0.5 is guessing and 1 is perfect."
+    )
+
+
+def _say_coverage(coverage: dict[str, Any]) -> str:
+    scored = f"{coverage.get('num_scored')} of {coverage.get('num_videos')} could be scored"
+    others = {name: number for name, number in coverage.get("outcomes", {}).items() if name != "ok"}
+    return plain(scored + (f"; {_list(others)}" if others else "") + ".")
+
+
+def _rows(evaluated: Evaluated) -> list[dict[str, Any]]:
+    parts = {"all": evaluated.figures, **evaluated.figures.get("by_method", {})}
+    return [
+        {
+            "fakes made by": name,
+            "video ROC-AUC": part.get("video", {}).get("auroc"),
+            "balanced accuracy": part.get("video", {}).get("balanced_accuracy"),
+            "picture ROC-AUC": part.get("frame", {}).get("auroc"),
+        }
+        for name, part in parts.items()
+    ]
+
+
+def _columns() -> dict[str, Any]:
+    number = st.column_config.NumberColumn(format="%.3f")
+    return dict.fromkeys(("video ROC-AUC", "balanced accuracy", "picture ROC-AUC"), number)
+
+
+def _show_decision(model: Model) -> None:
+    st.subheader("How it decides", anchor=False)
+    predictor = model.predictor
+    spec, size = predictor.crop_spec, predictor.input_spec.size
+    aligned = ", turned so that the eyes lie level" if spec.aligned else ""
+    _show_pairs(
+        {
+            "Network": f"{model.network}, sees {size} x {size} px",
+            "Runs on": "ONNX Runtime" if predictor.backend.name == "onnx" else "PyTorch",
+            "Face detector": spec.detector,
+            "Crop": f"square, {spec.margin:g} times as wide as the face{aligned}, {spec.crop_size} px",
+            "Frames per video": predictor.num_frames,
+            "Video score": f"{predictor.decision.aggregation} of the frames of the most suspicious person",
+            "Threshold": f"{predictor.decision.threshold:.4f}",
+            "Preprocessing": spec.hash,
+        }
+    )
+    with st.expander("What score, threshold, probability and verdict mean", icon=":material/info:"):
+        st.markdown(explain_numbers(predictor.decision, num_frames=predictor.num_frames, margin=predictor.margin))
+
+
+def _show_pairs(rows: dict[str, Any]) -> None:
+    """Show names and values below each other, which fits a phone; what is not known is said to be unknown."""
+    lines = [f"| {plain(name)} | {_value(value)} |" for name, value in rows.items()]
+    st.markdown("\n".join(["| | |", "|---|---|", *lines]))
+
+
+def _value(value: Any) -> str:
+    return "*unknown*" if value in (None, "") else plain(value)

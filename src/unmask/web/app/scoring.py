@@ -1,0 +1,110 @@
+"""Score an upload with the Predictor, the way that every door takes, and keep small pictures of what was seen."""
+
+import hashlib
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import BinaryIO
+
+from unmask.errors import MediaError
+from unmask.inference.results import Prediction
+from unmask.media.kinds import PICTURE_SUFFIXES, VIDEO_SUFFIXES, sniff_kind
+from unmask.media.picture import read_picture
+from unmask.types import MediaKind
+from unmask.web.app.loading import Model
+from unmask.web.app.text import printable
+from unmask.web.app.views import MAX_FACES, FrameView, Looked, ViewKeeper, make_view
+
+_CHUNK = 1 << 20
+
+OnStep = Callable[[int, int], None]
+"""Called with the frames done, and those there are to do."""
+
+
+@dataclass(frozen=True)
+class Upload:
+    """A file that a visitor gave.
+
+    Args:
+        key: Tells it from other uploads.
+        name: As the visitor's machine calls it.
+        file: Its bytes, read from where it stands.
+    """
+
+    key: str
+    name: str
+    file: BinaryIO
+
+
+def look_at(model: Model, upload: Upload, *, on_step: OnStep) -> Looked:
+    """Score an upload; one that cannot be read is a result with an error. No file stays behind.
+
+    Args:
+        model: Scores it.
+        upload: A picture or a video, told apart by content.
+        on_step: Called as a video goes on.
+
+    Raises:
+        UnmaskError: Something else than the file is wrong, such as the detector's weights.
+    """
+    name = printable(Path(upload.name).name) or "upload"
+    with tempfile.TemporaryDirectory(prefix="unmask-app-") as folder:
+        path = Path(folder) / f"upload{_suffix(upload.name)}"
+        sha256, num_bytes = _write(upload.file, path)
+        try:
+            prediction, views = _look(model, path, name, on_step)
+        except MediaError as error:
+            threshold = model.predictor.decision.threshold
+            prediction, views = Prediction(name, None, None, None, threshold, error=str(error)), ()
+    return Looked(upload.key, sha256, num_bytes, prediction, views)
+
+
+def _suffix(name: str) -> str:
+    suffix = Path(name).suffix.lower()
+    return suffix if suffix in PICTURE_SUFFIXES | VIDEO_SUFFIXES else ""
+
+
+def _write(file: BinaryIO, path: Path) -> tuple[str, int]:
+    """Copy a file piece by piece, and return its SHA-256 and size."""
+    file.seek(0)
+    digest = hashlib.sha256()
+    with path.open("wb") as copy:
+        while piece := file.read(_CHUNK):
+            digest.update(piece)
+            copy.write(piece)
+        return digest.hexdigest(), copy.tell()
+
+
+def _look(model: Model, path: Path, name: str, on_step: OnStep) -> tuple[Prediction, tuple[FrameView, ...]]:
+    if sniff_kind(path, name=name) is MediaKind.VIDEO:
+        return _look_at_video(model, path, name, on_step)
+    return _look_at_picture(model, path, name)
+
+
+def _look_at_picture(model: Model, path: Path, name: str) -> tuple[Prediction, tuple[FrameView, ...]]:
+    with model.lock:
+        prediction = model.predictor.predict_image(path, name=name)
+        image = read_picture(path, max_pixels=model.predictor.limits.max_pixels)
+        seen = prediction.frames[0].faces
+        places = sorted(range(len(seen)), key=lambda place: -seen[place].score)[:MAX_FACES]
+        faces = [(place, seen[place].face) for place in places]
+        return prediction, (make_view(image, 0, faces, spec=model.predictor.crop_spec),)
+
+
+def _look_at_video(model: Model, path: Path, name: str, on_step: OnStep) -> tuple[Prediction, tuple[FrameView, ...]]:
+    keeper, prediction = ViewKeeper(), None
+    steps = model.predictor.watch_video(path, name=name)
+    while True:
+        with model.lock:  # for one step, so that others need not wait for the end of a long video
+            step = next(steps, None)
+            if step is None:
+                break
+            for frame, found in step.seen:
+                faces = list(enumerate(found))[:MAX_FACES]
+                keeper.offer(partial(make_view, frame.image, frame.index, faces, spec=model.predictor.crop_spec))
+            prediction = step.prediction
+        on_step(step.num_done, step.num_frames)
+    assert prediction is not None
+    return prediction, tuple(keeper.views)

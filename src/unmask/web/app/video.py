@@ -1,0 +1,124 @@
+"""What is shown of a video below its verdict."""
+
+from typing import Any
+
+import streamlit as st
+
+from unmask.web.app.chart import MAX_PERSONS, PICKED, draw_timeline
+from unmask.web.app.faces import show_frame
+from unmask.web.app.loading import Model
+from unmask.web.app.text import clock
+from unmask.web.app.views import MAX_SIDE, Looked, mark, resize
+from unmask.web.app.words import SAYINGS
+
+_KEY_FRAME_SIDE = 480
+
+
+def show_video(model: Model, looked: Looked) -> None:
+    """Show the timeline with the frame that is pointed at, the suspicious stretches, key frames and persons."""
+    if not looked.prediction.faces:
+        st.markdown(f"Looked at {len(looked.prediction.frames)} frames.")
+        return
+    st.fragment(show_moments)(model, looked)
+    _show_key_frames(looked)
+    _show_persons(looked)
+
+
+def show_moments(model: Model, looked: Looked, *, is_narrow: bool = False) -> None:
+    """Show the timeline and one frame, which a click in the chart or the slider chooses.
+
+    Args:
+        model: That scored it.
+        looked: A video with a face.
+        is_narrow: Whether the face stands below the frame on every screen.
+    """
+    key = f"frame-{model.file.path}-{looked.key}"
+    indices = [view.index for view in looked.views]
+    if st.session_state.get(key) not in indices:
+        key_frames = [index for index in looked.prediction.key_frames if index in indices]
+        st.session_state[key] = key_frames[0] if key_frames else indices[0]
+
+    st.subheader("Over time", anchor=False)
+    st.caption("Point at a dot to see its frame; click or tap it to open the frame below.")
+
+    def pick() -> None:
+        frame = _picked_frame(st.session_state[f"chart-{key}"])
+        if frame in indices:
+            st.session_state[key] = frame
+
+    st.altair_chart(
+        draw_timeline(looked, chosen=st.session_state[key]),
+        width="stretch",
+        key=f"chart-{key}",
+        on_select=pick,
+        selection_mode=[PICKED],
+        alt="Score of each person over the video, with the threshold as a dashed line",
+    )
+    if len(looked.prediction.faces) > MAX_PERSONS:
+        st.caption(f"The {MAX_PERSONS} most suspicious of {len(looked.prediction.faces)} persons are shown.")
+    _say_ranges(looked)
+    if len(indices) > 1:
+        st.select_slider("Frame at", indices, format_func=lambda index: clock(_seconds(looked, index)), key=key)
+    index = st.session_state[key]
+    view = next(view for view in looked.views if view.index == index)
+    alt = f"Frame at {clock(_seconds(looked, index))} with its faces marked"
+    show_frame(looked, view, key=key, alt=alt, is_narrow=is_narrow)
+
+
+def _picked_frame(event: Any) -> int | None:
+    rows = event.get("selection", {}).get(PICKED) or []
+    return int(rows[0]["frame"]) if rows and "frame" in rows[0] else None
+
+
+def _seconds(looked: Looked, index: int) -> float:
+    return looked.frames[index].time_seconds
+
+
+def _say_ranges(looked: Looked) -> None:
+    ranges = looked.prediction.suspicious
+    if not ranges:
+        st.markdown("**Suspicious stretches:** none. No frame looked at reaches the threshold.")
+        return
+    said = [
+        (
+            f"{clock(stretch.start_seconds)} to {clock(stretch.end_seconds)}"
+            if stretch.end_seconds > stretch.start_seconds
+            else f"at {clock(stretch.start_seconds)}"
+        )
+        + f" (up to {stretch.score:.2f})"
+        for stretch in ranges
+    ]
+    more = f" and {len(said) - 12} more" if len(said) > 12 else ""
+    st.markdown("**Suspicious stretches:** " + ", ".join(said[:12]).replace(":", "\\:") + more)
+
+
+def _show_key_frames(looked: Looked) -> None:
+    views = {view.index: view for view in looked.views}
+    shown = [index for index in looked.prediction.key_frames if index in views]
+    if not shown:
+        return
+    st.subheader("Frames that weighed most", anchor=False)
+    with st.container(horizontal=True, gap="small"):
+        for index in shown:
+            small = resize(mark(looked, views[index]), _KEY_FRAME_SIDE / MAX_SIDE)
+            st.image(small, width=150, caption=clock(_seconds(looked, index)))
+
+
+def _show_persons(looked: Looked) -> None:
+    if len(looked.prediction.faces) < 2:
+        return
+    st.subheader("Persons", anchor=False)
+    rows = [
+        {
+            "face": face.track,
+            "verdict": SAYINGS[face.verdict].word,
+            "score": face.score,
+            "frames": face.num_frames,
+            "decides": face.decides,
+        }
+        for face in sorted(looked.prediction.faces, key=lambda face: -face.score)
+    ]
+    config = {"score": st.column_config.NumberColumn(format="%.4f")}
+    st.dataframe(rows, hide_index=True, column_config=config)
+    if not all(face.decides for face in looked.prediction.faces):
+        st.caption("A face seen in too few frames does not decide: it may be a false alarm or somebody passing by.")

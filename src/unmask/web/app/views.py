@@ -1,0 +1,135 @@
+"""What is kept of an upload to show: small pictures, not the file."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import cv2
+import numpy as np
+
+from unmask.faces.crop import cut_crop
+from unmask.faces.spec import CropSpec
+from unmask.inference.drawing import draw_faces
+from unmask.inference.results import FaceResult, FrameResult, Prediction
+from unmask.media.picture import decode_jpeg, encode_jpeg
+from unmask.types import Array, Box, Face, Picture
+
+MAX_SIDE = 1280
+"""Longer side of a kept frame in pixels."""
+
+MAX_FACES = 12
+"""Faces of a frame whose crops are kept: the most fake of a picture, the largest of a video's frame."""
+
+MAX_FRAMES = 240
+"""Frames of a video that are kept; of more, every second, fourth, ... is."""
+
+
+@dataclass(frozen=True)
+class FrameView:
+    """A frame made small.
+
+    Args:
+        index: Position in the video; 0 for a picture.
+        jpeg: At most `MAX_SIDE` pixels long.
+        scale: Of its pixels to those of the frame.
+        crops: JPEG of faces, by their position in the frame's list.
+    """
+
+    index: int
+    jpeg: bytes
+    scale: float
+    crops: dict[int, bytes]
+
+    @property
+    def image(self) -> Picture:
+        """The pixels, RGB."""
+        return decode_jpeg(self.jpeg, where="a kept frame")
+
+
+@dataclass(frozen=True)
+class Looked:
+    """An upload that was looked at.
+
+    Args:
+        key: Of the upload.
+        sha256: Of the file.
+        num_bytes: Of the file.
+        prediction: Its path is the name of the upload.
+        views: The frames that are kept, in order of time.
+    """
+
+    key: str
+    sha256: str
+    num_bytes: int
+    prediction: Prediction
+    views: tuple[FrameView, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """Of the upload."""
+        return self.prediction.path
+
+    @cached_property
+    def frames(self) -> dict[int, FrameResult]:
+        """What was found in each frame, by index."""
+        return {frame.index: frame for frame in self.prediction.frames}
+
+    @cached_property
+    def rows(self) -> dict[int, FaceResult]:
+        """The faces or persons, by number."""
+        return {face.track: face for face in self.prediction.faces}
+
+
+class ViewKeeper:
+    """Keeps frames as they come, evenly thinned where there are many."""
+
+    def __init__(self) -> None:
+        self.views: list[FrameView] = []
+        self._step = 1
+        self._count = 0
+
+    def offer(self, make: Callable[[], FrameView]) -> None:
+        """Keep a frame, unless it is one too many; it is made only if it is kept."""
+        if self._count % self._step == 0:
+            self.views.append(make())
+        self._count += 1
+        if len(self.views) > MAX_FRAMES:
+            self.views = self.views[::2]
+            self._step *= 2
+
+
+def make_view(image: Picture, index: int, faces: Iterable[tuple[int, Face]], *, spec: CropSpec) -> FrameView:
+    """Make a frame small and cut its faces out.
+
+    Args:
+        image: RGB, as decoded.
+        index: Position in the video.
+        faces: Those to cut out, each with its position in the frame's list.
+        spec: How crops are made.
+    """
+    scale = min(MAX_SIDE / max(image.shape[:2]), 1.0)
+    crops = {place: encode_jpeg(cut_crop(image, face, spec), quality=90) for place, face in faces}
+    return FrameView(index, encode_jpeg(resize(image, scale), quality=88), scale, crops)
+
+
+def resize(image: Picture, scale: float) -> Picture:
+    """Make a picture smaller."""
+    if scale >= 1:
+        return image
+    height, width = (max(round(side * scale), 1) for side in image.shape[:2])
+    return np.asarray(cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
+
+
+def mark(looked: Looked, view: FrameView) -> Picture:
+    """Draw boxes, numbers and scores into a frame; of a video, the scores are those of this frame."""
+    faces = []
+    for seen in looked.frames[view.index].faces:
+        x1, y1, x2, y2 = (value * view.scale for value in seen.box)
+        box: Box = (x1, y1, x2, y2)
+        faces.append(replace(looked.rows[seen.track], box=box, score=seen.score))
+    return draw_faces(view.image, faces)
+
+
+def find_map(looked: Looked, view: FrameView, place: int) -> Array | None:
+    """Return the activation map of a face, by its position in the frame's list."""
+    return looked.frames[view.index].faces[place].activation_map

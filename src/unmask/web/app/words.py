@@ -1,0 +1,126 @@
+"""What a verdict means, in plain words."""
+
+from dataclasses import dataclass
+
+from unmask.decision import Decision
+from unmask.inference.results import Prediction
+from unmask.types import MediaKind, Verdict
+
+NO_PROOF = (
+    "A score is no proof. It says how much a face looks like the forgeries that this model was trained on. "
+    "Use it to decide where to look closer, not to accuse anyone."
+)
+
+
+@dataclass(frozen=True)
+class Saying:
+    """How a verdict is shown.
+
+    Args:
+        icon: Of Material Symbols.
+        word: The verdict.
+        colour: Of Streamlit's palette.
+    """
+
+    icon: str
+    word: str
+    colour: str
+
+    @property
+    def heading(self) -> str:
+        """Markdown: icon and word in colour."""
+        return f":{self.colour}[{self.icon} {self.word}]"
+
+
+SAYINGS = {
+    Verdict.FAKE: Saying(":material/warning:", "Fake", "red"),
+    Verdict.REAL: Saying(":material/check_circle:", "Real", "green"),
+    Verdict.UNCERTAIN: Saying(":material/help:", "Uncertain", "orange"),
+    Verdict.NO_FACE: Saying(":material/face_retouching_off:", "No face found", "gray"),
+}
+
+UNREADABLE = Saying(":material/broken_image:", "Cannot be read", "gray")
+
+
+def say(prediction: Prediction) -> Saying:
+    """Return how the verdict of a file is shown."""
+    return UNREADABLE if prediction.verdict is None else SAYINGS[prediction.verdict]
+
+
+def percent(probability: float | None) -> str:
+    """Write a probability without claiming certainty: never 0 % and never 100 %."""
+    if probability is None:
+        return "unknown"
+    if probability < 0.01:
+        return "under 1 %"
+    return "over 99 %" if probability > 0.99 else f"{probability:.0%}".replace("%", " %")
+
+
+def explain(prediction: Prediction, *, margin: float) -> str:
+    """Say in a sentence or two how the verdict came about.
+
+    Args:
+        prediction: Of a file that was read.
+        margin: Of the predictor.
+    """
+    score, threshold = prediction.score, prediction.threshold
+    thing = "video" if prediction.kind is MediaKind.VIDEO else "picture"
+    if score is None:
+        return (
+            f"The detector found no face in this {thing}, so nothing was judged. That does not mean it is real: "
+            "the face may be too small, turned away, covered or dark."
+        )
+    who = _name_decider(prediction, thing)
+    if prediction.verdict is Verdict.UNCERTAIN:
+        low, high = threshold * (1 - margin), threshold + (1 - threshold) * margin
+        return (
+            f"{who} scores {score:.3f}, too near to the threshold {threshold:.3f} to call: between {low:.3f} and "
+            f"{high:.3f} this app does not decide. Read it as “not known”."
+        )
+    if prediction.verdict is Verdict.FAKE:
+        return f"{who} scores {score:.3f}, above the threshold {threshold:.3f}: it looks like a forgery to this model."
+    return (
+        f"{who} scores {score:.3f}, below the threshold {threshold:.3f}: this model sees no forgery of the kinds it "
+        "knows. One of another kind may look real to it."
+    )
+
+
+def _name_decider(prediction: Prediction, thing: str) -> str:
+    deciding = [face for face in prediction.faces if face.decides]
+    if len(prediction.faces) == 1:
+        return f"The face in this {thing}"
+    main = max(deciding, key=lambda face: face.score)
+    return f"The most suspicious of {len(prediction.faces)} faces, face {main.track},"
+
+
+def explain_numbers(decision: Decision, *, num_frames: int, margin: float) -> str:
+    """Say what score, threshold and probability are, as Markdown."""
+    chosen = {
+        "balanced_accuracy": "chosen on validation data so that real and fake are recognised equally well on average",
+        "f1": "chosen on validation data for the highest F1 of the fakes",
+        "eer": "chosen on validation data so that both kinds of error are equally frequent",
+        "given": "given by hand",
+    }.get(decision.criterion, "the default, since nothing was chosen on validation data")
+    if decision.calibration is None:
+        chance = (
+            "**Probability** is unknown for this model: its scores were not calibrated against known outcomes. "
+            "A score of 0.9 does *not* mean “90 % fake”; only its place above or below the threshold counts."
+        )
+    else:
+        chance = (
+            "**Probability** is calibrated on validation data: of 100 faces with such a score, about that many were "
+            "fakes there, real and fake counted as equally frequent. It holds for material like the validation data, "
+            "and only for that."
+        )
+    return "\n\n".join(
+        [
+            "**Score** runs from 0 to 1: how strongly the network takes the face for a forgery. Of a video it is the "
+            f"{decision.aggregation} over up to {num_frames} frames of each person, and the most suspicious person "
+            "decides.",
+            f"**Threshold** {decision.threshold:.4f}: a score from here on is called fake; {chosen}.",
+            chance,
+            f"**Uncertain** is a score near the threshold: within {margin:.0%} of the way from it to 0 or to 1.",
+            "**No face found** means that nothing was judged. It does not mean “real”.",
+            f"**Remember**: {NO_PROOF}",
+        ]
+    )

@@ -1,0 +1,244 @@
+"""The app in a real browser: headless Chromium, on loopback."""
+
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import unmask.web.app.main
+
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(not shutil.which("chromium"), reason="there is no Chromium here")]
+
+FLAGS = [
+    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync", "--use-fake-device-for-media-stream",
+    "--use-fake-ui-for-media-stream",
+]  # fmt: skip
+WAIT = 20_000
+IDLE = """() => !document.querySelector(
+    '[data-testid=stStatusWidget], [data-testid=stProgress], [data-testid=stSpinner], [data-stale=true]')"""
+SHOTS = os.environ.get("UNMASK_SHOTS")
+"""A folder that screenshots are kept in; else they go where pytest's temporary files go."""
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory: pytest.TempPathFactory, app_bundle: Path) -> Iterator[str]:
+    """The app, serving a bundle from an `UNMASK_HOME` that has two."""
+    home = tmp_path_factory.mktemp("home")
+    for run in ("first", "second"):
+        shutil.copytree(app_bundle, home / "outputs/train" / run / "bundle")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "streamlit", "run", unmask.web.app.main.__file__, "--server.headless", "true"]
+    command += ["--server.address", "127.0.0.1", "--server.port", str(port), "--server.maxUploadSize", "1"]
+    server = subprocess.Popen(command, cwd=home, env=os.environ | {"UNMASK_HOME": str(home)})
+    try:
+        url = f"http://127.0.0.1:{port}"
+        wait_for(f"{url}/_stcore/health", server)
+        yield url
+    finally:
+        server.terminate()
+        server.wait(timeout=20)
+
+
+def wait_for(url: str, server: subprocess.Popen[bytes]) -> None:
+    for _ in range(150):
+        assert server.poll() is None, "the server ended"
+        try:
+            with urllib.request.urlopen(url, timeout=2):
+                return
+        except (urllib.error.URLError, ConnectionError):
+            time.sleep(0.2)
+    raise AssertionError("the server does not answer")
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(params=[(1280, "light"), (390, "dark")], ids=["desktop", "phone"])
+def page(request: pytest.FixtureRequest, browser: Any, address: str) -> Iterator[Any]:
+    """A page of the app, that must neither load from elsewhere, nor open a dialogue, nor scroll sideways."""
+    width, scheme = request.param
+    context = browser.new_context(
+        viewport={"width": width, "height": 900}, color_scheme=scheme, permissions=["camera"], base_url=address
+    )
+    context.set_default_timeout(WAIT)
+    page = context.new_page()
+    elsewhere: list[str] = []
+    dialogues: list[str] = []
+    page.on("request", lambda sent: elsewhere.append(sent.url) if is_elsewhere(sent.url, address) else None)
+    page.on("dialog", lambda dialogue: (dialogues.append(dialogue.message), dialogue.dismiss()))
+    yield page
+    context.close()
+    assert elsewhere == []
+    assert dialogues == []
+
+
+def is_elsewhere(url: str, address: str) -> bool:
+    return not url.startswith((address, address.replace("http", "ws"), "data:", "blob:"))
+
+
+@pytest.fixture
+def finish(page: Any, tmp_path: Path, request: pytest.FixtureRequest) -> Callable[[], None]:
+    """Look at the whole page: nothing is stale, nothing broke, nothing scrolls sideways; keep a screenshot."""
+
+    def finish() -> None:
+        settle(page)
+        assert page.locator("[data-testid=stException]").count() == 0
+        width = page.viewport_size["width"]
+        main = page.locator("[data-testid=stMain]")
+        assert main.evaluate("it => it.scrollWidth - it.clientWidth") == 0
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        page.set_viewport_size({"width": width, "height": min(main.evaluate("it => it.scrollHeight") + 20, 6000)})
+        settle(page)
+        folder = Path(SHOTS) if SHOTS else tmp_path
+        folder.mkdir(parents=True, exist_ok=True)
+        page.screenshot(path=str(folder / f"{request.node.name}.png"))
+
+    return finish
+
+
+def settle(page: Any) -> None:
+    """Wait until the app has nothing to do, twice in a row."""
+    for _ in range(2):
+        page.wait_for_function(IDLE)
+        page.wait_for_timeout(400)
+
+
+def open_page(page: Any, path: str = "/") -> None:
+    page.goto(path)
+    page.locator("h1").wait_for()
+    settle(page)
+
+
+def give(page: Any, *files: tuple[str, bytes]) -> None:
+    payload = [{"name": name, "mimeType": "application/octet-stream", "buffer": data} for name, data in files]
+    page.locator("input[type=file]").set_input_files(payload)
+
+
+def test_a_picture(page: Any, make_png: Callable[[int], bytes], finish: Callable[[], None]) -> None:
+    open_page(page)
+    give(page, ("photo.png", make_png(1)))
+    page.get_by_role("heading", name="Fake").wait_for()
+    settle(page)
+    assert page.get_by_text("Calibrated probability of a fake").count() == 1
+    assert page.locator(".unmask-gauge .needle").count() == 1
+    face, heat = page.get_by_alt_text("face 0"), page.get_by_alt_text("heat map")
+    beside = face.bounding_box(), heat.bounding_box()
+    assert beside[0]["y"] == pytest.approx(beside[1]["y"], abs=2)
+    assert beside[0]["x"] + beside[0]["width"] < beside[1]["x"]
+    before = heat.get_attribute("src")
+    page.get_by_role("slider").press("End")
+    settle(page)
+    assert heat.get_attribute("src") != before
+    finish()
+
+
+def test_a_batch_with_a_bad_file(page: Any, make_png: Callable[[int], bytes], finish: Callable[[], None]) -> None:
+    open_page(page)
+    give(page, *((f"{seed}.png", make_png(seed)) for seed in range(4)), ("broken.png", b"\x89PNG\r\n\x1a\n"))
+    page.get_by_text("Look closer at").wait_for()
+    settle(page)
+    assert page.locator("[data-testid=stAlert]").filter(has_text="'broken.png' cannot be read").count() == 1
+    assert page.locator("[data-testid=stDataFrame]").count() == 1
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Download CSV").click()
+    assert len(Path(download.value.path()).read_text().splitlines()) == 6
+    finish()
+
+
+def test_a_video(page: Any, clip_bytes: bytes, finish: Callable[[], None]) -> None:
+    open_page(page)
+    give(page, ("clip.mp4", clip_bytes))
+    page.get_by_role("heading", name="Over time").wait_for()
+    chart = page.locator(".stVegaLiteChart")
+    chart.locator("canvas, svg.marks").first.wait_for()
+    settle(page)
+    chart.scroll_into_view_if_needed()
+    box = chart.bounding_box()
+    shown = page.locator("img[alt^='Frame at']")
+    before = shown.get_attribute("src")
+    place = box["x"] + box["width"] * 0.95, box["y"] + 90
+    page.mouse.move(place[0] - 5, place[1])
+    page.mouse.move(*place)
+    picture = page.locator("#vg-tooltip-element.visible img")
+    picture.wait_for()
+    assert picture.evaluate("it => it.complete && it.naturalWidth > 50")
+    page.mouse.click(*place)
+    page.wait_for_function("before => document.querySelector(`img[alt^='Frame at']`).src !== before", arg=before)
+    settle(page)
+    assert shown.get_attribute("alt") == "Frame at 0:02.9 with its faces marked"
+    assert page.get_by_text("Suspicious stretches").count() == 1
+    finish()
+
+
+def test_the_camera(page: Any, finish: Callable[[], None]) -> None:
+    open_page(page)
+    page.get_by_text("Camera", exact=True).click()
+    page.locator("[data-testid=stCameraInput] video").wait_for()
+    page.wait_for_timeout(1000)
+    page.get_by_role("button", name="Take Photo").click()
+    page.get_by_role("heading", name="Fake").wait_for()
+    assert page.get_by_text("camera.jpg").count() == 1
+    finish()
+
+
+def test_two_models(page: Any, make_png: Callable[[int], bytes], finish: Callable[[], None]) -> None:
+    open_page(page, "/compare")
+    give(page, ("photo.png", make_png(1)))
+    page.get_by_role("heading", name=re.compile("Both say: .*Fake")).wait_for()
+    settle(page)
+    assert page.get_by_alt_text("heat map").count() == 2
+    finish()
+
+
+def test_about_the_model(page: Any, finish: Callable[[], None]) -> None:
+    open_page(page, "/about")
+    page.get_by_role("heading", name="Where it fails").wait_for()
+    assert page.get_by_text("celebs").count() == 1
+    finish()
+
+
+def test_names_of_files_are_not_html(page: Any, make_png: Callable[[int], bytes], finish: Callable[[], None]) -> None:
+    names = [
+        "<img src=x onerror=alert(1)>.png",
+        "<script>alert(2)<script>.png",
+        "![m](http://127.0.0.1:9/tracker.png).png",
+        '"><svg onload=alert(3)>.png',
+    ]
+    open_page(page)
+    elements = page.locator("img[src=x], img[src*=tracker], svg[onload], [onerror]")
+    give(page, *((name, make_png(seed)) for seed, name in enumerate(names)), (names[0] + ".bad", b"<b>no picture</b>"))
+    page.get_by_text("Look closer at").wait_for()
+    settle(page)
+    assert page.get_by_text("<img src=x onerror=alert(1)>").count() >= 2
+    assert elements.count() == 0
+    assert page.evaluate("[...document.scripts].filter(it => it.text.includes('alert(')).length") == 0
+    finish()
+
+
+def test_a_file_over_the_limit_is_refused_and_said(page: Any, finish: Callable[[], None]) -> None:
+    open_page(page)
+    give(page, ("huge.mp4", bytes(1_100_000)))
+    page.get_by_text("must be 1.0MB or smaller").wait_for()
+    assert page.get_by_text("Up to 1 MB a file").is_visible()
+    assert page.locator("[class*=st-key-verdict]").count() == 0
+    finish()

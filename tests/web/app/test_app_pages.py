@@ -1,0 +1,279 @@
+import json
+import os
+import pickle
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from streamlit.testing.v1 import AppTest
+from tests.web.app.conftest import save_checkpoint
+
+import unmask.web.app.main
+from unmask.decision import Decision
+from unmask.inference.predictor import Predictor
+from unmask.models.bundle import write_bundle
+from unmask.models.checkpoint import load_checkpoint
+from unmask.web.app.settings import read_settings
+
+MAIN = unmask.web.app.main.__file__
+MakePng = Callable[[int], bytes]
+
+
+def open_app() -> AppTest:
+    page = AppTest.from_file(MAIN, default_timeout=30).run()
+    assert not page.exception
+    return page
+
+
+def open_page(name: str) -> AppTest:
+    code = f"from unmask.web.app import main\nmain.run_page(main.{name})"
+    page = AppTest.from_string(code, default_timeout=30).run()
+    assert not page.exception
+    return page
+
+
+def give(page: AppTest, *files: tuple[str, bytes]) -> AppTest:
+    page.file_uploader[0].set_value([(name, data, "application/octet-stream") for name, data in files]).run()
+    assert not page.exception
+    return page
+
+
+def said(page: AppTest) -> str:
+    parts = [*page.markdown, *page.caption, *page.error, *page.warning, *page.info, *page.title, *page.subheader]
+    return "\n".join(str(part.value) for part in parts)
+
+
+@pytest.fixture
+def bundle(home: Path, app_bundle: Path) -> Path:
+    return Path(shutil.copytree(app_bundle, home / "outputs/train/first/bundle"))
+
+
+def test_without_a_model_the_page_says_how_to_make_one(home: Path) -> None:
+    page = open_app()
+    assert "There is no model yet" in page.info[0].value
+    commands = "\n".join(code.value for code in page.code)
+    assert "make demo" in commands
+    assert "python train.py dataset.root=" in commands
+    assert "make app CHECKPOINT=" in commands
+    assert str(home / "outputs") in said(page)
+    assert not page.get("file_uploader")
+
+
+def test_a_picture_gets_verdict_probability_threshold_boxes_and_heat_map(bundle: Path, make_png: MakePng) -> None:
+    page = give(open_app(), ("photo.png", make_png(1)))
+    assert "Fake" in said(page)
+    assert "above the threshold 0.000" in said(page)
+    assert page.metric[0].label == "Calibrated probability of a fake"
+    assert page.metric[0].value.endswith("%")
+    assert "A score is no proof" in said(page)
+    assert len(page.get("image")) == 3  # the picture, its face, the heat map
+    assert [slider.label for slider in page.slider] == ["Opacity of the heat map"]
+
+
+def test_the_score_is_that_of_the_predictor(bundle: Path, make_png: MakePng, tmp_path: Path) -> None:
+    path = tmp_path / "photo.png"
+    path.write_bytes(make_png(2))
+    score = Predictor.load(bundle).predict_file(path).score
+    page = give(open_app(), ("photo.png", make_png(2)))
+    (known,) = page.session_state["results-check"].values()
+    assert known.prediction.score == score
+
+
+def test_opacity_changes_the_heat_map_alone(bundle: Path, make_png: MakePng) -> None:
+    page = give(open_app(), ("photo.png", make_png(1)))
+    before = [image.proto.imgs[0].url for image in page.get("image")]
+    page.slider[0].set_value(0).run()
+    after = [image.proto.imgs[0].url for image in page.get("image")]
+    assert before[:2] == after[:2]
+    assert before[2] != after[2]
+
+
+def test_a_video_shows_its_timeline_and_the_frame_that_the_slider_chooses(bundle: Path, clip_bytes: bytes) -> None:
+    page = give(open_app(), ("clip.mp4", clip_bytes))
+    assert len(page.get("vega_lite_chart")) == 1
+    assert "Suspicious stretches" in said(page)
+    assert "Frames that weighed most" in said(page)
+    assert len(page.select_slider[0].options) == 6
+    first = page.get("image")[0].proto.imgs[0].url
+    frames = [view.index for view in next(iter(page.session_state["results-check"].values())).views]
+    chosen = next(frame for frame in frames if frame != page.select_slider[0].value)
+    page.select_slider[0].set_value(chosen).run()
+    assert not page.exception
+    assert page.get("image")[0].proto.imgs[0].url != first
+
+
+def test_bad_files_get_one_message_each_and_the_others_go_on(bundle: Path, make_png: MakePng, tmp_path: Path) -> None:
+    page = give(
+        open_app(),
+        ("cut.png", make_png(1)[:60]),
+        ("good.png", make_png(1)),
+        ("empty.jpg", b""),
+        ("notes.zip", b"PK\x03\x04" + bytes(60)),
+    )
+    assert len(page.error) == 3
+    for name in ("cut", "empty", "notes"):
+        assert sum(name in error.value for error in page.error) == 1
+    assert not any("/tmp" in error.value for error in page.error)
+    assert "#### 1 :red" in said(page)
+    assert "#### 3 :gray" in said(page)
+
+
+def test_no_file_stays_behind(
+    bundle: Path, make_png: MakePng, clip_bytes: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "temporary"
+    folder.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(folder))
+    give(open_app(), ("clip.mp4", clip_bytes), ("photo.png", make_png(1)), ("bad.png", b"\x89PNG"))
+    assert list(folder.iterdir()) == []
+
+
+def test_many_files_give_a_table_with_the_most_suspicious_first(bundle: Path, make_png: MakePng) -> None:
+    page = give(open_app(), *((f"{seed}.png", make_png(seed)) for seed in range(4)))
+    table = page.dataframe[0].value
+    assert sorted(table["file"]) == ["0.png", "1.png", "2.png", "3.png"]
+    assert list(table["score"]) == sorted(table["score"], reverse=True)
+    page.selectbox(key="chosen-file").set_value(3).run()
+    assert table["file"].iloc[3] in [caption.value for caption in page.caption]
+
+
+def test_results_outlive_a_visit_to_another_page(bundle: Path, make_png: MakePng) -> None:
+    page = give(open_app(), ("photo.png", make_png(1)))
+    kept = page.session_state["kept-uploads"]
+    other = AppTest.from_file(MAIN, default_timeout=30)
+    other.session_state["kept-uploads"] = kept  # as after a page of another kind, which empties the uploader
+    other.run()
+    assert "From before: photo.png" in said(other)
+    assert "Fake" in said(other)
+    other.button(key="forget-check").click().run()
+    assert "Fake" not in said(other)
+    assert other.session_state["results-check"] == {}
+
+
+def test_files_beyond_the_limit_are_left_out_with_a_warning(
+    bundle: Path, make_png: MakePng, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("unmask.web.app.session.MAX_FILES", 2)
+    page = give(open_app(), *((f"{seed}.png", make_png(seed)) for seed in range(3)))
+    assert "3 files at once are too many: the first 2 are shown" in page.warning[0].value
+    assert len(page.dataframe[0].value) == 2
+
+
+def test_names_of_files_are_never_read_as_markdown(bundle: Path, make_png: MakePng) -> None:
+    evil = "![x](http://evil.example/x.png) <img src=x onerror=alert(1)> :red[a] www.evil.example.png"
+    page = give(open_app(), (evil, make_png(1)))
+    for part in [*page.markdown, *page.caption]:
+        assert "![" not in part.value.replace("\\!\\[", "")
+        assert "<img" not in part.value.replace("\\<img", "")
+        assert "www.evil" not in part.value
+
+
+def test_the_model_of_the_command_line_comes_first(
+    bundle: Path, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = save_checkpoint(tmp_path / "mine.ckpt", decision=Decision(), provenance={})
+    monkeypatch.setattr("sys.argv", ["main.py", "mine.ckpt"])
+    page = open_app()
+    model = page.selectbox(key="model")
+    assert model.value.path == "mine.ckpt"
+    assert len(model.options) == 2
+    assert path.exists()
+
+
+def test_a_model_that_would_run_code_is_refused_as_text(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Payload:
+        def __reduce__(self) -> tuple[object, ...]:
+            return os.system, (f"touch {tmp_path / 'ran'}",)
+
+    torch.save({"state_dict": Payload()}, tmp_path / "evil.ckpt")
+    (tmp_path / "pickle.ckpt").write_bytes(pickle.dumps(Payload()))
+    for name in ("evil.ckpt", "pickle.ckpt"):
+        monkeypatch.setattr("sys.argv", ["main.py", name])
+        page = open_app()
+        assert "could run code" in page.error[0].value
+        assert not page.get("file_uploader")
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "message"), [("model.onnx", "It was damaged or exchanged"), ("spec.json", "cannot be read as JSON")]
+)
+def test_a_damaged_bundle_is_an_error_on_the_page(home: Path, app_bundle: Path, name: str, message: str) -> None:
+    folder = home / "outputs/train/broken/bundle"
+    folder.mkdir(parents=True)
+    for path in app_bundle.iterdir():
+        (folder / path.name).write_bytes(path.read_bytes())
+    (folder / name).write_bytes((folder / name).read_bytes()[:100])
+    assert message in open_app().error[0].value.replace("\\", "")
+
+
+def test_two_models_are_compared_on_one_file(bundle: Path, home: Path, make_png: MakePng) -> None:
+    other = home / "multirun/train/x/0"
+    decision = Decision(threshold=1.0)
+    save_checkpoint(other / "checkpoints/best.ckpt", seed=1, decision=decision, provenance={"dataset": "synthetic"})
+    write_bundle(load_checkpoint(other / "checkpoints/best.ckpt"), other / "bundle")
+    page = give(open_page("compare_models"), ("photo.png", make_png(1)))
+    assert "The models contradict each other" in said(page)
+    assert "Unmask made itself" in page.warning[0].value
+    assert len(page.metric) == 2
+    assert {metric.value for metric in page.metric} > {"unknown"}
+    assert len(page.get("image")) == 6
+
+
+def test_one_model_alone_cannot_be_compared(bundle: Path) -> None:
+    page = open_page("compare_models")
+    assert "There is only one model here" in page.info[0].value
+    assert not page.get("file_uploader")
+
+
+def test_what_is_not_known_of_a_model_is_said_to_be_unknown(bundle: Path) -> None:
+    text = said(open_page("describe_model"))
+    assert "| Dataset | celebs |" in text
+    assert "| Commit | *unknown* |" in text
+    assert "How often it errs is **unknown**" in text
+    assert "The dataset itself is not on this machine" in text
+
+
+def test_figures_per_method_are_shown_where_the_model_was_evaluated(bundle: Path, home: Path) -> None:
+    figures = {
+        "frame": {"auroc": 0.9},
+        "video": {"auroc": 0.91, "balanced_accuracy": 0.8},
+        "by_method": {name: {"video": {"auroc": value}} for name, value in (("FaceSwap", 0.7), ("Deepfakes", 0.98))},
+        "coverage": {"num_videos": 12, "num_scored": 10, "outcomes": {"ok": 10, "no_face": 2}},
+        "split": "test",
+    }
+    path = home / "outputs/evaluate/a/result.json"
+    path.parent.mkdir(parents=True)
+    content = {"datasets": {"celebdf": figures}, "provenance": {"training: run id": "run-1"}}
+    path.write_text(json.dumps(content))
+    page = open_page("describe_model")
+    assert list(page.dataframe[0].value["fakes made by"]) == ["all", "FaceSwap", "Deepfakes"]
+    assert "weakest on ` FaceSwap `: ROC-AUC 0.700" in said(page)
+    assert "10 of 12 could be scored; no\\_face 2." in said(page)
+    assert "How often it errs is **unknown**" not in said(page)
+
+
+def test_settings_are_those_of_the_predict_command(home: Path) -> None:
+    settings = read_settings()
+    assert settings.folders == (home / "outputs", home / "multirun")
+    assert settings.margin == 0.05
+
+
+def test_a_bundle_is_shown_without_torch(bundle: Path, make_png: MakePng, tmp_path: Path) -> None:
+    (tmp_path / "photo.png").write_bytes(make_png(1))
+    code = (
+        "import sys; sys.argv = ['main.py']\n"
+        "from streamlit.testing.v1 import AppTest\n"
+        f"page = AppTest.from_file({MAIN!r}, default_timeout=30).run()\n"
+        "page.file_uploader[0].set_value([('a.png', open('photo.png', 'rb').read(), 'image/png')]).run()\n"
+        "assert not page.exception and page.metric[0].value.endswith('%')\n"
+        "assert not {'torch', 'lightning', 'mlflow'} & sys.modules.keys()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
