@@ -97,7 +97,9 @@ def serve(cfg: DictConfig) -> None:
     from unmask.web.api.app import create_app
 
     app = create_app(build_settings(cfg))
-    listener = socket.socket(socket.AF_INET6 if ":" in cfg.host else socket.AF_INET)
+    family = socket.AF_INET6 if ":" in cfg.host else socket.AF_INET
+    # Only of a socket that says it is TCP does asyncio turn off the waiting for more to send, 40 ms an answer.
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((cfg.host, cfg.port))

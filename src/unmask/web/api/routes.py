@@ -14,7 +14,7 @@ from unmask.web.api.keys import is_known
 from unmask.web.api.problems import Problem, describe
 from unmask.web.api.schemas import JobStatus, Model, Pictures
 from unmask.web.api.service import Service
-from unmask.web.api.uploads import FIELD, take_files
+from unmask.web.api.uploads import FIELD, refuse, take_files
 
 JobId = Annotated[str, PathParameter(pattern=r"^[0-9a-f]{32}$")]
 _DRAWING = re.compile(r"(crop|heatmap)_\d{1,12}_\d{1,6}\.jpg")
@@ -70,7 +70,7 @@ async def judge_pictures(
     """
     limits = service.settings.limits
     async with (
-        _one_of_many(service),
+        _one_of_many(request, service),
         take_files(
             request, service.uploads, most=limits.files, max_bytes=limits.image_bytes,
             seconds=limits.upload_seconds, idle_seconds=limits.idle_seconds,
@@ -87,18 +87,24 @@ async def judge_pictures(
 
 
 @asynccontextmanager
-async def _one_of_many(service: Service) -> AsyncIterator[None]:
+async def _one_of_many(request: Request, service: Service) -> AsyncIterator[None]:
     """Hold one of the places for picture requests."""
-    if not service.workers.is_ready:
-        raise Problem(503, "not_ready", "The workers load the model. Try again in some seconds.", headers=_RETRY)
+    await _check_ready(request, service)
+    limits = service.settings.limits
     if not service.take_place():
-        most = service.settings.limits.images_at_once
+        most = limits.images_at_once
         detail = f"{most} requests with pictures are at work (service.images_at_once). Try again in some seconds."
-        raise Problem(503, "busy", detail, headers={**_RETRY, "Connection": "close"})
+        await refuse(request, Problem(503, "busy", detail, headers=_RETRY), seconds=limits.idle_seconds)
     try:
         yield
     finally:
         service.give_place()
+
+
+async def _check_ready(request: Request, service: Service) -> None:
+    if not service.workers.is_ready:
+        problem = Problem(503, "not_ready", "The workers load the model. Try again in some seconds.", headers=_RETRY)
+        await refuse(request, problem, seconds=service.settings.limits.idle_seconds)
 
 
 @router.post(
@@ -111,9 +117,9 @@ async def _one_of_many(service: Service) -> AsyncIterator[None]:
 async def accept_video(request: Request, response: Response, service: Here) -> dict[str, Any]:
     """Take a video as a job; ask for it at the address in `Location`."""
     limits = service.settings.limits
-    if not service.workers.is_ready:
-        raise Problem(503, "not_ready", "The workers load the model. Try again in some seconds.", headers=_RETRY)
-    service.check_queue()
+    await _check_ready(request, service)
+    if service.is_queue_full():
+        await refuse(request, service.queue_full(), seconds=limits.idle_seconds)
     async with take_files(
         request, service.uploads, most=1, max_bytes=limits.video_bytes,
         seconds=limits.upload_seconds, idle_seconds=limits.idle_seconds,

@@ -88,14 +88,9 @@ class Service:
         self._open_requests -= 1
         self.figures.pictures.set(self._open_requests)
 
-    def check_queue(self) -> None:
-        """Refuse a video before it is read, where no more jobs are taken.
-
-        Raises:
-            Problem: 429.
-        """
-        if len(self.store.list_open()) >= self.settings.limits.jobs:
-            raise self._queue_full()
+    def is_queue_full(self) -> bool:
+        """Tell whether no more jobs are taken, so that a video need not be read."""
+        return len(self.store.list_open()) >= self.settings.limits.jobs
 
     def add_job(self, upload: Upload) -> Job:
         """Take a video as a job.
@@ -105,13 +100,14 @@ class Service:
         """
         job = self.store.add(upload.path, name=upload.name, most=self.settings.limits.jobs)
         if job is None:
-            raise self._queue_full()
+            raise self.queue_full()
         self.workers.submit(job)
         return job
 
-    def _queue_full(self) -> Problem:
+    def queue_full(self) -> Problem:
+        """Return what a client is told who must wait."""
         detail = f"{self.settings.limits.jobs} videos wait or are scored (service.jobs). Try again in a minute."
-        return Problem(429, "too_many_jobs", detail, headers={"Retry-After": "60", "Connection": "close"})
+        return Problem(429, "too_many_jobs", detail, headers={"Retry-After": "60"})
 
     def delete_job(self, job_id: str) -> None:
         """Cancel a job and delete all of it."""

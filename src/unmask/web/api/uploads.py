@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import NoReturn
 
 from fastapi import Request
 from starlette.datastructures import UploadFile
@@ -18,6 +19,7 @@ from unmask.web.api.problems import Problem
 FIELD = "files"
 
 _CLOSE = {"Connection": "close"}
+_READ_IN_VAIN = 5_000_000
 _FORM_BYTES = 64_000
 """For the boundaries and headers of a body, beside its files."""
 
@@ -76,6 +78,26 @@ async def take_files(
             yield [await _store(part, home / str(place), max_bytes) for place, part in enumerate(found)]
     finally:
         shutil.rmtree(home, ignore_errors=True)
+
+
+async def refuse(request: Request, problem: Problem, *, seconds: float) -> NoReturn:
+    """Raise a problem before the body is used, so that the client sees it.
+
+    A client that still sends when the connection is closed sees that alone. So a short body is read and thrown away.
+
+    Args:
+        request: Whose body nobody has read.
+        problem: To raise.
+        seconds: To wait for the body.
+    """
+    length = request.headers.get("content-length", "")
+    if not length.isdigit() or int(length) > _READ_IN_VAIN:
+        problem.headers |= _CLOSE
+        raise problem
+    receive = _bound(request.receive, total=_READ_IN_VAIN, seconds=seconds, idle_seconds=seconds)
+    async for _ in Request(request.scope, receive).stream():
+        pass
+    raise problem
 
 
 def _check_length(request: Request, total: int) -> None:
