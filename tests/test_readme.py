@@ -15,7 +15,7 @@ from unmask.media.video import read_frames
 
 REPOSITORY = Path(__file__).parents[1]
 DOCUMENTS = [REPOSITORY / "README.md", REPOSITORY / "CONTRIBUTING.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
-SCRIPTS = ["prepare.py", "train.py", "evaluate.py", "predict.py"]
+SCRIPTS = ["prepare.py", "train.py", "evaluate.py", "predict.py", "serve.py"]
 
 # What makes a command small enough for a test; it replaces the same choice of a group, and wins over the same key.
 SMALL = {
@@ -78,7 +78,7 @@ def places(in_folder: Path, synthetic_root: Path, face_dataset: Path, checkpoint
         **dict.fromkeys(("/data/140k", "/data/photos"), labelled),
         **dict.fromkeys(("data/ffpp-c23", "data/celebdf", "data/synthetic-faces"), face_dataset),
         **dict.fromkeys(trained, checkpoint),
-        "outputs/train/first/bundle": checkpoint.parents[1] / "bundle",
+        **{f"outputs/train/{run}/bundle": checkpoint.parents[1] / "bundle" for run in ("<run>", "first")},
         **{path.replace("best", "last"): checkpoint.with_name("last.ckpt") for path in trained},
     }
 
@@ -94,6 +94,8 @@ def shrink(script: str, arguments: list[str], places: dict[str, Path]) -> list[s
         return arguments  # that run was small
     if arguments == ["task=send"]:
         return arguments
+    if script == "serve.py":
+        return [*arguments, "--cfg", "job"]  # it would serve for ever; tests/web/api/test_server.py starts it
     is_tracked = any(argument.startswith(("register=", "sweep=")) for argument in arguments)
     small = list(TRACKED if is_tracked and script == "train.py" else SMALL[script])
     if any(argument.startswith("sweep=") for argument in arguments):
@@ -151,7 +153,7 @@ def run(monkeypatch: pytest.MonkeyPatch, places: dict[str, Path]) -> Callable[[s
 )
 def test_documented_command_runs(command: str, run: Callable[[str], int], capfd: pytest.CaptureFixture[str]) -> None:
     assert run(command) == 0, capfd.readouterr().err
-    if "--cfg" not in command and "task=send" not in command:
+    if "--cfg" not in command and "task=send" not in command and "serve.py" not in command:
         assert list(Path().glob("outputs/**/result.json")) + list(Path().glob("multirun/**/result.json"))
 
 

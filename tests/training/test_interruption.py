@@ -15,7 +15,7 @@ from unmask.errors import CheckpointError, Interrupted, TrainingError
 from unmask.models.checkpoint import load_checkpoint
 from unmask.training.checkpoint_io import SafeCheckpointIO
 from unmask.training.interruption import StopRequest
-from unmask.training.resume import find_last, open_resumed
+from unmask.training.resume import carry_best, find_last, open_resumed
 
 OPTIONS = ("model.dropout=0.5", "optimizer.lr=0.01", "dataset.batch_size=8", "deterministic=true")
 
@@ -194,6 +194,17 @@ def test_resume_without_the_best_checkpoint_looks_for_a_new_one(
     assert "the best epoch is looked for among those that are trained from now on" in caplog.text
     assert resumed["best_epoch"] == 1
     assert load_checkpoint(str(resumed["best_checkpoint"])).epoch == 2
+
+
+def test_damaged_best_checkpoint_is_not_carried_over(
+    checkpoint: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    last = tmp_path / "last.ckpt"
+    last.write_bytes(checkpoint.with_name("last.ckpt").read_bytes())
+    (tmp_path / "best.ckpt").write_bytes(checkpoint.read_bytes()[:-2000])
+    assert not carry_best(load_checkpoint(last), tmp_path / "new")
+    assert "best.ckpt' cannot be read" in caplog.text
+    assert not (tmp_path / "new").exists()
 
 
 def test_full_disk_keeps_the_checkpoint_before(tmp_path: Path) -> None:

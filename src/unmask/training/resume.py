@@ -80,7 +80,12 @@ def carry_best(checkpoint: Checkpoint, folder: Path) -> bool:
         if checkpoint.epoch > 0:
             logger.warning("No '%s': the best epoch is looked for among those that are trained from now on.", best)
         return False
-    if load_checkpoint(best).epoch > checkpoint.epoch:
+    try:
+        best_epoch = load_checkpoint(best).epoch
+    except CheckpointError as error:
+        logger.warning("%s The best epoch is looked for among those that are trained from now on.", error)
+        return False
+    if best_epoch > checkpoint.epoch:
         logger.warning("'%s' is of a later epoch than what is gone on from; the best one is looked for anew.", best)
         return False
     if best.resolve() != here.resolve():

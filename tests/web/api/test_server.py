@@ -1,0 +1,185 @@
+"""The real server in a process of its own, as `python serve.py` starts it."""
+
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx2
+import psutil
+import pytest
+from playwright.sync_api import sync_playwright
+from tests.conftest import REPOSITORY
+
+pytestmark = pytest.mark.slow
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+FLAGS = [
+    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync",
+]  # fmt: skip
+
+
+@contextmanager
+def serve(home: Path, bundle: Path, *arguments: str) -> Iterator[tuple[str, "subprocess.Popen[str]"]]:
+    log = home / "server.log"
+    with log.open("a") as file:
+        process = subprocess.Popen(
+            [sys.executable, str(REPOSITORY / "serve.py"), f"checkpoint={bundle}", "port=0", *arguments],
+            env={**os.environ, "UNMASK_HOME": str(home)}, cwd=home, text=True, stdout=file, stderr=subprocess.STDOUT,
+        )  # fmt: skip
+    try:
+        for _ in range(300):
+            found = re.findall(r"http://\S+", log.read_text())
+            if found and _is_ready(found[-1]):
+                break
+            time.sleep(0.2)
+        yield found[-1], process
+    finally:
+        if process.poll() is None:
+            process.terminate()
+        process.wait(timeout=60)
+
+
+def _is_ready(address: str) -> bool:
+    try:
+        return httpx2.get(f"{address}/readyz").status_code == 200
+    except httpx2.TransportError:
+        return False
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("home")
+
+
+@pytest.fixture(scope="module")
+def server(home: Path, bundle: Path) -> Iterator[tuple[str, "subprocess.Popen[str]"]]:
+    with serve(home, bundle, "service.idle_seconds=2", "service.image_bytes=1000000") as running:
+        yield running
+
+
+def _open_socket(address: str) -> socket.socket:
+    _, host, port = re.split(r"://|:", address)
+    return socket.create_connection((host, int(port)), timeout=60)
+
+
+def test_schemathesis_finds_nothing(server: tuple[str, "subprocess.Popen[str]"], tmp_path: Path) -> None:
+    config = Path(__file__).with_name("schemathesis.toml")
+    command = ["--config-file", str(config), "run", f"{server[0]}/openapi.json", "--max-examples", "30"]
+    done = subprocess.run(
+        [str(Path(sys.executable).with_name("schemathesis")), *command],
+        cwd=tmp_path, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout[-5000:]
+
+
+def test_service_of_a_bundle_loads_no_torch(server: tuple[str, "subprocess.Popen[str]"]) -> None:
+    processes = [psutil.Process(server[1].pid), *psutil.Process(server[1].pid).children(recursive=True)]
+    assert len(processes) >= 3
+    for process in processes:
+        loaded = {Path(entry.path).name for entry in process.memory_maps()}
+        assert not [name for name in loaded if "torch" in name], process
+    assert [process for process in processes if any("onnxruntime" in entry.path for entry in process.memory_maps())]
+
+
+def test_slow_client_is_cut_off(server: tuple[str, "subprocess.Popen[str]"], home: Path) -> None:
+    with _open_socket(server[0]) as client:
+        head = "POST /v1/images HTTP/1.1\r\nHost: x\r\nContent-Type: multipart/form-data; boundary=x\r\n"
+        client.sendall(f"{head}Content-Length: 9999\r\n\r\n--x\r\n".encode())
+        start = time.monotonic()
+        answer = client.recv(65536)
+        assert answer.startswith(b"HTTP/1.1 408")
+        assert 1.5 < time.monotonic() - start < 15
+    assert not list((home / "service" / "uploads").glob("*"))
+
+
+def test_endless_upload_is_cut_off_at_the_limit(server: tuple[str, "subprocess.Popen[str]"], home: Path) -> None:
+    sent, chunk = 0, bytes(1_000_000)
+    with _open_socket(server[0]) as client:
+        head = "POST /v1/images HTTP/1.1\r\nHost: x\r\nContent-Type: multipart/form-data; boundary=x\r\n"
+        client.sendall(f"{head}Transfer-Encoding: chunked\r\n\r\n".encode())
+        part = b'--x\r\nContent-Disposition: form-data; name="files"; filename="a.jpg"\r\n\r\n'
+        client.sendall(b"%x\r\n%s\r\n" % (len(part), part))
+        try:
+            while sent < 2_000_000_000:
+                client.sendall(b"%x\r\n%s\r\n" % (len(chunk), chunk))
+                sent += len(chunk)
+        except OSError:
+            pass  # the connection was closed on us
+    assert sent < 100_000_000  # 16 files of 1 MB may come in, and what the buffers between us hold
+    assert not list((home / "service" / "uploads").glob("*"))
+    memory = sum(
+        process.memory_info().rss
+        for process in (psutil.Process(server[1].pid), *psutil.Process(server[1].pid).children(recursive=True))
+    )
+    assert memory < 1_500_000_000
+
+
+def test_killed_service_goes_on_with_its_jobs(bundle: Path, media: Path, tmp_path: Path) -> None:
+    files = {"files": ("clip.mp4", (media / "clip.mp4").read_bytes())}
+    with serve(tmp_path, bundle) as (address, process):
+        workers = psutil.Process(process.pid).children(recursive=True)
+        jobs = [httpx2.post(f"{address}/v1/videos", files=files).json()["id"] for _ in range(3)]
+        process.send_signal(signal.SIGKILL)
+        process.wait(timeout=30)
+    for worker in workers:  # nobody is left to end them
+        if worker.is_running():
+            worker.kill()
+    with serve(tmp_path, bundle) as (address, _):
+        for job_id in jobs:
+            for _ in range(200):
+                job = httpx2.get(f"{address}/v1/jobs/{job_id}").json()
+                if job["state"] in ("done", "failed"):
+                    break
+                time.sleep(0.2)
+            assert job["state"] == "done", job
+
+
+def test_taken_port_is_told(server: tuple[str, "subprocess.Popen[str]"], bundle: Path, tmp_path: Path) -> None:
+    port = server[0].rpartition(":")[2]
+    done = subprocess.run(
+        [sys.executable, str(REPOSITORY / "serve.py"), f"checkpoint={bundle}", f"port={port}"],
+        env={**os.environ, "UNMASK_HOME": str(tmp_path)}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert f"Error: Cannot listen on host=127.0.0.1 port={port}" in done.stderr
+    assert "Give another port." in done.stderr
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here")
+@pytest.mark.parametrize("width", [1280, 390])
+def test_page_judges_pictures_and_videos(
+    server: tuple[str, "subprocess.Popen[str]"], media: Path, tmp_path: Path, width: int, huge_png: Callable[..., Path]
+) -> None:
+    shutil.copy(media / "face.jpg", hostile := tmp_path / "<img src=x onerror=document.title='owned'>.jpg")
+    with sync_playwright() as play:
+        browser = play.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        page = browser.new_page(viewport={"width": width, "height": 900})
+        problems: list[str] = []
+        page.on("pageerror", lambda error: problems.append(str(error)))
+        page.on(
+            "request",
+            lambda asked: None if asked.url.startswith((server[0], "blob:", "data:")) else problems.append(asked.url),
+        )
+        page.goto(server[0])
+        page.set_input_files("#choose", [str(hostile), str(huge_png(30_000, 30_000))])
+        page.wait_for_selector(".verdict:not([hidden])", timeout=60_000)
+        page.set_input_files("#choose", [str(media / "clip.mp4")])
+        page.wait_for_selector(".timeline:not([hidden]) svg", timeout=60_000)
+        page.wait_for_selector(".face img.heat", timeout=60_000)
+        page.screenshot(path=tmp_path / "page.png", full_page=True)
+        assert page.locator("article h2", has_text="onerror").count() == 1
+        assert page.locator("article h2 img").count() == 0
+        assert "more than the" in page.locator("article", has_text="30000x30000").inner_text()
+        assert page.title() == "Unmask"
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        assert not problems
+        browser.close()
