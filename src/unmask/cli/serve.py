@@ -95,6 +95,7 @@ def serve(cfg: DictConfig) -> None:
     import uvicorn
 
     from unmask.web.api.app import create_app
+    from unmask.web.api.protocol import limit_heads
 
     app = create_app(build_settings(cfg))
     family = socket.AF_INET6 if ":" in cfg.host else socket.AF_INET
@@ -107,13 +108,11 @@ def serve(cfg: DictConfig) -> None:
         raise ConfigError(f"Cannot listen on host={cfg.host} port={cfg.port}: {error}. Give another port.") from error
     _log_as_json()
     _announce(cfg, listener.getsockname()[1])
-    server = uvicorn.Server(
-        uvicorn.Config(
-            app, log_config=None, access_log=False, server_header=False, timeout_keep_alive=5,
-            limit_concurrency=cfg.connections, timeout_graceful_shutdown=10,
-        )
+    config = uvicorn.Config(
+        app, http=limit_heads(cfg.service.idle_seconds), log_config=None, access_log=False, server_header=False,
+        timeout_keep_alive=5, limit_concurrency=cfg.connections, timeout_graceful_shutdown=10,
     )  # fmt: skip
-    server.run(sockets=[listener])
+    uvicorn.Server(config).run(sockets=[listener])
 
 
 def _log_as_json() -> None:

@@ -24,6 +24,7 @@ def test_picture_gets_the_score_of_the_predictor(client: TestClient, media: Path
     assert (row["name"], row["kind"], row["verdict"]) == ("face.jpg", "picture", expected.verdict)
     assert row["faces"][0]["box"] == pytest.approx(expected.faces[0].box)
     assert row["threshold"] == expected.threshold
+    assert np.allclose(row["faces"][0]["landmarks"], expected.frames[0].faces[0].landmarks)
 
 
 def test_face_comes_with_crop_and_heat_map_if_asked_for(client: TestClient, media: Path) -> None:
@@ -87,6 +88,7 @@ def test_every_error_is_a_problem(client: TestClient) -> None:
         problem = answer.json()
         assert problem["status"] == status
         assert problem["code"] in problem["type"]
+        assert problem["instance"] == path
         assert problem["detail"]
     assert client.put(f"/v1/jobs/{'0' * 32}").headers["allow"] == "DELETE, GET"
 

@@ -34,19 +34,10 @@ def test_too_large_a_file_is_refused(client: TestClient) -> None:
 
 
 def test_too_large_a_request_is_refused_before_it_is_read(client: TestClient) -> None:
-    sent = 0
-
-    def body() -> Iterator[bytes]:
-        nonlocal sent
-        for _ in range(2_000):  # 2 GB, if anybody read it
-            sent += 1
-            yield bytes(1_000_000)
-
     headers = {"Content-Type": "multipart/form-data; boundary=x", "Content-Length": "2000000000"}
     answer = client.post("/v1/images", content=b"", headers=headers)
     assert (answer.status_code, answer.json()["code"]) == (413, "too_large")
     assert answer.headers["connection"] == "close"
-    assert sent == 0
 
 
 def test_too_many_files_and_other_fields_are_refused(client: TestClient, media: Path) -> None:

@@ -101,6 +101,21 @@ def test_slow_client_is_cut_off(server: tuple[str, "subprocess.Popen[str]"], hom
     assert not list((home / "service" / "uploads").glob("*"))
 
 
+def test_head_that_does_not_end_is_cut_off(server: tuple[str, "subprocess.Popen[str]"]) -> None:
+    with _open_socket(server[0]) as client:
+        client.sendall(b"GET /healthz HTTP/1.1\r\nHost:")
+        start = time.monotonic()
+        assert client.recv(65536) == b""
+        assert time.monotonic() - start < 15
+    with _open_socket(server[0]) as client:  # the second request of a connection too, and a slow one is answered
+        for part in (b"GET /healthz HTTP/1.1\r\n", b"Host: x\r\n\r\n"):
+            client.sendall(part)
+            time.sleep(0.5)
+        assert client.recv(65536).startswith(b"HTTP/1.1 200")
+        client.sendall(b"GET /healthz")
+        assert client.recv(65536) == b""
+
+
 def test_endless_upload_is_cut_off_at_the_limit(server: tuple[str, "subprocess.Popen[str]"], home: Path) -> None:
     sent, chunk = 0, bytes(1_000_000)
     with _open_socket(server[0]) as client:

@@ -26,6 +26,7 @@ class ProblemDetails(BaseModel):
     status: int
     code: str
     detail: str
+    instance: str
     request_id: str
     errors: list[dict[str, Any]] | None = None
 
@@ -75,6 +76,7 @@ def answer(request: Request, problem: Problem) -> JSONResponse:
         "status": problem.status,
         "code": problem.code,
         "detail": problem.detail,
+        "instance": request.url.path[:500],
         "request_id": request.scope.get("request_id", ""),
         **({} if problem.errors is None else {"errors": problem.errors}),
     }

@@ -18,6 +18,9 @@ class Face(BaseModel):
     verdict: Verdict
     num_frames: int
     decides: bool = Field(description="Whether it counts for the verdict of the file")
+    landmarks: list[tuple[float, float]] | None = Field(
+        None, description="Of a picture's face, in its pixels: eyes, nose, corners of the mouth"
+    )
     crop: str | None = Field(None, description="What the network saw, a JPEG as data URI")
     heatmap: str | None = Field(None, description="Colours to lay over the crop: red looks fake; a JPEG as data URI")
 

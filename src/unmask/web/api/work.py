@@ -79,6 +79,8 @@ def _predict_picture(predictor: Predictor, path: Path, name: str, *, heatmaps: b
     result = _describe(predictor, prediction)
     for key in ("frames", "suspicious", "key_frames"):
         del result[key]
+    for row, face in zip(result["faces"], prediction.frames[0].faces, strict=True):
+        row["landmarks"] = face.landmarks
     if heatmaps and prediction.frames[0].faces:
         image = read_picture(path, max_pixels=predictor.limits.max_pixels)
         for row, face in zip(result["faces"], prediction.frames[0].faces, strict=True):

@@ -81,6 +81,9 @@ function showVerdict(card, result) {
   let sentence = SENTENCES[result.verdict];
   if (result.score !== null) sentence += ` Score ${result.score.toFixed(3)}, threshold ${result.threshold.toFixed(3)}.`;
   if (result.probability !== null) sentence += ` Calibrated probability of a fake: ${percent(result.probability)}.`;
+  if (result.verdict !== "fake" && (result.suspicious || []).length) {
+    sentence += " But some stretches score as fake: see the timeline.";
+  }
   find(".sentence", verdict).textContent = sentence;
   if (result.score !== null) {
     const gauge = find(".gauge", card);
