@@ -107,21 +107,27 @@ class LimitKeys:
 
 
 @dataclass
-class PredictKeys:
-    """Root keys of `predict.yaml`."""
+class PredictorKeys:
+    """Keys of all that predicts; see `unmask.inference.settings.PredictorSettings`."""
 
-    paths: Any = MISSING
     checkpoint: str = MISSING
-    inputs: list[str] = field(default_factory=list)
     threshold: float | None = None
     margin: float = 0.05
     num_frames: int | None = None
     every_n: int | None = None
-    save: list[str] = field(default_factory=list)
     device: str = "auto"
     batch_size: int = 32
     detector_weights: str | None = None
     limits: LimitKeys = field(default_factory=LimitKeys)
+
+
+@dataclass
+class PredictKeys(PredictorKeys):
+    """Root keys of `predict.yaml`."""
+
+    paths: Any = MISSING
+    inputs: list[str] = field(default_factory=list)
+    save: list[str] = field(default_factory=list)
 
 
 @dataclass
@@ -141,12 +147,11 @@ class ServiceLimitKeys:
 
 
 @dataclass
-class ServeKeys:
+class ServeKeys(PredictorKeys):
     """Root keys of `serve.yaml`."""
 
     paths: Any = MISSING
     task: str = "serve"
-    checkpoint: str = MISSING
     host: str = "127.0.0.1"
     port: int = 8000
     folder: str = MISSING
@@ -155,14 +160,7 @@ class ServeKeys:
     connections: int = 500
     api_keys: list[str] = field(default_factory=list)
     cors_origins: list[str] = field(default_factory=list)
-    threshold: float | None = None
-    margin: float = 0.05
-    num_frames: int | None = None
-    device: str = "auto"
-    batch_size: int = 32
-    detector_weights: str | None = None
     service: ServiceLimitKeys = field(default_factory=ServiceLimitKeys)
-    limits: LimitKeys = field(default_factory=LimitKeys)
 
 
 def register_schemas() -> None:

@@ -51,26 +51,16 @@ def predict(cfg: DictConfig, *, paths: Sequence[str] = ()) -> "list[Prediction]"
     from unmask.config import run_dir
     from unmask.errors import ConfigError
     from unmask.inference.inputs import expand_inputs
-    from unmask.inference.limits import Limits
-    from unmask.inference.predictor import Predictor
     from unmask.inference.save import check_extras
+    from unmask.inference.settings import PredictorSettings
 
     check_extras(cfg.save)
     names = [*paths, *cfg.inputs]
     if not names:
         raise ConfigError("Nothing to predict. Name files or folders: python predict.py checkpoint=... clip.mp4")
     inputs = expand_inputs(names)
-    predictor = Predictor.load(
-        find_checkpoint(cfg.checkpoint, cfg.paths, takes_bundle=True),
-        device=cfg.device,
-        threshold=cfg.threshold,
-        margin=cfg.margin,
-        batch_size=cfg.batch_size,
-        num_frames=cfg.num_frames,
-        every_n=cfg.every_n,
-        detector_weights=cfg.detector_weights,
-        limits=Limits(**cfg.limits),
-    )
+    checkpoint = find_checkpoint(cfg.checkpoint, cfg.paths, takes_bundle=True)
+    predictor = PredictorSettings.from_config(cfg).load(checkpoint)
     predictions = list(_with_progress(predictor.predict_inputs(inputs), total=len(inputs)))
     extras = _save(predictions, run_dir(), names=cfg.save, spec=predictor.crop_spec) if cfg.save else {}
     write_predictions(predictions, run_dir(), checkpoint=cfg.checkpoint, names=names, extras=extras)

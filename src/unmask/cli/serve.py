@@ -56,21 +56,12 @@ def build_settings(cfg: DictConfig) -> "ServiceSettings":
     import os
     from pathlib import Path
 
-    from unmask.inference.limits import Limits
+    from unmask.inference.settings import PredictorSettings
     from unmask.web.api.settings import ModelSettings, ServiceLimits, ServiceSettings
 
-    model = ModelSettings(
-        path=find_checkpoint(cfg.checkpoint, cfg.paths, takes_bundle=True),
-        device=cfg.device,
-        threshold=cfg.threshold,
-        margin=cfg.margin,
-        batch_size=cfg.batch_size,
-        num_frames=cfg.num_frames,
-        detector_weights=cfg.detector_weights,
-        limits=Limits(**cfg.limits),
-    )
+    checkpoint = find_checkpoint(cfg.checkpoint, cfg.paths, takes_bundle=True)
     return ServiceSettings(
-        model=model,
+        model=ModelSettings(checkpoint, PredictorSettings.from_config(cfg)),
         folder=Path(cfg.folder),
         limits=ServiceLimits(**OmegaConf.to_container(cfg.service)),  # type: ignore[arg-type]
         image_workers=cfg.image_workers or min(4, os.cpu_count() or 1),

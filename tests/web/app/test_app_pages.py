@@ -262,7 +262,7 @@ def test_figures_per_method_are_shown_where_the_model_was_evaluated(bundle: Path
 def test_settings_are_those_of_the_predict_command(home: Path) -> None:
     settings = read_settings()
     assert settings.folders == (home / "outputs", home / "multirun")
-    assert settings.margin == 0.05
+    assert settings.predictor.margin == 0.05
 
 
 def test_a_bundle_is_shown_without_torch(bundle: Path, make_png: MakePng, tmp_path: Path) -> None:

@@ -120,19 +120,19 @@ def _name_network(stored: Bundle | Checkpoint) -> str:
 
 
 def _describe_model(settings: ServiceSettings) -> dict[str, Any]:
-    path = settings.model.path
+    path, predictor = settings.model.path, settings.model.predictor
     stored: Bundle | Checkpoint = load_bundle(path) if is_bundle(path) else load_checkpoint(path)
     decision = stored.decision.to_dict()
-    if settings.model.threshold is not None:
-        decision |= {"threshold": settings.model.threshold, "criterion": "given"}
+    if predictor.threshold is not None:
+        decision |= {"threshold": predictor.threshold, "criterion": "given"}
     provenance = dict(stored.provenance)
     for private in ("dataset_root", "command"):
         provenance.pop(private, None)  # paths of the machine that trained are nobody's business
     return {
         "name": _name_network(stored),
         "version": str(provenance.get("run_id") or provenance.get("commit") or "unknown"),
-        "decision": decision | {"margin": settings.model.margin},
+        "decision": decision | {"margin": predictor.margin},
         "preprocessing": stored.crop_spec.to_dict() | {"input": stored.input_spec.to_dict()},
         "provenance": provenance,
-        "limits": {"service": asdict(settings.limits), "file": asdict(settings.model.limits)},
+        "limits": {"service": asdict(settings.limits), "file": asdict(predictor.limits)},
     }

@@ -1,35 +1,23 @@
-"""What the service is told: the model, how its workers run it, and every limit."""
+"""What the service is told: the model, its workers, and every limit."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from unmask.errors import ConfigError
-from unmask.inference.limits import Limits
+from unmask.inference.settings import PredictorSettings
 
 
 @dataclass(frozen=True)
 class ModelSettings:
-    """How a worker loads its predictor; see `unmask.inference.predictor.Predictor.load`.
+    """What a worker loads, and how.
 
     Args:
         path: Bundle or checkpoint.
-        device: `auto`, `cpu`, `cuda` ...
-        threshold: None for the stored one.
-        margin: Share of the way from the threshold that is uncertain.
-        batch_size: Crops scored at once.
-        num_frames: Looked at per video; None for as many as the training data had.
-        detector_weights: File; None for those that the detector fetches.
-        limits: Of one file.
+        predictor: The keywords it is loaded with.
     """
 
     path: str
-    device: str = "auto"
-    threshold: float | None = None
-    margin: float = 0.05
-    batch_size: int = 32
-    num_frames: int | None = None
-    detector_weights: str | None = None
-    limits: Limits = field(default_factory=Limits)
+    predictor: PredictorSettings = field(default_factory=PredictorSettings)
 
 
 @dataclass(frozen=True)

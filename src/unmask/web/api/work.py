@@ -30,17 +30,8 @@ _SECONDS_BETWEEN_NOTES = 0.5
 @cache
 def open_predictor(settings: ModelSettings) -> Predictor:
     """Load the model once a process."""
-    return Predictor.load(
-        settings.path,
-        device=settings.device,
-        threshold=settings.threshold,
-        margin=settings.margin,
-        batch_size=settings.batch_size,
-        num_frames=settings.num_frames,
-        detector_weights=settings.detector_weights,
-        limits=settings.limits,
-        num_threads=1,  # as many processes as cores share them better than threads that wait for each other
-    )
+    # One thread: as many processes as cores share them better than threads that wait for each other.
+    return settings.predictor.load(settings.path, num_threads=1)
 
 
 def start_worker(settings: ModelSettings) -> None:

@@ -52,21 +52,10 @@ def load_model(file: ModelFile, settings: Settings) -> Model:
 
 def _load(file: ModelFile, settings: Settings) -> Model:
     from unmask.inference.loading import find_model
-    from unmask.inference.predictor import Predictor
 
     path = find_model(file.path)
     network, provenance = _read_facts(path)
-    predictor = Predictor.load(
-        path,
-        device=settings.device,
-        margin=settings.margin,
-        batch_size=settings.batch_size,
-        num_frames=settings.num_frames,
-        every_n=settings.every_n,
-        detector_weights=settings.detector_weights,
-        limits=settings.limits,
-    )
-    return Model(file, path, predictor, network, provenance, threading.Lock())
+    return Model(file, path, settings.predictor.load(path), network, provenance, threading.Lock())
 
 
 def _read_facts(path: Path) -> tuple[str, dict[str, Any]]:

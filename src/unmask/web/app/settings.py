@@ -5,7 +5,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from unmask.inference.limits import Limits
+from unmask.inference.settings import PredictorSettings
 
 MAX_FILES = 100
 """Files looked at in one go; the results of all of them are held."""
@@ -17,23 +17,11 @@ class Settings:
 
     Args:
         folders: Below which models are looked for.
-        device: Where networks run.
-        margin: How much of the way from the threshold to 0, and to 1, is `uncertain`.
-        batch_size: Crops scored at once.
-        num_frames: Looked at per video; None for as many as the model's training data had.
-        every_n: Looks at every n-th frame of a video instead.
-        detector_weights: File of the detector's weights; None for those it fetches itself.
-        limits: How much of one file is looked at.
+        predictor: How models are loaded.
     """
 
     folders: tuple[Path, ...]
-    device: str
-    margin: float
-    batch_size: int
-    num_frames: int | None
-    every_n: int | None
-    detector_weights: str | None
-    limits: Limits
+    predictor: PredictorSettings
 
 
 def read_settings() -> Settings:
@@ -47,13 +35,7 @@ def read_settings() -> Settings:
     cfg = read_defaults("predict")
     return Settings(
         folders=(Path(cfg.paths.output_dir), Path(cfg.paths.multirun_dir)),
-        device=cfg.device,
-        margin=cfg.margin,
-        batch_size=cfg.batch_size,
-        num_frames=cfg.num_frames,
-        every_n=cfg.every_n,
-        detector_weights=cfg.detector_weights,
-        limits=Limits(**cfg.limits),
+        predictor=PredictorSettings.from_config(cfg),
     )
 
 
