@@ -17,10 +17,11 @@ import unmask
 from unmask.decision import Decision
 from unmask.errors import BundleError, CheckpointError, ConfigError, DetectorError, SpecMismatchError
 from unmask.faces.spec import CropSpec
-from unmask.inference.backend import OnnxBackend, TorchBackend
 from unmask.inference.bundle import load_bundle
 from unmask.inference.heatmap import spread_map
+from unmask.inference.onnx_backend import OnnxBackend
 from unmask.inference.predictor import Predictor
+from unmask.inference.torch_backend import TorchBackend
 from unmask.media.picture import write_jpeg
 from unmask.models.bundle import hash_file, write_bundle
 from unmask.models.checkpoint import load_checkpoint

@@ -3,8 +3,10 @@
 from importlib import import_module
 from pathlib import Path
 
-from unmask.inference.backend import Backend, OnnxBackend, TorchBackend
+from unmask.inference.backend import Backend
 from unmask.inference.bundle import Bundle, is_bundle, load_bundle
+from unmask.inference.onnx_backend import OnnxBackend
+from unmask.inference.torch_backend import TorchBackend
 from unmask.models.checkpoint import Checkpoint, load_checkpoint
 
 ADDRESSES = ("runs:/", "models:/")

@@ -16,7 +16,7 @@ from unmask.faces.spec import CropSpec, InputSpec
 from unmask.inference.backend import Backend
 from unmask.inference.detectors import build_detector
 from unmask.inference.inputs import Input
-from unmask.inference.limits import Limits, choose_within
+from unmask.inference.limits import Limits, choose_within, count_at_once
 from unmask.inference.loading import load_model
 from unmask.inference.notes import note_animation, note_crowd, note_frames
 from unmask.inference.results import FrameResult, Prediction, Progress
@@ -26,11 +26,6 @@ from unmask.media.kinds import sniff_kind
 from unmask.media.picture import Still, read_still
 from unmask.media.video import choose_frames, index_video, read_indexed
 from unmask.types import Array, Face, Frame, MediaKind, Picture
-
-FRAMES_AT_ONCE = 8
-
-PIXELS_AT_ONCE = 17_000_000
-"""Decoded frames are held until there are so many, or so many pixels: 50 MB, which is eight frames of 1080p."""
 
 
 class Predictor:
@@ -190,7 +185,7 @@ class Predictor:
             for image, name in zip(images, names if names is not None else [""] * len(images), strict=True)
         ]
         notes = []
-        with Scorer(self.prepare, self.score, batch_size=self.batch_size) as scorer:
+        with self._start_scorer() as scorer:
             for position, (image, title) in enumerate(zip(images, titles, strict=True)):
                 still = self._read(image, title)
                 found = self.detector.detect([still.image])[0] if faces is None else faces[position]
@@ -236,9 +231,9 @@ class Predictor:
         index = index_video(Path(path), name=name, max_pixels=self.limits.max_pixels)
         asked = choose_frames(index.info.num_frames, num_frames=self.num_frames, every_n=self.every_n)
         wanted = choose_within(index, asked, limits=self.limits)
-        at_once = max(min(FRAMES_AT_ONCE, PIXELS_AT_ONCE // max(index.info.width * index.info.height, 1)), 1)
+        at_once = count_at_once(index.info)
         frames, done, most = read_indexed(index, wanted), 0, 0
-        with Scorer(self.prepare, self.score, batch_size=self.batch_size) as scorer:
+        with self._start_scorer() as scorer:
             while some := list(islice(frames, at_once)):
                 found = self.detector.detect([frame.image for frame in some])
                 most = max(most, *map(len, found))
@@ -253,11 +248,15 @@ class Predictor:
         frames_of_tracks = number_tracks(seen)
         yield Progress(done, len(wanted), self._conclude(index.name, MediaKind.VIDEO, frames_of_tracks, notes=notes))
 
-    def score(self, inputs: Sequence[Picture]) -> list[tuple[float, Array | None]]:
+    def _start_scorer(self) -> Scorer:
+        return Scorer(self.prepare, self.score, batch_size=self.batch_size, num_streams=self.backend.num_streams)
+
+    def score(self, inputs: Sequence[Picture], *, in_stream: bool = False) -> list[tuple[float, Array | None]]:
         """Score prepared crops.
 
         Args:
             inputs: Of `prepare_input`, each `(size, size, 3)`.
+            in_stream: Whether other calls go on at the same time; see `Backend.num_streams`.
 
         Returns:
             Of each crop P(fake), and its activation map.
@@ -265,7 +264,7 @@ class Predictor:
         scores: list[tuple[float, Array | None]] = []
         for start in range(0, len(inputs), self.batch_size):
             batch = np.stack(inputs[start : start + self.batch_size]).transpose(0, 3, 1, 2)
-            scored = self.backend.score(np.ascontiguousarray(batch))
+            scored = self.backend.score(np.ascontiguousarray(batch), in_stream=in_stream)
             if not np.isfinite(scored.scores).all():
                 raise CheckpointError(
                     "The network gives no number for a crop: its weights are damaged. Train it again."
