@@ -12,7 +12,7 @@ ROOMS = (
 )  # fmt: skip
 OPEN_TO_INFERENCE = {
     "errors", "types", "decision", "media", "faces", "models.network", "models.checkpoint", "models.scoring",
-    "models.bundle", "models.export",
+    "models.bundle", "models.export", "models.grad_cam",
 }  # fmt: skip
 HEAVY = {"torch", "torchvision", "lightning", "mlflow", "pandas", "sklearn", "matplotlib", "albumentations", "cv2"}
 FILES = {"unmask." + ".".join(path.relative_to(PACKAGE).with_suffix("").parts): path for path in PACKAGE.rglob("*.py")}

@@ -1,5 +1,6 @@
 """Unmask trains, compares and serves detectors of deepfake faces."""
 
+import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -8,6 +9,10 @@ if TYPE_CHECKING:
 __all__ = ["Predictor", "__version__"]
 
 __version__ = "0.1.0"
+
+# ONNX Runtime from 1.31 on reports the machine to its makers as soon as it is imported. What is looked at here is
+# nobody's business; set the variable to 0 to allow it.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 
 def __getattr__(name: str) -> Any:

@@ -15,21 +15,25 @@ from unmask.decision import Decision
 from unmask.faces.spec import CropSpec
 from unmask.media.encode import write_video
 from unmask.media.picture import write_jpeg
-from unmask.models.checkpoint import make_entry
+from unmask.models.bundle import write_bundle
+from unmask.models.checkpoint import load_checkpoint, make_entry
 from unmask.models.network import FaceNetwork
 
 Run = Callable[..., tuple[int, list[dict[str, Any]]]]
 
 
-@pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    network = FaceNetwork(name="tiny", input_size=32)
+def write_checkpoint(path: Path, network: FaceNetwork) -> None:
     entry = make_entry(
         network_config=network.config, crop_spec=CropSpec("none", num_frames=2), decision=Decision(), provenance={}
     )
     state = {f"network.{key}": value for key, value in network.state_dict().items()}
-    torch.save({"state_dict": state, "epoch": 0, "unmask": entry}, tmp_path / "best.ckpt")
+    torch.save({"state_dict": state, "epoch": 0, "unmask": entry}, path)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    write_checkpoint(tmp_path / "best.ckpt", FaceNetwork(name="tiny", input_size=32))
     return tmp_path
 
 
@@ -130,6 +134,20 @@ def test_a_table_and_heat_maps_lie_beside_the_predictions(folder: Path, predict:
     saved = json.loads((written / "result.json").read_text())["saved"]
     assert [Path(path).name for path in saved["a.jpg"]] == ["heatmap_000000_0.jpg"]
     assert (written / "0001_b,c" / "heatmap_000000_0.jpg").is_file()
+
+
+def test_a_bundle_without_maps_says_where_they_are(
+    folder: Path, predict: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    draw(folder / "a.jpg")
+    write_checkpoint(folder / "vit.ckpt", FaceNetwork(name="test_vit", library="timm", input_size=32))
+    write_bundle(load_checkpoint(folder / "vit.ckpt"), folder / "bundle")
+    text = "No heat maps: the bundle of this network has none. Name its checkpoint"
+    predict("checkpoint=bundle", "save=[heatmaps]", "a.jpg")
+    assert text in capsys.readouterr().out
+    predict("checkpoint=vit.ckpt", "save=[heatmaps]", "device=cpu", "a.jpg")
+    assert text not in capsys.readouterr().out
+    assert len(list(folder.glob("outputs/predict/*/0000_a/heatmap_*.jpg"))) == 1
 
 
 HOSTILE = ["=1+cmd.jpg", "<script>x.jpg", "a\nb\x1b[31mc.jpg", "\u202egpj.exe.jpg", "byte\udcff.jpg", "x..\\..\\up.jpg"]

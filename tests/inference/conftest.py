@@ -44,9 +44,16 @@ def spec() -> CropSpec:
 
 @pytest.fixture
 def make_checkpoint(tmp_path: Path) -> Callable[..., Path]:
-    def make(spec: CropSpec, decision: Decision = Decision(), *, input_size: int = 64, gain: float = 20.0) -> Path:  # noqa: B008
+    def make(
+        spec: CropSpec,
+        decision: Decision = Decision(),  # noqa: B008 (frozen)
+        *,
+        input_size: int = 64,
+        gain: float = 20.0,
+        build: Callable[[], FaceNetwork] | None = None,
+    ) -> Path:
         torch.manual_seed(0)
-        network = FaceNetwork(name="tiny", input_size=input_size)
+        network = FaceNetwork(name="tiny", input_size=input_size) if build is None else build()
         with torch.no_grad():
             network.head.weight *= gain  # an untrained head says 0.5 of everything
         path = tmp_path / "best.ckpt"

@@ -132,27 +132,30 @@ def test_networks_that_cannot_be_used_say_why(name: str, library: str, text: str
     with pytest.raises(ConfigError, match=text):
         FaceNetwork(name=name, library=library)
     with pytest.raises(ConfigError, match=text):
-        check_backbone(name, library=library)
+        check_backbone(name, library=library, input_size=224)
 
 
-@pytest.mark.parametrize(
-    ("name", "reason"),
-    [
-        ("deit_tiny_patch16_224", r"of shape \(1, 197, 192\)"),
-        ("swin_tiny_patch4_window7_224", r"of shape \(1, 7, 7, 768\)"),  # a map, and its channels come last
-        ("coat_tiny", "Only token or avg pooling is supported"),
-    ],
-)
-def test_networks_without_a_map_of_features_are_refused(name: str, reason: str) -> None:
-    with pytest.raises(
-        ConfigError, match=rf"'{name}' \(model\.name\) gives no map of features \({reason}.*Choose a conv"
-    ):
-        check_backbone(name, library="timm")
+@pytest.mark.parametrize("name", ["test_vit", "test_vit3", "coat_lite_tiny"])
+def test_networks_without_a_map_keep_their_own_pooling(name: str) -> None:
+    network = FaceNetwork(name=name, library="timm", input_size=64).eval()
+    assert not network.has_map
+    assert network(_pictures()).shape == (3,)
+    again = rebuild_network(network.config, network.state_dict())
+    assert torch.allclose(network(_pictures()), again(_pictures()), atol=1e-5)
+
+
+@pytest.mark.parametrize(("name", "size"), [("vit_tiny_patch16_224", 8), ("convnext_tiny", 16)])
+def test_a_size_that_a_network_does_not_take_is_refused(name: str, size: int) -> None:
+    text = (
+        rf"'{name}' \(model\.name\) cannot .* {size} pixels \(model\.input_size\): .*[^.]\. Give the size"
+    )
+    with pytest.raises(ConfigError, match=text):
+        check_backbone(name, library="timm", input_size=size)
 
 
 @pytest.mark.parametrize("name", ["resnet10t", "mobilenetv3_small_050", "test_convnext", "resnet18.a1_in1k"])
 def test_features_are_counted_without_running_the_network(name: str) -> None:
-    check_backbone(name, library="timm")
+    check_backbone(name, library="timm", input_size=64)
     network = FaceNetwork(name=name, library="timm", input_size=64).eval()
     assert network(_pictures()).shape == (3,)
 

@@ -81,7 +81,10 @@ def test_settings_that_fit_pass(face_dataset: Path, overrides: tuple[str, ...]) 
             r"^trainer\.accumulate_grad_batches=0 must be a whole number from 1 on",
         ),
         (("trainer.gradient_clip_val=-1",), r"^trainer\.gradient_clip_val=-1 must be a number from 0 on, or null"),
-        (("model=timm", "model.name=vit_tiny_patch16_224"), r"^'vit_tiny_patch16_224' \(model\.name\) gives no map"),
+        (
+            ("model=timm", "model.name=convnext_tiny", "model.input_size=16"),
+            r"^'convnext_tiny' \(model\.name\) cannot be used with pictures of 16 pixels \(model\.input_size\)",
+        ),
     ],
 )
 def test_settings_that_contradict_each_other_are_named(

@@ -51,7 +51,7 @@ def predict(cfg: DictConfig, *, paths: Sequence[str] = ()) -> "list[Prediction]"
     from unmask.config import run_dir
     from unmask.errors import ConfigError
     from unmask.inference.inputs import expand_inputs
-    from unmask.inference.save import check_extras
+    from unmask.inference.save import check_extras, has_no_maps
     from unmask.inference.settings import PredictorSettings
 
     check_extras(cfg.save)
@@ -65,6 +65,8 @@ def predict(cfg: DictConfig, *, paths: Sequence[str] = ()) -> "list[Prediction]"
     extras = _save(predictions, run_dir(), names=cfg.save, spec=predictor.crop_spec) if cfg.save else {}
     write_predictions(predictions, run_dir(), checkpoint=cfg.checkpoint, names=names, extras=extras)
     print_table(predictions)
+    if "heatmaps" in cfg.save and has_no_maps(predictions):
+        print("No heat maps: the bundle of this network has none. Name its checkpoint, which has them by Grad-CAM.")
     print(f"predictions  {run_dir() / 'predictions.json'}")
     return predictions
 

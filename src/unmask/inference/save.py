@@ -23,6 +23,12 @@ def check_extras(names: Sequence[str]) -> None:
         raise ConfigError(f"save={list(names)} names '{unknown[0]}'. Choose of: {', '.join(EXTRAS)}.")
 
 
+def has_no_maps(predictions: Sequence[Prediction]) -> bool:
+    """Tell whether faces were scored, and none with a map."""
+    faces = [face for prediction in predictions for frame in prediction.frames for face in frame.faces]
+    return bool(faces) and all(face.activation_map is None for face in faces)
+
+
 def save_extras(prediction: Prediction, folder: Path, *, names: Sequence[str], spec: CropSpec) -> list[Path]:
     """Write what was asked for of one file; what does not apply to it is left out.
 

@@ -1,11 +1,15 @@
 """PyTorch, which runs the network of a checkpoint."""
 
-from typing import Any
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from unmask.inference.backend import Scored, to_scores
+
+if TYPE_CHECKING:
+    from unmask.models.grad_cam import GradCam
 
 
 class TorchBackend:
@@ -31,9 +35,17 @@ class TorchBackend:
         from unmask.models.network import FaceNetwork
 
         batch = torch.from_numpy(images).to(self.device)
-        has_map = isinstance(self.network, FaceNetwork) and hasattr(self.network.head, "weight")
+        if isinstance(self.network, FaceNetwork) and not self.network.has_map:
+            logits, found = self._grad_cam.score(batch)
+            return Scored(to_scores(logits.float().cpu().numpy()), found)
         with torch.inference_mode():
-            if not has_map:
+            if not isinstance(self.network, FaceNetwork):
                 return Scored(to_scores(self.network(batch).float().cpu().numpy()), None)
             logits, maps = NetworkWithMap(self.network).eval()(batch)
         return Scored(to_scores(logits.float().cpu().numpy()), maps.float().cpu().numpy())
+
+    @cached_property
+    def _grad_cam(self) -> "GradCam":
+        from unmask.models.grad_cam import GradCam
+
+        return GradCam(self.network)

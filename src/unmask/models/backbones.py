@@ -1,82 +1,75 @@
-"""The convolutional part of a network: from a normalised picture to a map of features."""
+"""The part of a network before its head: from a normalised picture to features."""
 
 from collections import OrderedDict
 from collections.abc import Mapping
+from dataclasses import dataclass
 from difflib import get_close_matches
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 from urllib.error import URLError
 
 import torch
 from torch import Tensor, nn
 
 from unmask.errors import CheckpointError, ConfigError
+from unmask.models import timm_networks
 
 RESNETS = {"resnet18": ("ResNet-18", 512), "resnet34": ("ResNet-34", 512), "resnet50": ("ResNet-50", 2048)}
 """Names in words, and features; He et al., Deep Residual Learning for Image Recognition, CVPR 2016."""
 
 NETWORKS = (*RESNETS, "tiny")
 
-_WITHOUT_HEAD: dict[str, Any] = {"num_classes": 0, "global_pool": ""}
+
+@dataclass(frozen=True)
+class Backbone:
+    """A network without its head.
+
+    Args:
+        module: Takes `(N, 3, size, size)`.
+        num_features: Channels of what it gives.
+        has_map: Whether it gives a map `(N, num_features, h, w)`, which is still to be pooled; otherwise it gives
+            `(N, num_features)`, pooled in its own way, such as a transformer's class token.
+    """
+
+    module: nn.Module
+    num_features: int
+    has_map: bool
 
 
-def build_backbone(name: str, *, library: str, weights: str | None) -> tuple[nn.Module, int]:
-    """Return a module from `(N, 3, size, size)` to `(N, features, h, w)`, and the number of features.
+def build_backbone(name: str, *, library: str, weights: str | None, input_size: int) -> Backbone:
+    """Build a network without its head.
 
     Args:
         name: One of `NETWORKS`, or a name of timm's.
         library: `torchvision` or `timm`.
         weights: `imagenet`, a file of the library's weights, or None for a random start.
+        input_size: Side of its input in pixels.
 
     Raises:
         ConfigError: An unknown name.
         CheckpointError: Weights that are absent or do not fit.
     """
-    _check_name(name, library=library)
+    check_name(name, library=library)
     if library == "timm":
-        return _build_timm(name, weights)
+        return _build_timm(name, weights, input_size)
     return _build_tiny() if name == "tiny" else _build_resnet(name, weights)
 
 
-def check_backbone(name: str, *, library: str) -> None:
-    """Raise unless a network exists and gives a map of features, before its weights are downloaded or anything is run.
+def check_backbone(name: str, *, library: str, input_size: int) -> None:
+    """Raise unless a network exists and takes such pictures, before its weights are downloaded or anything is run.
 
-    The shape of what a network of timm's gives is found with tensors that have no values, at no cost.
-
-    Args:
-        name: See `build_backbone`.
-        library: See `build_backbone`.
+    What a network of timm's does is found with tensors that have no values, at no cost.
 
     Raises:
-        ConfigError: It does not, with names near it; or it gives no map.
+        ConfigError: It does not, with names near it.
     """
-    _check_name(name, library=library)
-    if library != "timm":
-        return
-    import timm
-
-    try:
-        with torch.device("meta"), torch.no_grad():
-            network: Any = timm.create_model(name, pretrained=False, **_WITHOUT_HEAD).eval()
-            shape = tuple(network(torch.zeros(1, *network.pretrained_cfg["input_size"])).shape)
-    except AssertionError as error:  # of a network that cannot do without its own pooling
-        shape, reason = (), str(error)
-    else:
-        reason = f"of shape {shape}"
-    if len(shape) != 4 or shape[1] != count_features(network):
-        raise ConfigError(
-            f"'{name}' (model.name) gives no map of features ({reason}): no heat map comes of it. Choose a "
-            f"convolutional network, such as efficientnet_b4 or convnext_tiny."
-        )
+    check_name(name, library=library)
+    if library == "timm":
+        timm_networks.find_features(name, input_size)
 
 
-def count_features(network: nn.Module) -> int:
-    """Return the number of channels of the map that a network of timm's gives without pooling and head."""
-    return int(getattr(network, "head_hidden_size", None) or network.num_features)  # type: ignore[arg-type]
-
-
-def _check_name(name: str, *, library: str) -> None:
+def check_name(name: str, *, library: str) -> None:
+    """Raise a ConfigError unless a library has such a network."""
     if library == "timm":
         import timm
 
@@ -93,7 +86,7 @@ def _check_name(name: str, *, library: str) -> None:
         )
 
 
-def _build_resnet(name: str, weights: str | None) -> tuple[nn.Module, int]:
+def _build_resnet(name: str, weights: str | None) -> Backbone:
     import torchvision
 
     title, num_features = RESNETS[name]
@@ -103,7 +96,8 @@ def _build_resnet(name: str, weights: str | None) -> tuple[nn.Module, int]:
             resnet, _read_resnet_weights(name, weights), weights=weights, of=f"torchvision's weights of {title}"
         )
     names = ("conv1", "bn1", "relu", "maxpool", "layer1", "layer2", "layer3", "layer4")
-    return nn.Sequential(OrderedDict((part, getattr(resnet, part)) for part in names)), num_features
+    parts = OrderedDict((part, getattr(resnet, part)) for part in names)
+    return Backbone(nn.Sequential(parts), num_features, has_map=True)
 
 
 def _read_resnet_weights(name: str, weights: str) -> Mapping[str, Tensor]:
@@ -125,23 +119,15 @@ def _read_resnet_weights(name: str, weights: str) -> Mapping[str, Tensor]:
         ) from error
 
 
-def _build_timm(name: str, weights: str | None) -> tuple[nn.Module, int]:
-    """Build any convolutional network of timm (Wightman, PyTorch Image Models) without its pooling and its head."""
-    import timm
-
+def _build_timm(name: str, weights: str | None, input_size: int) -> Backbone:
+    features = timm_networks.find_features(name, input_size)
     if weights == "imagenet":
-        try:
-            network = timm.create_model(name, pretrained=True, **_WITHOUT_HEAD)
-        except Exception as error:  # the hub it downloads from fails in ways of its own
-            raise CheckpointError(
-                f"timm's weights of '{name}' cannot be downloaded: {str(error).splitlines()[0]} Name a file with "
-                f"model.weights=<file>, or train from scratch with model.weights=null."
-            ) from error
+        network = timm_networks.download(name, features)
     else:
-        network = timm.create_model(name, pretrained=False, **_WITHOUT_HEAD)
+        network = timm_networks.create(name, features)
         if weights is not None:
             _load_state(network, _read_file(weights), weights=weights, of=f"timm's weights of {name}")
-    return network, count_features(network)
+    return Backbone(network, features.count, features.has_map)
 
 
 def _read_file(weights: str) -> Mapping[str, Tensor]:
@@ -166,10 +152,10 @@ def _load_state(network: nn.Module, state: Mapping[str, Tensor], *, weights: str
         ) from error
 
 
-def _build_tiny() -> tuple[nn.Module, int]:
+def _build_tiny() -> Backbone:
     """Four strided convolutions: trains in seconds, for tests."""
     widths = (3, 16, 32, 64, 64)
     layers: list[nn.Module] = []
     for before, after in pairwise(widths):
         layers += [nn.Conv2d(before, after, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(after), nn.ReLU()]
-    return nn.Sequential(*layers), widths[-1]
+    return Backbone(nn.Sequential(*layers), widths[-1], has_map=True)

@@ -81,12 +81,12 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     Raises:
         CheckpointError: Absent, damaged, or of something else.
     """
-    import torch
-
     path = Path(path)
     if not path.is_file():
         raise CheckpointError(f"No such file: checkpoint='{path}'. Train one with: python train.py dataset.root=...")
     _check_start(path)
+    import torch  # seconds, which a slip of the pen should not cost
+
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:

@@ -34,14 +34,16 @@ def export_onnx(network: FaceNetwork, path: Path) -> None:
     """Write a network as ONNX.
 
     Its input `images` is uint8 RGB of shape `(N, 3, size, size)`; its outputs are `logit`, shape `(N,)`, whose sigmoid
-    is P(fake), and `activation_map`, shape `(N, h, w)`, high where the face looks fake.
+    is P(fake), and `activation_map`, shape `(N, h, w)`, high where the face looks fake. A network that pools in its own
+    way has no such map, and only the first output.
 
     Args:
         network: On the CPU.
         path: Of the file.
     """
     was_training = network.training
-    model = NetworkWithMap(network).eval()
+    model = (NetworkWithMap(network) if network.has_map else network).eval()
+    outputs = ["logit", "activation_map"] if network.has_map else ["logit"]
     size = network.input_spec.size
     path.parent.mkdir(parents=True, exist_ok=True)
     with warnings.catch_warnings(), torch.no_grad():
@@ -52,8 +54,8 @@ def export_onnx(network: FaceNetwork, path: Path) -> None:
             (torch.zeros(2, 3, size, size, dtype=torch.uint8),),
             str(path),
             input_names=["images"],
-            output_names=["logit", "activation_map"],
-            dynamic_axes={"images": {0: "N"}, "logit": {0: "N"}, "activation_map": {0: "N"}},
+            output_names=outputs,
+            dynamic_axes={name: {0: "N"} for name in ("images", *outputs)},
             opset_version=17,
             dynamo=False,
         )

@@ -11,7 +11,9 @@ from unmask.models.backbones import build_backbone
 
 
 class FaceNetwork(nn.Module):
-    """A convolutional backbone, global average pooling, dropout, and a linear head of one output.
+    """A backbone, global average pooling or its own, dropout, and a linear head of one output.
+
+    Where the pooling is global and average, `has_map` is true: the features before it make a class activation map.
 
     Pictures come as they are decoded, 0 to 255, and are normalised here, on the device: batches stay uint8 until then.
 
@@ -48,10 +50,11 @@ class FaceNetwork(nn.Module):
             "mean": [float(value) for value in mean],
             "std": [float(value) for value in std],
         }
-        self.backbone, num_features = build_backbone(name, library=library, weights=weights)
-        self.pool = nn.AdaptiveAvgPool2d(1)
+        backbone = build_backbone(name, library=library, weights=weights, input_size=input_size)
+        self.backbone, self.has_map = backbone.module, backbone.has_map
+        self.pool = nn.AdaptiveAvgPool2d(1) if backbone.has_map else nn.Identity()
         self.dropout = nn.Dropout(dropout)
-        self.head = nn.Linear(num_features, 1)
+        self.head = nn.Linear(backbone.num_features, 1)
         self.register_buffer("mean", torch.tensor(self.config["mean"]).view(1, 3, 1, 1) * 255, persistent=False)
         self.register_buffer("std", torch.tensor(self.config["std"]).view(1, 3, 1, 1) * 255, persistent=False)
 
