@@ -22,8 +22,8 @@ setup: .venv/.ready  ## Build .venv with the locked versions (about two minutes,
 	$(BIN)/python -m unmask.faces.weights
 	@touch $@
 
-lock: setup  # resolves requirements.lock anew from pyproject.toml, and out of it those of the images
-	$(BIN)/uv pip compile pyproject.toml --extra sweep --group dev --group retinaface --universal --python-version 3.11 --generate-hashes --no-annotate --custom-compile-command "make lock" --quiet -o requirements.lock
+lock: setup  # requirements.lock from pyproject.toml, and out of it those of the images; UPGRADE=--upgrade lets versions move
+	$(BIN)/uv pip compile pyproject.toml --extra sweep --group dev --group retinaface --universal --python-version 3.11 --generate-hashes --no-annotate --custom-compile-command "make lock" --quiet $(UPGRADE) -o requirements.lock
 	for group in serve app mlflow; do $(BIN)/uv pip compile --group $$group --constraint requirements.lock --python-platform linux --python-version 3.11 --generate-hashes --no-annotate --custom-compile-command "make lock" --quiet -o requirements-$$group.lock || exit 1; done
 
 demo: setup  ## Draw, forge, prepare, train, evaluate, predict: about four minutes on two cores

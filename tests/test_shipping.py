@@ -1,57 +1,25 @@
 import json
 import os
 import re
-import shlex
 import shutil
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 import uuid
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 import yaml
+from tests.images import Image, build, read_stages, start
 
 REPOSITORY = Path(__file__).parents[1]
 HEAVY = ("torch", "torchvision", "lightning", "mlflow", "streamlit", "pandas", "sklearn", "timm", "onnx")
 MAX_MEGABYTES = 700
-
-
-@dataclass
-class Stage:
-    """A stage of a Dockerfile, with what it inherits."""
-
-    lines: list[tuple[str, str]] = field(default_factory=list)
-
-    def all(self, word: str) -> list[str]:
-        return [rest for instruction, rest in self.lines if instruction == word]
-
-    @property
-    def environment(self) -> dict[str, str]:
-        return dict(pair.split("=", 1) for rest in self.all("ENV") for pair in shlex.split(rest))
-
-    @property
-    def copied(self) -> list[str]:
-        return [source for rest in self.all("COPY") for source in shlex.split(rest)[:-1]]
-
-
-def read_stages(path: Path) -> dict[str, Stage]:
-    stages: dict[str, Stage] = {}
-    text = path.read_text().replace("\\\n", " ")
-    for line in text.splitlines():
-        if not line.strip() or line.startswith("#"):
-            continue
-        word, rest = line.split(maxsplit=1)
-        if word == "FROM":
-            base, _, name = rest.partition(" AS ")
-            current = stages[name or "only"] = Stage(list(stages[base].lines) if base in stages else [("FROM", base)])
-        else:
-            current.lines.append((word, rest))
-    return stages
-
+ASSEMBLE = (sys.executable, str(REPOSITORY / "spaces" / "assemble.py"))
+CHROMIUM = shutil.which("chromium")
 
 STAGES = {
     **{f"Dockerfile {name}": stage for name, stage in read_stages(REPOSITORY / "Dockerfile").items()},
@@ -64,7 +32,7 @@ SERVING = [name for name in STAGES if name != "Dockerfile base"]
 def test_every_image_is_slim_and_runs_as_nobody_special(name: str) -> None:
     stage = STAGES[name]
     assert stage.all("FROM") == ["python:3.11-slim"]
-    assert stage.all("USER") == ["unmask"]
+    assert stage.all("USER") == ["1000"]  # by number: Kubernetes cannot tell that a name is not root
     assert [word for word, _ in stage.lines].index("USER") > max(
         place for place, (word, _) in enumerate(stage.lines) if word == "RUN"
     )
@@ -78,18 +46,24 @@ def test_every_service_has_a_health_check_on_its_port(name: str) -> None:
     assert any(port in argument for argument in json.loads(STAGES[name].all("CMD")[-1]))
 
 
+@pytest.mark.parametrize("name", ["Dockerfile api", "Dockerfile app", "spaces", "Dockerfile mlflow"])
+def test_no_image_reports_its_use_to_anybody(name: str) -> None:
+    key = "MLFLOW_DISABLE_TELEMETRY" if name.endswith("mlflow") else "ORT_DISABLE_TELEMETRY"
+    assert STAGES[name].environment[key] in ("1", "true")
+
+
 @pytest.mark.parametrize("name", SERVING)
 def test_copied_files_exist_and_are_sent_to_the_builder(name: str) -> None:
     allowed = [line[1:] for line in (REPOSITORY / ".dockerignore").read_text().splitlines() if line.startswith("!")]
     for source in STAGES[name].copied:
-        if (name, source) != ("spaces", "bundle"):  # the Space's own, see assemble.py
+        if name != "spaces" or source not in ("bundle", "weights"):  # the Space's own, see assemble.py
             assert (REPOSITORY / source).exists(), source
             assert any(Path(source).match(pattern) for pattern in allowed), source
 
 
 def test_nothing_that_ships_names_an_index() -> None:
-    paths = ("Dockerfile", "compose.yaml", "spaces/Dockerfile", "requirements-serve.lock", "requirements-mlflow.lock")
-    for path in paths:
+    locks = [f"requirements-{group}.lock" for group in ("serve", "app", "mlflow")]
+    for path in ("Dockerfile", "compose.yaml", "spaces/Dockerfile", *locks):
         text = (REPOSITORY / path).read_text()
         assert not re.search(r"--(extra-)?index-url|--find-links|--trusted-host|(?<![\d.])/simple", text), path
 
@@ -120,128 +94,162 @@ def test_compose_has_the_api_the_app_and_mlflow_on_loopback() -> None:
             assert source.startswith("${BUNDLE:?") or source in compose["volumes"], volume
 
 
-def test_a_space_is_assembled_whole(tmp_path: Path) -> None:
-    bundle, space = tmp_path / "bundle", tmp_path / "space"
-    bundle.mkdir()
-    script = [sys.executable, str(REPOSITORY / "spaces" / "assemble.py"), str(bundle), str(space)]
-    done = subprocess.run(script, capture_output=True, text=True, check=False)
+def test_only_a_bundle_makes_a_space(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [*ASSEMBLE, str(tmp_path), str(tmp_path / "space")], capture_output=True, text=True, check=False
+    )
     assert done.returncode != 0
     assert "is no bundle: it has no 'model.onnx'" in done.stderr
+    assert not (tmp_path / "space").exists()
+
+
+@pytest.fixture
+def space(tmp_path: Path) -> Path:
+    """The folder of a Space, assembled twice, with a bundle in name alone."""
+    bundle, space = tmp_path / "bundle", tmp_path / "space"
+    bundle.mkdir()
     for name in ("model.onnx", "spec.json"):
         (bundle / name).write_text(name)
-    subprocess.run(script, check=True)
+    subprocess.run([*ASSEMBLE, str(bundle), str(space)], check=True)
+    (space / ".streamlit" / "secrets.toml").write_text("kept")
+    (space / "src" / "gone.py").write_text("")
+    subprocess.run([*ASSEMBLE, str(bundle), str(space)], check=True)
+    return space
+
+
+def test_a_space_is_assembled_whole_and_anew(space: Path) -> None:
     assert all((space / source).exists() for source in STAGES["spaces"].copied)
-    assert "lfs" in (space / ".gitattributes").read_text()
+    assert (space / ".streamlit" / "secrets.toml").read_text() == "kept"
+    assert not (space / "src" / "gone.py").exists()
+    assert "*.onnx filter=lfs" in (space / ".gitattributes").read_text()
     _, front, text = (space / "README.md").read_text().split("---\n", 2)
     matter = yaml.safe_load(front)
     assert matter["sdk"] == "docker"
-    assert STAGES["spaces"].all("EXPOSE") == [str(matter["app_port"])]
+    assert STAGES["spaces"].port == str(matter["app_port"])
     assert len(matter["short_description"]) <= 60
     assert text.strip()
 
 
-@pytest.fixture(scope="module")
-def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What the steps of the API's stage make, in an environment instead of an image; there is no Docker here."""
-    folder, stage = tmp_path_factory.mktemp("image"), STAGES["Dockerfile api"]
-    build = folder / "build"
-    build.mkdir()
-    subprocess.run([sys.executable, "-m", "venv", str(folder / "env")], check=True)
-    environment = make_environment(folder, stage)
-    for word, rest in stage.lines:
-        if word == "COPY":
-            *sources, target = shlex.split(rest)
-            for source in sources:
-                copy(REPOSITORY / source, build / target)
-        if word == "RUN" and rest.startswith("python "):
-            command = rest.replace("/opt/weights", environment["UNMASK_CACHE"])
-            done = subprocess.run(
-                command, shell=True, cwd=build, env=environment, capture_output=True, text=True, check=False
-            )
-            assert done.returncode == 0, f"{rest}\n{done.stderr}"
-    return folder
+def test_a_space_has_what_streamlit_community_cloud_looks_for(space: Path) -> None:
+    assert (space / ".streamlit" / "config.toml").is_file()
+    required = (space / "requirements.txt").read_text().split()
+    assert required == ["-r", "requirements-app.lock"]
+    assert (space / required[1]).is_file()
+    code = "import os, runpy; runpy.run_path('streamlit_app.py'); import unmask; print(unmask.__file__)"
+    code += "; print(os.environ['UNMASK_CHECKPOINT']); print(*os.listdir(os.environ['UNMASK_CACHE']))"
+    clean = {key: value for key, value in os.environ.items() if not key.startswith("UNMASK_")}
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=space, env=clean, capture_output=True, text=True, check=True
+    )
+    file, checkpoint, weights = done.stdout.splitlines()[-3:]
+    assert file == str(space / "src" / "unmask" / "__init__.py")
+    assert checkpoint == str(space / "bundle")
+    assert weights == "retinaface_mobilenet025.onnx"
 
 
-def make_environment(folder: Path, stage: Stage) -> dict[str, str]:
-    clean = {key: value for key, value in os.environ.items() if not key.startswith(("PYTHON", "COV", "UNMASK"))}
-    places = {"UNMASK_CACHE": str(folder / "weights"), "UNMASK_HOME": str(folder / "data")}
-    return clean | stage.environment | places | {"PATH": f"{folder / 'env' / 'bin'}:{os.environ['PATH']}"}
-
-
-def copy(source: Path, target: Path) -> None:
-    if source.is_dir():
-        shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__", "local"))
-    else:
-        shutil.copy(source, target)
-
-
-@pytest.mark.slow
-def test_installed_packages_stay_small_and_free_of_training(image: Path) -> None:
-    (packages,) = (image / "env").glob("lib/python*/site-packages")
-    tools = ("pip", "setuptools")  # of every environment
-    size = sum(
-        path.stat().st_size for path in packages.rglob("*")
-        if path.is_file() and not path.relative_to(packages).parts[0].startswith(tools)
-    )  # fmt: skip
-    assert 50e6 < size < MAX_MEGABYTES * 1e6, f"{size / 1e6:.0f} MB"
-    found = {path.name for path in packages.iterdir()}
-    assert not found & set(HEAVY)
-    assert {"unmask", "onnxruntime"} <= found
+def test_a_space_is_made_by_the_steps_of_the_app() -> None:
+    space, app = STAGES["spaces"], STAGES["Dockerfile app"]
+    for word in ("ENV", "USER", "WORKDIR"):
+        assert space.all(word) == app.all(word)
+    assert space.all("RUN") == [step for step in app.all("RUN") if "unmask.faces.weights" not in step]
+    assert space.all("COPY") == [*app.all("COPY"), "weights /opt/weights", "bundle /model"]
+    # In the frame that a Space is shown in, browsers withhold the cookie that uploads need.
+    moved = [argument.replace(app.port, space.port) for argument in app.command]
+    assert space.command == [*moved, "--server.enableXsrfProtection", "false"]
 
 
 @pytest.fixture
-def service(image: Path, checkpoint: Path, tmp_path: Path) -> Iterator[str]:
-    """The address of the service, started by the image's command on a bundle."""
-    command = json.loads(STAGES["Dockerfile api"].all("CMD")[-1])
-    places = {"checkpoint=/model": f"checkpoint={checkpoint.parents[1] / 'bundle'}", "host=0.0.0.0": "host=127.0.0.1"}
-    command = [places.get(argument, argument).replace("port=8000", "port=0") for argument in command]
-    environment = make_environment(image, STAGES["Dockerfile api"]) | {"UNMASK_HOME": str(tmp_path)}
-    environment["PYTHONUNBUFFERED"] = "1"
-    command[0] = str(image / "env" / "bin" / command[0])
-    log = tmp_path / "log.txt"
-    with log.open("w") as output:
-        process = subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=output, stderr=subprocess.STDOUT)
-    try:
-        address = None
-        for _ in range(300):
-            assert process.poll() is None, log.read_text()
-            found = re.search(r"http://127\.0\.0\.1:\d+", log.read_text())
-            address = found.group() if found else None
-            if address and is_ready(address):
-                break
-            time.sleep(0.1)
-        assert address is not None, log.read_text()
-        yield address
-    finally:
-        process.terminate()
-        process.wait(timeout=30)
+def image(request: pytest.FixtureRequest, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Iterator[Image]:
+    """What the steps of a stage make, in an environment instead of an image; there is no Docker here."""
+    folder = tmp_path / "image"
+    folder.mkdir()
+    began = time.monotonic()
+    image = build(STAGES[request.param], folder, context=REPOSITORY)
+    with capsys.disabled():
+        megabytes, seconds = image.num_bytes / 1e6, time.monotonic() - began
+        sys.stdout.write(f" {request.param}: {megabytes:.0f} MB of packages, installed in {seconds:.0f} s ")
+    yield image
+    shutil.rmtree(folder)  # pytest keeps its folders, and three of these are two gigabytes
 
 
-def is_ready(address: str) -> bool:
-    try:
-        with urllib.request.urlopen(f"{address}/readyz", timeout=5) as answer:
-            return bool(answer.status == 200)
-    except OSError:
-        return False
-
-
-@pytest.mark.slow
-def test_the_image_answers_for_a_picture(
-    service: str, tmp_path: Path, synthetic_root: Path, make_form: Callable[..., tuple[bytes, str]]
-) -> None:
-    from unmask.media.picture import encode_jpeg
+@pytest.fixture
+def picture(synthetic_root: Path, tmp_path: Path) -> Path:
+    from unmask.media.picture import write_jpeg
     from unmask.media.video import read_frames
 
     clip = next((synthetic_root / "original_sequences").rglob("*.mp4"))
-    picture = encode_jpeg(next(read_frames(clip, num_frames=1)).image, quality=95)
-    check = STAGES["Dockerfile api"].all("HEALTHCHECK")[0].partition("CMD ")[2]
-    code = json.loads(check)[2].replace("http://127.0.0.1:8000", service)
-    subprocess.run([sys.executable, "-c", code], check=True)
-    body, kind = make_form("files", "photo.jpg", picture)
-    request = urllib.request.Request(f"{service}/v1/images", data=body, headers={"Content-Type": kind})
-    with urllib.request.urlopen(request, timeout=60) as answer:
-        said = json.load(answer)
+    write_jpeg(tmp_path / "photo.jpg", next(read_frames(clip, num_frames=1)).image, quality=95)
+    return tmp_path / "photo.jpg"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("image", ["Dockerfile api"], indirect=True)
+def test_the_image_of_the_api_is_small_and_answers_for_a_picture(
+    image: Image, checkpoint: Path, picture: Path, make_form: Callable[..., tuple[bytes, str]]
+) -> None:
+    assert 50e6 < image.num_bytes < MAX_MEGABYTES * 1e6
+    assert not image.package_names & set(HEAVY)
+    assert {"unmask", "onnxruntime"} <= image.package_names
+    with start(image, model=checkpoint.parents[1] / "bundle") as address:
+        wait_for(f"{address}/readyz")
+        body, kind = make_form("files", "photo.jpg", picture.read_bytes())
+        request = urllib.request.Request(f"{address}/v1/images", data=body, headers={"Content-Type": kind})
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            said = json.load(answer)
     assert re.search(r'"verdict": "(real|fake|uncertain)"', json.dumps(said)), said
+
+
+def wait_for(url: str) -> None:
+    for _ in range(300):
+        try:
+            with urllib.request.urlopen(url, timeout=5):
+                return
+        except OSError:
+            time.sleep(0.1)
+    raise AssertionError(f"{url} never answered well")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not CHROMIUM, reason="there is no Chromium here")
+@pytest.mark.parametrize("image", ["Dockerfile app"], indirect=True)
+def test_the_image_of_the_app_judges_a_picture_in_a_browser(image: Image, checkpoint: Path, picture: Path) -> None:
+    assert not image.package_names & (set(HEAVY) - {"streamlit", "pandas"})
+    with start(image, model=checkpoint.parents[1] / "bundle") as address:
+        assert re.search("Real|Fake|Uncertain", ask_app(address, picture))
+
+
+def ask_app(address: str, picture: Path) -> str:
+    """Give the app a picture in a browser and read its verdict."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
+        page = browser.new_page()
+        page.goto(address)
+        page.locator("input[type=file]").set_input_files(picture)
+        verdict = page.locator("[class*=st-key-verdict] h2").inner_text(timeout=60_000)
+        browser.close()
+    return verdict
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("image", ["Dockerfile mlflow"], indirect=True)
+def test_the_image_of_mlflow_keeps_a_run_and_answers_to_its_own_names_alone(image: Image) -> None:
+    from mlflow import MlflowClient
+
+    assert not image.package_names & (set(HEAVY) - {"mlflow", "pandas", "sklearn"})
+    with start(image) as address:
+        client = MlflowClient(address)
+        run_id = client.create_run(client.create_experiment("shipping")).info.run_id
+        client.log_metric(run_id, "val/auroc", 0.5)
+        client.log_text(run_id, "kept", "note.txt")
+        assert client.get_run(run_id).data.metrics == {"val/auroc": 0.5}
+        assert [file.path for file in client.list_artifacts(run_id)] == ["note.txt"]
+        foreign = urllib.request.Request(f"{address}/", headers={"Host": "unmask.example"})
+        with pytest.raises(urllib.error.HTTPError, match="403"):
+            urllib.request.urlopen(foreign, timeout=5)
+    assert (image.root / "data" / "mlflow.db").is_file()
+    assert list((image.root / "data" / "mlartifacts").rglob("note.txt"))
 
 
 @pytest.fixture
