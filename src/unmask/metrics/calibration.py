@@ -2,6 +2,7 @@
 
 import numpy as np
 import numpy.typing as npt
+from sklearn.linear_model import LogisticRegression
 
 from unmask.decision import log_odds
 from unmask.types import Label
@@ -38,25 +39,15 @@ def fit_calibration(labels: npt.ArrayLike, scores: npt.ArrayLike) -> tuple[float
 def _fit_logistic(
     values: npt.NDArray[np.float64], targets: npt.NDArray[np.float64], weights: npt.NDArray[np.float64]
 ) -> tuple[float, float] | None:
-    """Minimise the weighted cross entropy of sigmoid(slope * value + intercept) with Newton's method, halving steps."""
-    spread = float(values.std()) or 1.0
-    design = np.stack([(values - values.mean()) / spread, np.ones_like(values)], axis=1)
-
-    def loss(point: npt.NDArray[np.float64]) -> float:
-        odds = design @ point
-        return float(weights @ (np.logaddexp(0, odds) - targets * odds))
-
-    point = np.zeros(2)
-    for _ in range(100):
-        chances = 1 / (1 + np.exp(-(design @ point)))
-        gradient = design.T @ (weights * (chances - targets))
-        curvature = (design * (weights * chances * (1 - chances))[:, None]).T @ design + 1e-9 * np.eye(2)
-        step = np.linalg.solve(curvature, gradient)
-        while loss(point - step) > loss(point) and np.abs(step).max() > 1e-10:
-            step = step / 2
-        point = point - step
-        if np.abs(step).max() < 1e-8:
-            break
-    slope = float(point[0]) / spread
-    intercept = float(point[1] - slope * values.mean())
+    """Minimise the weighted cross entropy of sigmoid(slope * value + intercept), without a penalty."""
+    spread = float(values.std())
+    if spread == 0:  # scores that are all alike say nothing
+        return None
+    # A target between 0 and 1 is a share of a fake and the rest of a real.
+    shares = np.concatenate([weights * targets, weights * (1 - targets)])
+    classes = np.repeat([1, 0], len(values))
+    model = LogisticRegression(C=np.inf, solver="newton-cholesky", tol=1e-10, max_iter=200)
+    model.fit(np.tile((values - values.mean()) / spread, 2)[:, None], classes, sample_weight=shares * len(values))
+    slope = float(model.coef_[0, 0]) / spread
+    intercept = float(model.intercept_[0] - slope * values.mean())
     return (slope, intercept) if np.isfinite([slope, intercept]).all() else None
