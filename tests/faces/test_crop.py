@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from unmask.errors import DetectorError
+from unmask.errors import DetectorError, MediaError
 from unmask.faces.crop import crop_as_stored, cut_crop, decode_crop, encode_crop, locate_landmarks, prepare_input
 from unmask.faces.spec import CropSpec, InputSpec
 from unmask.types import Face, Picture
@@ -118,6 +118,14 @@ def test_input_has_the_size_of_the_spec_and_stays_uint8(side: int, size: int) ->
 def test_a_picture_that_is_not_square_is_padded_not_squashed() -> None:
     ready = prepare_input(ramp(50, 100), InputSpec(size=100))
     np.testing.assert_array_equal(ready, np.pad(ramp(50, 100), ((25, 25), (0, 0), (0, 0)), mode="reflect"))
+
+
+def test_a_thread_of_a_picture_is_not_made_a_square_that_takes_all_memory() -> None:
+    thread = np.zeros((1, 200_000, 3), np.uint8)
+    with pytest.raises(
+        MediaError, match=r"A face of 200,000 pixels a side is larger than the 14,142 that"
+    ):
+        prepare_input(thread, InputSpec(size=32))
 
 
 @pytest.mark.parametrize("aligned", [False, True])

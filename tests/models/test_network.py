@@ -146,9 +146,7 @@ def test_networks_without_a_map_keep_their_own_pooling(name: str) -> None:
 
 @pytest.mark.parametrize(("name", "size"), [("vit_tiny_patch16_224", 8), ("convnext_tiny", 16)])
 def test_a_size_that_a_network_does_not_take_is_refused(name: str, size: int) -> None:
-    text = (
-        rf"'{name}' \(model\.name\) cannot .* {size} pixels \(model\.input_size\): .*[^.]\. Give the size"
-    )
+    text = rf"'{name}' \(model\.name\) cannot .* {size} pixels \(model\.input_size\): .*[^.]\. Give the size"
     with pytest.raises(ConfigError, match=text):
         check_backbone(name, library="timm", input_size=size)
 

@@ -9,10 +9,13 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from unmask.errors import DetectorError
+from unmask.errors import DetectorError, MediaError
 from unmask.faces.spec import CropSpec, InputSpec
-from unmask.media.picture import decode_jpeg, encode_jpeg
+from unmask.media.picture import MAX_PIXELS, decode_jpeg, encode_jpeg
 from unmask.types import Face, Picture
+
+_MAX_SQUARE = 2 * MAX_PIXELS
+"""A picture that is long and thin within the limit of pixels is not when it is made square."""
 
 
 def cut_crop(image: Picture, face: Face, spec: CropSpec) -> Picture:
@@ -70,6 +73,11 @@ def _eye_angle(face: Face, spec: CropSpec) -> float:
 
 def _cut_square(image: Picture, centre: tuple[float, float], side: int) -> Picture:
     """Cut a square of whole pixels, reflecting the picture at its borders as often as needed."""
+    if side * side > _MAX_SQUARE:
+        raise MediaError(
+            f"A face of {side:,} pixels a side is larger than the {math.isqrt(_MAX_SQUARE):,} that are cut out. Make "
+            f"the picture smaller."
+        )
     height, width = image.shape[:2]
     left, top = round(centre[0] - side / 2), round(centre[1] - side / 2)
     if left >= 0 and top >= 0 and left + side <= width and top + side <= height:

@@ -68,10 +68,11 @@ class RetinaFaceMobileNet:
         )
 
     def _anchors_for(self, *, height: int, width: int) -> Floats:
-        if self._anchors is None or self._anchors[0] != (height, width):
+        known = self._anchors  # read once: another thread may put those of another size there meanwhile
+        if known is None or known[0] != (height, width):
             # The last size only: the frames of a video share one, and a folder of pictures may have thousands.
-            self._anchors = ((height, width), make_anchors(height=height, width=width))
-        return self._anchors[1]
+            known = self._anchors = ((height, width), make_anchors(height=height, width=width))
+        return known[1]
 
     def _weights_file(self) -> Path:
         if self.weights is None:

@@ -1,6 +1,7 @@
 """PyTorch, which runs the network of a checkpoint."""
 
 from functools import cached_property
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,6 +27,7 @@ class TorchBackend:
     def __init__(self, network: Any, *, device: Any) -> None:
         self.network = network
         self.device = device
+        self._lock = Lock()
 
     def score(self, images: npt.NDArray[np.uint8], *, in_stream: bool = False) -> Scored:
         """Score a batch."""
@@ -36,7 +38,8 @@ class TorchBackend:
 
         batch = torch.from_numpy(images).to(self.device)
         if isinstance(self.network, FaceNetwork) and not self.network.has_map:
-            logits, found = self._grad_cam.score(batch)
+            with self._lock:  # the package keeps what it saw between the passes
+                logits, found = self._grad_cam.score(batch)
             return Scored(to_scores(logits.float().cpu().numpy()), found)
         with torch.inference_mode():
             if not isinstance(self.network, FaceNetwork):
