@@ -19,14 +19,16 @@ from unmask.models.network import FaceNetwork
 from unmask.types import Picture
 
 
-def save_checkpoint(path: Path, *, seed: int = 0, decision: Decision, provenance: dict[str, object]) -> Path:
+def save_checkpoint(
+    path: Path, *, seed: int = 0, num_frames: int = 6, decision: Decision, provenance: dict[str, object]
+) -> Path:
     torch.manual_seed(seed)
     network = FaceNetwork(name="tiny", input_size=32)
     with torch.no_grad():
         network.head.weight *= 20  # an untrained head says 0.5 of everything
     entry = make_entry(
         network_config=network.config,
-        crop_spec=CropSpec("none", num_frames=6, crop_size=64),
+        crop_spec=CropSpec("none", num_frames=num_frames, crop_size=64),
         decision=decision,
         provenance=provenance,
     )

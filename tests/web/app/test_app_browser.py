@@ -1,32 +1,18 @@
 """The app in a real browser: headless Chromium, on loopback."""
 
+import json
 import os
 import re
 import shutil
-import socket
-import subprocess
-import sys
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-
-import unmask.web.app.main
+from tests.web.app.chromium import WAIT, give, launch, open_page, run_app, settle
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(not shutil.which("chromium"), reason="there is no Chromium here")]
 
-FLAGS = [
-    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync", "--use-fake-device-for-media-stream",
-    "--use-fake-ui-for-media-stream",
-]  # fmt: skip
-WAIT = 20_000
-IDLE = """() => !document.querySelector(
-    '[data-testid=stStatusWidget], [data-testid=stProgress], [data-testid=stSpinner], [data-stale=true]')"""
 SHOTS = os.environ.get("UNMASK_SHOTS")
 """A folder that screenshots are kept in; else they go where pytest's temporary files go."""
 
@@ -37,40 +23,14 @@ def address(tmp_path_factory: pytest.TempPathFactory, app_bundle: Path) -> Itera
     home = tmp_path_factory.mktemp("home")
     for run in ("first", "second"):
         shutil.copytree(app_bundle, home / "outputs/train" / run / "bundle")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [sys.executable, "-m", "streamlit", "run", unmask.web.app.main.__file__, "--server.headless", "true"]
-    command += ["--server.address", "127.0.0.1", "--server.port", str(port), "--server.maxUploadSize", "1"]
-    server = subprocess.Popen(command, cwd=home, env=os.environ | {"UNMASK_HOME": str(home)})
-    try:
-        url = f"http://127.0.0.1:{port}"
-        wait_for(f"{url}/_stcore/health", server)
-        yield url
-    finally:
-        server.terminate()
-        server.wait(timeout=20)
-
-
-def wait_for(url: str, server: subprocess.Popen[bytes]) -> None:
-    for _ in range(150):
-        assert server.poll() is None, "the server ended"
-        try:
-            with urllib.request.urlopen(url, timeout=2):
-                return
-        except (urllib.error.URLError, ConnectionError):
-            time.sleep(0.2)
-    raise AssertionError("the server does not answer")
+    with run_app(home, max_upload_mb=1) as app:
+        yield app.url
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=FLAGS)
+    with launch() as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture(params=[(1280, "light"), (390, "dark")], ids=["desktop", "phone"])
@@ -116,24 +76,6 @@ def finish(page: Any, tmp_path: Path, request: pytest.FixtureRequest) -> Callabl
     return finish
 
 
-def settle(page: Any) -> None:
-    """Wait until the app has nothing to do, twice in a row."""
-    for _ in range(2):
-        page.wait_for_function(IDLE)
-        page.wait_for_timeout(400)
-
-
-def open_page(page: Any, path: str = "/") -> None:
-    page.goto(path)
-    page.locator("h1").wait_for()
-    settle(page)
-
-
-def give(page: Any, *files: tuple[str, bytes]) -> None:
-    payload = [{"name": name, "mimeType": "application/octet-stream", "buffer": data} for name, data in files]
-    page.locator("input[type=file]").set_input_files(payload)
-
-
 def test_a_picture(page: Any, make_png: Callable[[int], bytes], finish: Callable[[], None]) -> None:
     open_page(page)
     give(page, ("photo.png", make_png(1)))
@@ -162,6 +104,37 @@ def test_a_batch_with_a_bad_file(page: Any, make_png: Callable[[int], bytes], fi
     with page.expect_download() as download:
         page.get_by_role("button", name="Download CSV").click()
     assert len(Path(download.value.path()).read_text().splitlines()) == 6
+    finish()
+
+
+def test_a_click_in_the_table_opens_that_file(
+    page: Any, make_png: Callable[[int], bytes], finish: Callable[[], None]
+) -> None:
+    open_page(page)
+    names = [f"{seed}.png" for seed in (3, 1, 2, 0)]
+    give(page, *((name, make_png(int(name[0]))) for name in names), ("broken.png", b"\x89PNG\r\n\x1a\n"))
+    page.get_by_text("Look closer at", exact=True).wait_for()
+    settle(page)
+    table, card = page.locator("[data-testid=stDataFrame]"), page.locator("[class*=st-key-verdict]")
+    table.scroll_into_view_if_needed()
+    box, height = table.bounding_box(), 35
+
+    def click(row: int) -> None:
+        page.mouse.click(box["x"] + 30, box["y"] + row * height + height / 2)
+        page.wait_for_timeout(500)
+        settle(page)
+
+    click(5)
+    assert card.inner_text().startswith("broken.png")
+    click(0)  # sorts by name
+    for row, name in enumerate(["0.png", "1.png", "2.png", "3.png"], start=1):
+        click(row)
+        assert card.inner_text().startswith(name)
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Download JSON").click()
+    rows = json.loads(Path(download.value.path()).read_text())
+    assert {row["path"] for row in rows} == {*names, "broken.png"}
+    assert {row["verdict"] for row in rows} == {"fake", None}
     finish()
 
 

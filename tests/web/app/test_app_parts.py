@@ -9,24 +9,21 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from tests.web.app.conftest import paint
 
-from unmask.decision import Decision
 from unmask.faces.spec import CropSpec
 from unmask.inference.predictor import Predictor
-from unmask.inference.results import FaceResult, Prediction
+from unmask.inference.results import FaceResult, FrameResult, Prediction, TimeRange
 from unmask.types import Face, MediaKind, Verdict
-from unmask.web.app.chart import MAX_PERSONS, choose_persons, draw_timeline, list_points
+from unmask.web.app.chart import MAX_PERSONS, _shade, _time_axis, choose_persons, draw_timeline, list_points
 from unmask.web.app.exports import COLUMNS, write_csv, write_json
 from unmask.web.app.finding import ModelFile, list_models
-from unmask.web.app.gauge import draw_gauge
 from unmask.web.app.loading import Model
 from unmask.web.app.record import find_evaluations, read_dataset, read_training
 from unmask.web.app.scoring import Upload, look_at
 from unmask.web.app.settings import given_model
-from unmask.web.app.text import clock, code, plain, printable, shorten
 from unmask.web.app.views import MAX_FACES, MAX_FRAMES, MAX_SIDE, FrameView, Looked, ViewKeeper, make_view
-from unmask.web.app.words import explain, explain_numbers, percent, say
 
 
 @pytest.fixture
@@ -34,84 +31,6 @@ def model(app_bundle: Path) -> Model:
     file = ModelFile(str(app_bundle), "first", 1.0)
     provenance: dict[str, object] = {"run_id": "run-1"}
     return Model(file, app_bundle, Predictor.load(app_bundle), "tiny", provenance, threading.Lock())
-
-
-def picture(verdict: Verdict | None, score: float | None, *, num_faces: int = 1, name: str = "a.png") -> Prediction:
-    faces = tuple(FaceResult(n, (0, 0, 9, 9), 1.0, (score or 0) / (n + 1), Verdict.FAKE) for n in range(num_faces))
-    return Prediction(name, MediaKind.PICTURE, verdict, score, 0.5, faces if score is not None else ())
-
-
-@pytest.mark.parametrize(
-    ("name", "shown"),
-    [
-        ("a_b*c.png", "a\\_b\\*c.png"),
-        ("<img src=x onerror=alert(1)>", "\\<img src=x onerror=alert\\(1\\)\\>"),
-        ("![x](u)", "\\!\\[x\\]\\(u\\)"),
-        (":red[x] $a$ &lt;", "\\:red\\[x\\] \\$a\\$ \\&lt;"),
-        ("two\nlines\u202egpj.exe", "two\ufffdlines\ufffdgpj.exe"),
-    ],
-)
-def test_text_is_shown_as_it_is(name: str, shown: str) -> None:
-    assert plain(name) == shown
-
-
-@pytest.mark.parametrize("name", ["www.evil.example", "HTTPS://evil.example", "http://evil.example", "me@evil.example"])
-def test_addresses_in_text_do_not_become_links(name: str) -> None:
-    assert "\u2060" in plain(name)
-    assert name.replace(":", "\\:") not in plain(name)
-
-
-def test_code_fences_are_longer_than_those_in_the_text() -> None:
-    assert code("a``b`c") == "``` a``b`c ```"
-
-
-def test_long_names_keep_start_and_suffix() -> None:
-    assert shorten("x" * 100 + "end.png", length=20) == "x" * 9 + "…" + "xxx" + "end.png"
-    assert printable(shorten("short.png")) == "short.png"
-
-
-@pytest.mark.parametrize(
-    ("seconds", "said"), [(0, "0:00.0"), (59.96, "1:00.0"), (723.04, "12:03.0"), (3723, "1:02:03.0")]
-)
-def test_moments_are_written_as_on_a_clock(seconds: float, said: str) -> None:
-    assert clock(seconds) == said
-
-
-@pytest.mark.parametrize(
-    ("probability", "said"), [(None, "unknown"), (0.0, "under 1 %"), (0.934, "93 %"), (0.9999, "over 99 %")]
-)
-def test_probabilities_never_claim_certainty(probability: float | None, said: str) -> None:
-    assert percent(probability) == said
-
-
-def test_every_verdict_is_explained_in_its_own_words() -> None:
-    assert "below the threshold 0.500" in explain(picture(Verdict.REAL, 0.2), margin=0.05)
-    assert "above the threshold 0.500" in explain(picture(Verdict.FAKE, 0.9), margin=0.05)
-    unsure = explain(picture(Verdict.UNCERTAIN, 0.51), margin=0.05)
-    assert "between 0.475 and 0.525" in unsure
-    assert "not known" in unsure
-    assert "does not mean it is real" in explain(picture(Verdict.NO_FACE, None), margin=0.05)
-    assert "face 0," in explain(picture(Verdict.FAKE, 0.9, num_faces=3), margin=0.05)
-
-
-def test_numbers_of_an_uncalibrated_model_are_not_called_probabilities() -> None:
-    text = explain_numbers(Decision(), num_frames=8, margin=0.05)
-    assert "not calibrated" in text
-    assert "default, since nothing was chosen" in text
-    calibrated = explain_numbers(Decision(calibration=(1, 0), criterion="eer"), num_frames=8, margin=0.05)
-    assert "not calibrated" not in calibrated
-    assert "both kinds of error are equally frequent" in calibrated
-
-
-def test_an_unreadable_file_is_said_to_be_unreadable() -> None:
-    assert say(Prediction("a", None, None, None, 0.5, error="broken")).word == "Cannot be read"
-
-
-def test_the_gauge_shows_score_threshold_and_the_uncertain_part() -> None:
-    html = draw_gauge(0.25, threshold=0.8, margin=0.05)
-    assert 'class="uncertain" style="left:76.00%;width:5.00%"' in html
-    assert 'class="needle" style="left:25.00%"' in html
-    assert "threshold 0.800" in html
 
 
 def touch(path: Path, *, seconds: float) -> None:
@@ -260,10 +179,44 @@ def test_the_chart_holds_the_frames_that_are_pointed_at(model: Model, clip_bytes
     looked = look(model, "clip.mp4", clip_bytes)
     points = list_points(looked)
     assert len(points) == 6
-    assert all(point["image"].startswith("data:image/jpeg;base64,") for point in points)
     chart = draw_timeline(looked, chosen=points[2]["frame"]).to_dict()
+    (pictures,) = [rows for rows in chart["datasets"].values() if "image" in rows[0]]
+    assert [row["frame"] for row in pictures] == [point["frame"] for point in points]
+    assert all(row["image"].startswith("data:image/jpeg;base64,") for row in pictures)
     assert {param["name"] for param in chart["params"]} == {"hovered", "picked"}
     assert "clip.mp4" not in json.dumps(chart)
+
+
+def test_frames_that_weighed_most_are_kept_though_others_are_thinned_out(
+    model: Model, clip_bytes: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("unmask.web.app.views.MAX_FRAMES", 2)
+    model.predictor.num_frames = 24
+    looked = look(model, "clip.mp4", clip_bytes)
+    kept = [view.index for view in looked.views]
+    assert set(looked.prediction.key_frames) <= set(kept)
+    assert len(kept) <= 2 + len(looked.prediction.key_frames) < 24
+    assert kept == sorted(kept)
+    assert all(view.crops for view in looked.views)
+    dots = [rows for rows in draw_timeline(looked, chosen=kept[0]).to_dict()["datasets"].values() if "time" in rows[0]]
+    assert sorted(map(len, dots)) == [len(kept), 24]  # lines go through all, only kept frames can be clicked
+
+
+@pytest.mark.parametrize(
+    ("length", "marks"),
+    [(3.9, "0:00.5 0:01.0 0:01.5"), (90, "0:15 0:30 0:45"), (7200, "15:00 30:00 45:00"), (1e6, "35:00:00 70:00:00")],
+)
+def test_the_axis_of_time_is_marked_as_on_a_clock(length: float, marks: str) -> None:
+    names = _time_axis(length).to_dict()["labelExpr"]
+    assert list(json.loads(names.removesuffix("[datum.value]")).values())[1:][: len(marks.split())] == marks.split()
+
+
+def test_shades_that_touch_become_one() -> None:
+    ranges = tuple(TimeRange(second, second, 0.9) for second in (0.0, 0.5, 1.0, 50.0))
+    frames = tuple(FrameResult(second, float(second), ()) for second in (0, 100))
+    prediction = Prediction("a", MediaKind.VIDEO, Verdict.FAKE, 0.9, 0.5, frames=frames, suspicious=ranges)
+    shade = _shade(Looked("1", "", 0, prediction)).to_dict()
+    assert list(shade["datasets"].values()) == [[{"start": 0, "end": 1.5}, {"start": 49.5, "end": 50.5}]]
 
 
 def test_the_chart_shows_the_most_suspicious_of_many_persons() -> None:
@@ -287,6 +240,17 @@ def test_downloads_hold_what_predict_writes_and_whose_verdict_it_is(
     assert list(table[0]) == list(COLUMNS)
     assert table[0]["faces"] == "1"
     assert "cannot be read" in table[1]["error"]
+
+
+def test_downloads_hold_what_was_left_out(model: Model) -> None:
+    data = io.BytesIO()
+    first, *others = [Image.fromarray(paint(seed)) for seed in range(3)]
+    first.save(data, "GIF", save_all=True, append_images=others)
+    looked = look(model, "a.gif", data.getvalue())
+    note = "The file is an animation: only its first picture was looked at."
+    assert json.loads(write_json(model, [looked]))[0]["notes"] == [note]
+    (row,) = csv.DictReader(io.StringIO(write_csv(model, [looked])))
+    assert row["notes"] == note
 
 
 @pytest.mark.parametrize("name", ['=HYPERLINK("http://evil.example")', "+1", "-1", "@a", "\t=1"])

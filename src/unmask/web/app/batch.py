@@ -29,6 +29,7 @@ def show_table(model: Model, files: Sequence[Looked]) -> Looked:
     """
     _count(files)
     files = sorted(files, key=_rank)
+    key = f"table-{len(files)}-{files[0].key}"
     st.dataframe(
         [_row(model, looked) for looked in files],
         hide_index=True,
@@ -38,11 +39,12 @@ def show_table(model: Model, files: Sequence[Looked]) -> Looked:
             "probability": st.column_config.NumberColumn(format="%d %%", help="Calibrated probability of a fake"),
         },
         placeholder="",
-        key=f"table-{len(files)}-{files[0].key}",
-        on_select=lambda: _take_over(files),
-        selection_mode="single-row",
+        key=key,
+        on_select=lambda: _take_over(key),
+        selection_mode="single-cell",  # a row could be selected by a tick in its first column alone
     )
-    st.caption(f"Scores from {model.predictor.decision.threshold:.3f} on are called fake. Click a heading to sort.")
+    threshold = model.predictor.decision.threshold
+    st.caption(f"Scores from {threshold:.3f} on are called fake. Click a row to open it below, a heading to sort.")
     show_downloads(model, files)
     _say_errors(files)
     places = range(len(files))
@@ -75,11 +77,11 @@ def show_downloads(model: Model, files: Sequence[Looked]) -> None:
             )
 
 
-def _take_over(files: Sequence[Looked]) -> None:
+def _take_over(key: str) -> None:
     """Look closer at the row that was clicked."""
-    rows = st.session_state[f"table-{len(files)}-{files[0].key}"]["selection"]["rows"]
-    if rows:
-        st.session_state[_CHOSEN] = rows[0]
+    cells = st.session_state[key]["selection"]["cells"]
+    if cells:
+        st.session_state[_CHOSEN] = cells[0][0]
 
 
 def _count(files: Sequence[Looked]) -> None:
@@ -103,6 +105,7 @@ def _row(model: Model, looked: Looked) -> dict[str, Any]:
         "score": prediction.score,
         "probability": None if chance is None else min(max(round(100 * chance), 1), 99),
         "faces": len(prediction.faces),
+        "notes": " ".join(prediction.notes),
     }
 
 

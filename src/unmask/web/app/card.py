@@ -7,7 +7,15 @@ from unmask.web.app.gauge import STYLE, draw_gauge
 from unmask.web.app.loading import Model
 from unmask.web.app.text import plain, shorten
 from unmask.web.app.views import Looked
-from unmask.web.app.words import NO_PROOF, explain, explain_numbers, percent, say
+from unmask.web.app.words import (
+    NO_PROOF,
+    explain,
+    explain_contradiction,
+    explain_coverage,
+    explain_numbers,
+    percent,
+    say,
+)
 
 
 def show_card(model: Model, looked: Looked, *, with_numbers: bool = True) -> None:
@@ -32,8 +40,10 @@ def show_card(model: Model, looked: Looked, *, with_numbers: bool = True) -> Non
         if prediction.score is not None:
             st.html(STYLE + draw_gauge(prediction.score, threshold=prediction.threshold, margin=margin))
         st.markdown(explain(prediction, margin=margin))
-        for note in prediction.notes:
-            st.markdown(f":material/info: {plain(note)}")
+        contradiction = explain_contradiction(prediction, decision.probability(prediction.score))
+        for note in (contradiction, explain_coverage(prediction), *prediction.notes):
+            if note:
+                st.markdown(f":material/info: {plain(note)}")
         st.caption(NO_PROOF)
         if with_numbers:
             with st.expander("What do these numbers mean?", icon=":material/info:"):

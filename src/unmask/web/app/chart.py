@@ -1,14 +1,12 @@
 """The timeline of a video as an Altair chart."""
 
-import base64
+import json
+import math
 from typing import Any
 
-import numpy as np
-
 from unmask.inference.results import FaceResult
-from unmask.media.picture import encode_jpeg
 from unmask.web.app.text import clock
-from unmask.web.app.views import FrameView, Looked, mark, resize
+from unmask.web.app.views import Looked
 
 MAX_PERSONS = 8
 """Persons in the chart: the most suspicious ones."""
@@ -16,9 +14,15 @@ MAX_PERSONS = 8
 PICKED = "picked"
 """Name of the selection that a click makes."""
 
-_THUMBNAIL_SIDE = 200
-
 _LINES = ["#4c78a8", "#f58518", "#54a24b", "#b279a2", "#9d755d", "#72b7b2", "#eeca3b", "#ff9da6"]
+
+_STEPS = (0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600)
+"""Seconds between the marks of the axis of time; beyond them whole hours."""
+
+_MAX_MARKS = 8
+
+_MANY = 100
+"""Frames from which on dots are small."""
 
 
 def choose_persons(looked: Looked) -> list[FaceResult]:
@@ -28,9 +32,8 @@ def choose_persons(looked: Looked) -> list[FaceResult]:
 
 
 def list_points(looked: Looked) -> list[dict[str, Any]]:
-    """List a point per person and frame; those of kept frames come with a small picture of the frame."""
+    """List a point per person and frame."""
     shown = {face.track for face in choose_persons(looked)}
-    thumbnails = {view.index: draw_thumbnail(looked, view) for view in looked.views}
     return [
         {
             "seconds": frame.time_seconds,
@@ -38,7 +41,6 @@ def list_points(looked: Looked) -> list[dict[str, Any]]:
             "person": f"face {face.track}",
             "frame": frame.index,
             "time": clock(frame.time_seconds),
-            "image": thumbnails.get(frame.index, ""),
         }
         for frame in looked.prediction.frames
         for face in frame.faces
@@ -46,17 +48,11 @@ def list_points(looked: Looked) -> list[dict[str, Any]]:
     ]
 
 
-def draw_thumbnail(looked: Looked, view: FrameView) -> str:
-    """Return a frame with its boxes as the address of a small JPEG that holds its own bytes."""
-    image = mark(looked, view)
-    small = resize(np.ascontiguousarray(image), _THUMBNAIL_SIDE / max(image.shape[:2]))
-    return "data:image/jpeg;base64," + base64.b64encode(encode_jpeg(small, quality=72)).decode()
-
-
 def draw_timeline(looked: Looked, *, chosen: int) -> Any:
     """Draw a line per person, the threshold and the suspicious stretches.
 
-    Over a point its frame is shown; a click on it selects it (`PICKED`, by its field `frame`).
+    Over a dot its frame is shown; a click on it selects it (`PICKED`, by its field `frame`). Only frames that are kept
+    have a dot; lines go through all that were looked at.
 
     Args:
         looked: A video.
@@ -65,28 +61,42 @@ def draw_timeline(looked: Looked, *, chosen: int) -> Any:
     import altair as alt
 
     prediction = looked.prediction
-    points = {"values": list_points(looked)}
+    points = list_points(looked)
     length = max(prediction.frames[-1].time_seconds, 0.01)
-    scale = alt.Scale(domain=[0, length], nice=False)
-    time = alt.X("seconds:Q", title="seconds", axis=alt.Axis(grid=False), scale=scale)
-    score = alt.Y(
-        "score:Q", title="score", scale=alt.Scale(domain=[-0.03, 1.05], nice=False), axis=alt.Axis(values=[0, 0.5, 1])
-    )
     persons = [f"face {face.track}" for face in choose_persons(looked)]
     legend = alt.Legend(orient="bottom", title=None, columns=4) if len(persons) > 1 else None
-    colour = alt.Color("person:N", scale=alt.Scale(domain=persons, range=_LINES[: len(persons)]), legend=legend)
+    channels = {
+        "x": alt.X("seconds:Q", title="time", axis=_time_axis(length), scale=alt.Scale(domain=[0, length], nice=False)),
+        "y": alt.Y(
+            "score:Q",
+            title="score",
+            scale=alt.Scale(domain=[-0.03, 1.05], nice=False),
+            axis=alt.Axis(values=[0, 0.5, 1]),
+        ),
+        "color": alt.Color("person:N", scale=alt.Scale(domain=persons, range=_LINES[: len(persons)]), legend=legend),
+    }
+    lines = alt.Chart({"values": points}).mark_line(strokeWidth=2).encode(**channels)
+    dots = _dots(looked, points, channels)
+    layers = [_shade(looked), *_threshold(prediction.threshold), _here(looked, chosen), lines, dots]
+    return alt.layer(*[layer for layer in layers if layer is not None]).properties(height=320)
+
+
+def _dots(looked: Looked, points: list[dict[str, Any]], channels: dict[str, Any]) -> Any:
+    """Draw what can be pointed at and clicked."""
+    import altair as alt
+
     hover = alt.selection_point(name="hovered", on="pointerover", nearest=True, fields=["frame"], empty=False)
     picked = alt.selection_point(name=PICKED, on="click", nearest=True, fields=["frame"], empty=False)
-
-    lines = alt.Chart(points).mark_line(strokeWidth=2).encode(x=time, y=score, color=colour)
-    dots = (
-        alt.Chart(points)
+    size = 45 if len(looked.prediction.frames) < _MANY else 12
+    # Pictures come once a frame, not once a person and frame: eight persons would make a page of many megabytes.
+    pictures = [{"frame": index, "image": image} for index, image in looked.thumbnails.items()]
+    return (
+        alt.Chart({"values": [point for point in points if point["frame"] in looked.thumbnails]})
+        .transform_lookup("frame", alt.LookupData({"values": pictures}, key="frame", fields=["image"]))
         .mark_point(filled=True, opacity=1)
         .encode(
-            x=time,
-            y=score,
-            color=colour,
-            size=alt.when(hover).then(alt.value(150)).otherwise(alt.value(45)),
+            **channels,
+            size=alt.when(hover).then(alt.value(150)).otherwise(alt.value(size)),
             tooltip=[
                 alt.Tooltip("time:N"),
                 alt.Tooltip("person:N"),
@@ -96,8 +106,18 @@ def draw_timeline(looked: Looked, *, chosen: int) -> Any:
         )
         .add_params(hover, picked)
     )
-    layers = [_shade(looked), *_threshold(prediction.threshold), _here(looked, chosen), lines, dots]
-    return alt.layer(*[layer for layer in layers if layer is not None]).properties(height=320)
+
+
+def _time_axis(length: float) -> Any:
+    """Mark round moments, written as on a clock."""
+    import altair as alt
+
+    hours = 3600 * math.ceil(length / (3600 * _MAX_MARKS))
+    step = next((step for step in _STEPS if length / step <= _MAX_MARKS), hours)
+    moments = [round(number * step, 1) for number in range(int(length / step) + 1)]
+    tail = ".0" if step >= 1 else ""
+    names = {f"{moment:.1f}".removesuffix(".0"): clock(moment).removesuffix(tail) for moment in moments}
+    return alt.Axis(grid=False, values=moments, labelExpr=f"{json.dumps(names)}[datum.value]")
 
 
 def _shade(looked: Looked) -> Any:
@@ -108,17 +128,20 @@ def _shade(looked: Looked) -> Any:
         return None
     length = looked.prediction.frames[-1].time_seconds
     pad = length / 200
-    rows = [
-        {"start": max(stretch.start_seconds - pad, 0), "end": min(stretch.end_seconds + pad, length)}
-        for stretch in looked.prediction.suspicious
-    ]
+    rows: list[dict[str, float]] = []
+    for stretch in looked.prediction.suspicious:
+        start, end = max(stretch.start_seconds - pad, 0), min(stretch.end_seconds + pad, length)
+        if rows and start <= rows[-1]["end"]:  # two shades upon each other would look like something worse
+            rows[-1]["end"] = end
+        else:
+            rows.append({"start": start, "end": end})
     return alt.Chart({"values": rows}).mark_rect(color="#d6453d", opacity=0.14).encode(x="start:Q", x2="end:Q")
 
 
 def _threshold(threshold: float) -> list[Any]:
     import altair as alt
 
-    chart = alt.Chart({"values": [{"threshold": threshold, "said": f"threshold {threshold:.2f}"}]})
+    chart = alt.Chart({"values": [{"threshold": threshold, "said": f"threshold {threshold:.3f}"}]})
     rule = chart.mark_rule(strokeDash=[5, 4], color="#888888", strokeWidth=1.5).encode(y="threshold:Q")
     below = 11 if threshold > 0.5 else -9
     text = chart.mark_text(align="left", x=4, dy=below, color="#888888").encode(y="threshold:Q", text="said:N")

@@ -29,7 +29,10 @@ STYLE = """
 .stMarkdown thead { display: none; }
 [class*="st-key-verdict"] h2 { padding: 0; }
 #vg-tooltip-element img { width: 11rem; max-width: 45vw; height: auto; }
-@media (max-width: 640px) { .stMainBlockContainer { padding-left: 1rem; padding-right: 1rem; } }
+@media (max-width: 640px) {
+  .stMainBlockContainer { padding-left: 1rem; padding-right: 1rem; }
+  #vg-tooltip-element { left: 1rem !important; }
+}
 </style>
 """
 

@@ -3,15 +3,17 @@
 import hashlib
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
 from unmask.errors import MediaError
+from unmask.inference.notes import note_animation
 from unmask.inference.results import Prediction
 from unmask.media.kinds import PICTURE_SUFFIXES, VIDEO_SUFFIXES, sniff_kind
-from unmask.media.picture import read_picture
+from unmask.media.picture import read_still
+from unmask.media.video import index_video, read_indexed
 from unmask.types import MediaKind
 from unmask.web.app.loading import Model
 from unmask.web.app.text import printable
@@ -85,12 +87,14 @@ def _look(model: Model, path: Path, name: str, on_step: OnStep) -> tuple[Predict
 
 def _look_at_picture(model: Model, path: Path, name: str) -> tuple[Prediction, tuple[FrameView, ...]]:
     with model.lock:
-        prediction = model.predictor.predict_image(path, name=name)
-        image = read_picture(path, max_pixels=model.predictor.limits.max_pixels)
+        still = read_still(path, name=name, max_pixels=model.predictor.limits.max_pixels)
+        prediction = model.predictor.predict_image(still.image, name=name)
         seen = prediction.frames[0].faces
         places = sorted(range(len(seen)), key=lambda place: -seen[place].score)[:MAX_FACES]
         faces = [(place, seen[place].face) for place in places]
-        return prediction, (make_view(image, 0, faces, spec=model.predictor.crop_spec),)
+        view = make_view(still.image, 0, faces, spec=model.predictor.crop_spec)
+    notes = (*note_animation(still.is_animated), *prediction.notes)  # which pixels alone do not tell
+    return replace(prediction, notes=notes), (view,)
 
 
 def _look_at_video(model: Model, path: Path, name: str, on_step: OnStep) -> tuple[Prediction, tuple[FrameView, ...]]:
@@ -107,4 +111,23 @@ def _look_at_video(model: Model, path: Path, name: str, on_step: OnStep) -> tupl
             prediction = step.prediction
         on_step(step.num_done, step.num_frames)
     assert prediction is not None
-    return prediction, tuple(keeper.views)
+    with model.lock:
+        weighty = _look_again(model, path, prediction, kept={view.index for view in keeper.views})
+    return prediction, tuple(sorted([*keeper.views, *weighty], key=lambda view: view.index))
+
+
+def _look_again(model: Model, path: Path, prediction: Prediction, *, kept: set[int]) -> list[FrameView]:
+    """Keep the frames that weighed most too: which they are is known only at the end, when some are thinned out."""
+    wanted = sorted(set(prediction.key_frames) - kept)
+    if not wanted:
+        return []
+    found = {frame.index: frame.faces for frame in prediction.frames}
+    views = []
+    try:
+        index = index_video(path, name=prediction.path, max_pixels=model.predictor.limits.max_pixels)
+        for frame in read_indexed(index, wanted):
+            faces = [(place, seen.face) for place, seen in enumerate(found.get(frame.index, ()))][:MAX_FACES]
+            views.append(make_view(frame.image, frame.index, faces, spec=model.predictor.crop_spec))
+    except MediaError:
+        pass  # a damaged file may decode otherwise from here; the verdict stands, with the frames that are kept
+    return [view for view in views if view.index in found]

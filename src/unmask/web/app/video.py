@@ -13,11 +13,12 @@ from unmask.web.app.words import SAYINGS
 
 _KEY_FRAME_SIDE = 480
 
+_MAX_STRETCHES = 12
+
 
 def show_video(model: Model, looked: Looked) -> None:
     """Show the timeline with the frame that is pointed at, the suspicious stretches, key frames and persons."""
     if not looked.prediction.faces:
-        st.markdown(f"Looked at {len(looked.prediction.frames)} frames.")
         return
     st.fragment(show_moments)(model, looked)
     _show_key_frames(looked)
@@ -43,7 +44,7 @@ def show_moments(model: Model, looked: Looked, *, is_narrow: bool = False) -> No
 
     def pick() -> None:
         frame = _picked_frame(st.session_state[f"chart-{key}"])
-        if frame in indices:
+        if frame in indices:  # a click between the dots takes the choice away again, and says nothing
             st.session_state[key] = frame
 
     st.altair_chart(
@@ -79,6 +80,8 @@ def _say_ranges(looked: Looked) -> None:
     if not ranges:
         st.markdown("**Suspicious stretches:** none. No frame looked at reaches the threshold.")
         return
+    strongest = sorted(ranges, key=lambda stretch: -stretch.score)[:_MAX_STRETCHES]
+    num_more = len(ranges) - len(strongest)
     said = [
         (
             f"{clock(stretch.start_seconds)} to {clock(stretch.end_seconds)}"
@@ -86,10 +89,10 @@ def _say_ranges(looked: Looked) -> None:
             else f"at {clock(stretch.start_seconds)}"
         )
         + f" (up to {stretch.score:.2f})"
-        for stretch in ranges
+        for stretch in sorted(strongest, key=lambda stretch: stretch.start_seconds)
     ]
-    more = f" and {len(said) - 12} more" if len(said) > 12 else ""
-    st.markdown("**Suspicious stretches:** " + ", ".join(said[:12]).replace(":", "\\:") + more)
+    more = f" and {num_more} weaker ones" if num_more else ""
+    st.markdown("**Suspicious stretches:** " + ", ".join(said).replace(":", "\\:") + more)
 
 
 def _show_key_frames(looked: Looked) -> None:

@@ -1,5 +1,6 @@
 """What is kept of an upload to show: small pictures, not the file."""
 
+import base64
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -7,8 +8,8 @@ from functools import cached_property
 import cv2
 import numpy as np
 
-from unmask.faces.crop import cut_crop
-from unmask.faces.spec import CropSpec
+from unmask.faces.crop import cut_crop, prepare_input
+from unmask.faces.spec import CropSpec, InputSpec
 from unmask.inference.drawing import draw_faces
 from unmask.inference.results import FaceResult, FrameResult, Prediction
 from unmask.media.picture import decode_jpeg, encode_jpeg
@@ -21,7 +22,9 @@ MAX_FACES = 12
 """Faces of a frame whose crops are kept: the most fake of a picture, the largest of a video's frame."""
 
 MAX_FRAMES = 240
-"""Frames of a video that are kept; of more, every second, fourth, ... is."""
+"""Frames of a video that are kept; of more, every second, fourth, ... is, and those that weighed most."""
+
+_THUMBNAIL_SIDE = 200
 
 
 @dataclass(frozen=True)
@@ -79,6 +82,11 @@ class Looked:
         """The faces or persons, by number."""
         return {face.track: face for face in self.prediction.faces}
 
+    @cached_property
+    def thumbnails(self) -> dict[int, str]:
+        """Each kept frame with its boxes, by index: the address of a small JPEG that holds its own bytes."""
+        return {view.index: _draw_thumbnail(self, view) for view in self.views}
+
 
 class ViewKeeper:
     """Keeps frames as they come, evenly thinned where there are many."""
@@ -108,8 +116,15 @@ def make_view(image: Picture, index: int, faces: Iterable[tuple[int, Face]], *, 
         spec: How crops are made.
     """
     scale = min(MAX_SIDE / max(image.shape[:2]), 1.0)
-    crops = {place: encode_jpeg(cut_crop(image, face, spec), quality=90) for place, face in faces}
+    crops = {place: encode_jpeg(_cut(image, face, spec), quality=90) for place, face in faces}
     return FrameView(index, encode_jpeg(resize(image, scale), quality=88), scale, crops)
+
+
+def _cut(image: Picture, face: Face, spec: CropSpec) -> Picture:
+    """Cut a face out as the network sees it: where pictures were crops already, that is the whole of them."""
+    if spec.detector == "none":
+        return prepare_input(image, InputSpec(size=spec.crop_size))
+    return cut_crop(image, face, spec)
 
 
 def resize(image: Picture, scale: float) -> Picture:
@@ -128,6 +143,12 @@ def mark(looked: Looked, view: FrameView) -> Picture:
         box: Box = (x1, y1, x2, y2)
         faces.append(replace(looked.rows[seen.track], box=box, score=seen.score))
     return draw_faces(view.image, faces)
+
+
+def _draw_thumbnail(looked: Looked, view: FrameView) -> str:
+    image = mark(looked, view)
+    small = resize(np.ascontiguousarray(image), _THUMBNAIL_SIDE / max(image.shape[:2]))
+    return "data:image/jpeg;base64," + base64.b64encode(encode_jpeg(small, quality=72)).decode()
 
 
 def find_map(looked: Looked, view: FrameView, place: int) -> Array | None:

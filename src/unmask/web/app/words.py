@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from unmask.decision import Decision
 from unmask.inference.results import Prediction
 from unmask.types import MediaKind, Verdict
+from unmask.web.app.text import clock
 
 NO_PROOF = (
     "A score is no proof. It says how much a face looks like the forgeries that this model was trained on. "
@@ -82,6 +83,31 @@ def explain(prediction: Prediction, *, margin: float) -> str:
     return (
         f"{who} scores {score:.3f}, below the threshold {threshold:.3f}: this model sees no forgery of the kinds it "
         "knows. One of another kind may look real to it."
+    )
+
+
+def explain_coverage(prediction: Prediction) -> str:
+    """Say how much of a video was looked at; nothing of a picture."""
+    frames = prediction.frames
+    if prediction.kind is not MediaKind.VIDEO or not frames:
+        return ""
+    if len(frames) == 1:
+        return f"One frame was looked at, at {clock(frames[0].time_seconds)}."
+    span = f"from {clock(frames[0].time_seconds)} to {clock(frames[-1].time_seconds)}"
+    return f"{len(frames):,} frames {span} were looked at. What is shown only between them was not seen."
+
+
+def explain_contradiction(prediction: Prediction, probability: float | None) -> str:
+    """Say what it means if verdict and probability point to different sides; nothing where they agree."""
+    if probability is None or prediction.verdict not in (Verdict.REAL, Verdict.FAKE):
+        return ""
+    is_fake = prediction.verdict is Verdict.FAKE
+    if is_fake == (probability >= 0.5):
+        return ""
+    return (
+        f"The verdict says {'fake' if is_fake else 'real'}, the probability rather {'real' if is_fake else 'fake'}: "
+        "the threshold does not lie where the calibration takes both for equally likely, and this score lies between "
+        "the two. Read it as “not known”."
     )
 
 

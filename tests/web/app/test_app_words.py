@@ -1,0 +1,120 @@
+from dataclasses import replace
+
+import pytest
+
+from unmask.decision import Decision
+from unmask.inference.results import FaceResult, FrameResult, Prediction
+from unmask.types import MediaKind, Verdict
+from unmask.web.app.gauge import draw_gauge
+from unmask.web.app.text import clock, code, plain, printable, shorten
+from unmask.web.app.words import (
+    explain,
+    explain_contradiction,
+    explain_coverage,
+    explain_numbers,
+    percent,
+    say,
+)
+
+
+def picture(verdict: Verdict | None, score: float | None, *, num_faces: int = 1, name: str = "a.png") -> Prediction:
+    faces = tuple(FaceResult(n, (0, 0, 9, 9), 1.0, (score or 0) / (n + 1), Verdict.FAKE) for n in range(num_faces))
+    return Prediction(name, MediaKind.PICTURE, verdict, score, 0.5, faces if score is not None else ())
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("a_b*c.png", "a\\_b\\*c.png"),
+        ("<img src=x onerror=alert(1)>", "\\<img src=x onerror=alert\\(1\\)\\>"),
+        ("![x](u)", "\\!\\[x\\]\\(u\\)"),
+        (":red[x] $a$ &lt;", "\\:red\\[x\\] \\$a\\$ \\&lt;"),
+        ("two\nlines\u202egpj.exe", "two\ufffdlines\ufffdgpj.exe"),
+    ],
+)
+def test_text_is_shown_as_it_is(name: str, shown: str) -> None:
+    assert plain(name) == shown
+
+
+@pytest.mark.parametrize("name", ["www.evil.example", "HTTPS://evil.example", "http://evil.example", "me@evil.example"])
+def test_addresses_in_text_do_not_become_links(name: str) -> None:
+    assert "\u2060" in plain(name)
+    assert name.replace(":", "\\:") not in plain(name)
+
+
+def test_code_fences_are_longer_than_those_in_the_text() -> None:
+    assert code("a``b`c") == "``` a``b`c ```"
+
+
+def test_long_names_keep_start_and_suffix() -> None:
+    assert shorten("x" * 100 + "end.png", length=20) == "x" * 9 + "…" + "xxx" + "end.png"
+    assert printable(shorten("short.png")) == "short.png"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"), [(0, "0:00.0"), (59.96, "1:00.0"), (723.04, "12:03.0"), (3723, "1:02:03.0")]
+)
+def test_moments_are_written_as_on_a_clock(seconds: float, said: str) -> None:
+    assert clock(seconds) == said
+
+
+@pytest.mark.parametrize(
+    ("probability", "said"), [(None, "unknown"), (0.0, "under 1 %"), (0.934, "93 %"), (0.9999, "over 99 %")]
+)
+def test_probabilities_never_claim_certainty(probability: float | None, said: str) -> None:
+    assert percent(probability) == said
+
+
+def test_every_verdict_is_explained_in_its_own_words() -> None:
+    assert "below the threshold 0.500" in explain(picture(Verdict.REAL, 0.2), margin=0.05)
+    assert "above the threshold 0.500" in explain(picture(Verdict.FAKE, 0.9), margin=0.05)
+    unsure = explain(picture(Verdict.UNCERTAIN, 0.51), margin=0.05)
+    assert "between 0.475 and 0.525" in unsure
+    assert "not known" in unsure
+    assert "does not mean it is real" in explain(picture(Verdict.NO_FACE, None), margin=0.05)
+    assert "face 0," in explain(picture(Verdict.FAKE, 0.9, num_faces=3), margin=0.05)
+
+
+def test_numbers_of_an_uncalibrated_model_are_not_called_probabilities() -> None:
+    text = explain_numbers(Decision(), num_frames=8, margin=0.05)
+    assert "not calibrated" in text
+    assert "default, since nothing was chosen" in text
+    calibrated = explain_numbers(Decision(calibration=(1, 0), criterion="eer"), num_frames=8, margin=0.05)
+    assert "not calibrated" not in calibrated
+    assert "both kinds of error are equally frequent" in calibrated
+
+
+def test_a_video_is_said_to_be_looked_at_in_part() -> None:
+    frames = tuple(FrameResult(second, float(second), ()) for second in (0, 3600))
+    prediction = Prediction("a", MediaKind.VIDEO, Verdict.NO_FACE, None, 0.5, frames=frames)
+    assert explain_coverage(prediction).startswith("2 frames from 0:00.0 to 1:00:00.0 were looked at.")
+    assert explain_coverage(replace(prediction, frames=frames[1:])) == "One frame was looked at, at 1:00:00.0."
+    assert explain_coverage(replace(prediction, kind=MediaKind.PICTURE)) == ""
+
+
+@pytest.mark.parametrize(
+    ("verdict", "probability", "said"),
+    [
+        (Verdict.REAL, 0.67, "The verdict says real, the probability rather fake"),
+        (Verdict.FAKE, 0.4, "The verdict says fake, the probability rather real"),
+        (Verdict.REAL, 0.3, ""),
+        (Verdict.FAKE, 0.5, ""),
+        (Verdict.FAKE, None, ""),
+        (Verdict.UNCERTAIN, 0.9, ""),
+    ],
+)
+def test_a_probability_against_the_verdict_is_explained(verdict: Verdict, probability: float | None, said: str) -> None:
+    text = explain_contradiction(picture(verdict, 0.5), probability)
+    assert text.startswith(said)
+    assert bool(text) == bool(said)
+
+
+def test_an_unreadable_file_is_said_to_be_unreadable() -> None:
+    assert say(Prediction("a", None, None, None, 0.5, error="broken")).word == "Cannot be read"
+
+
+def test_the_gauge_shows_score_threshold_and_the_uncertain_part() -> None:
+    html = draw_gauge(0.25, threshold=0.8, margin=0.05)
+    assert 'class="uncertain" style="left:76.00%;width:5.00%"' in html
+    assert 'class="needle" style="left:25.00%"' in html
+    assert "threshold 0.800" in html
