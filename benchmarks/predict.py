@@ -14,9 +14,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
-
-from unmask.faces.crop import crop_as_stored, prepare_input
+from unmask.faces.crop import crop_as_stored, prepare_input, stack_planes
 from unmask.inference.predictor import Predictor
 from unmask.media.video import read_frames
 
@@ -40,8 +38,8 @@ def main() -> None:
     predictor = Predictor.load(bundle, device="cpu")
     frame = next(read_frames(video, num_frames=1))
     faces = predictor.detector.detect([frame.image])[0][:1]
-    crop = predictor.prepare(frame.image, faces[0])
-    batch = np.ascontiguousarray(np.stack([crop] * predictor.batch_size).transpose(0, 3, 1, 2))
+    crop = prepare_input(crop_as_stored(frame.image, faces[0], predictor.crop_spec), predictor.input_spec)
+    batch = stack_planes([crop] * predictor.batch_size)
 
     def run_network() -> None:
         for _ in range(NUM_CROPS // predictor.batch_size):
@@ -56,7 +54,7 @@ def main() -> None:
             for shown, some in zip(frames, found, strict=True)
             for face in some
         ]
-        predictor.backend.score(np.ascontiguousarray(np.stack(crops).transpose(0, 3, 1, 2)))
+        predictor.backend.score(stack_planes(crops))
 
     ways: dict[str, tuple[Callable[[], object], Callable[[], object]]] = {
         "pictures": (

@@ -4,6 +4,7 @@ Prepare, the datamodule and the Predictor all go through these functions, which 
 """
 
 import math
+from collections.abc import Sequence
 
 import cv2
 import numpy as np
@@ -130,14 +131,31 @@ def decode_crop(data: bytes) -> Picture:
 def crop_as_stored(image: Picture, face: Face, spec: CropSpec) -> Picture:
     """Return the crop as it would come back from a face dataset, losses of JPEG included.
 
-    Prediction uses it so that it sees the very pixels that training and evaluation saw.
-
     Args:
         image: The frame.
         face: A detection in it.
         spec: How crops are made.
     """
-    return decode_crop(encode_crop(cut_crop(image, face, spec), spec))
+    return as_stored(cut_crop(image, face, spec), spec)
+
+
+def as_stored(crop: Picture, spec: CropSpec) -> Picture:
+    """Give a crop the losses of JPEG that it would have in a face dataset.
+
+    Prediction uses it so that it sees the very pixels that training and evaluation saw.
+    """
+    return decode_crop(encode_crop(crop, spec))
+
+
+def stack_planes(inputs: Sequence[Picture]) -> npt.NDArray[np.uint8]:
+    """Return pictures of one size `(size, size, 3)` as a batch `(N, 3, size, size)`.
+
+    Quicker than to stack and to transpose, by a hundredth of what a small network takes.
+    """
+    batch = np.empty((len(inputs), 3, *inputs[0].shape[:2]), np.uint8)
+    for planes, picture in zip(batch, inputs, strict=True):
+        cv2.split(picture, list(planes))
+    return batch
 
 
 def prepare_input(crop: Picture, spec: InputSpec) -> Picture:

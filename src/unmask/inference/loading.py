@@ -8,6 +8,7 @@ from unmask.inference.bundle import Bundle, is_bundle, load_bundle
 from unmask.inference.onnx_backend import OnnxBackend
 from unmask.inference.torch_backend import TorchBackend
 from unmask.models.checkpoint import Checkpoint, load_checkpoint
+from unmask.models.scoring import choose_device
 
 ADDRESSES = ("runs:/", "models:/")
 
@@ -25,8 +26,6 @@ def load_model(path: str | Path, *, device: str, num_threads: int | None = None)
         bundle = load_bundle(path)
         size = bundle.input_spec.size
         return bundle, OnnxBackend(bundle.model, device=device, input_size=size, num_threads=num_threads)
-    from unmask.models.scoring import choose_device
-
     checkpoint = load_checkpoint(path)
     target = choose_device(device)
     return checkpoint, TorchBackend(checkpoint.build_network().to(target), device=target)

@@ -10,7 +10,7 @@ import numpy as np
 
 from unmask.decision import Decision
 from unmask.errors import CheckpointError, ConfigError, MediaError
-from unmask.faces.crop import crop_as_stored, prepare_input
+from unmask.faces.crop import as_stored, cut_crop, prepare_input, stack_planes
 from unmask.faces.detector import Detector
 from unmask.faces.spec import CropSpec, InputSpec
 from unmask.inference.backend import Backend
@@ -249,7 +249,7 @@ class Predictor:
         yield Progress(done, len(wanted), self._conclude(index.name, MediaKind.VIDEO, frames_of_tracks, notes=notes))
 
     def _start_scorer(self) -> Scorer:
-        return Scorer(self.prepare, self.score, batch_size=self.batch_size, num_streams=self.backend.num_streams)
+        return Scorer(self._cut, self._score_cut, batch_size=self.batch_size, num_streams=self.backend.num_streams)
 
     def score(self, inputs: Sequence[Picture], *, in_stream: bool = False) -> list[tuple[float, Array | None]]:
         """Score prepared crops.
@@ -263,8 +263,8 @@ class Predictor:
         """
         scores: list[tuple[float, Array | None]] = []
         for start in range(0, len(inputs), self.batch_size):
-            batch = np.stack(inputs[start : start + self.batch_size]).transpose(0, 3, 1, 2)
-            scored = self.backend.score(np.ascontiguousarray(batch), in_stream=in_stream)
+            batch = stack_planes(inputs[start : start + self.batch_size])
+            scored = self.backend.score(batch, in_stream=in_stream)
             if not np.isfinite(scored.scores).all():
                 raise CheckpointError(
                     "The network gives no number for a crop: its weights are damaged. Train it again."
@@ -276,16 +276,16 @@ class Predictor:
             ]
         return scores
 
-    def prepare(self, image: Picture, face: Face) -> Picture:
-        """Return what the network sees of a face.
-
-        Args:
-            image: The frame.
-            face: A detection in it.
-        """
+    def _cut(self, image: Picture, face: Face) -> Picture:
         # Pictures that were crops already are indexed where they lie, neither cut nor encoded again.
-        crop = image if self.crop_spec.detector == "none" else crop_as_stored(image, face, self.crop_spec)
-        return prepare_input(crop, self.input_spec)
+        if self.crop_spec.detector == "none":
+            return prepare_input(image, self.input_spec)
+        return cut_crop(image, face, self.crop_spec)
+
+    def _score_cut(self, crops: Sequence[Picture], *, in_stream: bool = False) -> list[tuple[float, Array | None]]:
+        if self.crop_spec.detector != "none":
+            crops = [prepare_input(as_stored(crop, self.crop_spec), self.input_spec) for crop in crops]
+        return self.score(crops, in_stream=in_stream)
 
     def _read(self, image: str | Path | Picture, name: str) -> Still:
         if isinstance(image, np.ndarray):
