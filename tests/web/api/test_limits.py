@@ -30,7 +30,7 @@ def post(client: TestClient, data: bytes, name: str = "a.jpg") -> Any:
 def test_too_large_a_file_is_refused(client: TestClient) -> None:
     answer = post(client, bytes(600_001))
     assert (answer.status_code, answer.json()["code"]) == (413, "file_too_large")
-    assert "has 600,001 bytes, more than the 600,000" in answer.json()["detail"]
+    assert "'a.jpg' has more than the 600,000 bytes that are taken of a file" in answer.json()["detail"]
 
 
 def test_too_large_a_request_is_refused_before_it_is_read(client: TestClient) -> None:

@@ -1,6 +1,7 @@
 """The real server in a process of its own, as `python serve.py` starts it."""
 
 import os
+import pickle
 import re
 import shutil
 import signal
@@ -13,10 +14,14 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import httpx2
+import numpy as np
 import psutil
 import pytest
 from playwright.sync_api import sync_playwright
 from tests.conftest import REPOSITORY
+from tests.web.api.test_attacks import Payload
+
+from unmask.media.encode import write_video
 
 pytestmark = pytest.mark.slow
 
@@ -156,6 +161,55 @@ def test_killed_service_goes_on_with_its_jobs(bundle: Path, media: Path, tmp_pat
                     break
                 time.sleep(0.2)
             assert job["state"] == "done", job
+
+
+@pytest.mark.parametrize("whom", ["server", "all"])
+def test_terminated_service_leaves_no_process_and_goes_on_with_its_job(bundle: Path, tmp_path: Path, whom: str) -> None:
+    noise = np.random.default_rng(0).integers(0, 255, (1, 640, 640, 3), dtype=np.uint8)
+    write_video(tmp_path / "long.mp4", np.repeat(noise, 300, axis=0), fps=25)
+    with serve(tmp_path, bundle, "every_n=1") as (address, process):
+        files = {"files": ("long.mp4", (tmp_path / "long.mp4").read_bytes())}
+        job_id = httpx2.post(f"{address}/v1/videos", files=files).json()["id"]
+        while (state := httpx2.get(f"{address}/v1/jobs/{job_id}").json()["state"]) == "queued":
+            time.sleep(0.02)
+        assert state == "running"
+        children = psutil.Process(process.pid).children(recursive=True)
+        for child in children if whom == "all" else ():  # as systemd and a terminal's group do
+            child.terminate()
+        process.terminate()
+        assert process.wait(timeout=30) == -signal.SIGTERM  # which a shell tells as 143
+        assert not psutil.wait_procs(children, timeout=5)[1]
+    assert "Traceback" not in (tmp_path / "server.log").read_text()
+    with serve(tmp_path, bundle) as (address, _):
+        for _ in range(200):
+            job = httpx2.get(f"{address}/v1/jobs/{job_id}").json()
+            if job["state"] in ("done", "failed"):
+                break
+            time.sleep(0.2)
+        assert job["state"] == "done", job
+
+
+def test_file_above_the_limit_is_told_to_a_client_that_sends_on(
+    server: tuple[str, "subprocess.Popen[str]"], home: Path
+) -> None:
+    for _ in range(5):
+        answer = httpx2.post(f"{server[0]}/v1/images", files={"files": ("a.jpg", bytes(5_000_000))})
+        assert (answer.status_code, answer.json()["code"]) == (413, "file_too_large")
+    assert not list((home / "service" / "uploads").glob("*"))
+
+
+def test_model_that_would_run_code_is_not_served(tmp_path: Path) -> None:
+    (tmp_path / "evil.ckpt").write_bytes(pickle.dumps({"state_dict": Payload(tmp_path / "ran")}, protocol=2))
+    done = subprocess.run(
+        [sys.executable, str(REPOSITORY / "serve.py"), "checkpoint=evil.ckpt", "port=0"], cwd=tmp_path,
+        env={**os.environ, "UNMASK_HOME": str(tmp_path)}, capture_output=True, text=True, check=False, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert "Error: " in done.stderr
+    assert "evil.ckpt" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "ran").exists()
+    assert not (tmp_path / "service").exists()
 
 
 def test_taken_port_is_told(server: tuple[str, "subprocess.Popen[str]"], bundle: Path, tmp_path: Path) -> None:

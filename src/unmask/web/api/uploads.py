@@ -1,19 +1,21 @@
 """Take files from a request: counted while they come in, on time, and under names of our own."""
 
 import asyncio
-import re
 import shutil
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import NoReturn
 
 from fastapi import Request
 from starlette.datastructures import UploadFile
+from starlette.formparsers import MultiPartException
+from starlette.requests import ClientDisconnect
 from starlette.types import Message, Receive
 
+from unmask.web.api.form import FileForm, clean_name
 from unmask.web.api.problems import Problem
 
 FIELD = "files"
@@ -35,12 +37,6 @@ class Upload:
 
     path: Path
     name: str
-
-
-def clean_name(name: str | None) -> str:
-    """Return the last part of a name without what could be a path, markup or control sequence."""
-    last = PurePosixPath((name or "").replace("\\", "/")).name
-    return re.sub(r"[^\w.,=+ ()@-]", "_", last)[-120:].strip(" .") or "upload"
 
 
 @asynccontextmanager
@@ -66,18 +62,36 @@ async def take_files(
         )
     total = most * max_bytes + _FORM_BYTES
     _check_length(request, total)
-    bounded = Request(request.scope, _bound(request.receive, total=total, seconds=seconds, idle_seconds=idle_seconds))
+    body = _Body(request.receive, total=total, seconds=seconds, idle_seconds=idle_seconds)
     home = folder / uuid.uuid4().hex
+    home.mkdir(parents=True)
     try:
-        async with bounded.form(max_files=most, max_fields=most) as form:
-            found = [part for name, part in form.multi_items() if name == FIELD and isinstance(part, UploadFile)]
-            if not found or len(found) < len(form.multi_items()):
-                detail = f"The request must have files in the field '{FIELD}' alone, as curl -F {FIELD}=@a.jpg sends."
-                raise Problem(422, "no_file" if not found else "unknown_field", detail)
-            home.mkdir(parents=True)
-            yield [await _store(part, home / str(place), max_bytes) for place, part in enumerate(found)]
+        yield await _read_form(Request(request.scope, body), home, body, most=most, max_bytes=max_bytes)
     finally:
         shutil.rmtree(home, ignore_errors=True)
+
+
+async def _read_form(request: Request, home: Path, body: "_Body", *, most: int, max_bytes: int) -> list[Upload]:
+    try:
+        form = await FileForm(request, home, max_files=most, max_bytes=max_bytes).parse()
+    except MultiPartException as error:
+        detail = f"{error.message} Send multipart/form-data, as curl -F {FIELD}=@photo.jpg does."
+        raise Problem(400, "malformed_body", detail) from error
+    except ClientDisconnect as error:  # nobody reads this but the log and the figures
+        raise Problem(400, "broken_off", "The client hung up before the body was whole. Send it again.") from error
+    except Problem as problem:
+        if problem.code == "file_too_large" and not await body.throw_away(request.headers.get("content-length", "")):
+            problem.headers |= _CLOSE
+        raise
+    parts = form.multi_items()
+    files = [part for name, part in parts if name == FIELD and isinstance(part, UploadFile)]
+    for _, part in parts:
+        if isinstance(part, UploadFile):
+            await part.close()
+    if not files or len(files) < len(parts):
+        detail = f"The request must have files in the field '{FIELD}' alone, as curl -F {FIELD}=@a.jpg sends."
+        raise Problem(422, "unknown_field" if files else "no_file", detail)
+    return [Upload(home / str(place), clean_name(file.filename)) for place, file in enumerate(files, start=1)]
 
 
 async def refuse(request: Request, problem: Problem, *, seconds: float) -> NoReturn:
@@ -94,9 +108,8 @@ async def refuse(request: Request, problem: Problem, *, seconds: float) -> NoRet
     if not length.isdigit() or int(length) > _READ_IN_VAIN:
         problem.headers |= _CLOSE
         raise problem
-    receive = _bound(request.receive, total=_READ_IN_VAIN, seconds=seconds, idle_seconds=seconds)
-    async for _ in Request(request.scope, receive).stream():
-        pass
+    body = _Body(request.receive, total=_READ_IN_VAIN, seconds=seconds, idle_seconds=seconds)
+    await body.throw_away(length)
     raise problem
 
 
@@ -111,31 +124,41 @@ def _too_large(total: int) -> Problem:
     return Problem(413, "too_large", detail, headers=_CLOSE)
 
 
-def _bound(receive: Receive, *, total: int, seconds: float, idle_seconds: float) -> Receive:
-    """Return a receiver that counts bytes and looks at the clock."""
-    num_bytes, deadline = 0, asyncio.get_running_loop().time() + seconds
+class _Body:
+    """Receives a body, counts its bytes and looks at the clock.
 
-    async def receive_bounded() -> Message:
-        nonlocal num_bytes
-        left = deadline - asyncio.get_running_loop().time()
+    Args:
+        receive: Of the server.
+        total: Bytes.
+        seconds: In which all must have come in.
+        idle_seconds: In which the next piece must.
+    """
+
+    def __init__(self, receive: Receive, *, total: int, seconds: float, idle_seconds: float) -> None:
+        self._receive, self._total, self._seconds, self._idle_seconds = receive, total, seconds, idle_seconds
+        self._deadline = asyncio.get_running_loop().time() + seconds
+        self._num_bytes, self._is_over = 0, False
+
+    async def __call__(self) -> Message:
+        left = self._deadline - asyncio.get_running_loop().time()
         try:
-            message = await asyncio.wait_for(receive(), max(0.0, min(idle_seconds, left)))
+            message = await asyncio.wait_for(self._receive(), max(0.0, min(self._idle_seconds, left)))
         except TimeoutError as error:
-            detail = f"The body came in too slowly: nothing for {idle_seconds:g} s, or not all of it in {seconds:g} s."
-            raise Problem(408, "too_slow_upload", detail, headers=_CLOSE) from error
-        num_bytes += len(message.get("body", b""))
-        if num_bytes > total:
-            raise _too_large(total)
+            waited = f"nothing for {self._idle_seconds:g} s, or not all of it in {self._seconds:g} s"
+            raise Problem(408, "too_slow_upload", f"The body came in too slowly: {waited}.", headers=_CLOSE) from error
+        self._num_bytes += len(message.get("body", b""))
+        self._is_over = not message.get("more_body", False)
+        if self._num_bytes > self._total:
+            raise _too_large(self._total)
         return message
 
-    return receive_bounded
+    async def throw_away(self, length: str) -> bool:
+        """Read the rest of the body if it is short; return whether the body is over.
 
-
-async def _store(part: UploadFile, path: Path, max_bytes: int) -> Upload:
-    name = clean_name(part.filename)
-    if (part.size or 0) > max_bytes:
-        detail = f"'{name}' has {part.size:,} bytes, more than the {max_bytes:,} that are taken (see /v1/model)."
-        raise Problem(413, "file_too_large", detail)
-    with path.open("wb") as file:
-        await asyncio.to_thread(shutil.copyfileobj, part.file, file, 1 << 20)
-    return Upload(path, name)
+        Args:
+            length: Header of the request.
+        """
+        is_short = length.isdigit() and int(length) - self._num_bytes <= _READ_IN_VAIN
+        while is_short and not self._is_over:
+            await self()
+        return self._is_over

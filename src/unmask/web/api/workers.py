@@ -1,8 +1,10 @@
 """The worker processes, and the jobs that they are given."""
 
 import asyncio
+import contextlib
 import logging
 import multiprocessing
+import signal
 from concurrent.futures import CancelledError, Future, TimeoutError
 from typing import Any
 
@@ -18,6 +20,7 @@ from unmask.web.api.work import predict_job, predict_pictures, say_ready, start_
 logger = logging.getLogger("unmask.web.api")
 
 _MOST_ATTEMPTS = 2
+_TERMINATED = (signal.SIGTERM, -signal.SIGTERM)  # with pebble's handler of the signal, and without
 
 
 class Workers:
@@ -118,14 +121,30 @@ class Workers:
             self._store.fail(job_id, code="too_slow", detail=f"The video took longer than {limit:g} s. Cut it.")
         except MediaError as error:
             self._store.fail(job_id, code="unreadable_file", detail=str(error))
-        except ProcessExpired:
-            if self.is_ready:
+        except ProcessExpired as error:
+            if error.exitcode in _TERMINATED:
+                self._begin_again(job_id)
+            elif self.is_ready:
                 self._store.fail(job_id, code="crashed", detail="The file ended the process that read it.")
         except Exception:
+            if not self.is_ready:  # a pool that is being stopped may break under its own threads
+                return
             logger.exception("defect", extra={"job": job_id})
             self._store.fail(job_id, code="defect", detail="The service failed; its log has the traceback.")
         else:
             self._store.finish(job_id, result)
+
+    def _begin_again(self, job_id: str) -> None:
+        """Let a job wait whose process somebody ended: no file does that, but whoever ends a service may."""
+        job = self._store.find(job_id)
+        if job is None or not self.is_ready:
+            return
+        if job.attempts >= _MOST_ATTEMPTS:
+            self._store.fail(job_id, code="crashed", detail="The process that scored this video was ended twice.")
+            return
+        self._store.requeue(job_id)
+        with contextlib.suppress(RuntimeError):  # of a pool that has been stopped: the next service goes on with it
+            self.submit(job)
 
 
 def _run_job(*arguments: Any) -> dict[str, Any]:

@@ -100,22 +100,33 @@ function showVerdict(card, result) {
 async function showPicture(card, file, faces) {
   const bitmap = await createImageBitmap(file).catch(() => null);
   if (!bitmap) return; // a format that the service reads and this browser does not
-  const canvas = find("canvas", card);
-  const scale = Math.min(1, 1200 / Math.max(bitmap.width, bitmap.height));
-  canvas.width = bitmap.width * scale;
-  canvas.height = bitmap.height * scale;
-  const context = canvas.getContext("2d");
-  context.drawImage(bitmap, 0, 0, canvas.width, canvas.height);
-  const style = getComputedStyle(document.documentElement);
-  context.lineWidth = Math.max(2, canvas.width / 250);
-  context.font = `${Math.max(12, canvas.width / 40)}px system-ui`;
-  for (const face of faces) {
-    const [left, top, right, bottom] = face.box.map((value) => value * scale);
-    context.strokeStyle = context.fillStyle = style.getPropertyValue(`--${face.verdict}`);
-    context.strokeRect(left, top, right - left, bottom - top);
-    context.fillText(face.score.toFixed(2), left, Math.max(top - 5, 14));
-  }
   find(".whole", card).hidden = false;
+  const canvas = find("canvas", card);
+  // Drawn as large as it is shown, so that boxes and scores can be read whatever the size of the picture.
+  const scale = Math.min(find(".whole", card).clientWidth / bitmap.width, 448 / bitmap.height, 3);
+  const [width, height, dense] = [bitmap.width * scale, bitmap.height * scale, window.devicePixelRatio];
+  canvas.width = Math.max(1, width * dense);
+  canvas.height = Math.max(1, height * dense);
+  canvas.style.width = `${width}px`;
+  const context = canvas.getContext("2d");
+  context.scale(dense, dense);
+  context.drawImage(bitmap, 0, 0, width, height);
+  for (const face of faces) drawBox(context, face, face.box.map((value) => value * scale), width);
+}
+
+function drawBox(context, face, [left, top, right, bottom], width) {
+  const style = getComputedStyle(document.documentElement);
+  const [text, size] = [face.score.toFixed(2), 14];
+  context.lineWidth = 2;
+  context.strokeStyle = context.fillStyle = style.getPropertyValue(`--${face.verdict}`);
+  context.strokeRect(left, top, right - left, bottom - top);
+  context.font = `600 ${size}px system-ui, sans-serif`;
+  const broad = context.measureText(text).width + 8;
+  const [x, y] = [Math.max(0, Math.min(left - 1, width - broad)), Math.max(0, top - size - 6)];
+  context.fillRect(x, y, broad, size + 6);
+  context.fillStyle = style.getPropertyValue("--card");
+  context.textBaseline = "middle";
+  context.fillText(text, x + 4, y + size / 2 + 4);
 }
 
 function addFace(card, caption, verdict, crop, heat) {
