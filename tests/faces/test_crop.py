@@ -122,9 +122,7 @@ def test_a_picture_that_is_not_square_is_padded_not_squashed() -> None:
 
 def test_a_thread_of_a_picture_is_not_made_a_square_that_takes_all_memory() -> None:
     thread = np.zeros((1, 200_000, 3), np.uint8)
-    with pytest.raises(
-        MediaError, match=r"A face of 200,000 pixels a side is larger than the 14,142 that"
-    ):
+    with pytest.raises(MediaError, match=r"A face of 200,000 pixels a side is larger than the 14,142 that"):
         prepare_input(thread, InputSpec(size=32))
 
 
