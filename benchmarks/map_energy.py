@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from unmask.faces.crop import cut_crop
+from unmask.faces.crop import cut_shown
 from unmask.inference.heatmap import spread_map
 from unmask.inference.predictor import Predictor
 from unmask.media.video import read_frames
@@ -37,7 +37,7 @@ def measure(predictor: Predictor, video: Path, mask: Path) -> Iterator[tuple[flo
         for face in faces.get(frame.index, ()):
             if face.activation_map is None:
                 raise SystemExit("This network has no maps of its own. Name a bundle of one with global pooling.")
-            inside = cut_crop(frame.image, face.face, predictor.crop_spec)[..., 0] > 127
+            inside = cut_shown(frame.image, face.face, predictor.crop_spec)[..., 0] > 127
             heat = spread_map(face.activation_map, size=inside.shape[0])
             if inside.any() and heat.any():
                 yield float(heat[inside].sum() / heat.sum()), float(inside.mean())

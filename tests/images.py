@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -163,7 +163,7 @@ def start(image: Image, *, model: Path | None = None) -> Iterator[str]:
         )
     try:
         check = [argument.replace(f":{port}/", f":{free}/") for argument in image.stage.health_check]
-        for _ in range(1000):  # two minutes
+        for _ in range(1000):  # some minutes
             assert server.poll() is None, log.read_text()
             if subprocess.run(check, env=environment, capture_output=True, check=False).returncode == 0:
                 break
@@ -172,7 +172,8 @@ def start(image: Image, *, model: Path | None = None) -> Iterator[str]:
             raise AssertionError(f"The health check never agreed.\n{log.read_text()}")
         yield f"http://127.0.0.1:{free}"
     finally:
-        os.killpg(server.pid, signal.SIGTERM)  # MLflow's workers too
+        with suppress(ProcessLookupError):  # it ended by itself
+            os.killpg(server.pid, signal.SIGTERM)  # MLflow's workers too
         server.wait(timeout=30)
 
 

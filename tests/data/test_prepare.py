@@ -14,7 +14,7 @@ from unmask.data.tables import FaceDataset
 from unmask.errors import DatasetError, DetectorError
 from unmask.faces.spec import CropSpec
 from unmask.media.encode import write_video
-from unmask.media.picture import read_picture
+from unmask.media.picture import read_picture, write_jpeg
 from unmask.sources.ffpp import FaceForensics
 from unmask.types import Face, Label, MediaKind, Picture, Video
 
@@ -279,6 +279,16 @@ def test_without_a_detector_pictures_are_indexed_where_they_lie(tmp_path: Path) 
     assert result.outcomes == {"ok": 2, "decode_error": 1}
     assert [dataset.root / crop for crop in dataset.faces["crop"]] == [video.path for video in videos[:2]]
     assert not (tmp_path / "out" / "crops").exists()
+
+
+def test_without_a_detector_a_thread_of_a_picture_is_left_out(tmp_path: Path) -> None:
+    videos = _pictures(tmp_path)
+    write_jpeg(tmp_path / "thread.jpg", np.zeros((1, 20_001, 3), np.uint8), quality=90)
+    videos.append(replace(videos[0], video_id="listed/thread", path=tmp_path / "thread.jpg"))
+    result = _prepare(videos, tmp_path / "out", detector=None, spec=CropSpec("none"))
+    assert result.outcomes == {"ok": 2, "decode_error": 1}
+    told = (tmp_path / "out" / "prepare.jsonl").read_text()
+    assert "has 20,001 x 1 pixels and cannot be made square" in told
 
 
 def test_without_a_detector_a_video_is_refused(tmp_path: Path) -> None:

@@ -5,7 +5,16 @@ import numpy as np
 import pytest
 
 from unmask.errors import DetectorError, MediaError
-from unmask.faces.crop import crop_as_stored, cut_crop, decode_crop, encode_crop, locate_landmarks, prepare_input
+from unmask.faces.crop import (
+    crop_as_stored,
+    cut_crop,
+    cut_shown,
+    decode_crop,
+    encode_crop,
+    locate_landmarks,
+    prepare_input,
+    stack_planes,
+)
 from unmask.faces.spec import CropSpec, InputSpec
 from unmask.types import Face, Picture
 
@@ -122,8 +131,30 @@ def test_a_picture_that_is_not_square_is_padded_not_squashed() -> None:
 
 def test_a_thread_of_a_picture_is_not_made_a_square_that_takes_all_memory() -> None:
     thread = np.zeros((1, 200_000, 3), np.uint8)
-    with pytest.raises(MediaError, match=r"A face of 200,000 pixels a side is larger than the 14,142 that"):
+    with pytest.raises(
+        MediaError, match=r"square of 200,000 pixels .* picture of 200,000 x 1, and 20,000 is the most\. Cut"
+    ):
         prepare_input(thread, InputSpec(size=32))
+
+
+def test_pictures_become_a_batch_of_planes() -> None:
+    pictures = [ramp(8, 8), ramp(8, 8)[::-1].copy()]
+    np.testing.assert_array_equal(stack_planes(pictures), np.stack(pictures).transpose(0, 3, 1, 2))
+
+
+@pytest.mark.parametrize(
+    "odd", [np.zeros((8, 8, 3), np.float32), np.zeros((8, 8), np.uint8), np.zeros((9, 8, 3), np.uint8)]
+)
+def test_pictures_that_fit_no_batch_are_refused(odd: Picture) -> None:
+    with pytest.raises(ValueError, match=r"cannot go with one of shape \(8, 8, 3\)\. Give uint8 RGB crops of one size"):
+        stack_planes([ramp(8, 8), odd])
+
+
+def test_where_pictures_were_crops_already_the_whole_of_them_is_shown(make_face: MakeFace) -> None:
+    face = Face((0.0, 0.0, 64.0, 64.0), None, 1.0)
+    whole = CropSpec("none", crop_size=64)
+    np.testing.assert_array_equal(cut_shown(ramp(64, 64), face, whole), ramp(64, 64))
+    assert not np.array_equal(cut_shown(ramp(64, 64), face, spec(crop_size=64)), ramp(64, 64))
 
 
 @pytest.mark.parametrize("aligned", [False, True])

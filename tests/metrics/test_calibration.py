@@ -49,3 +49,9 @@ def test_too_few_scores_of_a_class_are_not_calibrated() -> None:
 
 def test_scores_that_say_the_opposite_are_not_calibrated() -> None:
     assert fit_calibration([0] * 20 + [1] * 20, [0.9] * 20 + [0.1] * 20) is None
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(("num_real", "num_fake", "score"), [(40, 11, 0.1), (73, 10, 0.1), (11, 40, 0.7)])
+def test_scores_that_are_all_alike_are_not_calibrated(num_real: int, num_fake: int, score: float) -> None:
+    assert fit_calibration([0] * num_real + [1] * num_fake, [score] * (num_real + num_fake)) is None

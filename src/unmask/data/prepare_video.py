@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from unmask.errors import DetectorError, MediaError
-from unmask.faces.crop import cut_crop, encode_crop
+from unmask.faces.crop import MAX_SIDE, cut_crop, encode_crop
 from unmask.faces.detector import Detector
 from unmask.faces.spec import CropSpec
 from unmask.faces.track import follow_largest
@@ -98,6 +98,11 @@ def _index_picture(video: Video) -> VideoRecord:
             f"Choose a detector, such as detector=retinaface_mobilenet."
         )
     height, width = read_picture(video.path).shape[:2]
+    if max(height, width) > MAX_SIDE:
+        raise MediaError(
+            f"'{video.path}' has {width:,} x {height:,} pixels and cannot be made square, {MAX_SIDE:,} being the most. "
+            f"Cut it, or make it smaller."
+        )
     box = (0.0, 0.0, float(width), float(height))
     crop = CropRow(str(video.path.resolve()), 0, 0.0, 0, box, None, 1.0)
     codec = video.path.suffix.lower().lstrip(".")

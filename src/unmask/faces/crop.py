@@ -15,8 +15,8 @@ from unmask.faces.spec import CropSpec, InputSpec
 from unmask.media.picture import MAX_PIXELS, decode_jpeg, encode_jpeg
 from unmask.types import Face, Picture
 
-_MAX_SQUARE = 2 * MAX_PIXELS
-"""A picture that is long and thin within the limit of pixels is not when it is made square."""
+MAX_SIDE = 2 * math.isqrt(MAX_PIXELS)
+"""Of what is cut out: a picture that is long and thin within the limit of pixels is not when it is made square."""
 
 
 def cut_crop(image: Picture, face: Face, spec: CropSpec) -> Picture:
@@ -38,6 +38,19 @@ def cut_crop(image: Picture, face: Face, spec: CropSpec) -> Picture:
     if spec.aligned:
         return _resize(_cut_level(image, centre, side, _eye_angle(face, spec)), spec.crop_size)
     return _resize(_cut_square(image, centre, side), spec.crop_size)
+
+
+def cut_shown(image: Picture, face: Face, spec: CropSpec) -> Picture:
+    """Cut out what the network sees of a face, to be shown: where pictures were crops already, the whole of them.
+
+    Args:
+        image: The frame.
+        face: A detection in it.
+        spec: How crops are made.
+    """
+    if spec.detector == "none":
+        return prepare_input(image, InputSpec(size=spec.crop_size))
+    return cut_crop(image, face, spec)
 
 
 def locate_landmarks(face: Face, spec: CropSpec) -> npt.NDArray[np.float32] | None:
@@ -74,12 +87,12 @@ def _eye_angle(face: Face, spec: CropSpec) -> float:
 
 def _cut_square(image: Picture, centre: tuple[float, float], side: int) -> Picture:
     """Cut a square of whole pixels, reflecting the picture at its borders as often as needed."""
-    if side * side > _MAX_SQUARE:
-        raise MediaError(
-            f"A face of {side:,} pixels a side is larger than the {math.isqrt(_MAX_SQUARE):,} that are cut out. Make "
-            f"the picture smaller."
-        )
     height, width = image.shape[:2]
+    if side > MAX_SIDE:
+        raise MediaError(
+            f"A square of {side:,} pixels a side would have to be cut out of a picture of {width:,} x {height:,}, and "
+            f"{MAX_SIDE:,} is the most. Cut the picture, or make it smaller."
+        )
     left, top = round(centre[0] - side / 2), round(centre[1] - side / 2)
     if left >= 0 and top >= 0 and left + side <= width and top + side <= height:
         return image[top : top + side, left : left + side]
@@ -151,7 +164,16 @@ def stack_planes(inputs: Sequence[Picture]) -> npt.NDArray[np.uint8]:
     """Return pictures of one size `(size, size, 3)` as a batch `(N, 3, size, size)`.
 
     Quicker than to stack and to transpose, by a hundredth of what a small network takes.
+
+    Raises:
+        ValueError: They are not of one size, or not uint8 RGB: OpenCV would leave their places in the batch empty.
     """
+    for picture in inputs:
+        if picture.dtype != np.uint8 or picture.shape != (*inputs[0].shape[:2], 3):
+            raise ValueError(
+                f"A crop of {picture.dtype} and shape {picture.shape} cannot go with one of shape {inputs[0].shape}. "
+                f"Give uint8 RGB crops of one size, as prepare_input makes them."
+            )
     batch = np.empty((len(inputs), 3, *inputs[0].shape[:2]), np.uint8)
     for planes, picture in zip(batch, inputs, strict=True):
         cv2.split(picture, list(planes))

@@ -15,7 +15,8 @@ class Scored:
 
     Args:
         scores: P(fake), shape `(N,)`.
-        activation_maps: High where the crop looks fake, shape `(N, h, w)`; None from a network without such maps.
+        activation_maps: High where the crop looks fake, shape `(N, h, w)`; None from a network without such maps. Those
+            of Grad-CAM are scaled from 0 to 1, others not at all: compare places in a map, not maps.
     """
 
     scores: Floats

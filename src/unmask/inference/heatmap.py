@@ -1,10 +1,10 @@
-"""Show where a face looks fake: its class activation map over its crop."""
+"""Show where a face looks fake: its map over its crop."""
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
-from unmask.faces.crop import cut_crop
+from unmask.faces.crop import cut_shown
 from unmask.faces.spec import CropSpec
 from unmask.inference.results import FaceScore
 from unmask.types import Array, Picture
@@ -47,4 +47,4 @@ def draw_face_heat(image: Picture, face: FaceScore, spec: CropSpec, *, opacity: 
     """
     if face.activation_map is None:
         return None
-    return draw_heat(cut_crop(image, face.face, spec), face.activation_map, opacity=opacity)
+    return draw_heat(cut_shown(image, face.face, spec), face.activation_map, opacity=opacity)

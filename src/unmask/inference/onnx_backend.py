@@ -51,7 +51,7 @@ class OnnxBackend:
             )
         self._outputs = [name for name in _OUTPUTS if name in outputs]
         is_free = providers[0] == _CPU and num_threads is None
-        self.num_streams = (os.cpu_count() or 1) if is_free else 1
+        self.num_streams = len(os.sched_getaffinity(0)) if is_free else 1
         self._stream: Any = None
         self._opening = Lock()
 

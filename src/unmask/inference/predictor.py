@@ -219,7 +219,7 @@ class Predictor:
     def watch_video(self, path: str | Path, *, name: str | None = None) -> Iterator[Progress]:
         """Predict a video and say how far it is; the last step holds the prediction.
 
-        What is held does not grow with the video but for the results: a few frames, and two batches of crops.
+        What is held does not grow with the video but for the results: a few frames, and three batches of crops.
 
         Args:
             path: A video.
@@ -249,7 +249,8 @@ class Predictor:
         yield Progress(done, len(wanted), self._conclude(index.name, MediaKind.VIDEO, frames_of_tracks, notes=notes))
 
     def _start_scorer(self) -> Scorer:
-        return Scorer(self._cut, self._score_cut, batch_size=self.batch_size, num_streams=self.backend.num_streams)
+        num_streams = max(min(self.backend.num_streams, self.batch_size // 4), 1)  # a call for one crop costs too much
+        return Scorer(self._cut, self._score_cut, batch_size=self.batch_size, num_streams=num_streams)
 
     def score(self, inputs: Sequence[Picture], *, in_stream: bool = False) -> list[tuple[float, Array | None]]:
         """Score prepared crops.

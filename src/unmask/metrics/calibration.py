@@ -10,6 +10,8 @@ from unmask.types import Label
 MIN_PER_CLASS = 10
 """Fewer scores of a class than this say too little of how often such scores are fakes."""
 
+_LEAST_SPREAD = 1e-9
+
 
 def fit_calibration(labels: npt.ArrayLike, scores: npt.ArrayLike) -> tuple[float, float] | None:
     """Fit slope and intercept on the log odds of scores (Platt, 1999, with his targets), both classes weighed alike.
@@ -40,9 +42,9 @@ def _fit_logistic(
     values: npt.NDArray[np.float64], targets: npt.NDArray[np.float64], weights: npt.NDArray[np.float64]
 ) -> tuple[float, float] | None:
     """Minimise the weighted cross entropy of sigmoid(slope * value + intercept), without a penalty."""
-    spread = float(values.std())
-    if spread == 0:  # scores that are all alike say nothing
+    if np.ptp(values) < _LEAST_SPREAD:  # scores that are all alike say nothing
         return None
+    spread = float(values.std())
     # A target between 0 and 1 is a share of a fake and the rest of a real.
     shares = np.concatenate([weights * targets, weights * (1 - targets)])
     classes = np.repeat([1, 0], len(values))

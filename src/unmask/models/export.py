@@ -1,4 +1,4 @@
-"""The network as ONNX: from uint8 crops to logits and class activation maps, without PyTorch."""
+"""The network as ONNX: from uint8 crops to logits, and class activation maps where it has them, without PyTorch."""
 
 import warnings
 from pathlib import Path

@@ -69,11 +69,13 @@ def _find_layer(network: FaceNetwork) -> tuple[nn.Module, int, int, int] | None:
     ]
     size = network.input_spec.size
     device = next(network.parameters()).device
-    with torch.enable_grad():
-        noise = torch.rand(1, 3, size, size, device=device, generator=torch.Generator(device).manual_seed(0)) * 255
-        logit = network(noise.requires_grad_()).sum()
-    for hook in hooks:
-        hook.remove()
+    noise = torch.rand(1, 3, size, size, device=device, generator=torch.Generator(device).manual_seed(0)) * 255
+    try:
+        with torch.enable_grad():
+            logit = network(noise.requires_grad_()).sum()
+    finally:
+        for hook in hooks:
+            hook.remove()
     for layer, num_channels in reversed(known):
         output = outputs.get(layer)
         num_prefix = _count_prefix(network, output, num_channels) if isinstance(output, Tensor) else None

@@ -45,15 +45,17 @@ def find_features(name: str, input_size: int) -> Features:
     if len(shape) == 4 and shape[1] == _count(network) and min(shape[2:]) > 1:
         return Features(shape[1], has_map=True, options=unpooled)
     sized = {"num_classes": 0, "img_size": input_size}
+    reasons = []
     for options in (sized, {"num_classes": 0}):  # not all have a size
         try:
             _, shape = _shape_of(name, input_size, options)
         except Exception as error:
-            reason = str(error).partition("\n")[0].rstrip(".") or type(error).__name__
+            reasons.append(str(error).partition("\n")[0].rstrip(".") or type(error).__name__)
         else:
             if len(shape) == 2:
                 return Features(shape[1], has_map=False, options=options)
-            reason = f"its features come in the shape {shape}"
+            reasons.append(f"its features come in the shape {shape}")
+    reason = reasons[-1] if "unexpected keyword" in reasons[0] else reasons[0]
     raise ConfigError(
         f"'{name}' (model.name) cannot be used with pictures of {input_size} pixels (model.input_size): {reason}. "
         f"Give the size it was made for, or choose another network, such as efficientnet_b4 or convnext_tiny."

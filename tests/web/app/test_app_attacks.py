@@ -180,5 +180,5 @@ def test_a_batch_has_what_was_left_out_of_each_file(bundle: Path, find: Callable
     assert notes == {
         "a.gif": f"The file is an animation: only its first picture was looked at. {small}",
         "b.png": small,
-        "c.png": "",
+        "c.png": "'c.png' holds 0 bytes. Download or copy it again.",
     }

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from unmask.errors import MediaError
-from unmask.faces.crop import cut_crop
+from unmask.faces.crop import cut_shown
 from unmask.faces.spec import CropSpec
 from unmask.inference.heatmap import draw_heat
 from unmask.inference.predictor import Predictor
@@ -88,7 +88,7 @@ def _describe(predictor: Predictor, prediction: Prediction) -> dict[str, Any]:
 
 def _draw(image: Picture, face: FaceScore, spec: CropSpec) -> dict[str, bytes]:
     """Return JPEGs of a face's crop, and of the colours of its map, which go over it as strongly as one likes."""
-    crop = cut_crop(image, face.face, spec)
+    crop = cut_shown(image, face.face, spec)
     drawn = {"crop": encode_jpeg(crop, quality=_QUALITY)}
     if face.activation_map is not None:
         drawn["heatmap"] = encode_jpeg(draw_heat(crop, face.activation_map, opacity=1.0), quality=_QUALITY)

@@ -105,7 +105,7 @@ def _row(model: Model, looked: Looked) -> dict[str, Any]:
         "score": prediction.score,
         "probability": None if chance is None else min(max(round(100 * chance), 1), 99),
         "faces": len(prediction.faces),
-        "notes": " ".join(prediction.notes),
+        "notes": prediction.error or " ".join(prediction.notes),
     }
 
 

@@ -111,8 +111,7 @@ def _look_at_video(model: Model, path: Path, name: str, on_step: OnStep) -> tupl
             prediction = step.prediction
         on_step(step.num_done, step.num_frames)
     assert prediction is not None
-    with model.lock:
-        weighty = _look_again(model, path, prediction, kept={view.index for view in keeper.views})
+    weighty = _look_again(model, path, prediction, kept={view.index for view in keeper.views})
     return prediction, tuple(sorted([*keeper.views, *weighty], key=lambda view: view.index))
 
 

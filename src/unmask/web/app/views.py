@@ -8,8 +8,8 @@ from functools import cached_property
 import cv2
 import numpy as np
 
-from unmask.faces.crop import cut_crop, prepare_input
-from unmask.faces.spec import CropSpec, InputSpec
+from unmask.faces.crop import cut_shown
+from unmask.faces.spec import CropSpec
 from unmask.inference.drawing import draw_faces
 from unmask.inference.results import FaceResult, FrameResult, Prediction
 from unmask.media.picture import decode_jpeg, encode_jpeg
@@ -116,15 +116,8 @@ def make_view(image: Picture, index: int, faces: Iterable[tuple[int, Face]], *, 
         spec: How crops are made.
     """
     scale = min(MAX_SIDE / max(image.shape[:2]), 1.0)
-    crops = {place: encode_jpeg(_cut(image, face, spec), quality=90) for place, face in faces}
+    crops = {place: encode_jpeg(cut_shown(image, face, spec), quality=90) for place, face in faces}
     return FrameView(index, encode_jpeg(resize(image, scale), quality=88), scale, crops)
-
-
-def _cut(image: Picture, face: Face, spec: CropSpec) -> Picture:
-    """Cut a face out as the network sees it: where pictures were crops already, that is the whole of them."""
-    if spec.detector == "none":
-        return prepare_input(image, InputSpec(size=spec.crop_size))
-    return cut_crop(image, face, spec)
 
 
 def resize(image: Picture, scale: float) -> Picture:

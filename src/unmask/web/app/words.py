@@ -94,7 +94,7 @@ def explain_coverage(prediction: Prediction) -> str:
     if len(frames) == 1:
         return f"One frame was looked at, at {clock(frames[0].time_seconds)}."
     span = f"from {clock(frames[0].time_seconds)} to {clock(frames[-1].time_seconds)}"
-    return f"{len(frames):,} frames {span} were looked at. What is shown only between them was not seen."
+    return f"{len(frames):,} frames {span} were looked at. Nothing between them was."
 
 
 def explain_contradiction(prediction: Prediction, probability: float | None) -> str:
