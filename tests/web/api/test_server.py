@@ -19,7 +19,7 @@ import psutil
 import pytest
 from playwright.sync_api import sync_playwright
 from tests.conftest import REPOSITORY
-from tests.web.api.test_attacks import Payload
+from tests.web.api.test_api_attacks import Payload
 
 from unmask.media.encode import write_video
 
