@@ -17,7 +17,7 @@ import httpx2
 import numpy as np
 import psutil
 import pytest
-from playwright.sync_api import sync_playwright
+from playwright.sync_api import expect, sync_playwright
 from tests.conftest import REPOSITORY
 from tests.web.api.test_api_attacks import Payload
 
@@ -248,6 +248,12 @@ def test_page_judges_pictures_and_videos(
         assert page.locator("article h2", has_text="onerror").count() == 1
         assert page.locator("article h2 img").count() == 0
         assert "more than the" in page.locator("article", has_text="30000x30000").inner_text()
+        large = {"name": "large.jpg", "mimeType": "image/jpeg", "buffer": bytes(1_200_000)}
+        face = {"mimeType": "image/jpeg", "buffer": (media / "face.jpg").read_bytes()}
+        page.set_input_files("#choose", [large, *({"name": f"{number}.jpg", **face} for number in range(17))])
+        refused = "The file has 1.2 MB, and 1 MB is the most. Cut it, or make it smaller."
+        assert page.locator("article", has_text="large.jpg").locator(".state").inner_text() == refused
+        expect(page.locator(".verdict:not([hidden])")).to_have_count(19, timeout=60_000)
         assert page.title() == "Unmask"
         assert page.evaluate("document.documentElement.scrollWidth") <= width
         assert not problems

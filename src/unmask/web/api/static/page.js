@@ -5,6 +5,7 @@
 const find = (selector, place = document) => place.querySelector(selector);
 const results = find("#results");
 let key = "";
+let most = { files: 1, image_bytes: Infinity, video_bytes: Infinity }; // until the service has told its limits
 
 const SENTENCES = {
   fake: "The score is at or above the threshold: it looks like the fakes of the training.",
@@ -36,9 +37,10 @@ async function tellModel() {
   try {
     const model = await (await ask("/v1/model")).json();
     const { service, file } = model.limits;
+    most = service;
     find("#model").textContent = `Model ${model.name}, version ${model.version.slice(0, 12)}, threshold ${model.decision.threshold.toFixed(2)}`;
     find("#limits").textContent =
-      `Up to ${service.files} pictures of ${Math.round(service.image_bytes / 1e6)} MB, or a video of ` +
+      `Pictures of up to ${Math.round(service.image_bytes / 1e6)} MB, videos of up to ` +
       `${Math.round(service.video_bytes / 1e6)} MB${file.max_seconds ? ` and ${Math.round(file.max_seconds / 60)} minutes` : ""}.`;
   } catch (error) {
     find("#model").textContent = error.message;
@@ -149,8 +151,7 @@ function addFace(card, caption, verdict, crop, heat) {
   find(".faces", card).append(figure);
 }
 
-async function judgePictures(files) {
-  const cards = files.map((file) => openCard(file.name));
+async function judgePictures(files, cards) {
   cards.forEach((card) => say(card, "Reading and scoring …"));
   const body = new FormData();
   files.forEach((file) => body.append("files", file));
@@ -190,8 +191,8 @@ function send(file, card) {
   });
 }
 
-async function judgeVideo(file) {
-  const card = openCard(file.name);
+async function judgeVideo(file, card) {
+  if (!card.isConnected) return;
   let isClosed = false;
   try {
     let job = await send(file, card);
@@ -259,12 +260,38 @@ function drawTimeline(card, result) {
   place.append(svg);
 }
 
+function isVideo(file) {
+  return file.type.startsWith("video/") || /\.(mp4|mov|mkv|webm|avi|m4v|mpe?g)$/i.test(file.name);
+}
+
+// The service would break off such an upload, and a browser hides from a page why an upload broke off.
+function fits(file) {
+  const bytes = isVideo(file) ? most.video_bytes : most.image_bytes;
+  if (file.size <= bytes) return true;
+  const megabytes = (value) => (value / 1e6).toLocaleString("en", { maximumFractionDigits: 1 });
+  fail(openCard(file.name), `The file has ${megabytes(file.size)} MB, and ${megabytes(bytes)} MB is the most. Cut it, or make it smaller.`);
+  return false;
+}
+
+// However many files are dropped, the service is asked for no more at a time than it takes.
 function take(list) {
-  const files = [...list];
-  const isVideo = (file) => file.type.startsWith("video/") || /\.(mp4|mov|mkv|webm|avi|m4v|mpe?g)$/i.test(file.name);
-  const pictures = files.filter((file) => !isVideo(file));
-  if (pictures.length) judgePictures(pictures);
-  files.filter(isVideo).forEach(judgeVideo);
+  const files = [...list].filter(fits);
+  const cards = new Map(files.map((file) => [file, openCard(file.name)]));
+  for (const card of cards.values()) say(card, "Waiting for its turn …");
+  takePictures(files.filter((file) => !isVideo(file)), cards);
+  takeVideos(files.filter(isVideo), cards);
+}
+
+async function takePictures(files, cards) {
+  for (let first = 0; first < files.length; first += most.files) {
+    const some = files.slice(first, first + most.files).filter((file) => cards.get(file).isConnected);
+    if (!some.length) continue;
+    await judgePictures(some, some.map((file) => cards.get(file)));
+  }
+}
+
+async function takeVideos(files, cards) {
+  for (const file of files) await judgeVideo(file, cards.get(file));
 }
 
 const drop = find("#drop");
