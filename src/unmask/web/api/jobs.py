@@ -1,5 +1,6 @@
 """Jobs on disk: a table in SQLite and a folder each, so that they outlive the service."""
 
+import contextlib
 import json
 import shutil
 import sqlite3
@@ -29,6 +30,8 @@ class JobState(StrEnum):
     DONE = "done"
     FAILED = "failed"
 
+
+_SECONDS_OF_AN_ORPHAN = 10.0  # a new job has its folder before its row
 
 OPEN = (JobState.QUEUED, JobState.RUNNING)
 
@@ -187,11 +190,23 @@ class JobStore:
             rows = connection.execute("SELECT id FROM jobs WHERE finished < ?", (time.time() - seconds,)).fetchall()
         for row in rows:
             self.delete(row["id"])
-        for folder in self.folder.iterdir():
-            is_fresh = time.time() - folder.stat().st_mtime < seconds
-            if folder.is_dir() and not is_fresh and self.find(folder.name) is None:
-                shutil.rmtree(folder, ignore_errors=True)
+        self._delete_orphans()
         return len(rows)
+
+    def _delete_orphans(self) -> None:
+        """Delete folders of no job: a process may write in one for a moment after its job was deleted."""
+        with self._connect() as connection:
+            known = {row["id"] for row in connection.execute("SELECT id FROM jobs")}
+        for folder in self.folder.iterdir():
+            if folder.name not in known and folder.is_dir() and _age(folder) > _SECONDS_OF_AN_ORPHAN:
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+def _age(path: Path) -> float:
+    """Return the seconds since a change of a file or folder; 0 if it has just gone."""
+    with contextlib.suppress(FileNotFoundError):
+        return time.time() - path.stat().st_mtime
+    return 0.0
 
 
 def _read(row: sqlite3.Row) -> Job:

@@ -118,13 +118,14 @@ async def accept_video(request: Request, response: Response, service: Here) -> d
     """Take a video as a job; ask for it at the address in `Location`."""
     limits = service.settings.limits
     await _check_ready(request, service)
-    if service.is_queue_full():
-        await refuse(request, service.queue_full(), seconds=limits.idle_seconds)
-    async with take_files(
-        request, service.uploads, most=1, max_bytes=limits.video_bytes,
-        seconds=limits.upload_seconds, idle_seconds=limits.idle_seconds,
-    ) as uploads:  # fmt: skip
-        job = service.add_job(uploads[0])
+    with service.one_more_video() as has_place:
+        if not has_place:
+            await refuse(request, service.queue_full(), seconds=limits.idle_seconds)
+        async with take_files(
+            request, service.uploads, most=1, max_bytes=limits.video_bytes,
+            seconds=limits.upload_seconds, idle_seconds=limits.idle_seconds,
+        ) as uploads:  # fmt: skip
+            job = service.add_job(uploads[0])
     response.headers["Location"] = f"/v1/jobs/{job.id}"
     return _tell(job, service)
 

@@ -1,11 +1,10 @@
 """The service behind the routes: its model, its workers, its jobs, and how much it takes on."""
 
 import asyncio
-import contextlib
 import logging
 import shutil
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import asdict
 from typing import Any
 
@@ -21,7 +20,7 @@ from unmask.web.api.workers import Workers
 
 logger = logging.getLogger("unmask.web.api")
 
-_SECONDS_BETWEEN_SWEEPS = 60.0
+_SECONDS_BETWEEN_ROUNDS = 5.0
 
 
 class Service:
@@ -42,38 +41,55 @@ class Service:
         self.uploads = settings.folder / "uploads"
         self.store = JobStore(settings.folder / "jobs")
         self.figures = Figures(self.store.count)
-        self._open_requests = 0
+        self._open_requests = self._open_uploads = 0
         self.workers: Any = None
+        self.failure: Exception | None = None
+        self.on_failure: Callable[[], None] = lambda: None
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Have workers for a while, and delete what is old."""
+        """Have workers for a while, and look after them and what is old.
+
+        The folder must be the service's own, see `own_folder`. Where the workers cannot load the model, `failure` says
+        why, and `on_failure` is called.
+        """
         shutil.rmtree(self.uploads, ignore_errors=True)  # of a service that was killed
         self.store.create()
-        self.workers = Workers(self.settings, self.store)
-        starting, sweeping = asyncio.create_task(self._start()), asyncio.create_task(self._sweep())
+        self.workers = Workers(self.settings, self.store, note_verdict=self._note_verdict)
+        tasks = [asyncio.create_task(work) for work in (self._start(), self._make_rounds())]
         try:
             yield
         finally:
-            for task in (starting, sweeping):
+            for task in tasks:
                 task.cancel()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await task
+            await asyncio.gather(*tasks, return_exceptions=True)
             await asyncio.to_thread(self.workers.stop)
 
     async def _start(self) -> None:
         try:
             await self.workers.start()
-            logger.info("ready", extra={"model": self.settings.model.path})
-        except Exception:
-            logger.exception("The workers cannot load the model; /readyz stays 503.")
+            logger.info("ready", extra={"model": self.model["version"]})
+        except Exception as error:
+            self.failure = error
+            self.on_failure()
 
-    async def _sweep(self) -> None:
+    async def _make_rounds(self) -> None:
         while True:
-            deleted = await asyncio.to_thread(self.store.delete_old, seconds=self.settings.limits.keep_hours * 3600)
-            if deleted:
-                logger.info("deleted old jobs", extra={"jobs": deleted})
-            await asyncio.sleep(_SECONDS_BETWEEN_SWEEPS)
+            try:
+                await asyncio.to_thread(self._make_round)
+            except Exception:  # such as a full disk: the next round may do better
+                logger.exception("defect")
+            await asyncio.sleep(_SECONDS_BETWEEN_ROUNDS)
+
+    def _make_round(self) -> None:
+        if self.workers.is_ready:
+            self.workers.tend()
+        deleted = self.store.delete_old(seconds=self.settings.limits.keep_hours * 3600)
+        if deleted:
+            logger.info("deleted old jobs", extra={"jobs": deleted})
+
+    def _note_verdict(self, verdict: str) -> None:
+        self.figures.verdicts.labels("video", verdict).inc()
 
     def take_place(self) -> bool:
         """Take one of the places for picture requests, if one is free."""
@@ -88,9 +104,15 @@ class Service:
         self._open_requests -= 1
         self.figures.pictures.set(self._open_requests)
 
-    def is_queue_full(self) -> bool:
-        """Tell whether no more jobs are taken, so that a video need not be read."""
-        return len(self.store.list_open()) >= self.settings.limits.jobs
+    @contextmanager
+    def one_more_video(self) -> Iterator[bool]:
+        """Hold a place in the queue while a video is sent; tell whether there is one, so that it need be read."""
+        is_full = len(self.store.list_open()) + self._open_uploads >= self.settings.limits.jobs
+        self._open_uploads += not is_full
+        try:
+            yield not is_full
+        finally:
+            self._open_uploads -= not is_full
 
     def add_job(self, upload: Upload) -> Job:
         """Take a video as a job.
@@ -112,7 +134,6 @@ class Service:
     def delete_job(self, job_id: str) -> None:
         """Cancel a job and delete all of it."""
         self.workers.cancel(job_id)
-        self.store.delete(job_id)
 
 
 def _name_network(stored: Bundle | Checkpoint) -> str:

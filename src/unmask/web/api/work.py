@@ -1,13 +1,15 @@
 """What a worker process does: load the predictor once, then score what it is given. No PyTorch for a bundle."""
 
 import base64
+import contextlib
+import multiprocessing
 import os
 import signal
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 from unmask.errors import MediaError
@@ -18,7 +20,7 @@ from unmask.inference.predictor import Predictor
 from unmask.inference.results import FaceScore, Prediction
 from unmask.media.kinds import sniff_kind
 from unmask.media.picture import encode_jpeg, read_picture, write_bytes
-from unmask.media.video import read_frames
+from unmask.media.video import index_video, read_indexed
 from unmask.types import MediaKind, Picture
 from unmask.web.api.jobs import JobStore
 from unmask.web.api.settings import ModelSettings
@@ -37,12 +39,26 @@ def open_predictor(settings: ModelSettings) -> Predictor:
 def start_worker(settings: ModelSettings) -> None:
     """Make a process ready; signals of a terminal are for the process that serves."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    Thread(target=_end_with_parent, daemon=True).start()
+    with contextlib.suppress(Exception):  # raised again, to whoever asks, by the first call
+        open_predictor(settings)
+
+
+def _end_with_parent() -> None:
+    """End this process when the service is gone; one that is killed cannot end its processes."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
+
+
+def say_ready(settings: ModelSettings) -> None:
+    """Load the model, if it is not: what a service asks before it takes requests.
+
+    Raises:
+        UnmaskError: It cannot be loaded.
+    """
     open_predictor(settings)
-
-
-def say_ready() -> int:
-    """Return the number of the process: what a service asks before it takes requests."""
-    return os.getpid()
 
 
 def predict_pictures(settings: ModelSettings, files: list[tuple[str, str]], *, heatmaps: bool) -> list[dict[str, Any]]:
@@ -125,18 +141,20 @@ def predict_job(settings: ModelSettings, store: JobStore, job_id: str, name: str
             store.note_progress(job_id, done=progress.num_done, total=progress.num_frames)
             noted = time.monotonic()
     assert prediction is not None
-    return _describe(predictor, prediction) | {"heatmaps": list(_draw_frames(predictor, prediction, store, job_id))}
+    drawings: list[dict[str, Any]] = []
+    with contextlib.suppress(MediaError):  # a damaged file may decode otherwise the second time; the verdict stands
+        drawings.extend(_draw_frames(predictor, prediction, store, job_id))
+    return _describe(predictor, prediction) | {"heatmaps": drawings}
 
 
 def _draw_frames(
     predictor: Predictor, prediction: Prediction, store: JobStore, job_id: str
 ) -> Iterator[dict[str, Any]]:
     """Draw the faces of the frames that weighed most; yield where each drawing is found."""
-    wanted = {frame.index: frame for frame in prediction.frames if frame.index in prediction.key_frames}
-    for frame in read_frames(store.upload_of(job_id)):
-        if not wanted:
-            return
-        for face in wanted.pop(frame.index, replace(prediction.frames[0], faces=())).faces:
+    seen = {frame.index: frame.faces for frame in prediction.frames}
+    index = index_video(store.upload_of(job_id), max_pixels=predictor.limits.max_pixels)
+    for frame in read_indexed(index, sorted(prediction.key_frames)):
+        for face in seen[frame.index]:
             stem = f"{frame.index:06d}_{face.track}"
             entry: dict[str, Any] = {"frame": frame.index, "time_seconds": frame.time_seconds, "track": face.track}
             for kind, data in _draw(frame.image, face, predictor.crop_spec).items():

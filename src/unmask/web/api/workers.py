@@ -3,17 +3,21 @@
 import asyncio
 import contextlib
 import logging
-import multiprocessing
 import signal
+from collections.abc import Callable
 from concurrent.futures import CancelledError, Future, TimeoutError
+from concurrent.futures.process import BrokenProcessPool
+from functools import partial
+from threading import RLock
 from typing import Any
 
-from pebble import ProcessExpired, ProcessPool
+from pebble import ProcessExpired
 
 from unmask.errors import MediaError
 from unmask.web.api.jobs import Job, JobStore
+from unmask.web.api.pool import Pool
 from unmask.web.api.problems import Problem
-from unmask.web.api.settings import ServiceSettings
+from unmask.web.api.settings import ModelSettings, ServiceSettings
 from unmask.web.api.uploads import Upload
 from unmask.web.api.work import predict_job, predict_pictures, say_ready, start_worker
 
@@ -29,48 +33,43 @@ class Workers:
     Args:
         settings: Of the service.
         store: Of the jobs.
+        note_verdict: Told the verdict of each job that ends, or `error`.
     """
 
-    def __init__(self, settings: ServiceSettings, store: JobStore) -> None:
-        self._settings, self._store = settings, store
-        self._pictures = self._make_pool(settings.image_workers)
-        self._videos = self._make_pool(settings.video_workers)
+    def __init__(self, settings: ServiceSettings, store: JobStore, *, note_verdict: Callable[[str], None]) -> None:
+        self._limits, self._model, self._store = settings.limits, settings.model, store
+        self._note_verdict = note_verdict
+        self._pictures = Pool(settings.image_workers, start_worker, settings.model)
+        self._videos = Pool(settings.video_workers, start_worker, settings.model)
         self._running: dict[str, Future[Any]] = {}
+        self._lock = RLock()  # what is in `_running` and what the store says change together
         self.is_ready = False
 
-    def _make_pool(self, num_workers: int) -> ProcessPool:
-        # Spawned: a forked process would share the threads and sockets of this one in an undefined state.
-        context = multiprocessing.get_context("spawn")
-        return ProcessPool(
-            max_workers=num_workers, context=context, initializer=start_worker, initargs=(self._settings.model,)
-        )
-
     async def start(self) -> None:
-        """Start the processes, then go on with the jobs that an earlier service left.
+        """Start the processes, wait for one of each kind, and take up the jobs that an earlier service left.
 
         Raises:
-            Exception: What the predictor cannot be loaded for.
+            UnmaskError: The predictor cannot be loaded.
         """
-        asked = [
-            asyncio.wrap_future(pool.schedule(say_ready))
-            for pool, count in ((self._pictures, self._settings.image_workers), (self._videos, 1))
-            for _ in range(count)
-        ]
-        await asyncio.gather(*asked)
+        asked = [pool.schedule(say_ready, self._model) for pool in (self._pictures, self._videos)]
+        await asyncio.gather(*map(asyncio.wrap_future, asked))
         self.is_ready = True
-        for job in self._store.list_open():
-            if job.attempts >= _MOST_ATTEMPTS:
-                self._store.fail(job.id, code="crashed", detail="The service ended twice while it scored this video.")
-            else:
-                self._store.requeue(job.id)
-                self.submit(job)
+        await asyncio.to_thread(self.tend)
+
+    def tend(self) -> None:
+        """Mend what broke: processes that are gone, and open jobs that nobody works on."""
+        for pool in (self._pictures, self._videos):
+            pool.mend()
+        with self._lock:
+            for job in self._store.list_open():
+                if job.id not in self._running and self.is_ready:
+                    self._begin_again(job)
 
     def stop(self) -> None:
         """End the processes; jobs that wait or run are gone on with by the next service."""
         self.is_ready = False
         for pool in (self._pictures, self._videos):
-            pool.stop()  # type: ignore[no-untyped-call]
-            pool.join()
+            pool.stop()
         self._store.release_all()
 
     async def score_pictures(self, uploads: list[Upload], *, heatmaps: bool) -> list[dict[str, Any]]:
@@ -80,74 +79,80 @@ class Workers:
             Problem: They take too long, or end the process.
         """
         files = [(str(upload.path), upload.name) for upload in uploads]
-        limit = self._settings.limits.image_seconds
-        task = self._pictures.schedule(
-            predict_pictures, args=(self._settings.model, files), kwargs={"heatmaps": heatmaps}, timeout=limit
-        )
+        limit = self._limits.image_seconds
         try:
-            found: list[dict[str, Any]] = await asyncio.wrap_future(task)
+            return await self._try_pictures(partial(predict_pictures, self._model, files, heatmaps=heatmaps))
         except TimeoutError as error:
             detail = f"The pictures took longer than {limit:g} s. Send fewer or smaller ones."
             raise Problem(422, "too_slow", detail) from error
         except ProcessExpired as error:
             raise Problem(422, "crashed", "One of the files ended the process that read it.") from error
-        return found
+
+    async def _try_pictures(self, work: Callable[[], list[dict[str, Any]]]) -> list[dict[str, Any]]:
+        """Have pictures scored, and once more where the processes broke for another's sake."""
+        for _ in range(2):
+            task = self._pictures.schedule(work, timeout=self._limits.image_seconds)
+            with contextlib.suppress(BrokenProcessPool):
+                found: list[dict[str, Any]] = await asyncio.wrap_future(task)
+                return found
+        detail = "The processes that score were ended. Try again in some seconds."
+        raise Problem(503, "busy", detail, headers={"Retry-After": "5"})
 
     def submit(self, job: Job) -> None:
         """Give a job to the next process that is free."""
-        task: Future[Any] = self._videos.schedule(
-            _run_job,
-            args=(self._settings.model, self._store, job.id, job.name),
-            timeout=self._settings.limits.job_seconds,
-        )
-        self._running[job.id] = task
+        with self._lock:
+            if job.id in self._running:
+                return
+            limit = self._limits.job_seconds
+            task = self._videos.schedule(_run_job, self._model, self._store, job.id, job.name, timeout=limit)
+            self._running[job.id] = task
         task.add_done_callback(lambda done: self._end(job.id, done))
 
     def cancel(self, job_id: str) -> None:
-        """End a job, in the middle of its work if need be."""
-        task = self._running.pop(job_id, None)
-        if task is not None:
-            task.cancel()
+        """End a job, in the middle of its work if need be, and delete it."""
+        with self._lock:
+            task = self._running.pop(job_id, None)
+            if task is not None:
+                task.cancel()
+            self._store.delete(job_id)
 
     def _end(self, job_id: str, task: "Future[Any]") -> None:
         """Keep how a job ended; one that was cancelled, or whose service stops, is left as it is."""
-        self._running.pop(job_id, None)
-        try:
-            result = task.result()
-        except CancelledError:
-            return
-        except TimeoutError:
-            limit = self._settings.limits.job_seconds
-            self._store.fail(job_id, code="too_slow", detail=f"The video took longer than {limit:g} s. Cut it.")
-        except MediaError as error:
-            self._store.fail(job_id, code="unreadable_file", detail=str(error))
-        except ProcessExpired as error:
-            if error.exitcode in _TERMINATED:
-                self._begin_again(job_id)
-            elif self.is_ready:
-                self._store.fail(job_id, code="crashed", detail="The file ended the process that read it.")
-        except Exception:
-            if not self.is_ready:  # a pool that is being stopped may break under its own threads
+        with self._lock:
+            self._running.pop(job_id, None)
+            try:
+                result = task.result()
+            except (CancelledError, BrokenProcessPool):  # `tend` takes up the latter again
                 return
-            logger.exception("defect", extra={"job": job_id})
-            self._store.fail(job_id, code="defect", detail="The service failed; its log has the traceback.")
-        else:
-            self._store.finish(job_id, result)
+            except TimeoutError:
+                self._fail(job_id, "too_slow", f"The video took longer than {self._limits.job_seconds:g} s. Cut it.")
+            except MediaError as error:
+                self._fail(job_id, "unreadable_file", str(error))
+            except ProcessExpired as error:
+                # Nobody's file does SIGTERM; whoever ends a service may, and `tend` takes the job up again.
+                if self.is_ready and error.exitcode not in _TERMINATED:
+                    self._fail(job_id, "crashed", "The file ended the process that read it.")
+            except Exception:
+                if self.is_ready:  # a pool that is being stopped may break under its own threads
+                    logger.exception("defect", extra={"job": job_id})
+                    self._fail(job_id, "defect", "The service failed; its log has the traceback.")
+            else:
+                self._store.finish(job_id, result)
+                self._note_verdict(result["verdict"])
 
-    def _begin_again(self, job_id: str) -> None:
-        """Let a job wait whose process somebody ended: no file does that, but whoever ends a service may."""
-        job = self._store.find(job_id)
-        if job is None or not self.is_ready:
-            return
+    def _fail(self, job_id: str, code: str, detail: str) -> None:
+        self._store.fail(job_id, code=code, detail=detail)
+        self._note_verdict("error")
+
+    def _begin_again(self, job: Job) -> None:
+        """Let a job wait whose process, or service, ended without it."""
         if job.attempts >= _MOST_ATTEMPTS:
-            self._store.fail(job_id, code="crashed", detail="The process that scored this video was ended twice.")
+            self._fail(job.id, "crashed", "The process that scored this video was ended twice.")
             return
-        self._store.requeue(job_id)
-        with contextlib.suppress(RuntimeError):  # of a pool that has been stopped: the next service goes on with it
-            self.submit(job)
+        self._store.requeue(job.id)
+        self.submit(job)
 
 
-def _run_job(*arguments: Any) -> dict[str, Any]:
-    _, store, job_id, _ = arguments
+def _run_job(model: ModelSettings, store: JobStore, job_id: str, name: str) -> dict[str, Any]:
     store.begin(job_id)
-    return predict_job(*arguments)
+    return predict_job(model, store, job_id, name)

@@ -1,0 +1,76 @@
+"""Processes that score: a pool that is made anew when it breaks."""
+
+import contextlib
+import logging
+import multiprocessing
+from collections.abc import Callable
+from concurrent.futures import Future
+from threading import RLock, Thread
+from typing import Any
+
+from pebble import ProcessPool
+
+logger = logging.getLogger("unmask.web.api")
+
+
+class Pool:
+    """A pool of processes that outlives the death of any of them.
+
+    pebble replaces a process that dies at its work. One that dies while it waits may hold the lock that all share, and
+    the whole pool is of no use any more; it is replaced then, and what it was given ends with a `BrokenProcessPool`.
+
+    Args:
+        num_workers: Processes.
+        initializer: Called in each as it starts.
+        arguments: Of the initializer.
+    """
+
+    def __init__(self, num_workers: int, initializer: Callable[..., None], *arguments: Any) -> None:
+        self._num_workers, self._initializer, self._arguments = num_workers, initializer, arguments
+        self._lock = RLock()
+        self._is_stopped = False
+        self._pool = self._make()
+
+    def _make(self) -> ProcessPool:
+        # Spawned: a forked process would share the threads and sockets of this one in an undefined state.
+        return ProcessPool(
+            max_workers=self._num_workers, context=multiprocessing.get_context("spawn"),
+            initializer=self._initializer, initargs=self._arguments,
+        )  # fmt: skip
+
+    def schedule(self, function: Callable[..., Any], *arguments: Any, timeout: float | None = None) -> "Future[Any]":
+        """Give a call to the next process that is free.
+
+        Args:
+            function: Of a module that the processes can import.
+            arguments: Of the call.
+            timeout: Seconds after which its process is ended; None for none.
+
+        Raises:
+            RuntimeError: The pool has been stopped.
+        """
+        with self._lock:
+            self.mend()
+            task: Future[Any] = self._pool.schedule(function, args=arguments, timeout=timeout)
+            return task
+
+    def mend(self) -> None:
+        """Make the pool anew if it is broken."""
+        with self._lock:
+            if self._is_stopped or self._pool.active:
+                return
+            logger.warning("The processes broke and are started anew.")
+            Thread(target=_end, args=(self._pool,), daemon=True).start()  # which may take seconds
+            self._pool = self._make()
+
+    def stop(self) -> None:
+        """End the processes, whatever they do."""
+        with self._lock:
+            self._is_stopped = True
+        _end(self._pool)
+
+
+def _end(pool: ProcessPool) -> None:
+    pool.stop()  # type: ignore[no-untyped-call]
+    with contextlib.suppress(RuntimeError):  # of a pool that never started
+        pool.join()

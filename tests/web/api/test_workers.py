@@ -1,0 +1,161 @@
+"""What happens to processes, jobs and the model when something breaks under them."""
+
+import multiprocessing
+import os
+import shutil
+import signal
+import sqlite3
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+from tests.web.api.test_jobs import send, wait
+
+from unmask.errors import ConfigError
+from unmask.inference.bundle import load_bundle
+from unmask.inference.settings import PredictorSettings
+from unmask.web.api import jobs, service
+from unmask.web.api.app import create_app
+from unmask.web.api.folder import copied_model, own_folder
+from unmask.web.api.jobs import JobStore
+from unmask.web.api.settings import ModelSettings, ServiceSettings
+
+
+def judge(client: TestClient, path: Path) -> Any:
+    return client.post("/v1/images?heatmaps=false", files=[("files", ("face.jpg", path.read_bytes()))])
+
+
+def test_service_goes_on_when_idle_processes_are_killed(start: Callable[..., Any], media: Path, tmp_path: Path) -> None:
+    with start(tmp_path) as client:
+        score = judge(client, media / "face.jpg").json()["results"][0]["score"]
+        workers = multiprocessing.active_children()
+        assert len(workers) >= 2
+        for worker in workers:
+            assert worker.pid is not None
+            os.kill(worker.pid, signal.SIGKILL)
+        time.sleep(1)
+        again = judge(client, media / "face.jpg")
+        assert (again.status_code, again.json()["results"][0]["score"]) == (200, score)
+        assert wait(client, send(client, media / "clip.mp4").json()["id"])["state"] == "done"
+
+
+def test_job_whose_end_could_not_be_kept_is_scored_again(
+    start: Callable[..., Any], media: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service, "_SECONDS_BETWEEN_ROUNDS", 0.2)
+    finish, failures = JobStore.finish, []
+
+    def fail_once(store: JobStore, job_id: str, result: dict[str, Any]) -> None:
+        if not failures:
+            failures.append(job_id)
+            raise sqlite3.OperationalError("database or disk is full")
+        finish(store, job_id, result)
+
+    monkeypatch.setattr(JobStore, "finish", fail_once)
+    with start(tmp_path) as client:
+        job = wait(client, send(client, media / "clip.mp4").json()["id"])
+        assert failures == [job["id"]]
+        assert job["state"] == "done"
+
+
+def test_rounds_go_on_after_one_that_failed(
+    start: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service, "_SECONDS_BETWEEN_ROUNDS", 0.05)
+    rounds = []
+
+    def fail_once(store: JobStore, *, seconds: float) -> int:
+        rounds.append(seconds)
+        if len(rounds) == 1:
+            raise FileNotFoundError("jobs.sqlite-wal")
+        return 0
+
+    monkeypatch.setattr(JobStore, "delete_old", fail_once)
+    with start(tmp_path):
+        for _ in range(100):
+            if len(rounds) > 2:
+                break
+            time.sleep(0.05)
+    assert len(rounds) > 2
+    assert not multiprocessing.active_children()
+
+
+def test_folder_without_job_is_deleted_once_it_is_not_new(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = JobStore(tmp_path)
+    store.create()
+    (tmp_path / "v").write_bytes(b"x")
+    job = store.add(tmp_path / "v", name="a.mp4", most=1)
+    assert job is not None
+    (tmp_path / "gone" / "heatmaps").mkdir(parents=True)
+    store.delete_old(seconds=1000)
+    assert (tmp_path / "gone").exists()
+    monkeypatch.setattr(jobs, "_SECONDS_OF_AN_ORPHAN", -1.0)
+    store.delete_old(seconds=1000)
+    assert not (tmp_path / "gone").exists()
+    assert store.upload_of(job.id).exists()
+
+
+def test_videos_that_are_being_sent_count_against_the_queue(
+    start: Callable[..., Any], media: Path, tmp_path: Path
+) -> None:
+    with start(tmp_path, limits={"jobs": 1}) as client:
+        with client.app.state.service.one_more_video() as has_place:
+            assert has_place
+            assert send(client, media / "clip.mp4").json()["code"] == "too_many_jobs"
+        assert send(client, media / "clip.mp4").status_code == 202
+
+
+def test_finished_videos_are_counted(start: Callable[..., Any], media: Path, tmp_path: Path) -> None:
+    with start(tmp_path) as client:
+        verdict = wait(client, send(client, media / "clip.mp4").json()["id"])["result"]["verdict"]
+        wait(client, send(client, media / "face.jpg").json()["id"])
+        figures = client.get("/metrics").text
+    assert f'unmask_verdicts_total{{kind="video",verdict="{verdict}"}} 1.0' in figures
+    assert 'unmask_verdicts_total{kind="video",verdict="error"} 1.0' in figures
+
+
+def test_second_service_in_a_folder_is_refused(tmp_path: Path) -> None:
+    with own_folder(tmp_path / "service"), pytest.raises(ConfigError, match="Another service works in folder="):
+        own_folder(tmp_path / "service").__enter__()
+    with own_folder(tmp_path / "service"):
+        pass  # free again
+
+
+def test_folder_that_cannot_be_written_is_told() -> None:
+    with pytest.raises(ConfigError, match="cannot write in folder=/proc/unmask"):
+        own_folder(Path("/proc/unmask")).__enter__()
+
+
+@pytest.mark.parametrize("kind", ["bundle", "checkpoint"])
+def test_service_keeps_the_model_it_began_with(bundle: Path, checkpoint: Path, tmp_path: Path, kind: str) -> None:
+    original = tmp_path / "original"
+    if kind == "bundle":
+        shutil.copytree(bundle, original)
+    else:
+        shutil.copy(checkpoint, original)
+    with copied_model(ModelSettings(str(original)), tmp_path / "service") as model:
+        shutil.rmtree(original) if kind == "bundle" else original.write_bytes(b"another")
+        if kind == "bundle":
+            assert load_bundle(model.path).decision == load_bundle(bundle).decision
+        else:
+            assert Path(model.path).read_bytes() == checkpoint.read_bytes()
+    assert not (tmp_path / "service" / "model").exists()
+
+
+def test_model_that_the_workers_cannot_load_is_told(bundle: Path, tmp_path: Path) -> None:
+    model = ModelSettings(str(bundle), PredictorSettings(device="cuda"))
+    app = create_app(ServiceSettings(model, tmp_path, image_workers=1))
+    told: list[bool] = []
+    app.state.service.on_failure = lambda: told.append(True)
+    with TestClient(app) as client:
+        for _ in range(300):
+            if told:
+                break
+            time.sleep(0.1)
+        assert client.get("/readyz").status_code == 503
+    assert told == [True]
+    assert isinstance(app.state.service.failure, ConfigError)
+    assert "device=cuda cannot be used" in str(app.state.service.failure)
