@@ -107,6 +107,14 @@ class LimitKeys:
 
 
 @dataclass
+class DecidingKeys:
+    """Which of several faces decides; see `unmask.inference.deciding.Deciding`."""
+
+    face: str = "most_fake"
+    min_share: float = 0.1
+
+
+@dataclass
 class PredictorKeys:
     """Keys of all that predicts; see `unmask.inference.settings.PredictorSettings`."""
 
@@ -119,6 +127,7 @@ class PredictorKeys:
     batch_size: int = 32
     detector_weights: str | None = None
     limits: LimitKeys = field(default_factory=LimitKeys)
+    deciding: DecidingKeys = field(default_factory=DecidingKeys)
 
 
 @dataclass
@@ -127,7 +136,7 @@ class PredictKeys(PredictorKeys):
 
     paths: Any = MISSING
     inputs: list[str] = field(default_factory=list)
-    save: list[str] = field(default_factory=list)
+    save: Any = field(default_factory=list)  # names, as a list or as text
 
 
 @dataclass

@@ -71,8 +71,9 @@ class Decision:
     def probability(self, score: float | None) -> float | None:
         """Return the calibrated P(fake) of a score: how often such scores were fakes among the validation videos.
 
-        Both classes are taken to be equally frequent, whatever their shares in the dataset. It rises with the score, so
-        it never contradicts the verdict.
+        Both classes are taken to be equally frequent, whatever their shares in the dataset. It rises with the score,
+        so it puts files in the same order; but it need not be 0.5 at the threshold, so a `fake` may have less than 0.5
+        and a `real` more.
 
         Args:
             score: P(fake) as the network says, or None where no face was found.

@@ -12,12 +12,14 @@ import torch
 
 from unmask.cli.predict import main
 from unmask.decision import Decision
+from unmask.errors import MediaError
 from unmask.faces.spec import CropSpec
 from unmask.media.encode import write_video
-from unmask.media.picture import write_jpeg
+from unmask.media.picture import read_picture, write_jpeg
 from unmask.models.bundle import write_bundle
 from unmask.models.checkpoint import load_checkpoint, make_entry
 from unmask.models.network import FaceNetwork
+from unmask.types import Picture
 
 Run = Callable[..., tuple[int, list[dict[str, Any]]]]
 
@@ -186,3 +188,42 @@ def test_limits_stand_in_the_configuration_and_notes_are_printed(
     code, rows = predict("checkpoint=best.ckpt", "limits.max_seconds=1", "a.mp4")
     assert code == 1
     assert predict("checkpoint=best.ckpt", "limits.max_faces=0", "a.mp4")[0] == 2
+
+
+def test_a_drawing_that_fails_is_a_note_and_costs_no_verdict(
+    folder: Path, predict: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    limits = []
+
+    def read(path: Path, *, max_pixels: int) -> Picture:
+        limits.append(max_pixels)
+        if path.name == "b.jpg":
+            raise MediaError(f"'{path}' is gone.")
+        return read_picture(path, max_pixels=max_pixels)
+
+    monkeypatch.setattr("unmask.inference.save.read_picture", read)
+    for name in ("a.jpg", "b.jpg", "c.jpg"):
+        draw(folder / name)
+    arguments = ("checkpoint=best.ckpt", "device=cpu", "limits.max_pixels=200000000", "save=[heatmaps]")
+    code, rows = predict(*arguments, "a.jpg", "b.jpg", "c.jpg")
+    assert code == 1
+    assert limits == [200_000_000] * 3
+    assert all(row["verdict"] and row["error"] is None for row in rows)
+    assert [row["notes"][-1:] for row in rows] == [[], ["save=[heatmaps] was not done: the file is gone."], []]
+    assert "note: 'b.jpg': save=[heatmaps] was not done: the file is gone." in capsys.readouterr().out
+    result = json.loads(next(folder.glob("outputs/predict/*/result.json")).read_text())
+    assert {path: len(files) for path, files in result["saved"].items()} == {"a.jpg": 1, "b.jpg": 0, "c.jpg": 1}
+
+
+def test_verdicts_are_written_before_a_drawing_breaks_off(
+    folder: Path, predict: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fill_the_disk(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("unmask.inference.save.write_jpeg", fill_the_disk)
+    draw(folder / "a.jpg")
+    with pytest.raises(OSError, match="No space left"):
+        predict("checkpoint=best.ckpt", "device=cpu", "save=[heatmaps]", "a.jpg")
+    written = next(folder.glob("outputs/predict/*/predictions.json"))
+    assert json.loads(written.read_text())[0]["verdict"]

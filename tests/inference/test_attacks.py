@@ -14,6 +14,7 @@ from PIL import Image
 
 from unmask.errors import ConfigError, MediaError
 from unmask.faces.spec import CropSpec
+from unmask.inference.files import watch_inputs
 from unmask.inference.inputs import Input
 from unmask.inference.limits import Limits
 from unmask.inference.predictor import Predictor
@@ -132,8 +133,9 @@ def test_a_hostile_file_gets_one_typed_error_and_leaves_nothing(
     with pytest.raises(MediaError, match=r"'upload 1'") as caught:
         predictor.predict_file(folder / name, name="upload 1")
     assert str(folder) not in str(caught.value)  # a service does not tell where it keeps files
-    (row,) = predictor.predict_inputs([Input(folder / name)])
-    assert row.error
+    (step,) = watch_inputs(predictor, [Input(folder / name)])
+    assert step.prediction is not None
+    assert step.prediction.error
     assert sorted(in_folder.rglob("*")) == before
 
 

@@ -17,10 +17,12 @@ from unmask.decision import Decision
 from unmask.errors import BundleError, CheckpointError, ConfigError, DetectorError, SpecMismatchError
 from unmask.faces.spec import CropSpec
 from unmask.inference.bundle import load_bundle
+from unmask.inference.onnx_wire import names_further_files
 from unmask.inference.predictor import Predictor
 from unmask.media.picture import write_jpeg
 from unmask.models.bundle import hash_file, write_bundle
 from unmask.models.checkpoint import load_checkpoint
+from unmask.models.network import FaceNetwork
 from unmask.types import Picture
 
 
@@ -32,6 +34,15 @@ class Payload:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return os.mkdir, (str(self.path),)
+
+
+def make_field(number: int, value: bytes) -> bytes:
+    """Write a field of Protocol Buffers that holds bytes, a text or a message."""
+    return _make_varint(number << 3 | 2) + _make_varint(len(value)) + value
+
+
+def _make_varint(value: int) -> bytes:
+    return bytes([value]) if value < 0x80 else bytes([value & 0x7F | 0x80]) + _make_varint(value >> 7)
 
 
 @pytest.fixture
@@ -80,17 +91,82 @@ def test_a_bundle_whose_network_has_no_map_gives_scores_alone(bundle: Path) -> N
     assert prediction.frames[0].faces[0].activation_map is None
 
 
+@pytest.mark.parametrize("is_reversed", [False, True])
 @pytest.mark.parametrize("location", ["weights.bin", "../weights.bin", "/etc/passwd"])
-def test_weights_in_further_files_are_refused(bundle: Path, location: str) -> None:
+def test_weights_in_further_files_are_refused(bundle: Path, location: str, is_reversed: bool) -> None:
     model = onnx.load(str(bundle / "model.onnx"))
     for tensor in model.graph.initializer:
         tensor.ClearField("raw_data")
         tensor.data_location = onnx.TensorProto.EXTERNAL
         tensor.external_data.add(key="location", value=location)
-    (bundle / "model.onnx").write_bytes(model.SerializeToString())
+    data, key, value = model.SerializeToString(), make_field(1, b"location"), make_field(2, location.encode())
+    assert key + value in data
+    (bundle / "model.onnx").write_bytes(data.replace(key + value, value + key) if is_reversed else data)
     _change(bundle, model_sha256=hash_file(bundle / "model.onnx"))
     with pytest.raises(BundleError, match="names further files for its weights, and they could be any"):
         Predictor.load(bundle)
+
+
+FAR = make_field(13, b"") + b"\x70\x01"  # a tensor that names a file, and says that its values lie there
+
+TENSORS = {
+    "an initializer": make_field(7, make_field(5, FAR)),
+    "its place alone": make_field(7, make_field(5, b"\x70\x81\x00")),
+    "its file alone": make_field(7, make_field(5, make_field(13, b""))),
+    "a tag with leading zeros": make_field(7, make_field(5, b"\xf0\x80\x00\x01")),
+    "a tag of more than 32 bits": make_field(7, make_field(5, b"\xf0\x80\x80\x80\x10\x01")),
+    "a sparse one": make_field(7, make_field(15, make_field(2, FAR))),
+    "a constant": make_field(7, make_field(1, make_field(5, make_field(5, FAR)))),
+    "one of several": make_field(7, make_field(1, make_field(5, make_field(10, b"") + make_field(10, FAR)))),
+    "in a branch": make_field(7, make_field(1, make_field(5, make_field(6, make_field(5, FAR))))),
+    "in a function": make_field(25, make_field(7, make_field(5, make_field(5, FAR)))),
+    "in the training": make_field(20, make_field(2, make_field(5, FAR))),
+    "in a second part of the graph": make_field(7, b"") + make_field(7, make_field(5, FAR)),
+}
+
+
+@pytest.mark.parametrize("case", TENSORS)
+def test_a_tensor_in_a_further_file_is_found_wherever_it_is(case: str) -> None:
+    assert names_further_files(TENSORS[case])
+
+
+def test_what_only_looks_like_a_further_file_is_none() -> None:
+    text = make_field(1, b"location") + make_field(2, b"weights.bin")
+    here = make_field(7, make_field(5, b"\x70\x00" + make_field(9, text) + make_field(8, b"location")))
+    assert not names_further_files(here + make_field(14, text) + make_field(13, b""))
+
+
+def test_branches_within_branches_are_walked_to_the_bottom() -> None:
+    data = make_field(5, FAR)
+    for _ in range(2000):
+        data = make_field(1, make_field(5, make_field(6, data)))
+    assert names_further_files(make_field(7, data))
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (b"\x3a\x05ab", "cut off"),
+        (b"\x3a\xff", "cut off"),
+        (b"\x80" * 20, "cut off"),
+        (b"\x3b\x3c", "a field of kind 3 is in it"),
+        (b"\x08\x00" * 2_000_001, "more than 2,000,000 fields"),
+    ],
+)
+def test_fields_such_as_no_exporter_writes_are_refused(bundle: Path, data: bytes, words: str) -> None:
+    (bundle / "model.onnx").write_bytes(data)
+    _change(bundle, model_sha256=hash_file(bundle / "model.onnx"))
+    with pytest.raises(BundleError, match=rf"model\.onnx' cannot be read as a network: .*{words}"):
+        Predictor.load(bundle)
+
+
+def test_a_bundle_of_timm_names_no_further_files(tmp_path: Path, make_checkpoint: Callable[..., Path]) -> None:
+    def build() -> FaceNetwork:
+        return FaceNetwork(name="test_vit", library="timm", input_size=32)
+
+    spec = CropSpec("none", num_frames=2)
+    folder = write_bundle(load_checkpoint(make_checkpoint(spec, build=build)), tmp_path / "bundle")
+    assert load_bundle(folder).network == "test_vit"
 
 
 @pytest.mark.parametrize(("name", "words"), [("model.onnx", "1,000,000,000"), ("spec.json", "1,000,000")])

@@ -1,6 +1,8 @@
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,6 +11,8 @@ import torch
 from unmask.decision import Decision
 from unmask.errors import CheckpointError, MediaError, SpecMismatchError
 from unmask.faces.spec import CropSpec, InputSpec
+from unmask.inference.deciding import Deciding
+from unmask.inference.files import watch_inputs
 from unmask.inference.inputs import Input
 from unmask.inference.predictor import Predictor
 from unmask.inference.results import FaceScore, FrameResult
@@ -128,7 +132,7 @@ def test_a_face_in_few_frames_decides_where_there_is_no_other(video: Callable[..
 def test_where_every_face_is_brief_all_of_them_decide() -> None:
     box = (0.0, 0.0, 9.0, 9.0)
     frames = [FrameResult(track, 0.0, (FaceScore(track, box, 0.9, 0.1),)) for track in range(30)]
-    assert all(face.decides for face in sum_up(frames, decision=Decision(), margin=0.0))
+    assert all(face.decides for face in sum_up(frames, decision=Decision(), deciding=Deciding(), margin=0.0))
 
 
 @pytest.mark.parametrize(("aggregation", "verdict"), [("mean", Verdict.REAL), ("max", Verdict.FAKE)])
@@ -154,7 +158,8 @@ def test_a_file_that_cannot_be_read_is_a_row_and_the_rest_goes_on(tmp_path: Path
     (tmp_path / "text.mp4").write_text("no video")
     names = ["empty.jpg", "text.mp4", "good.jpg"]
     inputs = [Input(tmp_path / name) for name in names] + [Input(tmp_path / "gone.png", error="No such file")]
-    rows = list(make_predictor().predict_inputs(inputs))
+    steps = watch_inputs(make_predictor(), inputs)
+    rows = [step.prediction for step in steps if step.prediction is not None]
     assert [row.verdict for row in rows] == [None, None, Verdict.FAKE, None]
     assert "0 bytes" in str(rows[0].error)
     assert "cannot be read as a video" in str(rows[1].error)
@@ -214,3 +219,21 @@ def test_a_detector_of_another_version_is_named_with_the_choices(
 def test_a_checkpoint_that_is_not_there_says_how_to_train_one(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"gone\.ckpt.*train\.py"):
         Predictor.load(tmp_path / "gone.ckpt")
+
+
+@pytest.mark.parametrize(
+    ("shape", "dtype"), [((40, 40), "uint8"), ((40, 40, 4), "uint8"), ((40, 40, 3), "float64"), ((0, 40, 3), "uint8")]
+)
+def test_an_array_that_is_no_picture_is_told(shape: tuple[int, ...], dtype: str) -> None:
+    pixels: Any = np.zeros(shape, dtype)
+    with pytest.raises(MediaError, match=rf"array 'one' of {dtype} and shape {re.escape(str(shape))} is no picture"):
+        make_predictor().predict_image(pixels, name="one")
+
+
+def test_a_file_is_watched_frame_by_frame(video: Callable[..., Path], tmp_path: Path) -> None:
+    path = video([make_frame(250) for _ in range(8)])
+    write_jpeg(tmp_path / "good.jpg", make_frame(250), quality=95)
+    steps = list(watch_inputs(make_predictor(num_frames=8), [Input(path), Input(tmp_path / "good.jpg")]))
+    assert [step.prediction.path for step in steps if step.prediction] == [str(path), str(tmp_path / "good.jpg")]
+    assert steps[0].num_frames == 8
+    assert 0 < steps[0].num_done <= 8

@@ -28,6 +28,7 @@ def test_a_prediction_becomes_a_row_of_plain_values() -> None:
         "suspicious",
         "key_frames",
         "notes",
+        "probability",
     }
     assert (row["kind"], row["verdict"], row["error"]) == ("video", "fake", None)
     assert row["faces"][0]["verdict"] == "fake"

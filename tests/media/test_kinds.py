@@ -3,10 +3,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from unmask.errors import MediaError
-from unmask.media.kinds import list_media, sniff_kind
-from unmask.media.picture import write_jpeg
+from unmask.media.kinds import check_file, list_media, sniff_kind
+from unmask.media.picture import read_picture, write_jpeg
 from unmask.types import MediaKind
 
 
@@ -40,3 +41,38 @@ def test_folders_are_searched_deeply_and_in_order(tmp_path: Path) -> None:
 def test_text_with_the_name_of_a_picture_is_a_picture_that_cannot_be_read(tmp_path: Path) -> None:
     (tmp_path / "a.jpg").write_text("hello\n" * 100)
     assert sniff_kind(tmp_path / "a.jpg") is MediaKind.PICTURE
+
+
+def draw_brands(main: bytes, *others: bytes) -> bytes:
+    """The first box of a HEIC, AVIF or MP4 (ISO/IEC 14496-12)."""
+    return (16 + 4 * len(others)).to_bytes(4, "big") + b"ftyp" + main + bytes(4) + b"".join(others)
+
+
+@pytest.mark.parametrize(
+    "brands", [(b"heic", b"mif1", b"heic"), (b"mif1", b"heic"), (b"msf1",), (b"hevc", b"msf1"), (b"heix", b"avif")]
+)
+@pytest.mark.parametrize("read", [check_file, sniff_kind, read_picture])
+def test_a_heic_is_refused_by_its_content_and_the_way_out_is_told(
+    tmp_path: Path, read: Callable[[Path], object], brands: tuple[bytes, ...]
+) -> None:
+    (tmp_path / "IMG_1.jpg").write_bytes(draw_brands(*brands) + bytes(500))
+    with pytest.raises(MediaError, match=r"IMG_1\.jpg' is a HEIC .*JPEG or PNG\. An iPhone .*Most Compatible"):
+        read(tmp_path / "IMG_1.jpg")
+
+
+def test_an_avif_is_a_picture_whole_or_damaged(tmp_path: Path) -> None:
+    path = tmp_path / "a.avif"
+    Image.new("RGB", (64, 64), "red").save(path)
+    assert sniff_kind(path) is MediaKind.PICTURE
+    assert read_picture(path).shape == (64, 64, 3)
+    data = path.read_bytes()
+    path.write_bytes(data[:8] + b"mif1" + data[12:])  # another name of its container
+    assert sniff_kind(path) is MediaKind.PICTURE
+    path.write_bytes(data[:100])
+    assert sniff_kind(path) is MediaKind.PICTURE
+
+
+@pytest.mark.parametrize("main", [b"isom", b"mp42", b"qt  "])
+def test_a_video_that_shows_a_still_first_is_a_video(tmp_path: Path, main: bytes) -> None:
+    (tmp_path / "a.mp4").write_bytes(draw_brands(main, b"mif1", b"hvc1") + bytes(500))
+    assert sniff_kind(tmp_path / "a.mp4") is MediaKind.VIDEO

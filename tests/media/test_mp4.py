@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from unmask.errors import MediaError
-from unmask.media.mp4 import MAX_SAMPLES, check_claims
+from unmask.media.mp4 import MAX_BOXES, MAX_SAMPLES, check_claims
+from unmask.media.remux import write_with_sound
 from unmask.media.video import index_video, probe_video, read_frames
 
 Maker = Callable[..., Path]
@@ -62,6 +63,49 @@ def test_boxes_in_boxes_without_end_are_no_trouble(tmp_path: Path) -> None:
     (tmp_path / "deep.mp4").write_bytes(data)
     with pytest.raises(MediaError, match=r"deep\.mp4' cannot be read as a video"):
         probe_video(tmp_path / "deep.mp4")
+
+
+def make_box(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I4s", len(data) + 8, kind) + data
+
+
+@pytest.mark.parametrize("kind", [b"moov", b"trak"])
+def test_more_boxes_than_any_video_has_are_refused(tmp_path: Path, kind: bytes) -> None:
+    path = tmp_path / "cut.mp4"
+    inner = make_box(b"free", b"") * (MAX_BOXES // 3)  # a track is looked through twice
+    path.write_bytes(make_box(b"moov", make_box(kind, inner)))
+    check_claims(path, name="cut.mp4")
+    path.write_bytes(make_box(b"moov", make_box(kind, inner * 4)))
+    with pytest.raises(MediaError, match=r"'cut\.mp4' is cut into more than 1,000,000 boxes"):
+        check_claims(path, name="cut.mp4")
+
+
+def test_the_boxes_of_a_track_are_not_kept(tmp_path: Path) -> None:
+    import tracemalloc
+
+    path = tmp_path / "cut.mp4"
+    path.write_bytes(make_box(b"moov", make_box(b"trak", make_box(b"free", b"") * 30_000)))
+    tracemalloc.start()
+    check_claims(path, name="cut.mp4")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1_000_000
+
+
+def test_a_track_within_a_track_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "nested.mp4"
+    path.write_bytes(make_box(b"moov", make_box(b"trak", make_box(b"mdia", make_box(b"trak", b"")))))
+    with pytest.raises(MediaError, match=r"'nested\.mp4' holds a track within a track"):
+        check_claims(path, name="nested.mp4")
+
+
+@pytest.mark.parametrize("kind", [b"udta", b"edts", b"dinf", b"mvex", b"tref", b"sinf", b"schi", b"wave", b"ilst"])
+def test_a_claim_in_a_box_where_only_ffmpeg_looks_is_found(tmp_path: Path, kind: bytes) -> None:
+    table = make_box(b"stsz", struct.pack(">III", 0, 1, 100_000_000))
+    path = tmp_path / "hidden.mp4"
+    path.write_bytes(make_box(b"moov", make_box(b"trak", make_box(kind, make_box(b"stbl", table)))))
+    with pytest.raises(MediaError, match="claims to hold 100,000,000 frames"):
+        check_claims(path, name="hidden.mp4")
 
 
 def test_uncompressed_sound_may_have_a_sample_of_every_instant(tmp_path: Path) -> None:
@@ -128,3 +172,16 @@ def test_a_name_that_reads_like_an_address_is_a_file(counter_video: Maker, in_fo
     for name in ("concat:a|b.mp4", "http:x.mp4", "data:,.mp4"):
         counter_video(3).rename(in_folder / name)
         assert probe_video(Path(name)).num_frames == 3
+
+
+def test_the_sound_of_a_file_is_taken_whatever_its_name_reads_like(counter_video: Maker, in_folder: Path) -> None:
+    counter_video(3).rename(in_folder / "concat:a|b.mp4")
+    source = Path("concat:a|b.mp4")
+    assert probe_video(write_with_sound(Path("http:x.mp4"), read_frames(source), source=source)).num_frames == 3
+
+
+def test_the_sound_of_a_list_of_other_files_is_not_taken(counter_video: Maker, tmp_path: Path) -> None:
+    video, source = counter_video(3), tmp_path / "list.mp4"
+    source.write_text(f"ffconcat version 1.0\nfile {video}\n")
+    with pytest.raises(MediaError, match=r"list\.mp4' cannot be read as a video"):
+        write_with_sound(tmp_path / "a.mp4", read_frames(video), source=source)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 from unmask.errors import MediaError
 from unmask.media.picture import decode_crop_file, decode_picture, encode_jpeg, read_picture, write_bytes, write_jpeg
@@ -47,6 +47,30 @@ def test_sixteen_bit_greys_keep_their_brightness() -> None:
     data = io.BytesIO()
     Image.fromarray(np.full((4, 4), 0x8000, np.uint16)).save(data, "PNG")
     assert np.abs(decode_picture(data.getvalue(), where="scan").astype(int) - 128).max() <= 1
+
+
+def test_sixteen_bit_greys_keep_their_brightness_where_pillow_takes_them_for_thirty_two(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    data = io.BytesIO()
+    Image.fromarray(np.full((4, 4), 0x8000, np.uint16)).save(data, "PNG")
+    monkeypatch.setitem(PngImagePlugin._MODES, (16, 0), ("I", "I;16B"))  # as before Pillow 11
+    with Image.open(io.BytesIO(data.getvalue())) as picture:
+        assert picture.mode == "I"
+    assert np.abs(decode_picture(data.getvalue(), where="scan").astype(int) - 128).max() <= 1
+
+
+@pytest.mark.parametrize(
+    ("number", "words"),
+    [
+        (np.int32(40_000), r"as whole numbers of 32 bits, or with a sign, \(mode I\)"),
+        (np.float32(0.5), r"as fractions \(mode F\)"),
+    ],
+)
+def test_numbers_without_a_white_are_refused(tmp_path: Path, number: np.generic, words: str) -> None:
+    Image.fromarray(np.full((8, 8), number)).save(tmp_path / "scan.tif")
+    with pytest.raises(MediaError, match=rf"scan\.tif' stores brightness {words}.*Convert it to 8 bits a channel"):
+        read_picture(tmp_path / "scan.tif")
 
 
 def test_huge_picture_is_refused_before_it_is_decoded(huge_png: Callable[..., Path]) -> None:

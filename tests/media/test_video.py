@@ -1,7 +1,7 @@
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,11 +12,17 @@ import pytest
 from unmask.errors import MediaError
 from unmask.media import video
 from unmask.media.encode import write_video
-from unmask.media.video import choose_frames, probe_video, read_frames
+from unmask.media.picture import write_jpeg
+from unmask.media.video import choose_frames, index_video, probe_video, read_frames
 from unmask.types import Picture
 
 Maker = Callable[..., Path]
 Number = Callable[[Picture], int]
+
+
+def draw_brands(main: bytes, *others: bytes) -> bytes:
+    """The first box of a HEIC, AVIF or MP4 (ISO/IEC 14496-12)."""
+    return (16 + 4 * len(others)).to_bytes(4, "big") + b"ftyp" + main + bytes(4) + b"".join(others)
 
 
 def test_chosen_frames_span_the_whole_video() -> None:
@@ -218,3 +224,104 @@ def test_text_that_looks_like_a_terminal_is_no_video(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("\x1b[31mhello\n" * 100)
     with pytest.raises(MediaError, match=r"a\.txt' cannot be read as a video"):
         probe_video(tmp_path / "a.txt")
+
+
+def test_a_format_that_is_not_read_is_told_those_that_are(tmp_path: Path) -> None:
+    for name, data in (("notes.txt", b"hello " * 100), ("a.zip", b"PK\x03\x04" + bytes(range(256)) * 4)):
+        (tmp_path / name).write_bytes(data)
+        with pytest.raises(MediaError, match=r"none of those that are read\. Pictures: JPEG, .*videos: MP4, "):
+            probe_video(tmp_path / name)
+
+
+def test_a_picture_is_called_one_where_a_video_is_wanted(tmp_path: Path) -> None:
+    write_jpeg(tmp_path / "photo.jpg", np.zeros((8, 8, 3), np.uint8), quality=90)
+    with pytest.raises(MediaError, match=r"photo\.jpg' is a picture, not a video\. Name a video"):
+        index_video(tmp_path / "photo.jpg")
+
+
+def test_a_heic_is_no_video(tmp_path: Path) -> None:
+    (tmp_path / "a.mov").write_bytes(draw_brands(b"heic", b"mif1") + bytes(500))
+    with pytest.raises(MediaError, match=r"'upload' is a HEIC .* JPEG or PNG"):
+        index_video(tmp_path / "a.mov", name="upload")
+
+
+def test_a_title_in_another_alphabet_does_not_matter(counter_video: Maker, tmp_path: Path) -> None:
+    import av
+
+    path = tmp_path / "title.mkv"
+    with av.open(str(counter_video(4))) as source, av.open(str(path), "w") as output:
+        output.metadata["title"] = "a cafe in Paris"
+        stream = output.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux(video=0):
+            if packet.dts is not None:
+                packet.stream = stream
+                output.mux(packet)
+    path.write_bytes(path.read_bytes().replace(b"a cafe in", "a caf\xe9 in".encode("latin-1")))
+    assert len(list(read_frames(path))) == 4
+
+
+def test_a_stream_that_begins_in_the_middle_does_no_harm(tmp_path: Path, number_of: Number) -> None:
+    pictures = (np.full((64, 64, 3), 20 + 6 * (index // 25), np.uint8) for index in range(400))
+    write_video(tmp_path / "whole.flv", pictures, fps=25, crf=10)
+    sound = bytes([0x2F]) + bytes(400)  # of which the head of the file says nothing
+    size = len(sound).to_bytes(3, "big")
+    tag = bytes([8]) + size + bytes(7) + sound + (11 + len(sound)).to_bytes(4, "big")
+    (tmp_path / "grown.flv").write_bytes((tmp_path / "whole.flv").read_bytes() + 3 * tag)
+    frames = list(read_frames(tmp_path / "grown.flv", num_frames=3))
+    assert [number_of(frame.image) for frame in frames] == [0, 8, 15]
+
+
+def test_packets_before_a_fault_of_pyav_are_kept(counter_video: Maker, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened = video._open
+
+    def fail_at_the_end(parts: Iterator[Any]) -> Iterator[Any]:
+        yield from parts
+        raise IndexError("list index out of range")  # of a stream that PyAV had not counted
+
+    @contextmanager
+    def faulty(path: Path, **limits: Any) -> Iterator[tuple[Any, Any]]:
+        with opened(path, **limits) as (container, stream):
+            yield (
+                SimpleNamespace(
+                    decode=lambda stream: fail_at_the_end(container.decode(stream)),
+                    demux=lambda stream: fail_at_the_end(container.demux(stream)),
+                    format=container.format,
+                ),
+                stream,
+            )
+
+    monkeypatch.setattr(video, "_open", faulty)
+    assert [frame.index for frame in read_frames(counter_video(9))] == list(range(9))
+
+
+@pytest.mark.parametrize("name", ["a.ts", "a.flv", "a.mkv", "a.avi", "a.mpg"])
+def test_garbled_videos_are_read_in_part_or_refused(tmp_path: Path, name: str) -> None:
+    rng = np.random.default_rng(0)
+    noise = [rng.integers(0, 255, (32, 32, 3), dtype=np.uint8) for _ in range(20)]
+    write_video(tmp_path / name, noise, fps=25)
+    whole = np.frombuffer((tmp_path / name).read_bytes(), np.uint8)
+    for _ in range(40):
+        garbled = whole.copy()
+        garbled[rng.integers(0, len(whole), 60)] = rng.integers(0, 256, 60)
+        (tmp_path / name).write_bytes(garbled.tobytes())
+        with suppress(MediaError):
+            list(read_frames(tmp_path / name, num_frames=4))
+
+
+@pytest.mark.parametrize(("name", "codec"), [("raw.h264", "libx264"), ("raw.hevc", "libx265")])
+def test_a_raw_stream_is_counted_by_its_packets(tmp_path: Path, number_of: Number, name: str, codec: str) -> None:
+    import av
+
+    with av.open(str(tmp_path / name), "w") as container:
+        stream = container.add_stream(codec, rate=10)
+        stream.width, stream.height, stream.pix_fmt = 64, 64, "yuv420p"
+        stream.options = {"x265-params": "log-level=none:pools=1"} if codec == "libx265" else {"crf": "10"}
+        for index in range(31):
+            image = np.full((64, 64, 3), 20 + 6 * index, np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+        container.mux(stream.encode(None))
+    info = probe_video(tmp_path / name)
+    assert (info.num_frames, info.fps, info.duration_seconds) == (31, 10, pytest.approx(3.1))
+    frames = list(read_frames(tmp_path / name, num_frames=4))
+    assert [frame.time_seconds for frame in frames] == pytest.approx([0, 1, 2, 3])
+    assert [number_of(frame.image) for frame in frames] == pytest.approx([0, 10, 20, 30], abs=1)

@@ -63,6 +63,16 @@ def test_network_is_rebuilt_from_plain_values() -> None:
     assert not {"mean", "std"} & set(network.state_dict())
 
 
+@pytest.mark.parametrize("weights", ["imagenet", "/etc/passwd"])
+def test_a_network_is_rebuilt_without_looking_for_further_weights(
+    weights: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network = FaceNetwork(name="resnet18", input_size=32)
+    monkeypatch.setattr("unmask.models.backbones._read_resnet_weights", lambda *_: pytest.fail("weights are read"))
+    again = rebuild_network(network.config | {"weights": weights}, network.state_dict())
+    assert torch.equal(again.head.weight, network.head.weight)
+
+
 def test_unknown_network_lists_the_choices() -> None:
     with pytest.raises(
         ConfigError, match=r"No network 'vgg' \(model\.name\)\. Choose one of: resnet18, resnet34, resnet50, tiny"

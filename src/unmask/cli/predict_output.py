@@ -8,13 +8,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from rich.table import Table
     from rich.text import Text
 
     from unmask.inference.results import Prediction
 
 _COLOURS = {"fake": "red", "real": "green", "uncertain": "yellow", "no_face": "dim"}
 
-_COLUMNS = ("path", "kind", "verdict", "score", "threshold", "faces", "frames", "notes", "error")
+_MOST_STRETCHES = 5
+
+_COLUMNS = ("path", "kind", "verdict", "score", "threshold", "probability", "faces", "frames", "notes", "error")
 
 
 def write_predictions(
@@ -77,33 +80,56 @@ def _no_formula(path: str) -> str:
 def print_table(predictions: "Sequence[Prediction]") -> None:
     """Print a row per file, one per face where there are several, and below what else there is to say."""
     from rich.console import Console
+
+    console = Console()
+    console.print(_make_table(predictions))
+    for row in predictions:
+        stretches = _describe_stretches(row)
+        notes = [f"suspicious: '{row.path}': {stretches}"] if stretches else []
+        for note in notes + [f"note: '{row.path}': {note}" for note in row.notes]:
+            console.print(_printable(note), style="yellow", markup=False, highlight=False, soft_wrap=True)
+        if row.error:
+            text = f"error: {_printable(row.error)}"
+            console.print(text, style="red", markup=False, highlight=False, soft_wrap=True)
+
+
+def _make_table(predictions: "Sequence[Prediction]") -> "Table":
     from rich.table import Table
     from rich.text import Text
 
     table = Table()
     table.add_column("file", overflow="fold")
     table.add_column("verdict")
-    for heading in ("score", "threshold", "faces", "frames"):
+    # Only a model that was calibrated on its validation split knows how probable a fake is.
+    is_calibrated = any(row.probability is not None for row in predictions)
+    for heading in ("score", "threshold", *["P(fake)"] * is_calibrated, "faces", "frames"):
         table.add_column(heading, justify="right")
     for row in predictions:
         path = Text(_printable(row.path))
         if row.verdict is None:
-            table.add_row(path, Text("error", style="red"), "", "", "", "")
+            table.add_row(path, Text("error", style="red"))
             continue
+        chance = [_show(row.probability, "{:.0%}")] * is_calibrated
         frames = f"{sum(bool(frame.faces) for frame in row.frames)}/{len(row.frames)}"
-        table.add_row(path, _colour(row.verdict), _show(row.score), f"{row.threshold:.4f}", str(len(row.faces)), frames)
+        numbers = (_show(row.score), f"{row.threshold:.4f}", *chance, str(len(row.faces)), frames)
+        table.add_row(path, _colour(row.verdict), *numbers)
         for face in row.faces if len(row.faces) > 1 else ():
-            name = Text(f"  face {face.track}" + ("" if face.decides else " (too brief to decide)"), style="dim")
-            table.add_row(name, _colour(face.verdict), _show(face.score), "", "", str(face.num_frames))
-    console = Console()
-    console.print(table)
-    for row in predictions:
-        for note in row.notes:
-            text = f"note: '{_printable(row.path)}': {note}"
-            console.print(text, style="yellow", markup=False, highlight=False, soft_wrap=True)
-        if row.error:
-            text = f"error: {_printable(row.error)}"
-            console.print(text, style="red", markup=False, highlight=False, soft_wrap=True)
+            name = Text(f"  face {face.track}" + ("" if face.decides else " (does not decide)"), style="dim")
+            numbers = (_show(face.score), "", *[""] * is_calibrated, "", str(face.num_frames))
+            table.add_row(name, _colour(face.verdict), *numbers)
+    return table
+
+
+def _describe_stretches(row: "Prediction") -> str:
+    """Say which parts of a video score as fake, the most fake first."""
+    ranges = sorted(row.suspicious, key=lambda stretch: -stretch.score)
+    parts = []
+    for stretch in ranges[:_MOST_STRETCHES]:
+        start, end = f"{stretch.start_seconds:.1f}", f"{stretch.end_seconds:.1f}"
+        parts.append(f"{start if start == end else f'{start} to {end}'} s ({stretch.score:.2f})")
+    if len(ranges) > _MOST_STRETCHES:
+        parts.append(f"and {len(ranges) - _MOST_STRETCHES} more in predictions.json")
+    return ", ".join(parts)
 
 
 def _printable(text: str) -> str:
@@ -121,5 +147,5 @@ def _colour(verdict: str) -> "Text":
     return Text(str(verdict), style=_COLOURS[str(verdict)])
 
 
-def _show(score: float | None) -> str:
-    return "-" if score is None else f"{score:.4f}"
+def _show(score: float | None, pattern: str = "{:.4f}") -> str:
+    return "-" if score is None else pattern.format(score)

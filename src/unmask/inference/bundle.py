@@ -8,6 +8,7 @@ from typing import Any
 from unmask.decision import Decision
 from unmask.errors import BundleError, ConfigError
 from unmask.faces.spec import CropSpec, InputSpec
+from unmask.inference.onnx_wire import names_further_files
 from unmask.models.bundle import BUNDLE_FORMAT, MODEL_FILE, SPEC_FILE, hash_file
 
 
@@ -43,9 +44,6 @@ MAX_MODEL_BYTES = 1_000_000_000
 """A network of 250 million numbers."""
 
 MAX_SPEC_BYTES = 1_000_000
-
-_EXTERNAL = b"\x0a\x08location\x12"
-"""How ONNX begins the name of a file that holds weights: key `location` of `TensorProto.external_data`."""
 
 
 def is_bundle(path: str | Path) -> bool:
@@ -91,12 +89,21 @@ def load_bundle(path: str | Path) -> Bundle:
             f"'{bundle.model}' is not the network that '{SPEC_FILE}' describes: its SHA-256 is not '{expected}'. "
             f"It was damaged or exchanged; copy the bundle again, whole."
         )
-    if _EXTERNAL in bundle.model.read_bytes():
+    _check_is_alone(bundle.model)
+    return bundle
+
+
+def _check_is_alone(model: Path) -> None:
+    """Raise unless a network has all its weights in itself."""
+    try:
+        has_further = names_further_files(model.read_bytes())
+    except ValueError as error:
+        raise BundleError(f"'{model}' cannot be read as a network: {error}. Copy the bundle again.") from error
+    if has_further:
         raise BundleError(
-            f"'{bundle.model}' names further files for its weights, and they could be any on this machine. It is not "
+            f"'{model}' names further files for its weights, and they could be any on this machine. It is not "
             f"read; name a bundle that train.py wrote."
         )
-    return bundle
 
 
 def _read_spec(path: Path) -> dict[str, Any]:

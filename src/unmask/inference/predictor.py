@@ -1,5 +1,6 @@
 """The way from a picture or a video to a verdict, for the command line, the API and the app alike."""
 
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
@@ -9,21 +10,21 @@ from typing import Self
 import numpy as np
 
 from unmask.decision import Decision
-from unmask.errors import CheckpointError, ConfigError, MediaError
+from unmask.errors import CheckpointError, ConfigError
 from unmask.faces.crop import as_stored, cut_crop, prepare_input, stack_planes
 from unmask.faces.detector import Detector
 from unmask.faces.spec import CropSpec, InputSpec
 from unmask.inference.backend import Backend
+from unmask.inference.deciding import Deciding
 from unmask.inference.detectors import build_detector
-from unmask.inference.inputs import Input
 from unmask.inference.limits import Limits, choose_within, count_at_once
 from unmask.inference.loading import load_model
 from unmask.inference.notes import note_animation, note_crowd, note_frames
+from unmask.inference.pixels import take_picture
 from unmask.inference.results import FrameResult, Prediction, Progress
 from unmask.inference.scorer import Scorer
 from unmask.inference.summary import conclude, number_tracks
 from unmask.media.kinds import sniff_kind
-from unmask.media.picture import Still, read_still
 from unmask.media.video import choose_frames, index_video, read_indexed
 from unmask.types import Array, Face, Frame, MediaKind, Picture
 
@@ -42,6 +43,7 @@ class Predictor:
         num_frames: Frames looked at per video; None for as many as the model's training data had.
         every_n: Looks at every n-th frame of a video instead.
         limits: How much of one file is looked at.
+        deciding: Which of several faces decides.
 
     Raises:
         ConfigError: `every_n`, `num_frames` or `batch_size` is less than 1, or `margin` outside [0, 1].
@@ -60,6 +62,7 @@ class Predictor:
         num_frames: int | None = None,
         every_n: int | None = None,
         limits: Limits = Limits(),  # noqa: B008 (frozen)
+        deciding: Deciding = Deciding(),  # noqa: B008 (frozen)
     ) -> None:
         if every_n is not None and every_n < 1:
             raise ConfigError(f"every_n={every_n} is no step from frame to frame. Give 1 or more.")
@@ -78,6 +81,7 @@ class Predictor:
         self.num_frames = num_frames or crop_spec.num_frames
         self.every_n = every_n
         self.limits = limits
+        self.deciding = deciding
 
     @classmethod
     def load(
@@ -92,6 +96,7 @@ class Predictor:
         every_n: int | None = None,
         detector_weights: str | None = None,
         limits: Limits = Limits(),  # noqa: B008 (frozen)
+        deciding: Deciding = Deciding(),  # noqa: B008 (frozen)
         num_threads: int | None = None,
     ) -> Self:
         """Make a predictor of a bundle, which runs without PyTorch, or of a checkpoint.
@@ -107,6 +112,7 @@ class Predictor:
             every_n: Looks at every n-th frame of a video instead.
             detector_weights: File of the detector's weights; None for those it fetches itself.
             limits: How much of one file is looked at.
+            deciding: Which of several faces decides.
             num_threads: Of ONNX Runtime on the CPU; None for one a core.
 
         Raises:
@@ -128,20 +134,15 @@ class Predictor:
             num_frames=num_frames,
             every_n=every_n,
             limits=limits,
+            deciding=deciding,
         )
 
-    def predict_inputs(self, inputs: Iterable[Input]) -> Iterator[Prediction]:
-        """Yield a prediction per input; one that cannot be read yields a row with its error, and the rest goes on."""
-        for entry in inputs:
-            try:
-                if entry.error:
-                    raise MediaError(entry.error)
-                yield self.predict_file(entry.path)
-            except MediaError as error:
-                yield Prediction(str(entry.path), None, None, None, self.decision.threshold, error=str(error))
-
     def predict_file(self, path: Path, *, name: str | None = None) -> Prediction:
-        """Predict a picture or a video, told apart by content.
+        """Predict a picture or a video, told apart by content; see `watch_file`."""
+        return _wait(self.watch_file(path, name=name))
+
+    def watch_file(self, path: Path, *, name: str | None = None) -> Iterator[Progress]:
+        """Predict a picture or a video and say how far it is; the last step holds the prediction.
 
         Args:
             path: Of the file.
@@ -151,8 +152,9 @@ class Predictor:
             MediaError: It can be read as neither.
         """
         if sniff_kind(path, name=name) is MediaKind.VIDEO:
-            return self.predict_video(path, name=name)
-        return self.predict_images([path], names=None if name is None else [name])[0]
+            yield from self.watch_video(path, name=name)
+        else:
+            yield Progress(1, 1, self.predict_images([path], names=None if name is None else [name])[0])
 
     def predict_image(self, image: str | Path | Picture, *, name: str = "") -> Prediction:
         """Predict a picture.
@@ -178,7 +180,7 @@ class Predictor:
             faces: Of each picture, where they are known; none are looked for then.
 
         Raises:
-            MediaError: One of the files cannot be read; to go on with the others, use `predict_inputs`.
+            MediaError: One is no picture, or damaged; to go on with the others, use `watch_inputs`.
         """
         titles = [
             name or ("" if isinstance(image, np.ndarray) else str(image))
@@ -187,7 +189,7 @@ class Predictor:
         notes = []
         with self._start_scorer() as scorer:
             for position, (image, title) in enumerate(zip(images, titles, strict=True)):
-                still = self._read(image, title)
+                still = take_picture(image, name=title, max_pixels=self.limits.max_pixels)
                 found = self.detector.detect([still.image])[0] if faces is None else faces[position]
                 scorer.add(Frame(still.image, 0, 0.0), found[: self.limits.max_faces])
                 crowd = note_crowd(len(found), max_faces=self.limits.max_faces, is_video=False)
@@ -201,7 +203,7 @@ class Predictor:
     def predict_video(self, path: str | Path, *, name: str | None = None) -> Prediction:
         """Predict a video from frames spread evenly over it, or from every n-th.
 
-        Each person's frame scores make one score; the video's is that of the most fake person.
+        Each person's frame scores make one score; the video's is that of the most fake person who decides.
 
         Args:
             path: A video.
@@ -210,11 +212,7 @@ class Predictor:
         Raises:
             MediaError: It cannot be read, or is over a limit.
         """
-        prediction = None
-        for progress in self.watch_video(path, name=name):
-            prediction = progress.prediction
-        assert prediction is not None
-        return prediction
+        return _wait(self.watch_video(path, name=name))
 
     def watch_video(self, path: str | Path, *, name: str | None = None) -> Iterator[Progress]:
         """Predict a video and say how far it is; the last step holds the prediction.
@@ -288,12 +286,15 @@ class Predictor:
             crops = [prepare_input(as_stored(crop, self.crop_spec), self.input_spec) for crop in crops]
         return self.score(crops, in_stream=in_stream)
 
-    def _read(self, image: str | Path | Picture, name: str) -> Still:
-        if isinstance(image, np.ndarray):
-            return Still(image)
-        return read_still(Path(image), name=name, max_pixels=self.limits.max_pixels)
-
     def _conclude(
         self, name: str, kind: MediaKind, frames: Sequence[FrameResult], *, notes: Sequence[str]
     ) -> Prediction:
-        return conclude(name, kind, frames, decision=self.decision, margin=self.margin, notes=notes)
+        return conclude(
+            name, kind, frames, decision=self.decision, deciding=self.deciding, margin=self.margin, notes=notes
+        )
+
+
+def _wait(steps: Iterable[Progress]) -> Prediction:
+    last = deque(steps, maxlen=1).pop()  # the others hold frames
+    assert last.prediction is not None
+    return last.prediction

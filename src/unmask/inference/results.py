@@ -58,7 +58,7 @@ class FaceResult:
         score: Aggregated over its frames.
         verdict: Of this face alone.
         num_frames: How many frames it was found in.
-        decides: Whether it counts for the verdict of the whole; a track seen too briefly does not.
+        decides: Whether it counts for the verdict of the whole; see `Deciding`.
     """
 
     track: int
@@ -101,6 +101,7 @@ class Prediction:
         suspicious: Stretches of a video in which a face that decides scores as fake.
         key_frames: Indices of the frames of a video that weighed most in its score, the weightiest first.
         notes: What was left out, and what the score cannot be trusted for; a sentence each.
+        probability: The calibrated P(fake) of the score; None without a score or a calibration.
     """
 
     path: str
@@ -114,6 +115,7 @@ class Prediction:
     suspicious: tuple[TimeRange, ...] = ()
     key_frames: tuple[int, ...] = ()
     notes: tuple[str, ...] = ()
+    probability: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values, fit for JSON."""

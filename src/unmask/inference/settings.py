@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from unmask.inference.deciding import Deciding
 from unmask.inference.limits import Limits
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ class PredictorSettings:
         every_n: Looks at every n-th frame of a video instead.
         detector_weights: File of the detector's weights; None for those it fetches itself.
         limits: How much of one file is looked at.
+        deciding: Which of several faces decides.
     """
 
     device: str = "auto"
@@ -34,16 +36,17 @@ class PredictorSettings:
     every_n: int | None = None
     detector_weights: str | None = None
     limits: Limits = field(default_factory=Limits)
+    deciding: Deciding = field(default_factory=Deciding)
 
     @classmethod
     def from_config(cls, cfg: Mapping[Any, Any]) -> Self:
         """Take the keys of this class out of a configuration that may have more.
 
         Raises:
-            ConfigError: A limit is not above 0.
+            ConfigError: A limit is not above 0, or `deciding` names no face.
         """
-        values = {name: cfg[name] for name in cls.__dataclass_fields__ if name != "limits"}
-        return cls(**values, limits=Limits(**cfg["limits"]))
+        values = {name: cfg[name] for name in cls.__dataclass_fields__ if name not in ("limits", "deciding")}
+        return cls(**values, limits=Limits(**cfg["limits"]), deciding=Deciding(**cfg["deciding"]))
 
     def load(self, path: str | Path, *, num_threads: int | None = None) -> "Predictor":
         """Load a model; see `Predictor.load`."""

@@ -5,12 +5,10 @@ from dataclasses import replace
 
 from unmask.decision import Decision
 from unmask.faces.track import link_tracks
+from unmask.inference.deciding import Deciding
 from unmask.inference.notes import note_small_faces
 from unmask.inference.results import FaceResult, FaceScore, FrameResult, Prediction, TimeRange
 from unmask.types import MediaKind
-
-MIN_TRACK_SHARE = 0.1
-"""A track found in a smaller share of the frames with faces does not decide: a false alarm, or a passer-by."""
 
 NUM_KEY_FRAMES = 5
 
@@ -21,6 +19,7 @@ def conclude(
     frames: Sequence[FrameResult],
     *,
     decision: Decision,
+    deciding: Deciding,
     margin: float,
     notes: Sequence[str],
 ) -> Prediction:
@@ -31,10 +30,11 @@ def conclude(
         kind: Picture or video.
         frames: In order of time, faces numbered by their track.
         decision: Threshold and aggregation.
+        deciding: Which faces decide.
         margin: How much of the way from the threshold to 0, and to 1, is `uncertain`.
         notes: What is known of the file beside the frames.
     """
-    faces = sum_up(frames, decision=decision, margin=margin)
+    faces = sum_up(frames, decision=decision, deciding=deciding, margin=margin)
     score = max((face.score for face in faces if face.decides), default=None)
     threshold, is_video = decision.threshold, kind is MediaKind.VIDEO
     return Prediction(
@@ -48,6 +48,7 @@ def conclude(
         suspicious=find_ranges(frames, faces, threshold=threshold) if is_video else (),
         key_frames=find_key_frames(frames, faces, threshold=threshold) if is_video else (),
         notes=(*notes, *note_small_faces(faces)),
+        probability=decision.probability(score),
     )
 
 
@@ -64,26 +65,26 @@ def number_tracks(frames: Sequence[FrameResult]) -> list[FrameResult]:
     ]
 
 
-def sum_up(frames: Sequence[FrameResult], *, decision: Decision, margin: float) -> list[FaceResult]:
+def sum_up(frames: Sequence[FrameResult], *, decision: Decision, deciding: Deciding, margin: float) -> list[FaceResult]:
     """Make one row of each track's faces.
 
     Args:
         frames: In order of time.
         decision: Threshold and aggregation.
+        deciding: Which faces decide.
         margin: How much of the way from the threshold to 0, and to 1, is `uncertain`.
     """
     tracks: dict[int, list[FaceScore]] = {}
     for frame in frames:
         for face in frame.faces:
             tracks.setdefault(face.track, []).append(face)
-    longest = max((len(faces) for faces in tracks.values()), default=0)
-    needed = min(MIN_TRACK_SHARE * sum(bool(frame.faces) for frame in frames), longest)
+    chosen = deciding.choose(tracks, num_frames=sum(bool(frame.faces) for frame in frames))
     rows = []
     for number, faces in sorted(tracks.items()):
         clearest = max(faces, key=lambda face: face.confidence)
         score = decision.aggregate([face.score for face in faces])
         verdict = decision.verdict(score, margin=margin)
-        decides = len(faces) >= needed
+        decides = number in chosen
         rows.append(FaceResult(number, clearest.box, clearest.confidence, score, verdict, len(faces), decides))
     return rows
 

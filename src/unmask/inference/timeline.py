@@ -1,36 +1,98 @@
 """Plot the scores of a video over time."""
 
 import io
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
-from unmask.inference.results import Prediction
+from unmask.inference.results import FaceResult, Prediction, TimeRange
 from unmask.media.picture import write_bytes
+
+MAX_PERSONS = 8
+"""Persons with a colour and a line in the legend: more would leave no room for the plot."""
 
 
 def write_timeline(path: Path, prediction: Prediction) -> None:
-    """Write a PNG: a line per person, the threshold, and the suspicious stretches shaded.
+    """Write a PNG: a line per person, the threshold, the suspicious stretches shaded, the weightiest frames ringed.
 
     Args:
         path: Ends in `.png`.
         prediction: Of a video.
     """
+    data = io.BytesIO()
+    _draw(prediction).savefig(data, format="png")
+    write_bytes(path, data.getvalue())
+
+
+def _draw(prediction: Prediction) -> Any:
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(9, 3), layout="constrained")  # without pyplot, which keeps figures and wants a display
+    figure = Figure(figsize=(9, 3.2), layout="constrained")  # without pyplot, which keeps figures and wants a display
     axes = figure.add_subplot()
-    for face in prediction.faces:
-        points = [
-            (frame.time_seconds, seen.score)
-            for frame in prediction.frames
-            for seen in frame.faces
-            if seen.track == face.track
-        ]
-        axes.plot(*zip(*points, strict=True), marker=".", label=f"face {face.track}: {face.verdict} {face.score:.2f}")
-    for stretch in prediction.suspicious:
-        axes.axvspan(stretch.start_seconds, stretch.end_seconds, color="tab:red", alpha=0.12)
+    _draw_persons(axes, prediction)
+    _draw_key_frames(axes, prediction)
+    for start, end in _shade(prediction):
+        axes.axvspan(start, end, color="tab:red", alpha=0.15, linewidth=0)
     axes.axhline(prediction.threshold, color="grey", linestyle="--", label=f"threshold {prediction.threshold:.2f}")
-    axes.set(xlabel="seconds", ylabel="score", ylim=(-0.02, 1.02), title=f"{prediction.verdict}")
+    axes.set(xlabel="seconds", ylabel="score", ylim=(-0.03, 1.03), title=f"{prediction.verdict}")
     axes.legend(loc="upper left", bbox_to_anchor=(1, 1), fontsize="small")
-    data = io.BytesIO()
-    figure.savefig(data, format="png")
-    write_bytes(path, data.getvalue())
+    return figure
+
+
+def choose_persons(faces: Iterable[FaceResult]) -> list[FaceResult]:
+    """Return those that get a line in the legend: those that decide first, then by score."""
+    return sorted(faces, key=lambda face: (not face.decides, -face.score))[:MAX_PERSONS]
+
+
+def _draw_persons(axes: Any, prediction: Prediction) -> None:
+    chosen = choose_persons(prediction.faces)
+    others = [face for face in prediction.faces if face not in chosen]
+    for face in chosen:
+        said = f"face {face.track}: {face.verdict} {face.score:.2f}"
+        axes.plot(*_list_points(prediction, face), marker=".", label=said, zorder=2.5)
+    for number, face in enumerate(others):
+        said = "_" if number else f"and {len(others)} more"  # what begins with _ stays out of the legend
+        axes.plot(*_list_points(prediction, face), color="silver", linewidth=0.6, marker=".", markersize=2, label=said)
+
+
+def _list_points(prediction: Prediction, face: FaceResult) -> tuple[list[float], list[float]]:
+    """Return the times and the scores of a person."""
+    seen = [
+        (frame.time_seconds, one.score) for frame in prediction.frames for one in frame.faces if one.track == face.track
+    ]
+    return [time for time, _ in seen], [score for _, score in seen]
+
+
+def _draw_key_frames(axes: Any, prediction: Prediction) -> None:
+    """Ring the frames that weighed most, which are those of the most fake person that decides."""
+    main = max((face for face in prediction.faces if face.decides), key=lambda face: face.score, default=None)
+    points = [
+        (frame.time_seconds, seen.score)
+        for frame in prediction.frames
+        for seen in frame.faces
+        if main is not None and seen.track == main.track and frame.index in prediction.key_frames
+    ]
+    if not points:
+        return
+    axes.scatter(
+        *zip(*points, strict=True), s=60, facecolors="none", edgecolors="black", label="weighed most", zorder=3
+    )
+
+
+def _shade(prediction: Prediction) -> Iterator[tuple[float, float]]:
+    """Yield where the suspicious stretches begin and end, a little wider, so that one frame alone is seen too."""
+    if not prediction.suspicious:
+        return
+    pad = ((prediction.frames[-1].time_seconds - prediction.frames[0].time_seconds) or 1.0) / 200
+    start, end = _widen(prediction.suspicious[0], pad)
+    for stretch in prediction.suspicious[1:]:
+        next_start, next_end = _widen(stretch, pad)
+        if next_start > end:  # two shades upon each other would look like something worse
+            yield start, end
+            start = next_start
+        end = next_end
+    yield start, end
+
+
+def _widen(stretch: TimeRange, pad: float) -> tuple[float, float]:
+    return stretch.start_seconds - pad, stretch.end_seconds + pad

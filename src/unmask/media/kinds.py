@@ -11,7 +11,15 @@ PICTURE_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "AVIF")
 """Pillow's names of what is read. It knows many more, and starts Ghostscript for some of them."""
 
 PICTURE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".avif"})
+VIDEO_FORMATS = ("MP4", "MOV", "MKV", "WEBM", "AVI", "WMV", "FLV", "MPEG", "TS", "OGG")
+"""What messages call the videos that are read."""
+
 VIDEO_SUFFIXES = frozenset({".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".flv", ".wmv", ".3gp"})
+
+# Brands of ISO/IEC 23008-12 (HEIF) and of AVIF; a file names its main one first.
+_HEIC = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs"})
+_ANY_HEIF = frozenset({b"mif1", b"msf1"})  # whichever codec: AVIF, where a further brand says so
+_AVIF = frozenset({b"avif", b"avis"})
 
 
 def sniff_kind(path: Path, *, name: str | None = None) -> MediaKind:
@@ -22,21 +30,27 @@ def sniff_kind(path: Path, *, name: str | None = None) -> MediaKind:
         name: What messages call it; None for its path.
 
     Raises:
-        MediaError: The file is absent, a folder, or holds 0 bytes.
+        MediaError: As `check_file`.
     """
+    check_file(path, name=name)
+    is_text_of_picture = path.suffix.lower() in PICTURE_SUFFIXES and _is_text(path)
+    return MediaKind.PICTURE if is_text_of_picture or is_picture(path) else MediaKind.VIDEO
+
+
+def is_picture(path: Path) -> bool:
+    """Tell whether what a file holds is a picture in one of the formats that are read, whole or damaged."""
     from PIL import Image, UnidentifiedImageError
 
-    check_file(path, name=name)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # reading it applies our own limit
             with Image.open(path, formats=PICTURE_FORMATS):
-                return MediaKind.PICTURE
+                return True
     except UnidentifiedImageError:
-        return MediaKind.PICTURE if path.suffix.lower() in PICTURE_SUFFIXES and _is_text(path) else MediaKind.VIDEO
+        # Of an AVIF that Pillow cannot read, FFmpeg might make a video: of its first tile.
+        return not _AVIF.isdisjoint(_list_brands(path))
     except (OSError, Image.DecompressionBombError, SyntaxError, ValueError):
-        # Pillow knew the format and choked on it: reading it as a picture will say why.
-        return MediaKind.PICTURE
+        return True  # Pillow knew the format and choked on it: reading it as a picture will say why
 
 
 def _is_text(path: Path) -> bool:
@@ -46,7 +60,7 @@ def _is_text(path: Path) -> bool:
 
 
 def check_file(path: Path, *, name: str | None = None) -> None:
-    """Raise a MediaError unless the path is a file that holds something.
+    """Raise a MediaError unless the path is a file that holds something, and is no HEIC.
 
     Args:
         path: Any.
@@ -63,6 +77,33 @@ def check_file(path: Path, *, name: str | None = None) -> None:
         raise MediaError(f"'{name}' is not a file. Name a picture or a video.")
     if found.st_size == 0:
         raise MediaError(f"'{name}' holds 0 bytes. Download or copy it again.")
+    if _is_heic(path, name):
+        # FFmpeg would open it as a video of its first tile, in which no face may be whole.
+        raise MediaError(
+            f"'{name}' is a HEIC (HEIF) picture, which is not read. Export it as JPEG or PNG. An iPhone takes JPEG "
+            f"itself with Settings > Camera > Formats > Most Compatible."
+        )
+
+
+def _is_heic(path: Path, name: str) -> bool:
+    try:
+        main, *others = _list_brands(path) or [b""]
+    except OSError as error:
+        raise MediaError(f"'{name}' cannot be read: {error.strerror}. Check its permissions and the disk.") from error
+    return main in _HEIC or (main in _ANY_HEIF and _AVIF.isdisjoint(others))
+
+
+def _list_brands(path: Path) -> list[bytes]:
+    """Return what the first box of an MP4, HEIF or AVIF says it is, the main brand first; nothing of other files."""
+    with path.open("rb") as file:
+        head = file.read(256)
+    if head[4:8] != b"ftyp":
+        return []
+    length, start = int.from_bytes(head[:4], "big"), 8
+    if length == 1:  # stands behind, in 64 bits
+        length, start = int.from_bytes(head[8:16], "big"), 16
+    end = min(length or len(head), len(head))
+    return [head[place : place + 4] for place in (start, *range(start + 8, end - 3, 4))]  # a version stands between
 
 
 def list_media(folder: Path) -> list[Path]:

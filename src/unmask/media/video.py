@@ -1,7 +1,6 @@
 """Decode videos with PyAV (FFmpeg)."""
 
 import errno
-from array import array
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -12,8 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from unmask.errors import MediaError
-from unmask.media.kinds import PICTURE_SUFFIXES, check_file
-from unmask.media.mp4 import MAX_SAMPLES, check_claims
+from unmask.media.kinds import PICTURE_FORMATS, PICTURE_SUFFIXES, VIDEO_FORMATS, VIDEO_SUFFIXES, check_file, is_picture
+from unmask.media.mp4 import check_claims
+from unmask.media.packets import count_times, list_packets, to_the_end
 from unmask.media.picture import MAX_PIXELS
 from unmask.types import Frame
 
@@ -60,7 +60,7 @@ class VideoIndex:
         name: What messages call it.
         info: Size, rate, codec, number of frames.
         times: Presentation times of all frames in order, in units of the stream's time base.
-        is_timed: Whether packets carry the times of their frames.
+        is_timed: Whether packets carry the times of their frames; in raw streams they are counted instead.
         max_pixels: A frame with more is not decoded.
     """
 
@@ -94,9 +94,13 @@ def index_video(path: Path, *, name: str | None = None, max_pixels: int = MAX_PI
     """
     name = name or str(path)
     with _open(path, name=name, max_pixels=max_pixels) as (container, stream):
-        times = _list_times(container, stream, name)
-        info = _describe(stream, times)
-        return VideoIndex(path, name, info, times, _has_true_times(container, stream), max_pixels)
+        packets = list_packets(container, stream, name)
+        is_raw = not len(packets.times)
+        rate = (stream.guessed_rate if is_raw else None) or stream.average_rate  # FFmpeg calls every raw stream 25 fps
+        times = count_times(stream, packets.num_untimed, fps=float(rate or 0)) if is_raw else packets.times
+        info = _describe(stream, times, fps=float(rate or 0))
+        is_timed = not is_raw and _has_true_times(container, stream)
+        return VideoIndex(path, name, info, times, is_timed, max_pixels)
 
 
 def read_frames(path: Path, *, num_frames: int | None = None, every_n: int | None = None) -> Iterator[Frame]:
@@ -140,21 +144,48 @@ def choose_frames(total: int, *, num_frames: int | None, every_n: int | None = N
     return sorted({int(index) for index in np.linspace(0, total - 1, num_frames).round()})
 
 
-@contextmanager
-def _open(path: Path, *, name: str, max_pixels: int) -> Iterator[tuple[Any, Any]]:
+def open_container(path: Path, *, name: str | None = None) -> Any:
+    """Open a file with FFmpeg, which then reads that file alone, and only as a video.
+
+    Args:
+        path: A video.
+        name: What messages call it; None for its path.
+
+    Raises:
+        MediaError: Absent, empty, not a video, or its file claims frames it cannot hold.
+    """
     import av
 
+    name = name or str(path)
     check_file(path, name=name)
+    if is_picture(path):
+        raise MediaError(f"'{name}' is a picture, not a video. Name a video, or have it predicted as a picture.")
     try:
         check_claims(path, name=name)
-        container = av.open(f"file:{path}", options=_OPTIONS)  # a bare name such as 'concat:a|b' is an address
+        # A bare name such as 'concat:a|b' is an address. Titles may be written in any alphabet's bytes.
+        return av.open(f"file:{path}", options=_OPTIONS, metadata_errors="replace")
     except (av.FFmpegError, OSError, ValueError) as error:
-        is_odd = path.suffix.lower() in PICTURE_SUFFIXES  # content decides, but the name tells what was meant
-        raise MediaError(
-            f"'{name}' {'is no picture and ' if is_odd else ''}cannot be read as a video: {_reason(error)}. "
-            f"Download or copy it again."
-        ) from error
-    with container:
+        raise _refusal(error, path, name) from error
+
+
+def _refusal(error: Exception, path: Path, name: str) -> MediaError:
+    """Say why a file cannot be opened; content decides, but the name tells what was meant."""
+    import av
+
+    suffix = path.suffix.lower()
+    said = f"'{name}' {'is no picture and ' if suffix in PICTURE_SUFFIXES else ''}cannot be read as a video: "
+    is_unknown = getattr(error, "errno", None) == errno.EINVAL  # what FFmpeg says of formats we do not let it read
+    if is_unknown or (suffix not in VIDEO_SUFFIXES and isinstance(error, av.InvalidDataError)):
+        return MediaError(
+            f"{said}its format is none of those that are read. Pictures: {', '.join(PICTURE_FORMATS)}; "
+            f"videos: {', '.join(VIDEO_FORMATS)}. If it should be one of them, download or copy it again."
+        )
+    return MediaError(f"{said}{_reason(error)}. Download or copy it again.")
+
+
+@contextmanager
+def _open(path: Path, *, name: str, max_pixels: int) -> Iterator[tuple[Any, Any]]:
+    with open_container(path, name=name) as container:
         if not container.streams.video:
             raise MediaError(
                 f"'{name}' holds no video stream, only {_name_streams(container)}. Name a video with pictures."
@@ -179,8 +210,6 @@ def _check_size(width: int, height: int, *, name: str, max_pixels: int) -> None:
 
 def _reason(error: Exception) -> str:
     """Return FFmpeg's words without the file, which the message names already."""
-    if getattr(error, "errno", None) == errno.EINVAL:
-        return "its format is none of those that are read"  # FFmpeg's word for it is 'Invalid argument'
     return str(getattr(error, "strerror", None) or error)
 
 
@@ -188,30 +217,13 @@ def _name_streams(container: Any) -> str:
     return ", ".join(sorted({stream.type for stream in container.streams})) or "no streams at all"
 
 
-def _list_times(container: Any, stream: Any, name: str) -> npt.NDArray[np.int64]:
-    """Return the presentation times of all frames in order, in units of the stream's time base, from packets alone."""
-    import av
-
-    times = array("q")
-    try:
-        for packet in container.demux(stream):
-            if packet.size and packet.pts is not None and not packet.is_discard:
-                times.append(packet.pts)
-                if len(times) > MAX_SAMPLES:
-                    raise MediaError(f"'{name}' holds more than {MAX_SAMPLES:,} frames. Cut it into parts.")
-    except (av.FFmpegError, OSError):
-        pass  # a file cut off in the middle: the packets before the cut are good
-    return np.unique(np.frombuffer(times, np.int64)) if times else np.zeros(0, np.int64)
-
-
 def _has_true_times(container: Any, stream: Any) -> bool:
     """Tell whether packets carry the times of their frames; AVI and ASF store reordered frames without them."""
     return not (stream.codec_context.has_b_frames and container.format.name in _UNTIMED)
 
 
-def _describe(stream: Any, times: npt.NDArray[np.int64]) -> VideoInfo:
+def _describe(stream: Any, times: npt.NDArray[np.int64], *, fps: float) -> VideoInfo:
     base = float(stream.time_base or 0)
-    fps = float(stream.average_rate or 0)
     span = (int(times[-1]) - int(times[0])) * base + (1 / fps if fps else 0.0) if len(times) else 0.0
     context = stream.codec_context
     return VideoInfo(context.width, context.height, fps, len(times), span, context.name)
@@ -222,12 +234,12 @@ def _decode_wanted(container: Any, stream: Any, index: VideoIndex, wanted: Seque
     import av
 
     times, is_timed, base = index.times, index.is_timed, float(stream.time_base or 0)
-    last_index, decoder, problem, found = -1, container.decode(stream), "no frame was found in it", 0
+    last_index, decoder, problem, found = -1, to_the_end(container.decode(stream)), "no frame was found in it", 0
     for target in wanted:
         try:
             if is_timed and target - last_index >= _SEEK_FROM_FRAMES:
                 container.seek(int(times[target]), stream=stream)
-                decoder = container.decode(stream)
+                decoder = to_the_end(container.decode(stream))
             while last_index < target:
                 decoded = next(decoder, None)
                 if decoded is None:
@@ -239,7 +251,7 @@ def _decode_wanted(container: Any, stream: Any, index: VideoIndex, wanted: Seque
                     _check_size(decoded.width, decoded.height, name=index.name, max_pixels=index.max_pixels)
                     yield Frame(_to_picture(decoded), target, (int(times[target]) - int(times[0])) * base)
         except (av.FFmpegError, OSError) as error:
-            problem, decoder = _reason(error), container.decode(stream)
+            problem, decoder = _reason(error), to_the_end(container.decode(stream))
             if is_timed:
                 last_index = target - _SEEK_FROM_FRAMES  # go on by seeking to the next wanted one
     if not found:

@@ -85,6 +85,6 @@ def rebuild_network(config: Mapping[str, Any], state: Mapping[str, Tensor]) -> F
         config: `FaceNetwork.config`.
         state: Its `state_dict`.
     """
-    network = FaceNetwork(**config)
+    network = FaceNetwork(**{**config, "weights": None})  # all come from the state: nothing is fetched, whoever asks
     network.load_state_dict(dict(state))
     return network.eval().to(memory_format=torch.channels_last)
