@@ -63,7 +63,7 @@ def main() -> None:
         media = make_media(Path(folder))
         server = subprocess.Popen(
             [sys.executable, str(ROOT / "serve.py"), f"checkpoint={bundle.resolve()}", "port=0"],
-            env={**os.environ, "UNMASK_HOME": folder}, stdout=subprocess.PIPE, text=True,
+            env={**os.environ, "UNMASK_HOME": folder}, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
         try:
             asyncio.run(measure(server, media, seconds))
@@ -86,10 +86,10 @@ def make_media(folder: Path) -> Media:
 
 async def measure(server: "subprocess.Popen[str]", media: Media, seconds: float) -> None:
     """Wait for the service, then load it."""
-    assert server.stdout is not None
-    found = re.search(r"http://\S+", server.stdout.readline())
+    assert server.stderr is not None
+    found = re.search(r"http://\S+", server.stderr.readline())
     assert found is not None
-    drain = asyncio.create_task(asyncio.to_thread(server.stdout.read))  # its log must not fill the pipe
+    drain = asyncio.create_task(asyncio.to_thread(server.stderr.read))  # what it says must not fill the pipe
     # Without TCP_NODELAY every request waits 40 ms for an acknowledgement, which would hide the service's own time.
     transport = httpx2.AsyncHTTPTransport(
         limits=httpx2.Limits(max_connections=None), socket_options=[(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)]

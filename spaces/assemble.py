@@ -29,18 +29,62 @@ def assemble(bundle: Path, folder: Path) -> None:
     missing = [name for name in MODEL if not (bundle / name).is_file()]
     if missing:
         sys.exit(f"'{bundle}' is no bundle: it has no '{missing[0]}'. Name the folder 'bundle' of a training.")
-    for name in PARTS:
-        replace(REPOSITORY / name, folder / name)
-    for name in OWN:
-        replace(REPOSITORY / "spaces" / name, folder / name)
-    for name in MODEL:
-        replace(bundle / name, folder / "bundle" / name)
+    copies = list_copies(bundle)
+    check_apart(copies, folder)
     weights = find_weights()
-    replace(weights, folder / "weights" / weights.name)
-    # Streamlit Community Cloud reads this one, at the top, and not the one beside the app.
-    replace(REPOSITORY / "src/unmask/web/app/.streamlit/config.toml", folder / ".streamlit/config.toml")
+    copies[f"weights/{weights.name}"] = weights
+    check_apart(copies, folder)  # all before anything is removed
+    for name, source in copies.items():
+        replace(source, folder / name)
     for name, text in TEXTS.items():
         (folder / name).write_text(text)
+
+
+def list_copies(bundle: Path) -> dict[str, Path]:
+    """Return where each part of the folder comes from, but for the weights."""
+    return {
+        **{name: REPOSITORY / name for name in PARTS},
+        **{name: REPOSITORY / "spaces" / name for name in OWN},
+        **{f"bundle/{name}": bundle / name for name in MODEL},
+        # Streamlit Community Cloud reads this one, at the top, and not the one beside the app.
+        ".streamlit/config.toml": REPOSITORY / "src/unmask/web/app/.streamlit/config.toml",
+    }
+
+
+def check_apart(copies: dict[str, Path], folder: Path) -> None:
+    """Exit if writing the folder would remove or overwrite what it is made of, or this checkout.
+
+    Args:
+        copies: Source of each part, by its name in the folder.
+        folder: Of the Space.
+    """
+    place = folder.resolve()
+    for source in (REPOSITORY, *copies.values()):
+        if is_lost(source.resolve(), copies, place):
+            sys.exit(
+                f"'{folder}' cannot be the folder of a Space: writing it would remove or overwrite '{source}', which "
+                f"it is made of. Nothing was changed. Name a folder of its own: "
+                f"python spaces/assemble.py <bundle> ../my-space"
+            )
+
+
+def is_lost(source: Path, copies: dict[str, Path], place: Path) -> bool:
+    """Tell whether a source would not outlive the copying, or be copied into itself.
+
+    Args:
+        source: A file or folder that something is copied from, or this checkout.
+        copies: Source of each part, by its name in the folder.
+        place: The folder of the Space, resolved.
+    """
+    is_within = source in place.parents and source != REPOSITORY  # a folder such as outputs/my-space does no harm
+    targets = [place / name for name in copies]
+    removed = [place / name for name, copied in copies.items() if copied.is_dir()]
+    return (
+        is_within
+        or source == place
+        or source in [target.resolve() for target in targets]
+        or any(target in (source, *source.parents) for target in removed)
+    )
 
 
 def replace(source: Path, target: Path) -> None:

@@ -104,6 +104,73 @@ def test_only_a_bundle_makes_a_space(tmp_path: Path) -> None:
 
 
 @pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """What `assemble.py` copies, without the code: a checkout that may be lost."""
+    checkout = tmp_path / "checkout"
+    shutil.copytree(REPOSITORY / "spaces", checkout / "spaces")
+    for name in (
+        "src/unmask/web/app/.streamlit/config.toml",
+        "configs/paths.yaml",
+        "bundle/model.onnx",
+        "bundle/spec.json",
+    ):
+        (checkout / name).parent.mkdir(parents=True, exist_ok=True)
+        (checkout / name).write_text(name)
+    for name in ("pyproject.toml", "LICENSE", "requirements-app.lock", ".gitignore"):
+        (checkout / name).write_text(name)
+    return checkout
+
+
+def assemble(checkout: Path, bundle: str, folder: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "spaces/assemble.py", bundle, folder]
+    return subprocess.run(command, cwd=checkout, capture_output=True, text=True, check=False)
+
+
+def read_all(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize(
+    ("bundle", "folder", "lost"),
+    [
+        ("bundle", ".", ""),
+        ("bundle", "../link", ""),
+        ("bundle", "..", ""),  # the checkout is called src here
+        ("bundle", "src", "src"),
+        ("bundle", "src/unmask/space", "src"),
+        ("bundle", "configs", "configs"),
+        ("bundle", "spaces", "spaces/README.md"),
+        ("../space/bundle", "../space", "bundle/model.onnx"),
+        ("../space/src/bundle", "../space", "src/bundle/model.onnx"),
+    ],
+)
+def test_a_space_is_not_written_over_what_it_is_made_of(checkout: Path, bundle: str, folder: str, lost: str) -> None:
+    checkout = checkout.rename(checkout.with_name("src"))
+    (checkout.parent / "link").symlink_to(checkout)
+    if bundle.startswith(".."):
+        shutil.copytree(checkout / "bundle", checkout / bundle)
+    before = read_all(checkout.parent)
+    done = assemble(checkout, bundle, folder)
+    assert read_all(checkout.parent) == before
+    assert done.returncode == 1
+    assert f"'{folder}' cannot be the folder of a Space: writing it would remove or overwrite '" in done.stderr
+    assert f"{lost}', which it is made of" in done.stderr
+    assert "python spaces/assemble.py <bundle> ../my-space" in done.stderr
+
+
+@pytest.mark.parametrize("folder", ["../my-space", "outputs/my-space"])
+def test_a_space_may_lie_beside_the_checkout_or_in_a_folder_of_it_that_is_not_copied(
+    checkout: Path, folder: str
+) -> None:
+    before = read_all(checkout)
+    for _ in range(2):
+        done = assemble(checkout, "bundle", folder)
+        assert done.returncode == 0, done.stderr
+    assert read_all(checkout).items() >= before.items()
+    assert (checkout / folder / "src/unmask/web/app/.streamlit/config.toml").is_file()
+
+
+@pytest.fixture
 def space(tmp_path: Path) -> Path:
     """The folder of a Space, assembled twice, with a bundle in name alone."""
     bundle, space = tmp_path / "bundle", tmp_path / "space"

@@ -11,6 +11,10 @@ from unmask.config import check_complete
 from unmask.errors import ConfigError
 
 if TYPE_CHECKING:
+    import socket
+
+    from fastapi import FastAPI
+
     from unmask.web.api.settings import ServiceSettings
 
 TASKS = ("serve", "key")
@@ -64,7 +68,7 @@ def build_settings(cfg: DictConfig) -> "ServiceSettings":
         model=ModelSettings(checkpoint, PredictorSettings.from_config(cfg)),
         folder=Path(cfg.folder),
         limits=ServiceLimits(**OmegaConf.to_container(cfg.service)),  # type: ignore[arg-type]
-        image_workers=cfg.image_workers or min(4, os.cpu_count() or 1),
+        image_workers=min(4, os.cpu_count() or 1) if cfg.image_workers is None else cfg.image_workers,
         video_workers=cfg.video_workers,
         api_keys=tuple(cfg.api_keys),
         cors_origins=tuple(cfg.cors_origins),
@@ -78,56 +82,82 @@ def serve(cfg: DictConfig) -> None:
         cfg: Of `serve.yaml`.
 
     Raises:
-        ConfigError: The port is taken.
+        ConfigError: Host, port or folder cannot be used, or a setting lets nothing through.
         CheckpointError: The model cannot be read.
+        UnmaskError: The workers cannot load the model.
     """
-    import socket
-
-    import uvicorn
+    from dataclasses import replace
 
     from unmask.web.api.app import create_app
-    from unmask.web.api.protocol import limit_heads
+    from unmask.web.api.folder import copied_model, own_folder
+    from unmask.web.api.log import log_as_json
 
-    app = create_app(build_settings(cfg))
-    family = socket.AF_INET6 if ":" in cfg.host else socket.AF_INET
+    if cfg.connections < 1:
+        raise ConfigError(f"connections={cfg.connections} lets nothing through. Give a number above 0.")
+    log_as_json()
+    settings = build_settings(cfg)
+    with own_folder(settings.folder), copied_model(settings.model, settings.folder) as model:
+        is_loopback = cfg.host in _LOOPBACK
+        app = create_app(replace(settings, model=model), is_loopback=is_loopback, connections=cfg.connections)
+        _answer(app, cfg)
+    if app.state.service.failure is not None:
+        raise app.state.service.failure
+
+
+def _answer(app: "FastAPI", cfg: DictConfig) -> None:
+    """Answer requests until a signal comes, or the service fails."""
+    import uvicorn
+
+    from unmask.web.api.protocol import limit_connections
+
+    listener = _listen(cfg.host, cfg.port)
+    _announce(cfg, listener.getsockname()[1])
+    # Twice as many: a request too many must come in to be told so, and connections without a request need room.
+    protocol = limit_connections(2 * cfg.connections, head_seconds=cfg.service.idle_seconds)
+    config = uvicorn.Config(
+        app, http=protocol, ws="none", log_config=None, access_log=False, server_header=False,
+        timeout_keep_alive=5, timeout_graceful_shutdown=10,
+    )  # fmt: skip
+    server = uvicorn.Server(config)
+    app.state.service.on_failure = lambda: setattr(server, "should_exit", True)
+    server.run(sockets=[listener])
+
+
+def _listen(host: str, port: int) -> "socket.socket":
+    """Return a socket that is bound.
+
+    Raises:
+        ConfigError: The host is none of this machine, or the port is taken or none.
+    """
+    import errno
+    import socket
+
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
     # Only of a socket that says it is TCP does asyncio turn off the waiting for more to send, 40 ms an answer.
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        listener.bind((cfg.host, cfg.port))
-    except (OSError, OverflowError) as error:
-        raise ConfigError(f"Cannot listen on host={cfg.host} port={cfg.port}: {error}. Give another port.") from error
-    _log_as_json()
-    _announce(cfg, listener.getsockname()[1])
-    config = uvicorn.Config(
-        app, http=limit_heads(cfg.service.idle_seconds), log_config=None, access_log=False, server_header=False,
-        timeout_keep_alive=5, limit_concurrency=cfg.connections, timeout_graceful_shutdown=10,
-    )  # fmt: skip
-    uvicorn.Server(config).run(sockets=[listener])
-
-
-def _log_as_json() -> None:
-    import logging
-
-    from unmask.web.api.observe import JsonLines
-
-    handler = logging.StreamHandler(sys.stdout)
-    handler.setFormatter(JsonLines())
-    ours = logging.getLogger("unmask.web.api")
-    ours.handlers, ours.propagate = [handler], False
-    ours.setLevel(logging.INFO)
+        listener.bind((host, port))
+    except (OSError, OverflowError, UnicodeError) as error:
+        is_of_host = isinstance(error, socket.gaierror | UnicodeError) or (
+            isinstance(error, OSError) and error.errno == errno.EADDRNOTAVAIL
+        )
+        fix = "Give a host of this machine: 127.0.0.1, or 0.0.0.0 for all it has" if is_of_host else "Give another port"
+        raise ConfigError(f"Cannot listen on host={host} port={port}: {error}. {fix}.") from error
+    return listener
 
 
 def _announce(cfg: DictConfig, port: int) -> None:
+    """Tell people where it listens, on stderr; stdout is for the log."""
     place = f"[{cfg.host}]" if ":" in cfg.host else cfg.host
-    print(f"Unmask listens on http://{place}:{port} with the model '{cfg.checkpoint}'.", flush=True)
+    lines = [f"Unmask listens on http://{place}:{port} with the model '{cfg.checkpoint}'."]
     if cfg.host in _LOOPBACK:
-        print("Only this machine can reach it; host=0.0.0.0 lets others in.", flush=True)
+        lines.append("Only this machine can reach it; host=0.0.0.0 lets others in.")
     elif not cfg.api_keys:
-        print(
-            "Warning: others can reach it, and it asks nobody for a key. Make one with: python serve.py task=key",
-            file=sys.stderr, flush=True,
-        )  # fmt: skip
+        lines.append(
+            "Warning: others can reach it, and it asks nobody for a key. Make one with: python serve.py task=key"
+        )
+    print("\n".join(lines), file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -10,11 +10,17 @@ from unmask.types import MediaKind
 PICTURE_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "AVIF")
 """Pillow's names of what is read. It knows many more, and starts Ghostscript for some of them."""
 
-PICTURE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".avif"})
+PICTURE_SUFFIXES = frozenset(
+    {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".avif"}
+    | {".jfif", ".heic", ".heif"}  # the last two are refused, in words, and not passed over
+)
 VIDEO_FORMATS = ("MP4", "MOV", "MKV", "WEBM", "AVI", "WMV", "FLV", "MPEG", "TS", "OGG")
 """What messages call the videos that are read."""
 
-VIDEO_SUFFIXES = frozenset({".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".flv", ".wmv", ".3gp"})
+VIDEO_SUFFIXES = frozenset(
+    {".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".flv", ".wmv", ".3gp"}
+    | {".ts", ".mts", ".m2ts", ".ogv"}
+)
 
 # Brands of ISO/IEC 23008-12 (HEIF) and of AVIF; a file names its main one first.
 _HEIC = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs"})

@@ -1,4 +1,5 @@
 import base64
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -93,14 +94,26 @@ def test_every_error_is_a_problem(client: TestClient) -> None:
     assert client.put(f"/v1/jobs/{'0' * 32}").headers["allow"] == "DELETE, GET"
 
 
-def test_model_tells_decision_and_limits_but_no_paths(client: TestClient, face_dataset: Path) -> None:
-    answer = client.get("/v1/model")
-    model = answer.json()
+def list_texts(value: Any) -> list[str]:
+    """Return all keys and values below a value, as text."""
+    if isinstance(value, dict):
+        return [text for pair in value.items() for part in pair for text in list_texts(part)]
+    return [text for part in value for text in list_texts(part)] if isinstance(value, list) else [str(value)]
+
+
+def test_model_tells_decision_and_limits_but_no_paths(
+    client: TestClient, face_dataset: Path, bundle: Path, service_folder: Path
+) -> None:
+    model = client.get("/v1/model").json()
+    texts = list_texts(model)
+    private = (face_dataset, bundle, service_folder, Path.home(), Path.cwd(), Path(tempfile.gettempdir()))
+    assert len(texts) > 50
+    assert not [text for text in texts for path in private if str(path) in text]
+    assert not [text for text in texts if text.startswith(("/", "~"))]
     assert model["name"] == "tiny"
     assert 0 < model["decision"]["threshold"] < 1
     assert model["limits"]["service"]["files"] == 3
     assert model["limits"]["file"]["max_faces"] == 64
-    assert str(face_dataset) not in answer.text
 
 
 def test_figures_count_requests_by_route(client: TestClient, media: Path) -> None:
@@ -109,6 +122,25 @@ def test_figures_count_requests_by_route(client: TestClient, media: Path) -> Non
     assert 'unmask_requests_total{method="POST",route="/v1/images",status="200"}' in text
     assert 'unmask_jobs{state="queued"} 0.0' in text
     assert 'unmask_verdicts_total{kind="picture"' in text
+
+
+def test_figures_do_not_grow_with_what_clients_make_up(client: TestClient) -> None:
+    for number in range(3):
+        assert client.request(f"MADEUP{number}", "/v1/model").status_code == 405
+        assert client.get(f"/made/up/{number}").status_code == 404
+    text = client.get("/metrics").text
+    assert "MADEUP" not in text
+    assert "/made" not in text
+    assert 'unmask_requests_total{method="any",route="/v1/model",status="405"} 3.0' in text
+    assert 'unmask_requests_total{method="any",route="unknown",status="404"}' in text
+
+
+def test_load_balancers_may_ask_with_head(client: TestClient) -> None:
+    for path in ("/", "/healthz", "/readyz"):
+        assert client.head(path).status_code == 200
+        assert client.put(path).headers["allow"] == "GET, HEAD"
+    described = client.get("/openapi.json").json()["paths"]
+    assert list(described["/healthz"]) == ["get"]
 
 
 def test_page_loads_nothing_from_elsewhere(client: TestClient) -> None:

@@ -2,6 +2,7 @@ import asyncio
 import io
 import json
 import logging
+import os
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,9 +12,11 @@ import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
 
+from unmask.cli.serve import build_settings
+from unmask.config import read_defaults
 from unmask.errors import ConfigError
 from unmask.web.api.keys import check_hashes, hash_key, is_known, make_key
-from unmask.web.api.observe import JsonLines
+from unmask.web.api.log import JsonLines
 from unmask.web.api.settings import ModelSettings, ServiceLimits, ServiceSettings
 
 
@@ -40,11 +43,19 @@ def test_too_large_a_request_is_refused_before_it_is_read(client: TestClient) ->
     assert answer.headers["connection"] == "close"
 
 
-def test_too_many_files_and_other_fields_are_refused(client: TestClient, media: Path) -> None:
+def test_too_many_files_are_refused_with_what_to_do(client: TestClient, media: Path) -> None:
     data = (media / "face.jpg").read_bytes()
     answer = client.post("/v1/images", files=[("files", ("a.jpg", data))] * 4)
-    assert (answer.status_code, answer.json()["code"]) == (400, "malformed_body")
-    assert "Maximum number of files is 3" in answer.json()["detail"]
+    assert (answer.status_code, answer.json()["code"]) == (400, "too_many_files")
+    told = "The request has more than the 3 files that are taken at once (service.files). "
+    assert answer.json()["detail"] == f"{told}Send the others in further requests."
+    answer = client.post("/v1/videos", files=[("files", ("a.mp4", b"x"))] * 2)
+    assert (answer.status_code, answer.json()["code"]) == (400, "too_many_files")
+    assert answer.json()["detail"].startswith("The request has more than one file. Send each video")
+
+
+def test_other_fields_are_refused(client: TestClient, media: Path) -> None:
+    data = (media / "face.jpg").read_bytes()
     answer = client.post("/v1/images", files=[("file", ("a.jpg", data))])
     assert (answer.status_code, answer.json()["code"]) == (422, "no_file")
     answer = client.post("/v1/images", files=[("files", ("a.jpg", data))], data={"more": "1"})
@@ -54,7 +65,25 @@ def test_too_many_files_and_other_fields_are_refused(client: TestClient, media: 
 def test_body_that_is_no_form_is_refused(client: TestClient) -> None:
     assert client.post("/v1/images", json={}).json()["code"] == "not_multipart"
     broken = client.post("/v1/images", content=b"--y", headers={"Content-Type": "multipart/form-data; boundary=x"})
-    assert (broken.status_code, broken.json()["code"]) in ((400, "malformed_body"), (422, "no_file"))
+    assert (broken.status_code, broken.json()["code"]) == (400, "malformed_body")
+
+
+@pytest.mark.parametrize("charset", ["undefined", "idna", "punycode", "zlib", "klingon", "utf-16", '"a\0b"', "\xe9"])
+def test_form_in_a_charset_of_nobody_is_refused(client: TestClient, charset: str) -> None:
+    headers = {"Content-Type": f"multipart/form-data; boundary=x; charset={charset}".encode("latin-1")}
+    body = b'--x\r\nContent-Disposition: form-data; name="files"; filename="\xff.jpg"\r\n\r\nx\r\n--x--\r\n'
+    answer = client.post("/v1/images", content=body, headers=headers)
+    assert (answer.status_code, answer.json()["code"]) == (400, "malformed_body")
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert "Leave charset out, or say charset=utf-8." in answer.json()["detail"]
+
+
+@pytest.mark.parametrize("charset", ["UTF-8", '"utf-8"', "iso-8859-1", "windows-1252"])
+def test_form_in_a_usual_charset_is_read(client: TestClient, charset: str) -> None:
+    headers = {"Content-Type": f"multipart/form-data; boundary=x; charset={charset}"}
+    body = b'--x\r\nContent-Disposition: form-data; name="files"; filename="\x81.jpg"\r\n\r\nx\r\n--x--\r\n'
+    answer = client.post("/v1/images", content=body, headers=headers)
+    assert (answer.status_code, answer.json()["code"]) == (422, "unreadable_file")
 
 
 def _zip() -> bytes:
@@ -170,8 +199,13 @@ def test_configuration_holds_hashes_of_keys_only() -> None:
     key = make_key()
     assert is_known(key, [hash_key(key)])
     assert not is_known("", [hash_key(key)])
-    with pytest.raises(ConfigError, match=r"api_keys holds 'unmask_.*no hash of a key\. Make key and hash with"):
-        check_hashes([key])
+    check_hashes([hash_key(key)])
+    digits = "é" * 64, "A" * 64, hash_key(key)[7:] + "\n"
+    told = "^Entry 2 of 2 in api_keys is no hash of a key.* Make key and hash with"
+    for wrong in (key, "hunter2", hash_key(key).upper(), *(f"sha256:{some}" for some in digits)):
+        with pytest.raises(ConfigError, match=told) as caught:
+            check_hashes([hash_key(key), wrong])
+        assert wrong[:7] not in str(caught.value).replace("'sha256:'", "")
 
 
 def test_limits_that_let_nothing_through_are_refused(tmp_path: Path) -> None:
@@ -179,6 +213,17 @@ def test_limits_that_let_nothing_through_are_refused(tmp_path: Path) -> None:
         ServiceLimits(files=0)
     with pytest.raises(ConfigError, match="image_workers=0 leaves nobody to work"):
         ServiceSettings(ModelSettings("x"), tmp_path, image_workers=0)
+
+
+@pytest.mark.parametrize(("asked", "taken"), [(None, min(4, os.cpu_count() or 1)), (3, 3), (0, None)])
+def test_number_of_workers_is_the_one_asked_for(bundle: Path, asked: int | None, taken: int | None) -> None:
+    cfg = read_defaults("serve")
+    cfg.checkpoint, cfg.image_workers = str(bundle), asked
+    if taken is None:
+        with pytest.raises(ConfigError, match="image_workers=0 leaves nobody to work"):
+            build_settings(cfg)
+    else:
+        assert build_settings(cfg).image_workers == taken
 
 
 def test_log_is_json_without_contents_of_files(client: TestClient, media: Path) -> None:

@@ -1,5 +1,7 @@
 """The real server in a process of its own, as `python serve.py` starts it."""
 
+import contextlib
+import json
 import os
 import pickle
 import re
@@ -10,8 +12,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 
 import httpx2
 import numpy as np
@@ -32,13 +36,13 @@ FLAGS = [
 ]  # fmt: skip
 
 
-@contextmanager
+@contextlib.contextmanager
 def serve(home: Path, bundle: Path, *arguments: str) -> Iterator[tuple[str, "subprocess.Popen[str]"]]:
-    log = home / "server.log"
-    with log.open("a") as file:
+    log = home / "stderr.txt"
+    with log.open("a") as told, (home / "stdout.txt").open("a") as logged:
         process = subprocess.Popen(
             [sys.executable, str(REPOSITORY / "serve.py"), f"checkpoint={bundle}", "port=0", *arguments],
-            env={**os.environ, "UNMASK_HOME": str(home)}, cwd=home, text=True, stdout=file, stderr=subprocess.STDOUT,
+            env={**os.environ, "UNMASK_HOME": str(home)}, cwd=home, text=True, stdout=logged, stderr=told,
         )  # fmt: skip
     try:
         for _ in range(300):
@@ -97,7 +101,7 @@ def test_service_of_a_bundle_loads_no_torch(server: tuple[str, "subprocess.Popen
 
 def test_slow_client_is_cut_off(server: tuple[str, "subprocess.Popen[str]"], home: Path) -> None:
     with _open_socket(server[0]) as client:
-        head = "POST /v1/images HTTP/1.1\r\nHost: x\r\nContent-Type: multipart/form-data; boundary=x\r\n"
+        head = "POST /v1/images HTTP/1.1\r\nHost: localhost\r\nContent-Type: multipart/form-data; boundary=x\r\n"
         client.sendall(f"{head}Content-Length: 9999\r\n\r\n--x\r\n".encode())
         start = time.monotonic()
         answer = client.recv(65536)
@@ -113,7 +117,7 @@ def test_head_that_does_not_end_is_cut_off(server: tuple[str, "subprocess.Popen[
         assert client.recv(65536) == b""
         assert time.monotonic() - start < 15
     with _open_socket(server[0]) as client:  # the second request of a connection too, and a slow one is answered
-        for part in (b"GET /healthz HTTP/1.1\r\n", b"Host: x\r\n\r\n"):
+        for part in (b"GET /healthz HTTP/1.1\r\n", b"Host: localhost\r\n\r\n"):
             client.sendall(part)
             time.sleep(0.5)
         assert client.recv(65536).startswith(b"HTTP/1.1 200")
@@ -124,7 +128,7 @@ def test_head_that_does_not_end_is_cut_off(server: tuple[str, "subprocess.Popen[
 def test_endless_upload_is_cut_off_at_the_limit(server: tuple[str, "subprocess.Popen[str]"], home: Path) -> None:
     sent, chunk = 0, bytes(1_000_000)
     with _open_socket(server[0]) as client:
-        head = "POST /v1/images HTTP/1.1\r\nHost: x\r\nContent-Type: multipart/form-data; boundary=x\r\n"
+        head = "POST /v1/images HTTP/1.1\r\nHost: localhost\r\nContent-Type: multipart/form-data; boundary=x\r\n"
         client.sendall(f"{head}Transfer-Encoding: chunked\r\n\r\n".encode())
         part = b'--x\r\nContent-Disposition: form-data; name="files"; filename="a.jpg"\r\n\r\n'
         client.sendall(b"%x\r\n%s\r\n" % (len(part), part))
@@ -179,7 +183,8 @@ def test_terminated_service_leaves_no_process_and_goes_on_with_its_job(bundle: P
         process.terminate()
         assert process.wait(timeout=30) == -signal.SIGTERM  # which a shell tells as 143
         assert not psutil.wait_procs(children, timeout=5)[1]
-    assert "Traceback" not in (tmp_path / "server.log").read_text()
+    for stream in ("stdout", "stderr"):
+        assert "traceback" not in (tmp_path / f"{stream}.txt").read_text().lower()
     with serve(tmp_path, bundle) as (address, _):
         for _ in range(200):
             job = httpx2.get(f"{address}/v1/jobs/{job_id}").json()
@@ -209,18 +214,124 @@ def test_model_that_would_run_code_is_not_served(tmp_path: Path) -> None:
     assert "evil.ckpt" in done.stderr
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "ran").exists()
-    assert not (tmp_path / "service").exists()
+    assert [path.name for path in (tmp_path / "service").rglob("*")] == ["lock"]
+
+
+def refuse_start(home: Path, bundle: Path, *arguments: str) -> str:
+    """Return what a service says that does not start."""
+    done = subprocess.run(
+        [sys.executable, str(REPOSITORY / "serve.py"), f"checkpoint={bundle}", *arguments],
+        env={**os.environ, "UNMASK_HOME": str(home)}, capture_output=True, text=True, check=False, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 2, done.stderr
+    assert "Traceback" not in done.stderr
+    return done.stderr
 
 
 def test_taken_port_is_told(server: tuple[str, "subprocess.Popen[str]"], bundle: Path, tmp_path: Path) -> None:
     port = server[0].rpartition(":")[2]
-    done = subprocess.run(
-        [sys.executable, str(REPOSITORY / "serve.py"), f"checkpoint={bundle}", f"port={port}"],
-        env={**os.environ, "UNMASK_HOME": str(tmp_path)}, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert done.returncode == 2
-    assert f"Error: Cannot listen on host=127.0.0.1 port={port}" in done.stderr
-    assert "Give another port." in done.stderr
+    told = refuse_start(tmp_path, bundle, f"port={port}")
+    assert f"Error: Cannot listen on host=127.0.0.1 port={port}" in told
+    assert "Give another port." in told
+
+
+@pytest.mark.parametrize(
+    ("argument", "told"),
+    [
+        ("host=nowhere.invalid", "Give a host of this machine"),
+        ("host=192.0.2.1", "Give a host of this machine"),
+        ("port=99999", "Give another port."),
+        ("connections=0", "connections=0 lets nothing through."),
+        ("device=cuda:9", "device=cuda:9 cannot be used"),
+    ],
+)
+def test_setting_that_leads_nowhere_is_told(bundle: Path, tmp_path: Path, argument: str, told: str) -> None:
+    assert told in refuse_start(tmp_path, bundle, "port=0", argument)
+
+
+def test_second_service_of_a_folder_is_told(
+    server: tuple[str, "subprocess.Popen[str]"], home: Path, bundle: Path
+) -> None:
+    assert "Another service works in folder=" in refuse_start(home, bundle, "port=0")
+
+
+def test_log_is_json_whoever_writes_it(server: tuple[str, "subprocess.Popen[str]"], home: Path) -> None:
+    with _open_socket(server[0]) as client:
+        client.sendall(b"no HTTP at all\r\n\r\n")
+        assert client.recv(65536).startswith(b"HTTP/1.1 400")
+    upgrade = {"Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13", "Sec-WebSocket-Key": "x"}
+    assert httpx2.get(f"{server[0]}/v1/nowhere", headers=upgrade).json()["code"] == "not_found"
+    lines = [json.loads(line) for line in (home / "stdout.txt").read_text().splitlines()]
+    assert {"unmask.web.api", "uvicorn.error"} <= {line["logger"] for line in lines}
+    assert {"Invalid HTTP request received.", "request", "ready"} <= {line["event"] for line in lines}
+    first, second, *_ = (home / "stderr.txt").read_text().splitlines()
+    assert first.startswith(f"Unmask listens on {server[0]} with the model")
+    assert second == "Only this machine can reach it; host=0.0.0.0 lets others in."
+    assert not list(home.rglob("serve.log"))
+    assert not [path for path in (home / "outputs").rglob("*") if path.parent.name == "serve"]
+
+
+def test_crowded_service_tells_so_and_holds_no_more_connections(bundle: Path, tmp_path: Path) -> None:
+    with serve(tmp_path, bundle, "connections=2", "service.idle_seconds=4") as (address, _):
+        body = b"POST /v1/images HTTP/1.1\r\nHost: localhost\r\nContent-Type: multipart/form-data; boundary=x\r\n"
+        with _open_socket(address) as first, _open_socket(address) as second:
+            for client in (first, second):
+                client.sendall(body + b"Content-Length: 9999\r\n\r\n--x\r\n")
+            time.sleep(0.5)
+            answer = httpx2.get(f"{address}/v1/model")
+            assert (answer.status_code, answer.json()["code"]) == (503, "busy")
+            assert answer.headers["content-type"] == "application/problem+json"
+            assert int(answer.headers["retry-after"]) > 0
+            assert answer.headers["x-request-id"] == answer.json()["request_id"]
+            assert httpx2.get(f"{address}/healthz").status_code == 200
+            with _open_socket(address), _open_socket(address), _open_socket(address) as third:
+                start = time.monotonic()
+                with contextlib.suppress(ConnectionResetError):
+                    assert third.recv(65536) == b""
+                assert time.monotonic() - start < 2
+        assert 'route="unknown",status="503"' in httpx2.get(f"{address}/metrics").text
+        assert httpx2.get(f"{address}/v1/model").status_code == 200
+
+
+@pytest.fixture
+def other_page(tmp_path: Path) -> Iterator[str]:
+    """A page of another site: browsers take `localhost` and `127.0.0.1` for two."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(SimpleHTTPRequestHandler, directory=str(tmp_path))) as other:
+        Thread(target=other.serve_forever, daemon=True).start()
+        yield f"http://localhost:{other.server_port}/"
+        other.shutdown()
+
+
+def test_processes_end_with_a_service_that_is_killed(bundle: Path, tmp_path: Path) -> None:
+    with serve(tmp_path, bundle) as (_, process):
+        workers = psutil.Process(process.pid).children(recursive=True)
+        assert len(workers) >= 2
+        process.kill()
+        gone, alive = psutil.wait_procs(workers, timeout=10)
+        assert gone
+        assert not alive
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here")
+def test_page_of_somebody_else_reaches_nothing(server: tuple[str, "subprocess.Popen[str]"], other_page: str) -> None:
+    assert httpx2.get(f"{server[0]}/v1/model", headers={"Host": "evil.example"}).json()["code"] == "foreign_host"
+    jobs = re.findall("unmask_jobs{.*", httpx2.get(f"{server[0]}/metrics").text)
+    with sync_playwright() as play:
+        browser = play.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        page = browser.new_page()
+        page.goto(other_page)
+        page.evaluate(
+            """async (address) => {
+                const body = new FormData();
+                body.append("files", new Blob(["x"]), "a.mp4");
+                await fetch(`${address}/v1/videos`, { method: "POST", mode: "no-cors", body });
+            }""",
+            server[0],
+        )
+        browser.close()
+    figures = httpx2.get(f"{server[0]}/metrics").text
+    assert 'unmask_requests_total{method="any",route="unknown",status="403"} 1.0' in figures
+    assert re.findall("unmask_jobs{.*", figures) == jobs
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here")

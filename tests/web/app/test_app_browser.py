@@ -179,6 +179,7 @@ def test_two_models(page: Any, make_png: Callable[[int], bytes], finish: Callabl
     give(page, ("photo.png", make_png(1)))
     page.get_by_role("heading", name=re.compile("Both say: .*Fake")).wait_for()
     settle(page)
+    assert not re.search("outputs.train.first.bundle", page.locator("[data-testid=stMain]").inner_html())
     assert page.get_by_alt_text("heat map").count() == 2
     finish()
 

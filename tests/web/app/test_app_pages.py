@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import streamlit as st
 import torch
 from streamlit.testing.v1 import AppTest
 from tests.web.app.conftest import save_checkpoint
@@ -143,9 +144,9 @@ def test_many_files_give_a_table_with_the_most_suspicious_first(bundle: Path, ma
 
 def test_results_outlive_a_visit_to_another_page(bundle: Path, make_png: MakePng) -> None:
     page = give(open_app(), ("photo.png", make_png(1)))
-    kept = page.session_state["kept-uploads"]
+    kept = page.session_state["kept-files"]
     other = AppTest.from_file(MAIN, default_timeout=30)
-    other.session_state["kept-uploads"] = kept  # as after a page of another kind, which empties the uploader
+    other.session_state["kept-files"] = kept  # as after a page of another kind, which empties the uploader
     other.run()
     assert "From before: photo.png" in said(other)
     assert "Fake" in said(other)
@@ -161,6 +162,55 @@ def test_files_beyond_the_limit_are_left_out_with_a_warning(
     page = give(open_app(), *((f"{seed}.png", make_png(seed)) for seed in range(3)))
     assert "3 files at once are too many: the first 2 are shown" in page.warning[0].value
     assert len(page.dataframe[0].value) == 2
+
+
+def test_pictures_of_older_files_are_let_go_and_their_scores_stay(
+    bundle: Path, make_png: MakePng, clip_bytes: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = [("clip.mp4", clip_bytes), *((f"{seed}.png", make_png(seed)) for seed in range(4))]
+    whole = give(open_app(), *files)
+    sizes = {looked.name: looked.num_picture_bytes for looked in whole.session_state["results-check"].values()}
+    st.cache_resource.clear()
+    monkeypatch.setenv("UNMASK_PICTURES_MB", str((sizes["2.png"] + sizes["3.png"]) * 1.1 / 1e6))
+    page = give(open_app(), *files)
+    kept = {looked.name: looked for looked in page.session_state["results-check"].values()}
+    assert [name for name, looked in kept.items() if looked.views] == ["2.png", "3.png"]
+    assert list(page.dataframe[0].value["score"]) == list(whole.dataframe[0].value["score"])
+    for place, name in enumerate(page.dataframe[0].value["file"]):
+        page.selectbox(key="chosen-file").set_value(place).run()
+        assert not page.exception
+        assert ("drop the file again" in said(page)) == (name not in ("2.png", "3.png"))
+        assert bool(page.get("image")) == (name in ("2.png", "3.png"))
+        assert bool(page.get("vega_lite_chart")) == (name == "clip.mp4")
+        assert "above the threshold" in said(page)
+
+
+def test_pictures_of_another_page_are_let_go_first(
+    bundle: Path, home: Path, make_png: MakePng, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(bundle, home / "outputs/train/second/bundle")
+    other = give(open_app(), ("a.png", make_png(1)))
+    (looked,) = other.session_state["results-check"].values()
+    st.cache_resource.clear()
+    monkeypatch.setenv("UNMASK_PICTURES_MB", str(looked.num_picture_bytes * 2.5 / 1e6))
+    code = "from unmask.web.app import main\nmain.run_page(main.compare_models)"
+    page = AppTest.from_string(code, default_timeout=30)
+    page.session_state["results-check"] = {"a": looked}
+    give(page.run(), ("b.png", make_png(2)))
+    assert len(page.get("image")) == 6
+    assert "drop the file again" not in said(page)
+    assert not page.session_state["results-check"]["a"].views
+    assert page.session_state["results-check"]["a"].prediction == looked.prediction
+
+
+def test_a_comparison_says_where_pictures_were_let_go(
+    bundle: Path, home: Path, make_png: MakePng, clip_bytes: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(bundle, home / "outputs/train/second/bundle")
+    monkeypatch.setenv("UNMASK_PICTURES_MB", "0.000001")
+    for file in (("a.png", make_png(1)), ("clip.mp4", clip_bytes)):
+        page = give(open_page("compare_models"), file)
+        assert said(page).count("drop the file again") == 1  # what came last keeps its pictures, whatever their size
 
 
 def test_names_of_files_are_never_read_as_markdown(bundle: Path, make_png: MakePng) -> None:
@@ -179,9 +229,64 @@ def test_the_model_of_the_command_line_comes_first(
     monkeypatch.setattr("sys.argv", ["main.py", "mine.ckpt"])
     page = open_app()
     model = page.selectbox(key="model")
-    assert model.value.path == "mine.ckpt"
+    assert model.value == "mine.ckpt"
     assert len(model.options) == 2
     assert path.exists()
+
+
+@pytest.mark.parametrize("folder", ["home/outputs/train/first", "elsewhere/first"])
+def test_no_page_tells_visitors_where_on_the_machine_a_model_lies(
+    home: Path, app_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: str
+) -> None:
+    bundle = Path(shutil.copytree(app_bundle, tmp_path / folder / "bundle"))
+    (bundle.parent / "result.json").write_text(
+        json.dumps({"best_checkpoint": f"{bundle.parent}/checkpoints/best.ckpt"})
+    )
+    monkeypatch.chdir(home)
+    monkeypatch.setattr("sys.argv", ["main.py", str(bundle)])
+    for page in (open_app(), open_page("describe_model"), open_page("compare_models")):
+        texts = [said(page), *page.selectbox(key="model").options, *(code.value for code in page.code)]
+        assert not [text for text in texts if str(tmp_path) in text.replace("\\", "")]
+    shown = "outputs/train/first/bundle" if folder.startswith("home") else "first"
+    assert page.sidebar.caption[0].value == shown
+
+
+@pytest.fixture
+def register(home: Path, app_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
+    """Register a bundle with such a threshold as the newest version of `faces`, the one that `best` stands for."""
+    from unmask.training.tracking_store import make_client, store_uri
+
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    client = make_client(store_uri(str(home / "mlflow.db")))
+    experiment = client.create_experiment("faces", artifact_location=(tmp_path / "artifacts").as_uri())
+    client.create_registered_model("faces")
+
+    def register(threshold: float) -> None:
+        folder = tmp_path / str(threshold)
+        save_checkpoint(folder / "best.ckpt", decision=Decision(threshold=threshold), provenance={})
+        write_bundle(load_checkpoint(folder / "best.ckpt"), folder / "bundle")
+        run_id = client.create_run(experiment).info.run_id
+        client.log_artifacts(run_id, str(folder / "bundle"), "bundle")
+        version = client.create_model_version("faces", f"runs:/{run_id}/bundle", run_id)
+        client.set_registered_model_alias("faces", "best", version.version)
+
+    return register
+
+
+def test_a_new_best_model_is_loaded_and_scores_anew_without_a_restart(
+    register: Callable[[float], None], make_png: MakePng, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    register(0.0)
+    monkeypatch.setattr("sys.argv", ["main.py", "models:/faces@best"])
+    page = give(open_app(), ("photo.png", make_png(1)))
+    assert "above the threshold 0.000" in said(page)
+    assert "date unknown" not in page.selectbox(key="model").options[0]
+    register(1.0)
+    assert "above the threshold 0.000" in said(page.run())  # MLflow is not asked at every click
+    monkeypatch.setattr("unmask.web.app.registry.SECONDS", 0)
+    assert "below the threshold 1.000" in said(page.run())
+    assert not page.exception
+    assert len(page.session_state["results-check"]) == 1
 
 
 def test_a_model_that_would_run_code_is_refused_as_text(

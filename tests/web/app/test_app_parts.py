@@ -12,17 +12,19 @@ import pytest
 from PIL import Image
 from tests.web.app.conftest import paint
 
+from unmask.errors import ConfigError
 from unmask.faces.spec import CropSpec
 from unmask.inference.predictor import Predictor
 from unmask.inference.results import FaceResult, FrameResult, Prediction, TimeRange
 from unmask.types import Face, MediaKind, Verdict
 from unmask.web.app.chart import MAX_PERSONS, _shade, _time_axis, choose_persons, draw_timeline, list_points
 from unmask.web.app.exports import COLUMNS, write_csv, write_json
-from unmask.web.app.finding import ModelFile, list_models
+from unmask.web.app.finding import ModelFile, list_models, place_of
 from unmask.web.app.loading import Model
 from unmask.web.app.record import find_evaluations, read_dataset, read_training
-from unmask.web.app.scoring import Upload, look_at
-from unmask.web.app.settings import given_model
+from unmask.web.app.registry import Alias
+from unmask.web.app.scoring import DroppedFile, look_at
+from unmask.web.app.settings import given_model, read_settings
 from unmask.web.app.views import MAX_FACES, MAX_FRAMES, MAX_SIDE, FrameView, Looked, ViewKeeper, make_view
 
 
@@ -100,10 +102,51 @@ def test_evaluations_of_other_models_are_passed_over(tmp_path: Path) -> None:
     assert [row.dataset for row in find_evaluations(None, "x/best.ckpt", [tmp_path])] == ["mine"]
 
 
+def test_a_result_that_is_gone_when_it_is_looked_at_is_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = {"datasets": {"mine": {"split": "test"}}, "provenance": {"training: run id": "run-1"}}
+    (tmp_path / "result.json").write_text(json.dumps(content))
+    (tmp_path / "dangling.json").symlink_to(tmp_path / "gone")
+    found = [tmp_path / "result.json", tmp_path / "dangling.json", tmp_path / "deleted/result.json"]
+    monkeypatch.setattr(Path, "glob", lambda *_: iter(found))
+    assert [row.dataset for row in find_evaluations("run-1", None, [tmp_path])] == ["mine"]
+
+
+def test_visitors_see_of_a_path_only_what_lies_below_our_own_folders(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert place_of(str(home / "outputs/train/first/bundle")) == "outputs/train/first/bundle"
+    assert place_of(str(tmp_path / "mine.ckpt")) == place_of("mine.ckpt") == "mine.ckpt"
+    assert place_of("/srv/secret/first/bundle") == place_of("/srv/secret/first/checkpoints/best.ckpt") == "first"
+    assert place_of("../secret/first") == "first"
+    assert place_of("/bundle") == "bundle"
+    assert place_of("models:/faces@best") == "models:/faces@best"
+    assert place_of(str(tmp_path)) == tmp_path.name
+    monkeypatch.chdir("/")
+    assert place_of("/srv/secret/first/bundle") == "first"  # everything lies below /
+
+
+def test_an_alias_is_asked_for_once_a_minute_and_an_answer_that_fails_changes_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock, answers = [0.0], iter([None, 5.0, None, 7.0])
+    monkeypatch.setattr("unmask.web.app.registry._ask", lambda name, alias: next(answers))
+    monkeypatch.setattr("unmask.web.app.registry.time.monotonic", lambda: clock[0])
+    alias, stamps = Alias("faces", "best"), []
+    for clock[0] in (0, 59, 60, 119, 120, 180):
+        stamps.append(alias.find_stamp())
+    assert stamps == [0, 0, 5, 5, 5, 7]
+
+
 def look(
-    model: Model, name: str, data: bytes, on_step: Callable[[int, int], None] = lambda done, total: None
+    model: Model,
+    name: str,
+    data: bytes,
+    on_step: Callable[[int, int], None] = lambda done, total: None,
+    max_bytes: int = 10**8,
 ) -> Looked:
-    return look_at(model, Upload("1", name, io.BytesIO(data)), on_step=on_step)
+    return look_at(model, DroppedFile("1", name, io.BytesIO(data)), max_bytes=max_bytes, on_step=on_step)
 
 
 def test_a_video_tells_the_frames_done(model: Model, clip_bytes: bytes) -> None:
@@ -131,27 +174,58 @@ def test_a_visitor_who_leaves_in_the_middle_leaves_no_file(
 @pytest.mark.parametrize(
     "name", ["../../etc/passwd.png", "a/b.png", "x" * 300 + ".png", "photo", "photo.p\x00ng", ".."]
 )
-def test_names_of_uploads_choose_no_path(model: Model, make_png: Callable[[int], bytes], name: str) -> None:
+def test_names_of_files_choose_no_path(model: Model, make_png: Callable[[int], bytes], name: str) -> None:
     looked = look(model, name, make_png(1))
     assert looked.prediction.error is None
     assert "/" not in looked.name
 
 
-def test_an_error_names_the_upload_and_not_our_own_file(model: Model) -> None:
+def test_an_error_names_the_file_and_not_our_own_copy(model: Model) -> None:
     error = look(model, "broken <b>.png", b"\x89PNG\r\n\x1a\n").prediction.error
     assert error is not None
     assert "broken <b>.png" in error
-    assert "upload" not in error
+    assert "dropped" not in error
 
 
 def test_frames_of_a_long_video_are_thinned_evenly() -> None:
-    keeper, made = ViewKeeper(), []
+    keeper, made = ViewKeeper(max_bytes=1), []
     for index in range(1000):
         keeper.offer(lambda index=index: made.append(index) or FrameView(index, b"", 1.0, {}))  # type: ignore[misc]
     kept = [view.index for view in keeper.views]
     assert MAX_FRAMES / 2 <= len(kept) <= MAX_FRAMES
     assert len({b - a for a, b in pairwise(kept)}) == 1
     assert len(made) < 1000
+
+
+def test_large_frames_are_thinned_evenly_until_they_fit() -> None:
+    keeper = ViewKeeper(max_bytes=1000)
+    for index in range(100):
+        keeper.offer(lambda index=index: FrameView(index, b"." * 80, 1.0, {0: b"." * 20}))  # type: ignore[misc]
+    assert [view.index for view in keeper.views] == list(range(0, 100, 16))
+    assert sum(view.num_bytes for view in keeper.views) <= 1000
+    small = ViewKeeper(max_bytes=1)
+    small.offer(lambda: FrameView(0, b"..", 1.0, {}))
+    assert len(small.views) == 1  # whatever its size
+
+
+def test_a_video_keeps_no_more_than_it_may_beside_the_frames_that_weighed_most(model: Model, clip_bytes: bytes) -> None:
+    whole = look(model, "clip.mp4", clip_bytes)
+    assert whole.num_picture_bytes == sum(view.num_bytes for view in whole.views) > 0
+    assert len(whole.thumbnails) == 6
+    assert whole.num_picture_bytes > sum(view.num_bytes for view in whole.views)
+    model.predictor.num_frames = 24
+    thinned = look(model, "clip.mp4", clip_bytes, max_bytes=whole.views[0].num_bytes * 3)
+    assert len(thinned.views) <= 3 + len(thinned.prediction.key_frames) < 24
+
+
+@pytest.mark.parametrize("text", ["much", "0", "-1", "inf", "nan"])
+def test_a_wrong_size_for_pictures_is_refused(home: Path, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    assert read_settings().picture_bytes == 200_000_000
+    monkeypatch.setenv("UNMASK_PICTURES_MB", "0.5")
+    assert read_settings().picture_bytes == 500_000
+    monkeypatch.setenv("UNMASK_PICTURES_MB", text)
+    with pytest.raises(ConfigError, match=f"UNMASK_PICTURES_MB='{text}' in the environment must be a number above 0"):
+        read_settings()
 
 
 def test_kept_frames_are_small() -> None:

@@ -3,7 +3,8 @@ from dataclasses import replace
 import pytest
 
 from unmask.decision import Decision
-from unmask.inference.results import FaceResult, FrameResult, Prediction
+from unmask.inference.deciding import Deciding
+from unmask.inference.results import FaceResult, FaceScore, FrameResult, Prediction
 from unmask.types import MediaKind, Verdict
 from unmask.web.app.gauge import draw_gauge
 from unmask.web.app.text import clock, code, plain, printable, shorten
@@ -11,10 +12,41 @@ from unmask.web.app.words import (
     explain,
     explain_contradiction,
     explain_coverage,
+    explain_no_stretch,
     explain_numbers,
     percent,
     say,
 )
+
+
+def film(*others: float) -> Prediction:
+    """A video of ten frames, in which face 0 decides and scores 0.1, with others at seconds 1, 2 ... of it."""
+    rows = [FaceResult(0, (0, 0, 9, 9), 1.0, 0.1, Verdict.REAL, num_frames=10)]
+    rows += [FaceResult(n, (0, 0, 9, 9), 1.0, score, Verdict.FAKE, decides=False) for n, score in enumerate(others, 1)]
+    frames = []
+    for second in range(10):
+        faces = [FaceScore(0, (0, 0, 9, 9), 1.0, 0.1)]
+        faces += [FaceScore(n, (0, 0, 9, 9), 1.0, score) for n, score in enumerate(others, 1) if n == second]
+        frames.append(FrameResult(second, float(second), tuple(faces)))
+    return Prediction("a.mp4", MediaKind.VIDEO, Verdict.REAL, 0.1, 0.5, tuple(rows), tuple(frames))
+
+
+def test_a_video_without_a_stretch_says_who_reaches_the_threshold_without_deciding() -> None:
+    assert explain_no_stretch(film()) == "none. No face scored in the frames looked at reaches the threshold."
+    assert explain_no_stretch(film(0.4)) == explain_no_stretch(film())
+    said = explain_no_stretch(film(0.99))
+    assert said.startswith("none. No face that decides reaches the threshold in a frame looked at.")
+    assert said.endswith("does: face 1, with 0.99 at 0:01.0.")
+    assert explain_no_stretch(film(0.6, 0.99, 0.2)).endswith("face 2, with 0.99 at 0:02.0, and 1 more such.")
+
+
+def test_a_verdict_names_the_most_suspicious_face_of_those_that_decide_alone() -> None:
+    said = explain(film(0.99), margin=0.05)
+    assert said.startswith("Face 0, the one of 2 faces that decides, scores 0.100, below the threshold")
+    prediction = film(0.99, 0.3)
+    rows = tuple(replace(face, decides=face.track != 1) for face in prediction.faces)
+    said = explain(replace(prediction, faces=rows, score=0.3), margin=0.05)
+    assert said.startswith("The most suspicious of 2 faces that decide, face 2, scores 0.300")
 
 
 def picture(verdict: Verdict | None, score: float | None, *, num_faces: int = 1, name: str = "a.png") -> Prediction:
@@ -76,12 +108,15 @@ def test_every_verdict_is_explained_in_its_own_words() -> None:
 
 
 def test_numbers_of_an_uncalibrated_model_are_not_called_probabilities() -> None:
-    text = explain_numbers(Decision(), num_frames=8, margin=0.05)
+    text = explain_numbers(Decision(), Deciding(), num_frames=8, margin=0.05)
     assert "not calibrated" in text
     assert "default, since nothing was chosen" in text
-    calibrated = explain_numbers(Decision(calibration=(1, 0), criterion="eer"), num_frames=8, margin=0.05)
+    decision = Decision(calibration=(1, 0), criterion="eer")
+    calibrated = explain_numbers(decision, Deciding("main"), num_frames=8, margin=0.05)
     assert "not calibrated" not in calibrated
     assert "both kinds of error are equally frequent" in calibrated
+    assert "and the most suspicious person decides" in text
+    assert "and the person seen most often decides" in calibrated
 
 
 def test_a_video_is_said_to_be_looked_at_in_part() -> None:

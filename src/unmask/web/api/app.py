@@ -11,6 +11,7 @@ from fastapi.staticfiles import StaticFiles
 
 from unmask import __version__
 from unmask.web.api.description import describe_service
+from unmask.web.api.guard import LOOPBACK, Crowd, Guard
 from unmask.web.api.observe import Figures, Observer
 from unmask.web.api.problems import Problem, describe, handle_problems
 from unmask.web.api.routes import check_key, router
@@ -21,11 +22,13 @@ from unmask.web.api.settings import ServiceSettings
 STATIC = Path(__file__).parent / "static"
 
 
-def create_app(settings: ServiceSettings) -> FastAPI:
+def create_app(settings: ServiceSettings, *, is_loopback: bool = False, connections: int | None = None) -> FastAPI:
     """Return the application; its workers start with it.
 
     Args:
         settings: Of the service.
+        is_loopback: Whether it listens for this machine alone, and so answers to the names of this machine alone.
+        connections: Requests answered at a time; None for any number.
 
     Raises:
         UnmaskError: The settings cannot be used.
@@ -47,6 +50,10 @@ def create_app(settings: ServiceSettings) -> FastAPI:
     _add_health(app, service)
     _add_page(app)
     handle_problems(app)
+    # The last one added comes first: what is turned away is seen, and a page that may ask can read why.
+    app.add_middleware(Guard, hosts=LOOPBACK if is_loopback else None, origins=settings.cors_origins)
+    if connections is not None:
+        app.add_middleware(Crowd, most=connections)
     if settings.cors_origins:
         app.add_middleware(
             CORSMiddleware, allow_origins=list(settings.cors_origins), allow_methods=["GET", "POST", "DELETE"],
@@ -61,11 +68,14 @@ def create_app(settings: ServiceSettings) -> FastAPI:
 def _add_health(app: FastAPI, service: Service) -> None:
     figures: Figures = service.figures
 
+    # Load balancers ask with HEAD too, which FastAPI takes for a route of its own.
+    @app.head("/healthz", include_in_schema=False)
     @app.get("/healthz", response_model=Health)
     def tell_health() -> dict[str, str]:
         """Tell that the service runs."""
         return {"status": "ok"}
 
+    @app.head("/readyz", include_in_schema=False)
     @app.get("/readyz", response_model=Health, responses=describe(503))
     def tell_readiness() -> dict[str, str]:
         """Tell that the workers have loaded the model."""
@@ -87,6 +97,7 @@ def _add_health(app: FastAPI, service: Service) -> None:
 def _add_page(app: FastAPI) -> None:
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
 
+    @app.head("/", include_in_schema=False)
     @app.get("/", include_in_schema=False)
     def send_page() -> FileResponse:
         return FileResponse(STATIC / "index.html", headers={"Cache-Control": "no-cache"})

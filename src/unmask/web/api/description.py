@@ -4,7 +4,7 @@ from typing import Any
 
 from fastapi import FastAPI
 
-from unmask.web.api.problems import ProblemDetails
+from unmask.web.api.problems import ProblemDetails, describe
 from unmask.web.api.settings import ServiceSettings
 from unmask.web.api.uploads import FIELD
 
@@ -32,6 +32,7 @@ def describe_service(app: FastAPI, settings: ServiceSettings) -> None:
         for path, most in (("/v1/images", settings.limits.files), ("/v1/videos", 1)):
             body = schema["paths"][path]["post"]["requestBody"]["content"]["multipart/form-data"]["schema"]
             body["properties"][FIELD]["maxItems"] = most
+        _describe_refusals(schema["paths"])
         if settings.api_keys:
             schema["components"]["securitySchemes"] = _SCHEMES
             for path, methods in schema["paths"].items():
@@ -40,3 +41,11 @@ def describe_service(app: FastAPI, settings: ServiceSettings) -> None:
         return schema
 
     app.openapi = describe_all  # type: ignore[method-assign]
+
+
+def _describe_refusals(paths: dict[str, Any]) -> None:
+    """Add what `unmask.web.api.guard` answers before a route is looked for."""
+    for methods in paths.values():
+        for method, operation in methods.items():
+            for status, told in describe(*([] if method == "get" else [403]), 421, 503).items():
+                operation["responses"].setdefault(str(status), told)

@@ -1,5 +1,6 @@
 """A form whose files are written to their place as they come in."""
 
+import math
 import re
 from pathlib import Path, PurePosixPath
 
@@ -23,13 +24,14 @@ class FileForm(MultiPartParser):
     Args:
         request: Of multipart/form-data.
         folder: Is there; the files are named 1, 2, ... in the order of the form.
-        max_files: Files, and fields of other kinds.
+        max_files: Files; and so many fields of other kinds.
         max_bytes: Of one file.
     """
 
     def __init__(self, request: Request, folder: Path, *, max_files: int, max_bytes: int) -> None:
-        super().__init__(request.headers, request.stream(), max_files=max_files, max_fields=max_files)
-        self._folder, self._max_bytes, self._num_bytes = folder, max_bytes, 0
+        super().__init__(request.headers, request.stream(), max_files=math.inf, max_fields=max_files)
+        self._folder, self._max_files = folder, max_files
+        self._max_bytes, self._num_bytes = max_bytes, 0
 
     def on_part_begin(self) -> None:
         """Count anew."""
@@ -37,10 +39,16 @@ class FileForm(MultiPartParser):
         self._num_bytes = 0
 
     def on_headers_finished(self) -> None:
-        """Open the file of a part in the folder, in place of the temporary one."""
+        """Open the file of a part in the folder, in place of the temporary one.
+
+        Raises:
+            Problem: 400.
+        """
         super().on_headers_finished()
         upload = self._current_part.file
         if upload is not None:
+            if self._current_files > self._max_files:
+                raise _too_many(self._max_files)
             self._files_to_close_on_error.pop().close()
             upload.file = (self._folder / str(self._current_files)).open("wb")
             self._files_to_close_on_error.append(upload.file)  # type: ignore[arg-type]
@@ -57,3 +65,12 @@ class FileForm(MultiPartParser):
             detail = f"'{clean_name(upload.filename)}' has more than the {self._max_bytes:,} bytes that are taken"
             raise Problem(413, "file_too_large", f"{detail} of a file (see /v1/model). Send a smaller one.")
         super().on_part_data(data, start, end)
+
+
+def _too_many(most: int) -> Problem:
+    if most == 1:
+        detail = "The request has more than one file. Send each video, or picture, in a request of its own."
+    else:
+        detail = f"The request has more than the {most} files that are taken at once (service.files). "
+        detail += "Send the others in further requests."
+    return Problem(400, "too_many_files", detail)

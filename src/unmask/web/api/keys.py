@@ -2,12 +2,14 @@
 
 import hashlib
 import hmac
+import re
 import secrets
 from collections.abc import Sequence
 
 from unmask.errors import ConfigError
 
 _PREFIX = "sha256:"
+_HASH = re.compile(_PREFIX + "[0-9a-f]{64}")
 
 
 def make_key() -> str:
@@ -22,11 +24,11 @@ def hash_key(key: str) -> str:
 
 def check_hashes(hashes: Sequence[str]) -> None:
     """Raise a ConfigError unless all are of `hash_key`; a key itself does not belong into a configuration."""
-    for text in hashes:
-        if not text.startswith(_PREFIX) or len(text) != len(_PREFIX) + 64:
+    for place, text in enumerate(hashes, start=1):
+        if not _HASH.fullmatch(text):  # it may be a key, which no message shows
             raise ConfigError(
-                f"api_keys holds '{text[:12]}...', which is no hash of a key. Make key and hash with: "
-                f"python serve.py task=key"
+                f"Entry {place} of {len(hashes)} in api_keys is no hash of a key, which is 'sha256:' and 64 digits of "
+                f"0-9 and a-f. Make key and hash with: python serve.py task=key"
             )
 
 

@@ -1,6 +1,5 @@
 """Around every request: an id, one line of log, figures for Prometheus. Never the contents of a file."""
 
-import json
 import logging
 import re
 import time
@@ -24,6 +23,9 @@ _SECURITY = {
     ),
 }
 _UNKNOWN = "unknown"
+# Clients make up methods and paths without end, of which each would be a series of its own for Prometheus.
+_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+_ANY = "any"
 
 
 class Figures:
@@ -88,24 +90,8 @@ class Observer:
 
     def _note(self, scope: Scope, *, status: int, seconds: float) -> None:
         route = getattr(scope.get("route"), "path", _UNKNOWN)
-        method = scope["method"] if route != _UNKNOWN else "any"  # a client may make up methods without end
+        method = scope["method"] if route != _UNKNOWN and scope["method"] in _METHODS else _ANY
         self._figures.requests.labels(method, route, str(status)).inc()
         self._figures.seconds.labels(method, route).observe(seconds)
         told = {"request_id": scope["request_id"], "method": method, "route": route, "status": status}
         logger.info("request", extra=told | {"seconds": round(seconds, 4)})
-
-
-_OWN = set(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
-
-
-class JsonLines(logging.Formatter):
-    """A JSON object a line: time, level, event, and what was given as `extra`."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        """Return the line."""
-        stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
-        entry = {"time": f"{stamp}.{int(record.msecs):03d}Z", "level": record.levelname, "event": record.getMessage()}
-        entry |= {key: value for key, value in vars(record).items() if key not in _OWN}
-        if record.exc_info:
-            entry["traceback"] = self.formatException(record.exc_info)
-        return json.dumps(entry, default=str)

@@ -80,13 +80,16 @@ def answer(request: Request, problem: Problem) -> JSONResponse:
         "request_id": request.scope.get("request_id", ""),
         **({} if problem.errors is None else {"errors": problem.errors}),
     }
-    return JSONResponse(body, problem.status, headers=problem.headers, media_type=MEDIA_TYPE)
+    headers = {"X-Request-ID": str(body["request_id"]), **problem.headers}  # a defect is told outside of the Observer
+    return JSONResponse(body, problem.status, headers=headers, media_type=MEDIA_TYPE)
 
 
 def _find_methods(request: Request) -> list[str]:
     """Return the methods of a path; Starlette names those of the first of its routes alone."""
     path = getattr(request.scope.get("route"), "path", "")
-    return sorted(method.upper() for method in request.app.openapi()["paths"].get(path, {"get": {}}))
+    described = {method.upper() for method in request.app.openapi()["paths"].get(path, ())}
+    routes = [route for route in request.app.routes if getattr(route, "path", None) == path]
+    return sorted(described.union(*(getattr(route, "methods", None) or () for route in routes)) or {"GET"})
 
 
 def handle_problems(app: FastAPI) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from fastapi import Request
+from python_multipart.multipart import parse_options_header
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException
 from starlette.requests import ClientDisconnect
@@ -21,6 +22,9 @@ from unmask.web.api.problems import Problem
 FIELD = "files"
 
 _CLOSE = {"Connection": "close"}
+_ENDS_FORM = ("file_too_large", "too_many_files")
+# Python knows many more, some of which read nothing and fail in ways of their own ("undefined", "idna").
+_CHARSETS = ("utf-8", "utf8", "us-ascii", "ascii", "iso-8859-1", "latin-1", "latin1", "windows-1252")
 _READ_IN_VAIN = 5_000_000
 _FORM_BYTES = 64_000
 """For the boundaries and headers of a body, beside its files."""
@@ -56,10 +60,7 @@ async def take_files(
     Raises:
         Problem: 400, 408, 413, 415 or 422.
     """
-    if not request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
-        raise Problem(
-            415, "not_multipart", "The body is no multipart/form-data. Send it as curl -F files=@photo.jpg does."
-        )
+    _check_kind(request.headers.get("content-type", ""))
     total = most * max_bytes + _FORM_BYTES
     _check_length(request, total)
     body = _Body(request.receive, total=total, seconds=seconds, idle_seconds=idle_seconds)
@@ -80,7 +81,7 @@ async def _read_form(request: Request, home: Path, body: "_Body", *, most: int, 
     except ClientDisconnect as error:  # nobody reads this but the log and the figures
         raise Problem(400, "broken_off", "The client hung up before the body was whole. Send it again.") from error
     except Problem as problem:
-        if problem.code == "file_too_large" and not await body.throw_away(request.headers.get("content-length", "")):
+        if problem.code in _ENDS_FORM and not await body.throw_away(request.headers.get("content-length", "")):
             problem.headers |= _CLOSE
         raise
     parts = form.multi_items()
@@ -104,13 +105,25 @@ async def refuse(request: Request, problem: Problem, *, seconds: float) -> NoRet
         problem: To raise.
         seconds: To wait for the body.
     """
-    length = request.headers.get("content-length", "")
+    length = request.headers.get("content-length", "" if "transfer-encoding" in request.headers else "0")
     if not length.isdigit() or int(length) > _READ_IN_VAIN:
         problem.headers |= _CLOSE
         raise problem
     body = _Body(request.receive, total=_READ_IN_VAIN, seconds=seconds, idle_seconds=seconds)
     await body.throw_away(length)
     raise problem
+
+
+def _check_kind(header: str) -> None:
+    kind, options = parse_options_header(header)
+    if kind != b"multipart/form-data":
+        raise Problem(
+            415, "not_multipart", "The body is no multipart/form-data. Send it as curl -F files=@photo.jpg does."
+        )
+    charset = options.get(b"charset", b"utf-8").decode("latin-1")
+    if charset.lower() not in _CHARSETS:
+        detail = f"Content-Type says that the names of files are written in '{charset[:40]}', which is not read here."
+        raise Problem(400, "malformed_body", f"{detail} Leave charset out, or say charset=utf-8.")
 
 
 def _check_length(request: Request, total: int) -> None:

@@ -23,6 +23,7 @@ from unmask.media.picture import encode_jpeg, read_picture, write_bytes
 from unmask.media.video import index_video, read_indexed
 from unmask.types import MediaKind, Picture
 from unmask.web.api.jobs import JobStore
+from unmask.web.api.log import log_as_json
 from unmask.web.api.settings import ModelSettings
 
 _QUALITY = 90
@@ -38,6 +39,7 @@ def open_predictor(settings: ModelSettings) -> Predictor:
 
 def start_worker(settings: ModelSettings) -> None:
     """Make a process ready; signals of a terminal are for the process that serves."""
+    log_as_json()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     Thread(target=_end_with_parent, daemon=True).start()
     with contextlib.suppress(Exception):  # raised again, to whoever asks, by the first call
@@ -83,7 +85,7 @@ def _predict_picture(predictor: Predictor, path: Path, name: str, *, heatmaps: b
         prediction = predictor.predict_image(path, name=name)
     except MediaError as error:
         return {"name": name, "code": "unreadable_file", "error": str(error)}
-    result = _describe(predictor, prediction)
+    result = _describe(prediction)
     for key in ("frames", "suspicious", "key_frames"):
         del result[key]
     for row, face in zip(result["faces"], prediction.frames[0].faces, strict=True):
@@ -95,11 +97,11 @@ def _predict_picture(predictor: Predictor, path: Path, name: str, *, heatmaps: b
     return result
 
 
-def _describe(predictor: Predictor, prediction: Prediction) -> dict[str, Any]:
+def _describe(prediction: Prediction) -> dict[str, Any]:
     values = prediction.to_dict()
     values["name"] = values.pop("path")
     del values["error"]
-    return values | {"probability": predictor.decision.probability(prediction.score)}
+    return values
 
 
 def _draw(image: Picture, face: FaceScore, spec: CropSpec) -> dict[str, bytes]:
@@ -144,7 +146,7 @@ def predict_job(settings: ModelSettings, store: JobStore, job_id: str, name: str
     drawings: list[dict[str, Any]] = []
     with contextlib.suppress(MediaError):  # a damaged file may decode otherwise the second time; the verdict stands
         drawings.extend(_draw_frames(predictor, prediction, store, job_id))
-    return _describe(predictor, prediction) | {"heatmaps": drawings}
+    return _describe(prediction) | {"heatmaps": drawings}
 
 
 def _draw_frames(

@@ -27,7 +27,7 @@ def show_card(model: Model, looked: Looked, *, with_numbers: bool = True) -> Non
         with_numbers: Whether the explanation of all numbers can be opened below.
     """
     prediction, decision, margin = looked.prediction, model.predictor.decision, model.predictor.margin
-    with st.container(border=True, key=f"verdict-{model.file.path}-{looked.key}"):
+    with st.container(border=True, key=f"verdict-{model.file.key}-{looked.key}"):
         st.caption(plain(shorten(looked.name, length=80)))
         with st.container(horizontal=True, vertical_alignment="center", gap="medium"):
             st.markdown(f"## {say(prediction).heading}", width="content")
@@ -47,7 +47,8 @@ def show_card(model: Model, looked: Looked, *, with_numbers: bool = True) -> Non
         st.caption(NO_PROOF)
         if with_numbers:
             with st.expander("What do these numbers mean?", icon=":material/info:"):
-                st.markdown(explain_numbers(decision, num_frames=model.predictor.num_frames, margin=margin))
+                rules = decision, model.predictor.deciding
+                st.markdown(explain_numbers(*rules, num_frames=model.predictor.num_frames, margin=margin))
 
 
 def _help(decision: Decision) -> str:

@@ -48,7 +48,7 @@ def list_points(looked: Looked) -> list[dict[str, Any]]:
     ]
 
 
-def draw_timeline(looked: Looked, *, chosen: int) -> Any:
+def draw_timeline(looked: Looked, *, chosen: int | None) -> Any:
     """Draw a line per person, the threshold and the suspicious stretches.
 
     Over a dot its frame is shown; a click on it selects it (`PICKED`, by its field `frame`). Only frames that are kept
@@ -56,7 +56,7 @@ def draw_timeline(looked: Looked, *, chosen: int) -> Any:
 
     Args:
         looked: A video.
-        chosen: Index of the frame that is open below the chart.
+        chosen: Index of the frame that is open below the chart; None where none is kept.
     """
     import altair as alt
 
@@ -76,8 +76,9 @@ def draw_timeline(looked: Looked, *, chosen: int) -> Any:
         "color": alt.Color("person:N", scale=alt.Scale(domain=persons, range=_LINES[: len(persons)]), legend=legend),
     }
     lines = alt.Chart({"values": points}).mark_line(strokeWidth=2).encode(**channels)
-    dots = _dots(looked, points, channels)
-    layers = [_shade(looked), *_threshold(prediction.threshold), _here(looked, chosen), lines, dots]
+    dots = _dots(looked, points, channels) if looked.views else None
+    here = None if chosen is None else _here(looked, chosen)
+    layers = [_shade(looked), *_threshold(prediction.threshold), here, lines, dots]
     return alt.layer(*[layer for layer in layers if layer is not None]).properties(height=320)
 
 

@@ -5,25 +5,27 @@ import streamlit as st
 from unmask.types import MediaKind
 from unmask.web.app.batch import show_downloads, show_table
 from unmask.web.app.card import show_card
-from unmask.web.app.faces import show_frame
+from unmask.web.app.faces import say_dropped, show_frame
 from unmask.web.app.loading import Model
 from unmask.web.app.model_line import show_model_line
 from unmask.web.app.session import look_at_all
+from unmask.web.app.settings import Settings
 from unmask.web.app.uploads import ask_files
 from unmask.web.app.video import show_video
 from unmask.web.app.views import Looked
 
 
-def show_check_page(model: Model) -> None:
+def show_check_page(model: Model, settings: Settings) -> None:
     """Ask for files and show what the model says of them.
 
     Args:
         model: The one chosen in the side bar.
+        settings: Of the app.
     """
     st.title("Is this face real?", anchor=False)
     show_model_line(model)
-    uploads = ask_files(page="check")
-    (files,) = look_at_all([model], uploads, page="check")  # which forgets what was taken away
+    dropped = ask_files(page="check")
+    (files,) = look_at_all([model], dropped, page="check", settings=settings)  # which forgets what was taken away
     if not files:
         _explain()
         return
@@ -43,6 +45,8 @@ def show_file(model: Model, looked: Looked) -> None:
         show_video(model, looked)
     elif looked.views:
         st.fragment(_show_picture)(looked)
+    else:
+        say_dropped()
 
 
 def _show_picture(looked: Looked) -> None:

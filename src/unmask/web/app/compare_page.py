@@ -7,7 +7,7 @@ import streamlit as st
 
 from unmask.types import MediaKind, Verdict
 from unmask.web.app.card import show_card
-from unmask.web.app.faces import show_frame
+from unmask.web.app.faces import say_dropped, show_frame
 from unmask.web.app.finding import ModelFile
 from unmask.web.app.loading import Model, load_model
 from unmask.web.app.model_line import warn_of_self_made
@@ -40,19 +40,22 @@ def show_compare_page(model: Model, others: Sequence[ModelFile], settings: Setti
         st.code("python train.py dataset.root=data/synthetic-faces augmentation=strong", language="bash")
         return
     st.markdown(f"**First model**, from the side bar: {code(model.file.name)}, {plain(model.file.made)}")
-    chosen: ModelFile = st.selectbox("Second model", others, format_func=lambda file: file.label, key="second-model")
-    second = load_model(chosen, settings)
+    by_path = {file.path: file for file in others}  # which stays, where a model is written anew
+    chosen: str = st.selectbox(
+        "Second model", by_path, format_func=lambda path: by_path[path].label, key="second-model"
+    )
+    second = load_model(by_path[chosen], settings)
     for dataset in dict.fromkeys(which.provenance.get("dataset") for which in (model, second)):
         if dataset in SELF_MADE:
             warn_of_self_made(str(dataset))
-    uploads = ask_files(page="compare")
-    if not uploads:
+    dropped = ask_files(page="compare")
+    if not dropped:
         st.caption("Models that learned from the same data make the same mistakes: agreement is no proof either.")
         return
-    upload = uploads[0]
-    if len(uploads) > 1:
-        upload = st.selectbox("File", uploads, format_func=lambda upload: shorten(upload.name), key="compared-file")
-    (one,), (two,) = look_at_all([model, second], [upload], page="compare")
+    file = dropped[0]
+    if len(dropped) > 1:
+        file = st.selectbox("File", dropped, format_func=lambda file: shorten(file.name), key="compared-file")
+    (one,), (two,) = look_at_all([model, second], [file], page="compare", settings=settings)
     st.markdown(f"### {_sum_up(one, two)}")
     _show_figures(((model, one), (second, two)))
     for column, name, (which, looked) in zip(
@@ -96,7 +99,9 @@ def _show_figures(pairs: Sequence[tuple[Model, Looked]]) -> None:
 
 
 def _show_detail(model: Model, looked: Looked) -> None:
-    if looked.prediction.kind is not MediaKind.VIDEO:
-        show_frame(looked, looked.views[0], key=f"{model.file.path}-{looked.key}", alt="The picture", is_narrow=True)
+    if looked.prediction.kind is not MediaKind.VIDEO and not looked.views:
+        say_dropped()
+    elif looked.prediction.kind is not MediaKind.VIDEO:
+        show_frame(looked, looked.views[0], key=f"{model.file.key}-{looked.key}", alt="The picture", is_narrow=True)
     elif looked.prediction.faces:
         st.fragment(show_moments)(model, looked, is_narrow=True)

@@ -32,6 +32,15 @@ def show_frame(looked: Looked, view: FrameView, *, key: str, alt: str, is_narrow
         _show_face(looked, view, key=key)
 
 
+def say_dropped() -> None:
+    """Say why a file that was read has no pictures."""
+    st.info(
+        "The pictures of this file were let go to make room for those of newer files. Its verdict and scores stand. "
+        "To see it, drop the file again.",
+        icon=":material/hide_image:",
+    )
+
+
 def _show_face(looked: Looked, view: FrameView, *, key: str) -> None:
     faces = looked.frames[view.index].faces
     places = sorted(view.crops, key=lambda place: -faces[place].score)

@@ -16,6 +16,7 @@ from unmask.web.app.compare_page import show_compare_page
 from unmask.web.app.finding import ModelFile, list_models
 from unmask.web.app.loading import Model, load_model
 from unmask.web.app.model_page import show_model_page
+from unmask.web.app.registry import follow_aliases
 from unmask.web.app.settings import Settings, given_model, read_settings
 from unmask.web.app.text import plain
 from unmask.web.app.welcome import show_welcome
@@ -70,7 +71,7 @@ def run_page(show: Show) -> None:
     """
     try:
         settings = st.cache_resource(_read_settings, show_spinner=False)(os.environ.get("UNMASK_HOME"))
-        files = list_models(settings.folders, given=given_model())
+        files = follow_aliases(list_models(settings.folders, given=given_model()))
         if not files:
             show_welcome(settings.folders)
             return
@@ -82,7 +83,7 @@ def run_page(show: Show) -> None:
 
 def check_files(model: Model, others: list[ModelFile], settings: Settings) -> None:
     """Show the first page."""
-    show_check_page(model)
+    show_check_page(model, settings)
 
 
 def compare_models(model: Model, others: list[ModelFile], settings: Settings) -> None:
@@ -101,10 +102,11 @@ def _read_settings(home: str | None) -> Settings:
 
 
 def _choose(files: list[ModelFile]) -> ModelFile:
+    by_path = {file.path: file for file in files}  # which stays, where a model is written anew
     with st.sidebar:
-        chosen: ModelFile = st.selectbox("Model", files, format_func=lambda file: file.label, key="model")
-        st.caption(plain(chosen.path))
-    return chosen
+        path: str = st.selectbox("Model", by_path, format_func=lambda path: by_path[path].label, key="model")
+        st.caption(plain(by_path[path].place))
+    return by_path[path]
 
 
 if __name__ == "__main__":

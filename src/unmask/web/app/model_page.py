@@ -4,12 +4,13 @@ from typing import Any
 
 import streamlit as st
 
+from unmask.web.app.finding import place_of
 from unmask.web.app.loading import Model
 from unmask.web.app.model_line import warn_of_self_made
 from unmask.web.app.record import SELF_MADE, Evaluated, find_evaluations, read_dataset, read_training
 from unmask.web.app.settings import Settings
 from unmask.web.app.text import code, plain
-from unmask.web.app.words import NO_PROOF, explain_numbers
+from unmask.web.app.words import NO_PROOF, explain_numbers, name_decider
 
 
 def show_model_page(model: Model, settings: Settings) -> None:
@@ -93,7 +94,8 @@ def _show_figures(training: dict[str, Any], evaluations: list[Evaluated], checkp
             st.caption(_say_coverage(coverage))
     if not evaluations:
         st.markdown("Nobody has evaluated it yet, as far as this machine knows. Figures per method come from:")
-        named = checkpoint or "outputs/train/<run>/checkpoints/best.ckpt"
+        named = place_of(checkpoint) if checkpoint else ""
+        named = named if named.endswith(".ckpt") else "outputs/train/<run>/checkpoints/best.ckpt"
         st.code(f"python evaluate.py checkpoint={named} dataset.root=data/celebdf", language="bash", wrap_lines=True)
 
 
@@ -147,13 +149,14 @@ def _show_decision(model: Model) -> None:
             "Face detector": spec.detector,
             "Crop": f"square, {spec.margin:g} times as wide as the face{aligned}, {spec.crop_size} px",
             "Frames per video": predictor.num_frames,
-            "Video score": f"{predictor.decision.aggregation} of the frames of the most suspicious person",
+            "Video score": f"{predictor.decision.aggregation} of the frames of {name_decider(predictor.deciding)}",
             "Threshold": f"{predictor.decision.threshold:.4f}",
             "Preprocessing": spec.hash,
         }
     )
     with st.expander("What score, threshold, probability and verdict mean", icon=":material/info:"):
-        st.markdown(explain_numbers(predictor.decision, num_frames=predictor.num_frames, margin=predictor.margin))
+        rules = predictor.decision, predictor.deciding
+        st.markdown(explain_numbers(*rules, num_frames=predictor.num_frames, margin=predictor.margin))
 
 
 def _show_pairs(rows: dict[str, Any]) -> None:

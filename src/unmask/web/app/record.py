@@ -52,7 +52,7 @@ def find_evaluations(run_id: str | None, checkpoint: str | None, folders: Iterab
     """
     paths = [path for folder in folders for path in folder.glob("**/result.json")]
     found = []
-    for path in sorted(paths, key=lambda path: -path.stat().st_mtime):
+    for path in sorted(paths, key=_written, reverse=True):
         result = _read(path)
         if isinstance(result.get("datasets"), dict) and _is_of(result.get("provenance"), run_id, checkpoint):
             found += [
@@ -70,6 +70,14 @@ def _is_of(provenance: Any, run_id: str | None, checkpoint: str | None) -> bool:
         return True
     named = provenance.get("checkpoint")
     return bool(checkpoint and named) and Path(str(named)).resolve() == Path(str(checkpoint)).resolve()
+
+
+def _written(path: Path) -> float:
+    """When a file was written; one that was deleted since it was found comes last, and holds nothing."""
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return 0.0
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Score an upload with the Predictor, the way that every door takes, and keep small pictures of what was seen."""
+"""Score a dropped file with the Predictor, the way that every door takes, and keep small pictures of what was seen."""
 
 import hashlib
 import tempfile
@@ -26,11 +26,11 @@ OnStep = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
-class Upload:
-    """A file that a visitor gave.
+class DroppedFile:
+    """A file that a visitor dropped on the page, chose, or took with the camera.
 
     Args:
-        key: Tells it from other uploads.
+        key: Tells it from others, even of the same name.
         name: As the visitor's machine calls it.
         file: Its bytes, read from where it stands.
     """
@@ -40,27 +40,28 @@ class Upload:
     file: BinaryIO
 
 
-def look_at(model: Model, upload: Upload, *, on_step: OnStep) -> Looked:
-    """Score an upload; one that cannot be read is a result with an error. No file stays behind.
+def look_at(model: Model, dropped: DroppedFile, *, max_bytes: int, on_step: OnStep) -> Looked:
+    """Score a dropped file; one that cannot be read is a result with an error. No file stays behind.
 
     Args:
         model: Scores it.
-        upload: A picture or a video, told apart by content.
+        dropped: A picture or a video, told apart by content.
+        max_bytes: That the pictures kept of a video may take, beside the few frames that weighed most.
         on_step: Called as a video goes on.
 
     Raises:
         UnmaskError: Something else than the file is wrong, such as the detector's weights.
     """
-    name = printable(Path(upload.name).name) or "upload"
+    name = printable(Path(dropped.name).name) or "file"
     with tempfile.TemporaryDirectory(prefix="unmask-app-") as folder:
-        path = Path(folder) / f"upload{_suffix(upload.name)}"
-        sha256, num_bytes = _write(upload.file, path)
+        path = Path(folder) / f"dropped{_suffix(dropped.name)}"
+        sha256, num_bytes = _write(dropped.file, path)
         try:
-            prediction, views = _look(model, path, name, on_step)
+            prediction, views = _look(model, path, name, max_bytes, on_step)
         except MediaError as error:
             threshold = model.predictor.decision.threshold
             prediction, views = Prediction(name, None, None, None, threshold, error=str(error)), ()
-    return Looked(upload.key, sha256, num_bytes, prediction, views)
+    return Looked(dropped.key, sha256, num_bytes, prediction, views)
 
 
 def _suffix(name: str) -> str:
@@ -79,9 +80,11 @@ def _write(file: BinaryIO, path: Path) -> tuple[str, int]:
         return digest.hexdigest(), copy.tell()
 
 
-def _look(model: Model, path: Path, name: str, on_step: OnStep) -> tuple[Prediction, tuple[FrameView, ...]]:
+def _look(
+    model: Model, path: Path, name: str, max_bytes: int, on_step: OnStep
+) -> tuple[Prediction, tuple[FrameView, ...]]:
     if sniff_kind(path, name=name) is MediaKind.VIDEO:
-        return _look_at_video(model, path, name, on_step)
+        return _look_at_video(model, path, name, max_bytes, on_step)
     return _look_at_picture(model, path, name)
 
 
@@ -97,8 +100,10 @@ def _look_at_picture(model: Model, path: Path, name: str) -> tuple[Prediction, t
     return replace(prediction, notes=notes), (view,)
 
 
-def _look_at_video(model: Model, path: Path, name: str, on_step: OnStep) -> tuple[Prediction, tuple[FrameView, ...]]:
-    keeper, prediction = ViewKeeper(), None
+def _look_at_video(
+    model: Model, path: Path, name: str, max_bytes: int, on_step: OnStep
+) -> tuple[Prediction, tuple[FrameView, ...]]:
+    keeper, prediction = ViewKeeper(max_bytes=max_bytes), None
     steps = model.predictor.watch_video(path, name=name)
     while True:
         with model.lock:  # for one step, so that others need not wait for the end of a long video

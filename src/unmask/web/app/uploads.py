@@ -4,18 +4,18 @@ from typing import Any
 
 import streamlit as st
 
-from unmask.web.app.scoring import Upload
+from unmask.web.app.scoring import DroppedFile
 from unmask.web.app.text import plain, shorten
 
 FILES, CAMERA = "Files", "Camera"
 
-_KEPT = "kept-uploads"
+_KEPT = "kept-files"
 """What was given last, on any page: Streamlit empties its own widgets whenever the page changes."""
 
 _FEW = 3
 
 
-def ask_files(*, page: str) -> list[Upload]:
+def ask_files(*, page: str) -> list[DroppedFile]:
     """Show a place to drop files or the camera, and return what was given last, here or on another page.
 
     Any file is taken: whether it is a picture or a video is told from its content, not from its name.
@@ -37,7 +37,7 @@ def ask_files(*, page: str) -> list[Upload]:
         now = st.camera_input("Take a picture of a face", key=key, on_change=_keep, args=(key,))
     else:
         now = st.file_uploader("Pictures or a video", accept_multiple_files=True, key=key, on_change=_keep, args=(key,))
-    kept: list[Upload] = st.session_state.get(_KEPT, [])
+    kept: list[DroppedFile] = st.session_state.get(_KEPT, [])
     if kept and not now:
         _offer_kept(kept, page=page)
     if not kept:
@@ -51,13 +51,13 @@ def _keep(key: str) -> None:
     given: Any = st.session_state[key]
     files = given if isinstance(given, list) else [given] if given else []
     st.session_state[_KEPT] = [
-        Upload(file.file_id, "camera.jpg" if key.startswith(CAMERA) else file.name, file) for file in files
+        DroppedFile(file.file_id, "camera.jpg" if key.startswith(CAMERA) else file.name, file) for file in files
     ]
 
 
-def _offer_kept(kept: list[Upload], *, page: str) -> None:
+def _offer_kept(kept: list[DroppedFile], *, page: str) -> None:
     """Say which files are shown though the place to drop them is empty."""
-    names = ", ".join(plain(shorten(upload.name)) for upload in kept[:_FEW])
+    names = ", ".join(plain(shorten(file.name)) for file in kept[:_FEW])
     more = f" and {len(kept) - _FEW} more" if len(kept) > _FEW else ""
     with st.container(horizontal=True, vertical_alignment="center"):
         st.markdown(f"From before: {names}{more}", width="content")

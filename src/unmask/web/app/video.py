@@ -5,15 +5,17 @@ from typing import Any
 import streamlit as st
 
 from unmask.web.app.chart import MAX_PERSONS, PICKED, draw_timeline
-from unmask.web.app.faces import show_frame
+from unmask.web.app.faces import say_dropped, show_frame
 from unmask.web.app.loading import Model
-from unmask.web.app.text import clock
+from unmask.web.app.text import clock, plain
 from unmask.web.app.views import MAX_SIDE, Looked, mark, resize
-from unmask.web.app.words import SAYINGS
+from unmask.web.app.words import SAYINGS, explain_no_stretch
 
 _KEY_FRAME_SIDE = 480
 
 _MAX_STRETCHES = 12
+
+_ALT = "Score of each person over the video, with the threshold as a dashed line"
 
 
 def show_video(model: Model, looked: Looked) -> None:
@@ -33,13 +35,17 @@ def show_moments(model: Model, looked: Looked, *, is_narrow: bool = False) -> No
         looked: A video with a face.
         is_narrow: Whether the face stands below the frame on every screen.
     """
-    key = f"frame-{model.file.path}-{looked.key}"
+    st.subheader("Over time", anchor=False)
+    if not looked.views:
+        st.altair_chart(draw_timeline(looked, chosen=None), width="stretch", alt=_ALT)
+        _say_ranges(looked)
+        say_dropped()
+        return
+    key = f"frame-{model.file.key}-{looked.key}"
     indices = [view.index for view in looked.views]
     if st.session_state.get(key) not in indices:
         key_frames = [index for index in looked.prediction.key_frames if index in indices]
         st.session_state[key] = key_frames[0] if key_frames else indices[0]
-
-    st.subheader("Over time", anchor=False)
     st.caption("Point at a dot to see its frame; click or tap it to open the frame below.")
 
     def pick() -> None:
@@ -53,10 +59,8 @@ def show_moments(model: Model, looked: Looked, *, is_narrow: bool = False) -> No
         key=f"chart-{key}",
         on_select=pick,
         selection_mode=[PICKED],
-        alt="Score of each person over the video, with the threshold as a dashed line",
+        alt=_ALT,
     )
-    if len(looked.prediction.faces) > MAX_PERSONS:
-        st.caption(f"The {MAX_PERSONS} most suspicious of {len(looked.prediction.faces)} persons are shown.")
     _say_ranges(looked)
     if len(indices) > 1:
         st.select_slider("Frame at", indices, format_func=lambda index: clock(_seconds(looked, index)), key=key)
@@ -76,9 +80,11 @@ def _seconds(looked: Looked, index: int) -> float:
 
 
 def _say_ranges(looked: Looked) -> None:
+    if len(looked.prediction.faces) > MAX_PERSONS:
+        st.caption(f"The {MAX_PERSONS} most suspicious of {len(looked.prediction.faces)} persons are shown.")
     ranges = looked.prediction.suspicious
     if not ranges:
-        st.markdown("**Suspicious stretches:** none. No frame looked at reaches the threshold.")
+        st.markdown(f"**Suspicious stretches:** {plain(explain_no_stretch(looked.prediction))}")
         return
     strongest = sorted(ranges, key=lambda stretch: -stretch.score)[:_MAX_STRETCHES]
     num_more = len(ranges) - len(strongest)
@@ -124,4 +130,7 @@ def _show_persons(looked: Looked) -> None:
     config = {"score": st.column_config.NumberColumn(format="%.4f")}
     st.dataframe(rows, hide_index=True, column_config=config)
     if not all(face.decides for face in looked.prediction.faces):
-        st.caption("A face seen in too few frames does not decide: it may be a false alarm or somebody passing by.")
+        st.caption(
+            "A face that does not decide was seen in too few frames, as a false alarm or somebody passing by is, or is "
+            "not the main one where that alone decides."
+        )

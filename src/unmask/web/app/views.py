@@ -1,4 +1,4 @@
-"""What is kept of an upload to show: small pictures, not the file."""
+"""What is kept of a file to show: small pictures, not the file."""
 
 import base64
 from collections.abc import Callable, Iterable
@@ -44,6 +44,11 @@ class FrameView:
     crops: dict[int, bytes]
 
     @property
+    def num_bytes(self) -> int:
+        """Memory that it takes."""
+        return len(self.jpeg) + sum(map(len, self.crops.values()))
+
+    @property
     def image(self) -> Picture:
         """The pixels, RGB."""
         return decode_jpeg(self.jpeg, where="a kept frame")
@@ -51,14 +56,15 @@ class FrameView:
 
 @dataclass(frozen=True)
 class Looked:
-    """An upload that was looked at.
+    """A dropped file that was looked at.
 
     Args:
-        key: Of the upload.
+        key: Of the dropped file.
         sha256: Of the file.
         num_bytes: Of the file.
-        prediction: Its path is the name of the upload.
-        views: The frames that are kept, in order of time.
+        prediction: Its path is the name of the dropped file.
+        views: The frames that are kept, in order of time; none of a file that could not be read, or whose pictures were
+            let go.
     """
 
     key: str
@@ -69,7 +75,7 @@ class Looked:
 
     @property
     def name(self) -> str:
-        """Of the upload."""
+        """Of the dropped file."""
         return self.prediction.path
 
     @cached_property
@@ -87,12 +93,23 @@ class Looked:
         """Each kept frame with its boxes, by index: the address of a small JPEG that holds its own bytes."""
         return {view.index: _draw_thumbnail(self, view) for view in self.views}
 
+    @property
+    def num_picture_bytes(self) -> int:
+        """Memory that its pictures take, with the thumbnails once they were drawn."""
+        drawn: dict[int, str] = vars(self).get("thumbnails", {})  # asking for them would draw them
+        return sum(view.num_bytes for view in self.views) + sum(map(len, drawn.values()))
+
 
 class ViewKeeper:
-    """Keeps frames as they come, evenly thinned where there are many."""
+    """Keeps frames as they come, evenly thinned where there are many or they are large.
 
-    def __init__(self) -> None:
+    Args:
+        max_bytes: That they may take; the first one is kept in any case.
+    """
+
+    def __init__(self, *, max_bytes: int) -> None:
         self.views: list[FrameView] = []
+        self.max_bytes = max_bytes
         self._step = 1
         self._count = 0
 
@@ -100,10 +117,15 @@ class ViewKeeper:
         """Keep a frame, unless it is one too many; it is made only if it is kept."""
         if self._count % self._step == 0:
             self.views.append(make())
+            while self._is_too_much():
+                self.views = self.views[::2]
+                self._step *= 2
         self._count += 1
-        if len(self.views) > MAX_FRAMES:
-            self.views = self.views[::2]
-            self._step *= 2
+
+    def _is_too_much(self) -> bool:
+        num_views = len(self.views)
+        num_bytes = sum(view.num_bytes for view in self.views)
+        return num_views > MAX_FRAMES or (num_views > 1 and num_bytes > self.max_bytes)
 
 
 def make_view(image: Picture, index: int, faces: Iterable[tuple[int, Face]], *, spec: CropSpec) -> FrameView:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from unmask.decision import Decision
+from unmask.inference.deciding import Deciding
 from unmask.inference.results import Prediction
 from unmask.types import MediaKind, Verdict
 from unmask.web.app.text import clock
@@ -97,6 +98,29 @@ def explain_coverage(prediction: Prediction) -> str:
     return f"{len(frames):,} frames {span} were looked at. Nothing between them was."
 
 
+def explain_no_stretch(prediction: Prediction) -> str:
+    """Say of a video without a suspicious stretch whether faces that do not decide reach the threshold.
+
+    Args:
+        prediction: Of a video in which no face that decides reaches it.
+    """
+    deciding = {face.track for face in prediction.faces if face.decides}
+    peaks: dict[int, tuple[float, float]] = {}
+    for frame in prediction.frames:
+        for face in frame.faces:
+            if face.track not in deciding and face.score >= prediction.threshold:
+                peaks[face.track] = max(peaks.get(face.track, (0.0, 0.0)), (face.score, frame.time_seconds))
+    if not peaks:
+        return "none. No face scored in the frames looked at reaches the threshold."
+    track = max(peaks, key=lambda track: peaks[track][0])
+    score, seconds = peaks[track]
+    others = f", and {len(peaks) - 1} more such" if len(peaks) > 1 else ""
+    return (
+        "none. No face that decides reaches the threshold in a frame looked at. One that does not decide does: "
+        f"face {track}, with {score:.2f} at {clock(seconds)}{others}."
+    )
+
+
 def explain_contradiction(prediction: Prediction, probability: float | None) -> str:
     """Say what it means if verdict and probability point to different sides; nothing where they agree."""
     if probability is None or prediction.verdict not in (Verdict.REAL, Verdict.FAKE):
@@ -116,10 +140,18 @@ def _name_decider(prediction: Prediction, thing: str) -> str:
     if len(prediction.faces) == 1:
         return f"The face in this {thing}"
     main = max(deciding, key=lambda face: face.score)
-    return f"The most suspicious of {len(prediction.faces)} faces, face {main.track},"
+    if len(deciding) == 1:
+        return f"Face {main.track}, the one of {len(prediction.faces)} faces that decides,"
+    those = "faces" if len(deciding) == len(prediction.faces) else "faces that decide"
+    return f"The most suspicious of {len(deciding)} {those}, face {main.track},"
 
 
-def explain_numbers(decision: Decision, *, num_frames: int, margin: float) -> str:
+def name_decider(deciding: Deciding) -> str:
+    """Say whose score is that of a file."""
+    return "the person seen most often" if deciding.face == "main" else "the most suspicious person"
+
+
+def explain_numbers(decision: Decision, deciding: Deciding, *, num_frames: int, margin: float) -> str:
     """Say what score, threshold and probability are, as Markdown."""
     chosen = {
         "balanced_accuracy": "chosen on validation data so that real and fake are recognised equally well on average",
@@ -141,7 +173,7 @@ def explain_numbers(decision: Decision, *, num_frames: int, margin: float) -> st
     return "\n\n".join(
         [
             "**Score** runs from 0 to 1: how strongly the network takes the face for a forgery. Of a video it is the "
-            f"{decision.aggregation} over up to {num_frames} frames of each person, and the most suspicious person "
+            f"{decision.aggregation} over up to {num_frames} frames of each person, and {name_decider(deciding)} "
             "decides.",
             f"**Threshold** {decision.threshold:.4f}: a score from here on is called fake; {chosen}.",
             chance,
