@@ -5,14 +5,18 @@ import av
 import numpy as np
 import pytest
 
-from unmask.errors import ConfigError
+from unmask.errors import ConfigError, MediaError
 from unmask.faces.spec import CropSpec
+from unmask.inference.annotate import _between
 from unmask.inference.heatmap import draw_heat, spread_map
 from unmask.inference.predictor import Predictor
+from unmask.inference.results import FaceResult, FaceScore, FrameResult
 from unmask.inference.save import check_extras, save_extras
+from unmask.media import video
 from unmask.media.encode import write_video
-from unmask.media.picture import read_picture
+from unmask.media.picture import read_picture, write_jpeg
 from unmask.media.video import probe_video, read_frames
+from unmask.types import Verdict
 
 
 @pytest.fixture
@@ -20,11 +24,11 @@ def talkie(tmp_path: Path, clip: Path) -> Path:
     """The clip with a second of sound."""
     path = tmp_path / "talkie.mp4"
     with av.open(str(clip)) as pictures, av.open(str(path), "w") as output:
-        video = output.add_stream_from_template(pictures.streams.video[0])
+        copied = output.add_stream_from_template(pictures.streams.video[0])
         sound = output.add_stream("aac", rate=16000, layout="mono")
         for packet in pictures.demux(pictures.streams.video[0]):
             if packet.dts is not None:
-                packet.stream = video
+                packet.stream = copied
                 output.mux(packet)
         for start in range(0, 16000, 1024):
             wave = np.sin(np.arange(start, start + 1024) / 20).astype(np.float32)[None]
@@ -70,6 +74,78 @@ def test_a_video_without_sound_is_annotated(
     assert [path.name for path in save_extras(prediction, tmp_path / "x", names=["video"], spec=spec)] == [
         "annotated.mp4"
     ]
+
+
+def test_heat_maps_decode_the_frames_they_show_alone(
+    clip: Path, spec: CropSpec, make_checkpoint: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prediction = Predictor.load(make_checkpoint(spec), device="cpu", every_n=1).predict_video(clip)
+    decoded = []
+    to_picture = video._to_picture
+    monkeypatch.setattr(video, "_to_picture", lambda frame: decoded.append(frame) or to_picture(frame))
+    files = save_extras(prediction, tmp_path, names=["heatmaps"], spec=spec)
+    assert len(files) == len(decoded) == len(prediction.key_frames) == 5
+
+
+@pytest.mark.parametrize("name", ["heatmaps", "video"])
+def test_extras_keep_the_limit_of_pixels(
+    clip: Path, spec: CropSpec, make_checkpoint: Callable[..., Path], tmp_path: Path, name: str
+) -> None:
+    prediction = Predictor.load(make_checkpoint(spec), device="cpu", num_frames=2).predict_video(clip)
+    with pytest.raises(MediaError, match=r"192 x 192 pixels, more than the 36,863 that are decoded"):
+        save_extras(prediction, tmp_path, names=[name], spec=spec, max_pixels=192 * 192 - 1)
+    assert save_extras(prediction, tmp_path, names=[name], spec=spec, max_pixels=192 * 192)
+
+
+def test_the_heat_map_of_a_picture_keeps_the_limit_of_pixels(
+    whole_picture_spec: CropSpec, make_checkpoint: Callable[..., Path], tmp_path: Path
+) -> None:
+    write_jpeg(tmp_path / "a.jpg", np.full((40, 40, 3), 90, np.uint8), quality=90)
+    prediction = Predictor.load(make_checkpoint(whole_picture_spec), device="cpu").predict_image(tmp_path / "a.jpg")
+    with pytest.raises(MediaError, match="40 x 40 pixels, more than the 1,599"):
+        save_extras(prediction, tmp_path, names=["heatmaps"], spec=whole_picture_spec, max_pixels=1599)
+
+
+def test_a_face_comes_with_the_first_frame_that_has_it_and_stays_till_the_next_looked_at() -> None:
+    rows = {track: FaceResult(track, (0, 0, 9, 9), 1.0, 0.5, Verdict.REAL) for track in range(3)}
+    first, then = (
+        FrameResult(10 * at, at, tuple(FaceScore(track, (at, 0, at + 9, 9), 1.0, 0.5) for track in tracks))
+        for at, tracks in enumerate([(0, 1), (1, 2)])
+    )
+    placed = {face.track: face.box for face in _between(first, then, 0.5, rows)}
+    assert placed == {0: (0, 0, 9, 9), 1: (0.5, 0, 9.5, 9)}
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (IndexError("tuple index out of range"), "tuple index out of range"),
+        (ValueError("Conversion to numpy array is not supported."), "Conversion to numpy array is not supported"),
+        (av.error.InvalidDataError(1, "Invalid data found", "a.mp4"), "Invalid data found"),
+        (av.error.UndefinedError(1, "Unknown error occurred", "a.mp4"), "Unknown error occurred"),
+        (EOFError(), "EOFError"),
+        (OverflowError("too large"), "too large"),
+    ],
+)
+@pytest.mark.parametrize("name", ["heatmaps", "video"])
+def test_whatever_ffmpeg_raises_on_damage_names_the_file_and_leaves_none(
+    clip: Path,
+    spec: CropSpec,
+    make_checkpoint: Callable[..., Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    error: Exception,
+    reason: str,
+) -> None:
+    def fail(*_: object) -> None:
+        raise error
+
+    prediction = Predictor.load(make_checkpoint(spec), device="cpu", num_frames=2).predict_video(clip)
+    monkeypatch.setattr(video, "_find_place", fail)
+    with pytest.raises(MediaError, match=rf"talking head\.mp4' cannot be .*{reason}\. "):
+        save_extras(prediction, tmp_path / "x", names=[name], spec=spec)
+    assert list(tmp_path.glob("x/*")) == []
 
 
 def test_every_nth_frame_is_looked_at(clip: Path, spec: CropSpec, make_checkpoint: Callable[..., Path]) -> None:

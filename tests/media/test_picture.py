@@ -1,4 +1,5 @@
 import io
+import struct
 from collections.abc import Callable
 from pathlib import Path
 
@@ -58,6 +59,28 @@ def test_sixteen_bit_greys_keep_their_brightness_where_pillow_takes_them_for_thi
     with Image.open(io.BytesIO(data.getvalue())) as picture:
         assert picture.mode == "I"
     assert np.abs(decode_picture(data.getvalue(), where="scan").astype(int) - 128).max() <= 1
+
+
+def _make_grey_tiff(number: int, *, num_bits: int, white: int = 1) -> bytes:
+    """A TIFF of 4 x 2 pixels, all of one number, packed without gaps; `white` is its photometric interpretation."""
+    data = sum(number << num_bits * place for place in range(8)).to_bytes(num_bits, "big")
+    if num_bits == 16:
+        data = struct.pack("<8H", *[number] * 8)
+    places = {256: 4, 257: 2, 258: num_bits, 259: 1, 262: white, 273: 122, 277: 1, 278: 2, 279: len(data)}
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in places.items())
+    return b"II*\0" + struct.pack("<IH", 8, len(places)) + entries + bytes(4) + data
+
+
+@pytest.mark.parametrize(
+    ("number", "num_bits", "white", "grey"),
+    [(0x800, 12, 1, 0x80), (0xFFF, 12, 1, 255), (0x8000, 16, 1, 0x80), (0xF000, 16, 0, 0x0F)],
+)
+def test_greys_of_a_tiff_are_scaled_by_their_depth_from_its_black(
+    number: int, num_bits: int, white: int, grey: int
+) -> None:
+    image = decode_picture(_make_grey_tiff(number, num_bits=num_bits, white=white), where="scan")
+    assert image.shape == (2, 4, 3)
+    assert set(image.flat) == {grey}
 
 
 @pytest.mark.parametrize(

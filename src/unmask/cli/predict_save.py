@@ -65,14 +65,16 @@ def _save(row: "Prediction", home: Path, extras: Sequence[str], predictor: "Pred
         return Saved(row, None, has_failed=True)
     spec, max_pixels = predictor.crop_spec, predictor.limits.max_pixels
     written: list[Path] = []
-    notes = []
+    notes: list[str] = []
+    failures: list[str] = []
     for name in extras:
         try:
-            written += save_extras(row, home, names=[name], spec=spec, max_pixels=max_pixels)
+            written += save_extras(row, home, names=[name], spec=spec, max_pixels=max_pixels, tell=notes.append)
         except MediaError as error:
             reason = str(error).replace(f"'{row.path}'", "the file")  # a note stands beside its name already
-            notes.append(f"save=[{name}] was not done: {reason}")
-    return Saved(replace(row, notes=(*row.notes, *notes)), [str(path) for path in written], has_failed=bool(notes))
+            failures.append(f"save=[{name}] was not done: {reason}")
+    told = replace(row, notes=(*row.notes, *notes, *failures))
+    return Saved(told, [str(path) for path in written], has_failed=bool(failures))
 
 
 def _choose_folder(folder: Path, row: "Prediction", position: int) -> Path:

@@ -1,36 +1,48 @@
 """Write a video with boxes, scores and verdict drawn into it."""
 
+import logging
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 from unmask.inference.drawing import draw_faces
 from unmask.inference.results import FaceResult, FaceScore, FrameResult, Prediction
+from unmask.media.picture import MAX_PIXELS
 from unmask.media.remux import write_with_sound
-from unmask.media.video import read_frames
+from unmask.media.video import index_video, read_indexed
 from unmask.types import Box, Frame
 
+logger = logging.getLogger(__name__)
 
-def write_annotated(path: Path, prediction: Prediction) -> Path:
+
+def write_annotated(
+    path: Path, prediction: Prediction, *, max_pixels: int = MAX_PIXELS, tell: Callable[[str], None] = logger.warning
+) -> Path:
     """Write a video with its faces marked in every frame, its sound kept; faces move between the frames looked at.
 
     Args:
         path: Its suffix is replaced by `.mp4`, or `.mkv` where MP4 cannot hold the sound.
         prediction: Of a video.
+        max_pixels: Of a frame; the limit it was predicted with.
+        tell: Takes a sentence on what of its sound is lost.
 
     Returns:
         The file.
+
+    Raises:
+        MediaError: The video cannot be read once more.
     """
     source = Path(prediction.path)
-    return write_with_sound(path, _annotate(source, prediction), source=source)
+    return write_with_sound(path, _annotate(source, prediction, max_pixels=max_pixels), source=source, tell=tell)
 
 
-def _annotate(source: Path, prediction: Prediction) -> Iterator[Frame]:
+def _annotate(source: Path, prediction: Prediction, *, max_pixels: int) -> Iterator[Frame]:
     rows = {face.track: face for face in prediction.faces}
     times = [frame.time_seconds for frame in prediction.frames]
     title = str(prediction.verdict) + ("" if prediction.score is None else f" {prediction.score:.2f}")
-    for frame in read_frames(source):
+    index = index_video(source, max_pixels=max_pixels)
+    for frame in read_indexed(index, range(index.info.num_frames)):
         position = bisect_right(times, frame.time_seconds)
         before = prediction.frames[max(position - 1, 0)]
         after = prediction.frames[min(position, len(times) - 1)]
@@ -39,7 +51,10 @@ def _annotate(source: Path, prediction: Prediction) -> Iterator[Frame]:
 
 
 def _between(before: FrameResult, after: FrameResult, seconds: float, rows: dict[int, FaceResult]) -> list[FaceResult]:
-    """Place the faces of two frames looked at for a moment between them; a face that is in one alone stays in place."""
+    """Place the faces of a frame looked at on their way to the next one looked at, for a moment between the two.
+
+    A face that the next one does not have stays in place; one that the next alone has comes with it, not before.
+    """
     span = after.time_seconds - before.time_seconds
     share = min(max((seconds - before.time_seconds) / span, 0.0), 1.0) if span > 0 else 0.0
     later = {face.track: face for face in after.faces}

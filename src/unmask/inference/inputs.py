@@ -1,6 +1,7 @@
 """Turn what a user named into media files: files, folders, patterns."""
 
 import glob
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,11 +25,21 @@ class Input:
 def expand_inputs(names: Sequence[str | Path]) -> list[Input]:
     """List the media behind files, folders (searched to the bottom) and patterns such as `clips/*.mp4`.
 
-    A file is taken whatever its suffix; below a folder, pictures and videos are told by suffix. A name that is a path
-    is never read as a pattern. What leads nowhere becomes a row with an error. No file comes twice.
+    A file is taken whatever its suffix; below a folder, pictures and videos are told by suffix, what is hidden is
+    passed over, and links to other folders are not followed. A name that is a path is never read as a pattern. What
+    leads nowhere becomes a row with an error. No file comes twice, however it is spelled (`a.jpg`, `./a.jpg`, through
+    a link): the first spelling is kept.
     """
-    found = [entry for name in names for entry in _expand(str(name))]
-    return list({entry.path: entry for entry in found}.values())
+    found: dict[str, Input] = {}
+    for name in names:
+        for entry in _expand(str(name)):
+            found.setdefault(_identify(entry), entry)
+    return list(found.values())
+
+
+def _identify(entry: Input) -> str:
+    """Return the same for all spellings of a file; what is none may be spelled in ways that no disk knows."""
+    return os.path.realpath(entry.path) if entry.error is None else str(entry.path)
 
 
 def _expand(name: str) -> list[Input]:
@@ -46,5 +57,10 @@ def _expand_match(path: Path) -> list[Input]:
 
 
 def _list_folder(path: Path) -> list[Input]:
-    media = list_media(path)
+    media = [file for file in list_media(path) if not _is_hidden(file.relative_to(path))]
     return [Input(file) for file in media] or [Input(path, error=f"The folder '{path}' holds no pictures or videos.")]
+
+
+def _is_hidden(path: Path) -> bool:
+    """Tell whether a path leads through a hidden folder, such as those in which desktops keep small copies."""
+    return any(part.startswith(".") for part in path.parts)

@@ -1,6 +1,7 @@
 """Files beside the predictions: heat maps, annotated videos, timelines."""
 
-from collections.abc import Iterator, Sequence
+import logging
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from unmask.errors import ConfigError
@@ -9,9 +10,12 @@ from unmask.inference.annotate import write_annotated
 from unmask.inference.heatmap import draw_face_heat
 from unmask.inference.results import FrameResult, Prediction
 from unmask.inference.timeline import write_timeline
-from unmask.media.picture import read_picture, write_jpeg
-from unmask.media.video import read_frames
+from unmask.media.failures import name_failures
+from unmask.media.picture import MAX_PIXELS, read_picture, write_jpeg
+from unmask.media.video import index_video, read_indexed
 from unmask.types import MediaKind, Picture
+
+logger = logging.getLogger(__name__)
 
 EXTRAS = ("heatmaps", "video", "timeline")
 
@@ -29,7 +33,15 @@ def has_no_maps(predictions: Sequence[Prediction]) -> bool:
     return bool(faces) and all(face.activation_map is None for face in faces)
 
 
-def save_extras(prediction: Prediction, folder: Path, *, names: Sequence[str], spec: CropSpec) -> list[Path]:
+def save_extras(
+    prediction: Prediction,
+    folder: Path,
+    *,
+    names: Sequence[str],
+    spec: CropSpec,
+    max_pixels: int = MAX_PIXELS,
+    tell: Callable[[str], None] = logger.warning,
+) -> list[Path]:
     """Write what was asked for of one file; what does not apply to it is left out.
 
     Args:
@@ -37,25 +49,32 @@ def save_extras(prediction: Prediction, folder: Path, *, names: Sequence[str], s
         folder: Of this file alone.
         names: Of `EXTRAS`.
         spec: How crops are made.
+        max_pixels: Of a picture or frame; the limit it was predicted with.
+        tell: Takes a sentence on what is lost in a file that was written all the same, such as its sound.
 
     Returns:
         The files written.
+
+    Raises:
+        MediaError: The file cannot be read once more, or FFmpeg cannot write what was made of it.
     """
     is_video = prediction.kind is MediaKind.VIDEO
     written = []
-    if "heatmaps" in names:
-        written += _write_heatmaps(prediction, folder, spec)
-    if "video" in names and is_video:
-        written.append(write_annotated(folder / "annotated.mp4", prediction))
+    with name_failures(Path(prediction.path)):
+        if "heatmaps" in names:
+            written += _write_heatmaps(prediction, folder, spec, max_pixels=max_pixels)
+        if "video" in names and is_video:
+            path = folder / "annotated.mp4"
+            written.append(write_annotated(path, prediction, max_pixels=max_pixels, tell=tell))
     if "timeline" in names and is_video:
         write_timeline(folder / "timeline.png", prediction)
         written.append(folder / "timeline.png")
     return written
 
 
-def _write_heatmaps(prediction: Prediction, folder: Path, spec: CropSpec) -> list[Path]:
+def _write_heatmaps(prediction: Prediction, folder: Path, spec: CropSpec, *, max_pixels: int) -> list[Path]:
     written = []
-    for frame, image in _shown_frames(prediction):
+    for frame, image in _shown_frames(prediction, max_pixels=max_pixels):
         for face in frame.faces:
             overlay = draw_face_heat(image, face, spec)
             if overlay is not None:
@@ -65,15 +84,14 @@ def _write_heatmaps(prediction: Prediction, folder: Path, spec: CropSpec) -> lis
     return written
 
 
-def _shown_frames(prediction: Prediction) -> Iterator[tuple[FrameResult, Picture]]:
+def _shown_frames(prediction: Prediction, *, max_pixels: int) -> Iterator[tuple[FrameResult, Picture]]:
     """Yield the picture, or the frames of a video that weighed most, in order of time."""
     path = Path(prediction.path)
     if prediction.kind is not MediaKind.VIDEO:
-        yield prediction.frames[0], read_picture(path)
+        yield prediction.frames[0], read_picture(path, max_pixels=max_pixels)
         return
     wanted = {frame.index: frame for frame in prediction.frames if frame.index in prediction.key_frames}
-    for frame in read_frames(path):
-        if frame.index in wanted:
+    if wanted:
+        index = index_video(path, max_pixels=max_pixels)
+        for frame in read_indexed(index, sorted(wanted)):
             yield wanted[frame.index], frame.image
-        if not wanted or frame.index >= max(wanted):
-            return

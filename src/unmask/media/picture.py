@@ -6,6 +6,7 @@ import struct
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -14,11 +15,16 @@ from unmask.errors import MediaError
 from unmask.media.kinds import PICTURE_FORMATS, check_file
 from unmask.types import Picture
 
+if TYPE_CHECKING:
+    from PIL import Image
+
 MAX_PIXELS = 100_000_000
 """The largest picture that is decoded: 300 MB as RGB."""
 
 _ANIMATED = frozenset({"GIF", "WEBP", "PNG", "AVIF"})
 """Formats whose further pictures are an animation; those of the others are previews, pages and depth maps."""
+
+_BITS_PER_SAMPLE, _PHOTOMETRIC = 258, 262  # of TIFF
 
 _JPEG_START, _JPEG_END = b"\xff\xd8", b"\xff\xd9"
 
@@ -44,7 +50,7 @@ def read_picture(path: Path, *, max_pixels: int = MAX_PIXELS) -> Picture:
         max_pixels: A larger picture is refused before it is decoded.
 
     Raises:
-        MediaError: Absent, empty, truncated, too large or not a picture.
+        MediaError: Absent, empty, truncated, too large, in numbers without a white, or not a picture.
     """
     return read_still(path, max_pixels=max_pixels).image
 
@@ -86,13 +92,10 @@ def _decode(data: bytes, *, where: str, max_pixels: int) -> Still:
                     f"'{where}' is {width} x {height} pixels, more than the {max_pixels:,} that are decoded. "
                     f"Scale it down first."
                 )
+            _check_mode(picture, where=where)
             is_animated = picture.format in _ANIMATED and bool(getattr(picture, "is_animated", False))
             ImageOps.exif_transpose(picture, in_place=True)
-            upright: Image.Image = picture
-            if upright.mode.startswith("I;16"):  # Pillow would clip 16 bits to white instead of scaling them
-                upright = Image.fromarray((np.asarray(upright) >> 8).astype(np.uint8))
-            # Converting RGB to RGB would copy it: 300 MB at the limit.
-            return Still(np.array(upright if upright.mode == "RGB" else upright.convert("RGB")), is_animated)
+            return Still(_to_rgb(picture), is_animated)
     except UnidentifiedImageError as error:
         raise MediaError(
             f"'{where}' cannot be read as a picture: it is none of {', '.join(PICTURE_FORMATS)}. Export it as JPEG."
@@ -104,6 +107,33 @@ def _decode(data: bytes, *, where: str, max_pixels: int) -> Still:
     except (OSError, SyntaxError, ValueError, KeyError, IndexError, TypeError, struct.error, EOFError) as error:
         # Pillow's readers fail in all these ways on bytes that were made up.
         raise MediaError(f"'{where}' cannot be read as a picture: {error}. Download or export it again.") from error
+
+
+def _check_mode(picture: "Image.Image", *, where: str) -> None:
+    """Raise where nobody knows which number is white: Pillow would make white of all above 255, and black of 0.5."""
+    if picture.mode in ("I", "F") and picture.format != "PNG":  # a PNG has 16 bits, in mode I with some Pillows
+        numbers = "fractions" if picture.mode == "F" else "whole numbers of 32 bits, or with a sign,"
+        raise MediaError(
+            f"'{where}' stores brightness as {numbers} (mode {picture.mode}), and does not say which one is white. "
+            f"Convert it to 8 bits a channel first."
+        )
+
+
+def _to_rgb(picture: "Image.Image") -> Picture:
+    from PIL import Image
+
+    if picture.mode == "I" or picture.mode.startswith("I;16"):  # Pillow would clip 16 bits to white, not scale them
+        picture = Image.fromarray(_narrow(picture))
+    # Converting RGB to RGB would copy it: 300 MB at the limit.
+    return np.array(picture if picture.mode == "RGB" else picture.convert("RGB"))
+
+
+def _narrow(picture: "Image.Image") -> Picture:
+    """Scale greys of up to 16 bits to 8: a TIFF may keep 12 of them, or count from white, and Pillow hands on both."""
+    tags = getattr(picture, "tag_v2", {})
+    (num_bits, *_), white_is_zero = tags.get(_BITS_PER_SAMPLE, (16,)), tags.get(_PHOTOMETRIC) == 0
+    greys = np.asarray(np.asarray(picture) >> (num_bits - 8), np.uint8)
+    return ~greys if white_is_zero else greys
 
 
 def decode_crop_file(path: Path) -> Picture:

@@ -1,30 +1,48 @@
 """Encode a video anew and keep its sound as it is."""
 
+import logging
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from fractions import Fraction
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 
-from unmask.types import Frame
+from unmask.media.sound import hold_sound
+from unmask.types import Frame, Picture
+
+logger = logging.getLogger(__name__)
 
 _TICKS = 90_000  # a second
 
-_SOUND_OF_MP4 = frozenset({"aac", "mp3", "ac3", "eac3", "alac", "opus", "flac"})
 
+def write_with_sound(
+    path: Path,
+    frames: Iterable[Frame],
+    *,
+    source: Path,
+    crf: int = 23,
+    tell: Callable[[str], None] = logger.warning,
+) -> Path:
+    """Encode frames as H.264 at their own times, with the sound of the video they come from.
 
-def write_with_sound(path: Path, frames: Iterable[Frame], *, source: Path, crf: int = 23) -> Path:
-    """Encode frames as H.264 at their own times, and copy the sound of the video they come from.
+    The sound is copied; what neither MP4 nor Matroska holds becomes AAC. Where that fails too, the video has none.
 
     Args:
         path: Its suffix is replaced: `.mp4`, or `.mkv` where MP4 cannot hold the sound.
-        frames: At least one, all of one size; an odd side is made even by repeating its last row or column.
+        frames: At least one; later ones are scaled to the size of the first, with black bars where their shape
+            differs. An odd side is made even by repeating its last row or column.
         source: The video whose sound is kept.
         crf: Constant rate factor of x264.
+        tell: Takes a sentence on what of the sound is lost.
+
+    Raises:
+        MediaError: The source cannot be opened.
+        Exception: One of `list_failures`, where FFmpeg cannot write the video.
 
     Returns:
         The file, which is either whole or absent, whatever interrupts.
@@ -33,28 +51,23 @@ def write_with_sound(path: Path, frames: Iterable[Frame], *, source: Path, crf: 
 
     path.parent.mkdir(parents=True, exist_ok=True)
     remaining = iter(frames)
-    first = next(remaining)
+    first = next(remaining, None)
+    if first is None:
+        raise ValueError(f"no frames to write to '{path}'")
     with ExitStack() as stack:
-        sound = stack.enter_context(av.open(str(source)))
-        stream = next((item for item in sound.streams.audio if item.codec_context is not None), None)
-        fits = stream is None or stream.codec_context.name in _SOUND_OF_MP4
-        path = path.with_suffix(".mp4" if fits else ".mkv")
+        sound = stack.enter_context(hold_sound(source, beside=path, tell=tell))
+        path = path.with_suffix(sound.suffix if sound else ".mp4")
         part = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
         stack.callback(part.unlink, missing_ok=True)
-        with av.open(str(part), "w") as output:
-            video = output.add_stream("libx264", rate=Fraction(30))
-            video.pix_fmt, video.thread_count = "yuv420p", 1
-            video.height, video.width = (side + side % 2 for side in first.image.shape[:2])
-            video.time_base = video.codec_context.time_base = Fraction(1, _TICKS)
-            video.options = {"crf": str(crf), "preset": "veryfast"}
-            copied = None if stream is None else output.add_stream_from_template(stream)
-            packets = _shift(sound, stream, copied)
+        with av.open(f"file:{part}", "w") as output:  # a bare name such as 'pipe:1/x.mp4' is an address
+            video = _add_video(output, first.image, crf=crf)
+            packets = _copy_sound(output, stack.enter_context(av.open(f"file:{sound}"))) if sound else iter(())
             waiting = next(packets, None)
-            for frame in chain([first], remaining):
-                while waiting is not None and waiting.pts * waiting.time_base <= frame.time_seconds:
+            for seconds, encoded in _encode(video, chain([first], remaining)):
+                while waiting is not None and waiting.pts * waiting.time_base <= seconds:
                     output.mux(waiting)
                     waiting = next(packets, None)
-                output.mux(video.encode(_to_frame(frame)))
+                output.mux(encoded)
             output.mux(video.encode(None))
             for packet in [] if waiting is None else [waiting, *packets]:
                 output.mux(packet)
@@ -62,25 +75,49 @@ def write_with_sound(path: Path, frames: Iterable[Frame], *, source: Path, crf: 
     return path
 
 
-def _to_frame(frame: Frame) -> Any:
+def _add_video(output: Any, image: Picture, *, crf: int) -> Any:
+    video = output.add_stream("libx264", rate=Fraction(30))
+    video.pix_fmt, video.thread_count = "yuv420p", 1
+    video.height, video.width = (side + side % 2 for side in image.shape[:2])
+    video.time_base = video.codec_context.time_base = Fraction(1, _TICKS)
+    video.options = {"crf": str(crf), "preset": "veryfast"}
+    return video
+
+
+def _copy_sound(output: Any, sound: Any) -> Iterator[Any]:
+    copied = output.add_stream_from_template(sound.streams.audio[0])
+    for packet in sound.demux(audio=0):
+        if packet.dts is not None:  # the last is empty
+            packet.stream = copied
+            yield packet
+
+
+def _encode(video: Any, frames: Iterable[Frame]) -> Iterator[tuple[float, list[Any]]]:
+    """Yield the time of every frame and the packets that the encoder hands out upon it."""
     import av
 
-    height, width = frame.image.shape[:2]
-    even = np.pad(frame.image, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
-    encoded = av.VideoFrame.from_ndarray(even, format="rgb24")
-    encoded.pts, encoded.time_base = round(frame.time_seconds * _TICKS), Fraction(1, _TICKS)
-    return encoded
+    last = -1
+    for frame in frames:
+        encoded = av.VideoFrame.from_ndarray(_fit(frame.image, height=video.height, width=video.width), format="rgb24")
+        # Two frames at one time, which clocks finer than ours may have, would end the file.
+        encoded.pts = last = max(round(frame.time_seconds * _TICKS), last + 1)
+        encoded.time_base = Fraction(1, _TICKS)
+        yield frame.time_seconds, video.encode(encoded)
 
 
-def _shift(container: Any, stream: Any, copied: Any) -> Iterator[Any]:
-    """Yield the packets of the sound, counted from the first frame of the picture."""
-    if stream is None:
-        return
-    video = container.streams.video[0]
-    start = round((video.start_time or 0) * video.time_base / stream.time_base)
-    for packet in container.demux(stream):
-        if packet.dts is None or packet.pts is None or packet.pts < start:
-            continue
-        packet.pts, packet.dts = packet.pts - start, packet.dts - start
-        packet.stream = copied
-        yield packet
+def _fit(image: Picture, *, height: int, width: int) -> Picture:
+    """Bring a frame to the size of the video, which players know one of: streams change theirs in the middle.
+
+    Args:
+        image: Of any size; one that lacks a row or column is filled by repeating its last.
+        height: Of the video.
+        width: Of the video.
+    """
+    rows, columns = image.shape[:2]
+    if (rows + rows % 2, columns + columns % 2) != (height, width):
+        scale = min(height / rows, width / columns)
+        rows, columns = max(round(rows * scale), 1), max(round(columns * scale), 1)
+        image = np.asarray(cv2.resize(image, (columns, rows), interpolation=cv2.INTER_AREA), np.uint8)
+        top, left = (height - rows) // 2, (width - columns) // 2
+        return np.pad(image, ((top, height - rows - top), (left, width - columns - left), (0, 0)))
+    return np.pad(image, ((0, rows % 2), (0, columns % 2), (0, 0)), mode="edge")

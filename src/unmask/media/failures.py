@@ -1,0 +1,35 @@
+"""Make one error of all that FFmpeg and PyAV raise on damaged media."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from unmask.errors import MediaError
+
+
+def list_failures() -> tuple[type[Exception], ...]:
+    """Return what PyAV raises on damaged media; other errors of the system, such as a full disk, are not the file's."""
+    import av
+
+    return (av.FFmpegError, EOFError, ValueError, IndexError, ArithmeticError)
+
+
+def tell_reason(error: Exception) -> str:
+    """Return the words of an error without the file, which messages name already."""
+    return (getattr(error, "strerror", None) or str(error) or type(error).__name__).rstrip(".")
+
+
+@contextmanager
+def name_failures(path: Path) -> Iterator[None]:
+    """Raise a MediaError that names the file, whatever PyAV makes of it.
+
+    Args:
+        path: The file that is read.
+    """
+    try:
+        yield
+    except list_failures() as error:
+        raise MediaError(
+            f"'{path}' cannot be read again and drawn: {tell_reason(error)}. "
+            f"Check that it plays to its end, and that the disk is not full."
+        ) from error
