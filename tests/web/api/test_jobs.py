@@ -45,8 +45,11 @@ def test_drawings_of_a_job_are_pictures_and_nothing_else_is_sent(
             answer = client.get(drawing[key])
             assert answer.headers["content-type"] == "image/jpeg"
             assert answer.content.startswith(b"\xff\xd8")
-    for name in ("..%2fupload", "crop_0_0.jpg", "..%2f..%2fjobs.sqlite"):
-        assert client.get(f"/v1/jobs/{job['id']}/heatmaps/{name}").status_code == 404
+    (service_folder / "jobs" / job["id"] / "heatmaps" / "other.jpg").write_bytes(b"x")
+    for name in ("other.jpg", "crop_999999_0.jpg", "..%2f..%2fjobs.sqlite"):
+        answer = client.get(f"/v1/jobs/{job['id']}/heatmaps/{name}")
+        assert (answer.status_code, answer.headers["content-type"]) == (404, "application/problem+json")
+    assert client.get(f"/v1/jobs/{job['id']}/heatmaps/other.jpg").json()["code"] == "no_drawing"
     assert not (service_folder / "jobs" / job["id"] / "upload").exists()  # a judged video is not kept
 
 
