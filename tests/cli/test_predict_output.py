@@ -61,4 +61,6 @@ def test_extras_are_a_list_or_text(save: str | list[str]) -> None:
 def test_extra_that_is_none_is_told() -> None:
     with pytest.raises(ConfigError, match=r"names 'heatmap'. Choose of: heatmaps, video, timeline"):
         list_extras("heatmap")
-    assert list_extras("") == []
+    with pytest.raises(ConfigError, match=r"save=3 is no list of names"):
+        list_extras(3)  # type: ignore[arg-type]
+    assert list_extras("") == list_extras(None) == []

@@ -26,15 +26,18 @@ class Saved:
     has_failed: bool
 
 
-def list_extras(save: str | Sequence[str]) -> list[str]:
+def list_extras(save: str | Sequence[str] | None) -> list[str]:
     """Return the names that `save` holds, as a list or as text: `save=heatmaps`, `'save="heatmaps,video"'`.
 
     Raises:
-        ConfigError: There is no such extra.
+        ConfigError: There is no such extra, or it is no list.
     """
+    from unmask.errors import ConfigError
     from unmask.inference.save import check_extras
 
-    names = [name.strip() for name in save.split(",")] if isinstance(save, str) else [str(name) for name in save]
+    if not isinstance(save, str | Sequence | None):
+        raise ConfigError(f"save={save} is no list of names. Write such as: save=[heatmaps,timeline]")
+    names = [name.strip() for name in save.split(",")] if isinstance(save, str) else [str(name) for name in save or ()]
     names = list(dict.fromkeys(filter(None, names)))
     check_extras(names)
     return names

@@ -1,4 +1,5 @@
 import base64
+import re
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,8 @@ import pytest
 from fastapi.testclient import TestClient
 
 from unmask.inference.predictor import Predictor
+from unmask.media.kinds import PICTURE_SUFFIXES, VIDEO_SUFFIXES
+from unmask.web.api.app import STATIC
 
 
 def send(client: TestClient, *files: Path, names: tuple[str, ...] = (), **options: Any) -> Any:
@@ -152,3 +155,13 @@ def test_page_loads_nothing_from_elsewhere(client: TestClient) -> None:
         assert "http" not in client.get(path).text.replace("http://www.w3.org/2000/svg", "")
     assert "innerHTML" not in client.get("/static/page.js").text
     assert "http" not in page.text.replace("</", "")
+
+
+def test_page_knows_every_suffix_of_a_video() -> None:
+    page = (STATIC / "page.js").read_text()
+    pattern = re.search(r"/(\\\.\(mp4.*?\$)/i", page)
+    assert pattern is not None
+    for suffix in VIDEO_SUFFIXES:
+        assert re.search(pattern[1], f"clip{suffix}"), suffix
+    for suffix in PICTURE_SUFFIXES:
+        assert not re.search(pattern[1], f"photo{suffix}"), suffix

@@ -214,7 +214,7 @@ def test_model_that_would_run_code_is_not_served(tmp_path: Path) -> None:
     assert "evil.ckpt" in done.stderr
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "ran").exists()
-    assert [path.name for path in (tmp_path / "service").rglob("*")] == ["lock"]
+    assert [path.name for path in (tmp_path / "service").rglob("*")] == ["unmask.lock"]
 
 
 def refuse_start(home: Path, bundle: Path, *arguments: str) -> str:

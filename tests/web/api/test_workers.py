@@ -1,5 +1,6 @@
 """What happens to processes, jobs and the model when something breaks under them."""
 
+import errno
 import multiprocessing
 import os
 import shutil
@@ -7,11 +8,14 @@ import signal
 import sqlite3
 import time
 from collections.abc import Callable
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
+from pebble import ProcessExpired
+from pebble.pool.base_pool import PoolStatus
 from tests.web.api.test_jobs import send, wait
 
 from unmask.errors import ConfigError
@@ -21,6 +25,7 @@ from unmask.web.api import jobs, service
 from unmask.web.api.app import create_app
 from unmask.web.api.folder import copied_model, own_folder
 from unmask.web.api.jobs import JobStore
+from unmask.web.api.pool import Pool
 from unmask.web.api.settings import ModelSettings, ServiceSettings
 
 
@@ -40,6 +45,32 @@ def test_service_goes_on_when_idle_processes_are_killed(start: Callable[..., Any
         again = judge(client, media / "face.jpg")
         assert (again.status_code, again.json()["results"][0]["score"]) == (200, score)
         assert wait(client, send(client, media / "clip.mp4").json()["id"])["state"] == "done"
+
+
+def test_pictures_whose_process_somebody_ended_are_not_blamed(
+    start: Callable[..., Any], media: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def end(*arguments: Any, **options: Any) -> None:
+        raise ProcessExpired("Abnormal termination", code=-signal.SIGTERM)
+
+    with start(tmp_path) as client:
+        monkeypatch.setattr(client.app.state.service.workers, "_try_pictures", end)
+        answer = judge(client, media / "face.jpg")
+    assert (answer.status_code, answer.json()["code"]) == (503, "busy")
+    assert answer.headers["retry-after"] == "5"
+
+
+def test_calls_that_a_broken_pool_forgot_end_too() -> None:
+    pool = Pool(1, int)
+    task = pool.schedule(time.sleep, 60)
+    pool._pool._context.status = PoolStatus.ERROR  # as if one of its threads had died
+    pool.mend()
+    with pytest.raises(BrokenProcessPool):
+        task.result(timeout=30)
+    assert pool.schedule(abs, -1).result(timeout=30) == 1
+    pool.stop()
+    with pytest.raises(RuntimeError):
+        pool.schedule(abs, -1)
 
 
 def test_job_whose_end_could_not_be_kept_is_scored_again(
@@ -89,12 +120,14 @@ def test_folder_without_job_is_deleted_once_it_is_not_new(tmp_path: Path, monkey
     (tmp_path / "v").write_bytes(b"x")
     job = store.add(tmp_path / "v", name="a.mp4", most=1)
     assert job is not None
-    (tmp_path / "gone" / "heatmaps").mkdir(parents=True)
+    (gone := tmp_path / ("0" * 32)).mkdir()
+    (tmp_path / "mine").mkdir()
     store.delete_old(seconds=1000)
-    assert (tmp_path / "gone").exists()
+    assert gone.exists()
     monkeypatch.setattr(jobs, "_SECONDS_OF_AN_ORPHAN", -1.0)
     store.delete_old(seconds=1000)
-    assert not (tmp_path / "gone").exists()
+    assert not gone.exists()
+    assert (tmp_path / "mine").exists()
     assert store.upload_of(job.id).exists()
 
 
@@ -124,9 +157,39 @@ def test_second_service_in_a_folder_is_refused(tmp_path: Path) -> None:
         pass  # free again
 
 
+def test_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "model").mkdir()
+    with pytest.raises(ConfigError, match=r"holds 'model' and is no service's. Give one that is empty"):
+        own_folder(tmp_path).__enter__()
+    (tmp_path / "model").rmdir()
+    (tmp_path / "lost+found").mkdir()
+    for _ in range(2):
+        with own_folder(tmp_path):
+            (tmp_path / "model").mkdir(exist_ok=True)
+
+
+def test_disk_without_locks_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(file: Any, operation: int) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("unmask.web.api.folder.fcntl.flock", fail)
+    with pytest.raises(ConfigError, match="knows no locks"):
+        own_folder(tmp_path).__enter__()
+
+
 def test_folder_that_cannot_be_written_is_told() -> None:
     with pytest.raises(ConfigError, match="cannot write in folder=/proc/unmask"):
         own_folder(Path("/proc/unmask")).__enter__()
+
+
+def test_model_in_the_folder_of_the_service_is_not_deleted(bundle: Path, tmp_path: Path) -> None:
+    shutil.copytree(bundle, tmp_path / "model")
+    (tmp_path / ".model-old").mkdir()
+    with copied_model(ModelSettings(str(tmp_path / "model")), tmp_path) as model:
+        assert load_bundle(model.path).decision == load_bundle(bundle).decision
+        assert not (tmp_path / ".model-old").exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+    load_bundle(tmp_path / "model")
 
 
 @pytest.mark.parametrize("kind", ["bundle", "checkpoint"])
@@ -136,13 +199,14 @@ def test_service_keeps_the_model_it_began_with(bundle: Path, checkpoint: Path, t
         shutil.copytree(bundle, original)
     else:
         shutil.copy(checkpoint, original)
+    (tmp_path / "service").mkdir()
     with copied_model(ModelSettings(str(original)), tmp_path / "service") as model:
         shutil.rmtree(original) if kind == "bundle" else original.write_bytes(b"another")
         if kind == "bundle":
             assert load_bundle(model.path).decision == load_bundle(bundle).decision
         else:
             assert Path(model.path).read_bytes() == checkpoint.read_bytes()
-    assert not (tmp_path / "service" / "model").exists()
+    assert not list((tmp_path / "service").iterdir())
 
 
 def test_model_that_the_workers_cannot_load_is_told(bundle: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import fcntl
 import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -13,6 +14,9 @@ from unmask.inference.loading import find_model
 from unmask.models.bundle import SPEC_FILE
 from unmask.web.api.settings import ModelSettings
 
+_LOCK, _COPY = "unmask.lock", ".model-"
+_OF_DISKS = frozenset({"lost+found"})  # which stands in the root of a volume
+
 
 @contextmanager
 def own_folder(folder: Path) -> Iterator[None]:
@@ -22,26 +26,33 @@ def own_folder(folder: Path) -> Iterator[None]:
         folder: Of the service; it is made if need be.
 
     Raises:
-        ConfigError: Another service has it, or it cannot be written.
+        ConfigError: Another service has it, it holds something else, or it cannot be written.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        file = (folder / "lock").open("w")
+        strange = sorted({path.name for path in folder.iterdir()} - _OF_DISKS)
+        if strange and _LOCK not in strange:  # what a service deletes must be its own
+            raise ConfigError(
+                f"folder={folder} holds '{strange[0]}' and is no service's. Give one that is empty or not there."
+            )
+        file = (folder / _LOCK).open("w")
     except OSError as error:
         raise ConfigError(f"The service cannot write in folder={folder}: {error}. Give another folder.") from error
     with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # let go of by the system, however the service ends
-        except OSError as error:
+        except BlockingIOError as error:
             raise ConfigError(
                 f"Another service works in folder={folder}. Stop it, or give this one a folder of its own."
             ) from error
+        except OSError as error:
+            raise ConfigError(f"The disk of folder={folder} knows no locks: {error}. Give another folder.") from error
         yield
 
 
 @contextmanager
 def copied_model(model: ModelSettings, folder: Path) -> Iterator[ModelSettings]:
-    """Copy the model for as long as a service runs.
+    """Copy the model for as long as a service runs, and longer where it is killed: until the next one starts.
 
     A process that starts late, since the one before it ended, would otherwise load what lies at the path by then:
     half of the verdicts would be another training's.
@@ -54,10 +65,11 @@ def copied_model(model: ModelSettings, folder: Path) -> Iterator[ModelSettings]:
         BundleError: It is a bundle, and not whole.
         ConfigError: The folder's disk is full.
     """
-    original, copy = find_model(model.path), folder / "model"
-    shutil.rmtree(copy, ignore_errors=True)  # of a service that was killed
+    for old in folder.glob(f"{_COPY}*"):
+        shutil.rmtree(old, ignore_errors=True)
+    copy = Path(tempfile.mkdtemp(prefix=_COPY, dir=folder))
     try:
-        yield replace(model, path=str(_copy(original, copy)))
+        yield replace(model, path=str(_copy(find_model(model.path), copy)))
     finally:
         shutil.rmtree(copy, ignore_errors=True)
 
@@ -70,7 +82,6 @@ def _copy(original: Path, copy: Path) -> Path:
     elif not original.is_file():
         return original  # whoever loads it says what is wrong
     try:
-        copy.mkdir(parents=True)
         for file in files:
             shutil.copyfile(file, copy / file.name)
     except OSError as error:

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import re
 import shutil
 import sqlite3
 import time
@@ -31,6 +32,7 @@ class JobState(StrEnum):
     FAILED = "failed"
 
 
+_ID = re.compile(r"[0-9a-f]{32}")
 _SECONDS_OF_AN_ORPHAN = 10.0  # a new job has its folder before its row
 
 OPEN = (JobState.QUEUED, JobState.RUNNING)
@@ -198,7 +200,8 @@ class JobStore:
         with self._connect() as connection:
             known = {row["id"] for row in connection.execute("SELECT id FROM jobs")}
         for folder in self.folder.iterdir():
-            if folder.name not in known and folder.is_dir() and _age(folder) > _SECONDS_OF_AN_ORPHAN:
+            is_orphan = _ID.fullmatch(folder.name) and folder.name not in known
+            if is_orphan and _age(folder) > _SECONDS_OF_AN_ORPHAN:
                 shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -4,7 +4,8 @@ import contextlib
 import logging
 import multiprocessing
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import Future, InvalidStateError
+from concurrent.futures.process import BrokenProcessPool
 from threading import RLock, Thread
 from typing import Any
 
@@ -29,6 +30,7 @@ class Pool:
         self._num_workers, self._initializer, self._arguments = num_workers, initializer, arguments
         self._lock = RLock()
         self._is_stopped = False
+        self._open: set[Future[Any]] = set()
         self._pool = self._make()
 
     def _make(self) -> ProcessPool:
@@ -52,7 +54,9 @@ class Pool:
         with self._lock:
             self.mend()
             task: Future[Any] = self._pool.schedule(function, args=arguments, timeout=timeout)
-            return task
+            self._open.add(task)
+        task.add_done_callback(self._open.discard)
+        return task
 
     def mend(self) -> None:
         """Make the pool anew if it is broken."""
@@ -60,17 +64,21 @@ class Pool:
             if self._is_stopped or self._pool.active:
                 return
             logger.warning("The processes broke and are started anew.")
-            Thread(target=_end, args=(self._pool,), daemon=True).start()  # which may take seconds
-            self._pool = self._make()
+            Thread(target=_end, args=(self._pool, self._open), daemon=True).start()  # which may take seconds
+            self._pool, self._open = self._make(), set()
 
     def stop(self) -> None:
         """End the processes, whatever they do."""
         with self._lock:
             self._is_stopped = True
-        _end(self._pool)
+        _end(self._pool, set())
 
 
-def _end(pool: ProcessPool) -> None:
+def _end(pool: ProcessPool, tasks: "set[Future[Any]]") -> None:
+    """End a pool, and those of its tasks that it forgot: of its own threads only one may have died."""
     pool.stop()  # type: ignore[no-untyped-call]
     with contextlib.suppress(RuntimeError):  # of a pool that never started
         pool.join()
+    for task in list(tasks):
+        with contextlib.suppress(InvalidStateError):  # it ended meanwhile
+            task.set_exception(BrokenProcessPool("the processes broke"))

@@ -120,10 +120,9 @@ class Service:
         Raises:
             Problem: 429.
         """
-        job = self.store.add(upload.path, name=upload.name, most=self.settings.limits.jobs)
+        job: Job | None = self.workers.add(upload)
         if job is None:
             raise self.queue_full()
-        self.workers.submit(job)
         return job
 
     def queue_full(self) -> Problem:

@@ -86,6 +86,8 @@ class Workers:
             detail = f"The pictures took longer than {limit:g} s. Send fewer or smaller ones."
             raise Problem(422, "too_slow", detail) from error
         except ProcessExpired as error:
+            if error.exitcode in _TERMINATED:
+                raise _ended_by_others() from error
             raise Problem(422, "crashed", "One of the files ended the process that read it.") from error
 
     async def _try_pictures(self, work: Callable[[], list[dict[str, Any]]]) -> list[dict[str, Any]]:
@@ -95,17 +97,20 @@ class Workers:
             with contextlib.suppress(BrokenProcessPool):
                 found: list[dict[str, Any]] = await asyncio.wrap_future(task)
                 return found
-        detail = "The processes that score were ended. Try again in some seconds."
-        raise Problem(503, "busy", detail, headers={"Retry-After": "5"})
+        raise _ended_by_others()
 
-    def submit(self, job: Job) -> None:
-        """Give a job to the next process that is free."""
+    def add(self, upload: Upload) -> Job | None:
+        """Take a video as a job, for the next process that is free; None where too many wait or run already."""
         with self._lock:
-            if job.id in self._running:
-                return
-            limit = self._limits.job_seconds
-            task = self._videos.schedule(_run_job, self._model, self._store, job.id, job.name, timeout=limit)
-            self._running[job.id] = task
+            job = self._store.add(upload.path, name=upload.name, most=self._limits.jobs)
+            if job is not None:
+                self._submit(job)
+        return job
+
+    def _submit(self, job: Job) -> None:
+        limit = self._limits.job_seconds
+        task = self._videos.schedule(_run_job, self._model, self._store, job.id, job.name, timeout=limit)
+        self._running[job.id] = task
         task.add_done_callback(lambda done: self._end(job.id, done))
 
     def cancel(self, job_id: str) -> None:
@@ -150,7 +155,12 @@ class Workers:
             self._fail(job.id, "crashed", "The process that scored this video was ended twice.")
             return
         self._store.requeue(job.id)
-        self.submit(job)
+        self._submit(job)
+
+
+def _ended_by_others() -> Problem:
+    detail = "The process that scored the pictures was ended. Try again in some seconds."
+    return Problem(503, "busy", detail, headers={"Retry-After": "5"})
 
 
 def _run_job(model: ModelSettings, store: JobStore, job_id: str, name: str) -> dict[str, Any]:

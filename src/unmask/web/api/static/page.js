@@ -261,7 +261,7 @@ function drawTimeline(card, result) {
 }
 
 function isVideo(file) {
-  return file.type.startsWith("video/") || /\.(mp4|mov|mkv|webm|avi|m4v|mpe?g)$/i.test(file.name);
+  return file.type.startsWith("video/") || /\.(mp4|mov|mkv|webm|avi|m4v|mpg|mpeg|flv|wmv|3gp|ts|mts|m2ts|ogv)$/i.test(file.name);
 }
 
 // The service would break off such an upload, and a browser hides from a page why an upload broke off.
