@@ -7,12 +7,13 @@ import pytest
 
 from unmask.errors import ConfigError, MediaError
 from unmask.faces.spec import CropSpec
+from unmask.inference import annotate, save
 from unmask.inference.annotate import _between
 from unmask.inference.heatmap import draw_heat, spread_map
 from unmask.inference.predictor import Predictor
 from unmask.inference.results import FaceResult, FaceScore, FrameResult
 from unmask.inference.save import check_extras, save_extras
-from unmask.media import video
+from unmask.media import remux, video
 from unmask.media.encode import write_video
 from unmask.media.picture import read_picture, write_jpeg
 from unmask.media.video import probe_video, read_frames
@@ -145,6 +146,41 @@ def test_whatever_ffmpeg_raises_on_damage_names_the_file_and_leaves_none(
     monkeypatch.setattr(video, "_find_place", fail)
     with pytest.raises(MediaError, match=rf"talking head\.mp4' cannot be .*{reason}\. "):
         save_extras(prediction, tmp_path / "x", names=[name], spec=spec)
+    assert list(tmp_path.glob("x/*")) == []
+
+
+@pytest.mark.parametrize("name", ["heatmaps", "video"])
+@pytest.mark.parametrize("error", [ValueError, IndexError, ZeroDivisionError])
+def test_a_mistake_in_our_own_drawing_is_not_blamed_on_the_file(
+    clip: Path,
+    spec: CropSpec,
+    make_checkpoint: Callable[..., Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    error: type[Exception],
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise error("drawn wrongly")
+
+    prediction = Predictor.load(make_checkpoint(spec), device="cpu", num_frames=2).predict_video(clip)
+    monkeypatch.setattr(annotate, "draw_faces", fail)
+    monkeypatch.setattr(save, "draw_face_heat", fail)
+    with pytest.raises(error, match="drawn wrongly"):
+        save_extras(prediction, tmp_path / "x", names=[name], spec=spec)
+    assert list(tmp_path.glob("x/*")) == []
+
+
+def test_a_video_that_cannot_be_written_names_the_file_and_leaves_none(
+    clip: Path, spec: CropSpec, make_checkpoint: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise av.error.ExternalError(1, "Generic error in an external library", "x264")
+
+    prediction = Predictor.load(make_checkpoint(spec), device="cpu", num_frames=2).predict_video(clip)
+    monkeypatch.setattr(remux, "_add_video", fail)
+    with pytest.raises(MediaError, match=r"talking head\.mp4' cannot be .*Generic error in an external library\. "):
+        save_extras(prediction, tmp_path / "x", names=["video"], spec=spec)
     assert list(tmp_path.glob("x/*")) == []
 
 

@@ -1,3 +1,4 @@
+import struct
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,6 +19,16 @@ def draw_counter(num_frames: int, *, size: int = 64) -> list[Picture]:
 def read_counter(image: Picture) -> int:
     """Return the number that `draw_counter` gave a picture."""
     return round((float(image.mean()) - 20) / 6)
+
+
+def make_box(kind: bytes, data: bytes) -> bytes:
+    """A box of an MP4 (ISO/IEC 14496-12)."""
+    return struct.pack(">I4s", len(data) + 8, kind) + data
+
+
+def draw_brands(main: bytes, *others: bytes) -> bytes:
+    """The first box of a HEIC, AVIF or MP4."""
+    return make_box(b"ftyp", main + bytes(4) + b"".join(others))
 
 
 @pytest.fixture

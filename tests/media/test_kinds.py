@@ -4,6 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from tests.media.conftest import draw_brands
 
 from unmask.errors import MediaError
 from unmask.media.kinds import check_file, list_media, sniff_kind
@@ -38,14 +39,20 @@ def test_folders_are_searched_deeply_and_in_order(tmp_path: Path) -> None:
     assert found == ["a.png", "b/1.mp4", "b/2.JPG", "folder.jpg/4.webm"]
 
 
+def test_typescript_in_a_folder_is_no_video(tmp_path: Path, counter_video: Callable[..., Path]) -> None:
+    stream = counter_video(3, name="stream.ts").read_bytes()
+    packets = [stream[place : place + 188] for place in range(0, len(stream), 188)]
+    (tmp_path / "camera.MTS").write_bytes(b"".join(bytes(4) + packet for packet in packets))
+    for name in ("main.ts", "module.mts", "Guard.ts"):
+        (tmp_path / name).write_text("Greet(): string { return 'good' }\n" * 20)
+    (tmp_path / "empty.ts").touch()
+    assert [path.name for path in list_media(tmp_path)] == ["camera.MTS", "stream.ts"]
+    assert sniff_kind(tmp_path / "main.ts") is MediaKind.VIDEO
+
+
 def test_text_with_the_name_of_a_picture_is_a_picture_that_cannot_be_read(tmp_path: Path) -> None:
     (tmp_path / "a.jpg").write_text("hello\n" * 100)
     assert sniff_kind(tmp_path / "a.jpg") is MediaKind.PICTURE
-
-
-def draw_brands(main: bytes, *others: bytes) -> bytes:
-    """The first box of a HEIC, AVIF or MP4 (ISO/IEC 14496-12)."""
-    return (16 + 4 * len(others)).to_bytes(4, "big") + b"ftyp" + main + bytes(4) + b"".join(others)
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from tests.media.conftest import make_box
 
 from unmask.errors import MediaError
 from unmask.media.mp4 import MAX_BOXES, MAX_SAMPLES, check_claims
@@ -65,10 +66,6 @@ def test_boxes_in_boxes_without_end_are_no_trouble(tmp_path: Path) -> None:
         probe_video(tmp_path / "deep.mp4")
 
 
-def make_box(kind: bytes, data: bytes) -> bytes:
-    return struct.pack(">I4s", len(data) + 8, kind) + data
-
-
 @pytest.mark.parametrize("kind", [b"moov", b"trak"])
 def test_more_boxes_than_any_video_has_are_refused(tmp_path: Path, kind: bytes) -> None:
     path = tmp_path / "cut.mp4"
@@ -106,24 +103,6 @@ def test_a_claim_in_a_box_where_only_ffmpeg_looks_is_found(tmp_path: Path, kind:
     path.write_bytes(make_box(b"moov", make_box(b"trak", make_box(kind, make_box(b"stbl", table)))))
     with pytest.raises(MediaError, match="claims to hold 100,000,000 frames"):
         check_claims(path, name="hidden.mp4")
-
-
-def test_uncompressed_sound_may_have_a_sample_of_every_instant(tmp_path: Path) -> None:
-    path = tmp_path / "pcm.mov"
-    with av.open(str(path), "w") as container:
-        sound, video = container.add_stream("pcm_s16le", rate=48000, layout="mono"), container.add_stream("libx264")
-        video.width, video.height, video.pix_fmt = 64, 64, "yuv420p"
-        for _ in range(3):
-            image = np.zeros((64, 64, 3), np.uint8)
-            container.mux(video.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
-        container.mux(video.encode(None))
-        frame = av.AudioFrame.from_ndarray(np.zeros((1, 4800), np.int16), format="s16", layout="mono")
-        frame.sample_rate, frame.pts = 48000, 0
-        container.mux([*sound.encode(frame), *sound.encode(None)])
-    data = path.read_bytes()
-    place = data.index(struct.pack(">III", 1, 4800, 1))  # a run of 4,800 samples of one tick each
-    path.write_bytes(data[:place] + struct.pack(">III", 1, 400_000_000, 1) + data[place + 12 :])
-    assert probe_video(path).num_frames == 3
 
 
 def test_larger_frames_than_allowed_are_refused_with_their_size(counter_video: Maker) -> None:

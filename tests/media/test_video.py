@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tests.media.conftest import draw_brands
 
 from unmask.errors import MediaError
 from unmask.media import video
@@ -18,11 +19,6 @@ from unmask.types import Picture
 
 Maker = Callable[..., Path]
 Number = Callable[[Picture], int]
-
-
-def draw_brands(main: bytes, *others: bytes) -> bytes:
-    """The first box of a HEIC, AVIF or MP4 (ISO/IEC 14496-12)."""
-    return (16 + 4 * len(others)).to_bytes(4, "big") + b"ftyp" + main + bytes(4) + b"".join(others)
 
 
 def test_chosen_frames_span_the_whole_video() -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from unmask.inference.drawing import draw_faces
 from unmask.inference.results import FaceResult, FaceScore, FrameResult, Prediction
+from unmask.media.failures import name_failures, name_failures_of
 from unmask.media.picture import MAX_PIXELS
 from unmask.media.remux import write_with_sound
 from unmask.media.video import index_video, read_indexed
@@ -31,7 +32,7 @@ def write_annotated(
         The file.
 
     Raises:
-        MediaError: The video cannot be read once more.
+        MediaError: The video cannot be read once more, or FFmpeg cannot write what was made of it.
     """
     source = Path(prediction.path)
     return write_with_sound(path, _annotate(source, prediction, max_pixels=max_pixels), source=source, tell=tell)
@@ -41,8 +42,9 @@ def _annotate(source: Path, prediction: Prediction, *, max_pixels: int) -> Itera
     rows = {face.track: face for face in prediction.faces}
     times = [frame.time_seconds for frame in prediction.frames]
     title = str(prediction.verdict) + ("" if prediction.score is None else f" {prediction.score:.2f}")
-    index = index_video(source, max_pixels=max_pixels)
-    for frame in read_indexed(index, range(index.info.num_frames)):
+    with name_failures(source):
+        index = index_video(source, max_pixels=max_pixels)
+    for frame in name_failures_of(read_indexed(index, range(index.info.num_frames)), source):
         position = bisect_right(times, frame.time_seconds)
         before = prediction.frames[max(position - 1, 0)]
         after = prediction.frames[min(position, len(times) - 1)]

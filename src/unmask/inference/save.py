@@ -10,7 +10,7 @@ from unmask.inference.annotate import write_annotated
 from unmask.inference.heatmap import draw_face_heat
 from unmask.inference.results import FrameResult, Prediction
 from unmask.inference.timeline import write_timeline
-from unmask.media.failures import name_failures
+from unmask.media.failures import name_failures, name_failures_of
 from unmask.media.picture import MAX_PIXELS, read_picture, write_jpeg
 from unmask.media.video import index_video, read_indexed
 from unmask.types import MediaKind, Picture
@@ -60,12 +60,11 @@ def save_extras(
     """
     is_video = prediction.kind is MediaKind.VIDEO
     written = []
-    with name_failures(Path(prediction.path)):
-        if "heatmaps" in names:
-            written += _write_heatmaps(prediction, folder, spec, max_pixels=max_pixels)
-        if "video" in names and is_video:
-            path = folder / "annotated.mp4"
-            written.append(write_annotated(path, prediction, max_pixels=max_pixels, tell=tell))
+    if "heatmaps" in names:
+        written += _write_heatmaps(prediction, folder, spec, max_pixels=max_pixels)
+    if "video" in names and is_video:
+        path = folder / "annotated.mp4"
+        written.append(write_annotated(path, prediction, max_pixels=max_pixels, tell=tell))
     if "timeline" in names and is_video:
         write_timeline(folder / "timeline.png", prediction)
         written.append(folder / "timeline.png")
@@ -92,6 +91,7 @@ def _shown_frames(prediction: Prediction, *, max_pixels: int) -> Iterator[tuple[
         return
     wanted = {frame.index: frame for frame in prediction.frames if frame.index in prediction.key_frames}
     if wanted:
-        index = index_video(path, max_pixels=max_pixels)
-        for frame in read_indexed(index, sorted(wanted)):
+        with name_failures(path):
+            index = index_video(path, max_pixels=max_pixels)
+        for frame in name_failures_of(read_indexed(index, sorted(wanted)), path):
             yield wanted[frame.index], frame.image

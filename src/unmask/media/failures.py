@@ -1,10 +1,13 @@
 """Make one error of all that FFmpeg and PyAV raise on damaged media."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 from unmask.errors import MediaError
+
+Item = TypeVar("Item")
 
 
 def list_failures() -> tuple[type[Exception], ...]:
@@ -23,6 +26,8 @@ def tell_reason(error: Exception) -> str:
 def name_failures(path: Path) -> Iterator[None]:
     """Raise a MediaError that names the file, whatever PyAV makes of it.
 
+    Belongs around what reads and writes media alone: mistakes of other code raise the same errors, and shall be seen.
+
     Args:
         path: The file that is read.
     """
@@ -33,3 +38,14 @@ def name_failures(path: Path) -> Iterator[None]:
             f"'{path}' cannot be read again and drawn: {tell_reason(error)}. "
             f"Check that it plays to its end, and that the disk is not full."
         ) from error
+
+
+def name_failures_of(items: Iterable[Item], path: Path) -> Iterator[Item]:
+    """Yield what is read, and raise as `name_failures` where reading fails; what the caller does with it is its own.
+
+    Args:
+        items: Frames, for example, which are read as they are asked for.
+        path: The file that is read.
+    """
+    with name_failures(path):
+        yield from items

@@ -22,6 +22,9 @@ VIDEO_SUFFIXES = frozenset(
     | {".ts", ".mts", ".m2ts", ".ogv"}
 )
 
+_SUFFIXES_OF_CODE = frozenset({".ts", ".mts"})
+"""Of TypeScript too, of which a folder may hold thousands of files."""
+
 # Brands of ISO/IEC 23008-12 (HEIF) and of AVIF; a file names its main one first.
 _HEIC = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs"})
 _ANY_HEIF = frozenset({b"mif1", b"msf1"})  # whichever codec: AVIF, where a further brand says so
@@ -113,10 +116,26 @@ def _list_brands(path: Path) -> list[bytes]:
 
 
 def list_media(folder: Path) -> list[Path]:
-    """Return the pictures and videos below a folder by their suffix, sorted; hidden files are passed over."""
+    """Return the pictures and videos below a folder by their suffix, sorted; hidden files are passed over.
+
+    What is called `.ts` or `.mts` is a video, or else TypeScript, which is passed over too: its content tells.
+    """
     suffixes = PICTURE_SUFFIXES | VIDEO_SUFFIXES
     return sorted(
         path
         for path in folder.rglob("*")
-        if path.suffix.lower() in suffixes and not path.name.startswith(".") and path.is_file()
+        if path.suffix.lower() in suffixes
+        and not path.name.startswith(".")
+        and path.is_file()
+        and (path.suffix.lower() not in _SUFFIXES_OF_CODE or _is_transport_stream(path))
     )
+
+
+def _is_transport_stream(path: Path) -> bool:
+    """Tell by the first byte of two packets (ISO/IEC 13818-1), before each of which cameras write four of their own."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(197)
+    except OSError:
+        return True  # reading it as a video will say why
+    return any(head[first : first + 1] == head[then : then + 1] == b"G" for first, then in ((0, 188), (4, 196)))

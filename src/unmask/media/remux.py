@@ -12,6 +12,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from unmask.media.failures import name_failures
 from unmask.media.sound import hold_sound
 from unmask.types import Frame, Picture
 
@@ -41,8 +42,7 @@ def write_with_sound(
         tell: Takes a sentence on what of the sound is lost.
 
     Raises:
-        MediaError: The source cannot be opened.
-        Exception: One of `list_failures`, where FFmpeg cannot write the video.
+        MediaError: The source cannot be opened, or FFmpeg cannot write the video. What `frames` raises is let through.
 
     Returns:
         The file, which is either whole or absent, whatever interrupts.
@@ -55,22 +55,28 @@ def write_with_sound(
     if first is None:
         raise ValueError(f"no frames to write to '{path}'")
     with ExitStack() as stack:
-        sound = stack.enter_context(hold_sound(source, beside=path, tell=tell))
-        path = path.with_suffix(sound.suffix if sound else ".mp4")
-        part = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
-        stack.callback(part.unlink, missing_ok=True)
-        with av.open(f"file:{part}", "w") as output:  # a bare name such as 'pipe:1/x.mp4' is an address
+        with name_failures(source):
+            sound = stack.enter_context(hold_sound(source, beside=path, tell=tell))
+            path = path.with_suffix(sound.suffix if sound else ".mp4")
+            part = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
+            stack.callback(part.unlink, missing_ok=True)
+            # A bare name such as 'pipe:1/x.mp4' is an address.
+            output = stack.enter_context(av.open(f"file:{part}", "w"))
             video = _add_video(output, first.image, crf=crf)
             packets = _copy_sound(output, stack.enter_context(av.open(f"file:{sound}"))) if sound else iter(())
             waiting = next(packets, None)
-            for seconds, encoded in _encode(video, chain([first], remaining)):
+        for seconds, picture in _prepare(chain([first], remaining), height=video.height, width=video.width):
+            with name_failures(source):
+                encoded = video.encode(picture)
                 while waiting is not None and waiting.pts * waiting.time_base <= seconds:
                     output.mux(waiting)
                     waiting = next(packets, None)
                 output.mux(encoded)
+        with name_failures(source):
             output.mux(video.encode(None))
             for packet in [] if waiting is None else [waiting, *packets]:
                 output.mux(packet)
+            output.close()  # here, as it writes too
         part.replace(path)
     return path
 
@@ -92,17 +98,17 @@ def _copy_sound(output: Any, sound: Any) -> Iterator[Any]:
             yield packet
 
 
-def _encode(video: Any, frames: Iterable[Frame]) -> Iterator[tuple[float, list[Any]]]:
-    """Yield the time of every frame and the packets that the encoder hands out upon it."""
+def _prepare(frames: Iterable[Frame], *, height: int, width: int) -> Iterator[tuple[float, Any]]:
+    """Yield the time of every frame, and the frame as the encoder takes it."""
     import av
 
     last = -1
     for frame in frames:
-        encoded = av.VideoFrame.from_ndarray(_fit(frame.image, height=video.height, width=video.width), format="rgb24")
+        picture = av.VideoFrame.from_ndarray(_fit(frame.image, height=height, width=width), format="rgb24")
         # Two frames at one time, which clocks finer than ours may have, would end the file.
-        encoded.pts = last = max(round(frame.time_seconds * _TICKS), last + 1)
-        encoded.time_base = Fraction(1, _TICKS)
-        yield frame.time_seconds, video.encode(encoded)
+        picture.pts = last = max(round(frame.time_seconds * _TICKS), last + 1)
+        picture.time_base = Fraction(1, _TICKS)
+        yield frame.time_seconds, picture
 
 
 def _fit(image: Picture, *, height: int, width: int) -> Picture:

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from unmask.errors import MediaError
+from unmask.media.failures import tell_reason
 from unmask.media.kinds import PICTURE_FORMATS, PICTURE_SUFFIXES, VIDEO_FORMATS, VIDEO_SUFFIXES, check_file, is_picture
 from unmask.media.mp4 import check_claims
 from unmask.media.packets import count_times, list_packets, to_the_end
@@ -180,7 +181,7 @@ def _refusal(error: Exception, path: Path, name: str) -> MediaError:
             f"{said}its format is none of those that are read. Pictures: {', '.join(PICTURE_FORMATS)}; "
             f"videos: {', '.join(VIDEO_FORMATS)}. If it should be one of them, download or copy it again."
         )
-    return MediaError(f"{said}{_reason(error)}. Download or copy it again.")
+    return MediaError(f"{said}{tell_reason(error)}. Download or copy it again.")
 
 
 @contextmanager
@@ -206,11 +207,6 @@ def _check_size(width: int, height: int, *, name: str, max_pixels: int) -> None:
             f"The frames of '{name}' are {width} x {height} pixels, more than the {max_pixels:,} that are decoded. "
             f"Scale it down first."
         )
-
-
-def _reason(error: Exception) -> str:
-    """Return FFmpeg's words without the file, which the message names already."""
-    return str(getattr(error, "strerror", None) or error)
 
 
 def _name_streams(container: Any) -> str:
@@ -251,7 +247,7 @@ def _decode_wanted(container: Any, stream: Any, index: VideoIndex, wanted: Seque
                     _check_size(decoded.width, decoded.height, name=index.name, max_pixels=index.max_pixels)
                     yield Frame(_to_picture(decoded), target, (int(times[target]) - int(times[0])) * base)
         except (av.FFmpegError, OSError) as error:
-            problem, decoder = _reason(error), to_the_end(container.decode(stream))
+            problem, decoder = tell_reason(error), to_the_end(container.decode(stream))
             if is_timed:
                 last_index = target - _SEEK_FROM_FRAMES  # go on by seeking to the next wanted one
     if not found:

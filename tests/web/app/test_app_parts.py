@@ -16,8 +16,9 @@ from unmask.errors import ConfigError
 from unmask.faces.spec import CropSpec
 from unmask.inference.predictor import Predictor
 from unmask.inference.results import FaceResult, FrameResult, Prediction, TimeRange
+from unmask.inference.timeline import MAX_PERSONS
 from unmask.types import Face, MediaKind, Verdict
-from unmask.web.app.chart import MAX_PERSONS, _shade, _time_axis, choose_persons, draw_timeline, list_points
+from unmask.web.app.chart import _shade, _time_axis, draw_timeline, list_persons, list_points
 from unmask.web.app.exports import COLUMNS, write_csv, write_json
 from unmask.web.app.finding import ModelFile, list_models, place_of
 from unmask.web.app.loading import Model
@@ -296,7 +297,7 @@ def test_shades_that_touch_become_one() -> None:
 def test_the_chart_shows_the_most_suspicious_of_many_persons() -> None:
     faces = tuple(FaceResult(n, (0, 0, 1, 1), 1.0, n / 20, Verdict.FAKE, decides=n != 19) for n in range(20))
     prediction = Prediction("a", MediaKind.VIDEO, Verdict.FAKE, 0.9, 0.5, faces)
-    shown = [face.track for face in choose_persons(Looked("1", "", 0, prediction))]
+    shown = [face.track for face in list_persons(Looked("1", "", 0, prediction))]
     assert shown == list(range(19 - MAX_PERSONS, 19))
 
 

@@ -5,11 +5,9 @@ import math
 from typing import Any
 
 from unmask.inference.results import FaceResult
+from unmask.inference.timeline import choose_persons
 from unmask.web.app.text import clock
 from unmask.web.app.views import Looked
-
-MAX_PERSONS = 8
-"""Persons in the chart: the most suspicious ones."""
 
 PICKED = "picked"
 """Name of the selection that a click makes."""
@@ -25,15 +23,14 @@ _MANY = 100
 """Frames from which on dots are small."""
 
 
-def choose_persons(looked: Looked) -> list[FaceResult]:
-    """Return the persons that the chart shows: those that decide first, then by score."""
-    faces = sorted(looked.prediction.faces, key=lambda face: (not face.decides, -face.score))
-    return sorted(faces[:MAX_PERSONS], key=lambda face: face.track)
+def list_persons(looked: Looked) -> list[FaceResult]:
+    """Return the persons that the chart shows, the most suspicious ones, by their number."""
+    return sorted(choose_persons(looked.prediction.faces), key=lambda face: face.track)
 
 
 def list_points(looked: Looked) -> list[dict[str, Any]]:
     """List a point per person and frame."""
-    shown = {face.track for face in choose_persons(looked)}
+    shown = {face.track for face in list_persons(looked)}
     return [
         {
             "seconds": frame.time_seconds,
@@ -63,7 +60,7 @@ def draw_timeline(looked: Looked, *, chosen: int | None) -> Any:
     prediction = looked.prediction
     points = list_points(looked)
     length = max(prediction.frames[-1].time_seconds, 0.01)
-    persons = [f"face {face.track}" for face in choose_persons(looked)]
+    persons = [f"face {face.track}" for face in list_persons(looked)]
     legend = alt.Legend(orient="bottom", title=None, columns=4) if len(persons) > 1 else None
     channels = {
         "x": alt.X("seconds:Q", title="time", axis=_time_axis(length), scale=alt.Scale(domain=[0, length], nice=False)),

@@ -4,7 +4,8 @@ from typing import Any
 
 import streamlit as st
 
-from unmask.web.app.chart import MAX_PERSONS, PICKED, draw_timeline
+from unmask.inference.timeline import MAX_PERSONS
+from unmask.web.app.chart import PICKED, draw_timeline
 from unmask.web.app.faces import say_dropped, show_frame
 from unmask.web.app.loading import Model
 from unmask.web.app.text import clock, plain
