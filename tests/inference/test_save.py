@@ -11,7 +11,7 @@ from unmask.inference import annotate, save
 from unmask.inference.annotate import _between
 from unmask.inference.heatmap import draw_heat, spread_map
 from unmask.inference.predictor import Predictor
-from unmask.inference.results import FaceResult, FaceScore, FrameResult
+from unmask.inference.results import FaceResult, FaceScore, FrameResult, Prediction
 from unmask.inference.save import check_extras, save_extras
 from unmask.media import remux, video
 from unmask.media.encode import write_video
@@ -117,6 +117,11 @@ def test_a_face_comes_with_the_first_frame_that_has_it_and_stays_till_the_next_l
     assert placed == {0: (0, 0, 9, 9), 1: (0.5, 0, 9.5, 9)}
 
 
+@pytest.fixture
+def prediction(clip: Path, spec: CropSpec, make_checkpoint: Callable[..., Path]) -> Prediction:
+    return Predictor.load(make_checkpoint(spec), device="cpu", num_frames=2).predict_video(clip)
+
+
 @pytest.mark.parametrize(
     ("error", "reason"),
     [
@@ -130,9 +135,8 @@ def test_a_face_comes_with_the_first_frame_that_has_it_and_stays_till_the_next_l
 )
 @pytest.mark.parametrize("name", ["heatmaps", "video"])
 def test_whatever_ffmpeg_raises_on_damage_names_the_file_and_leaves_none(
-    clip: Path,
+    prediction: Prediction,
     spec: CropSpec,
-    make_checkpoint: Callable[..., Path],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     name: str,
@@ -142,7 +146,6 @@ def test_whatever_ffmpeg_raises_on_damage_names_the_file_and_leaves_none(
     def fail(*_: object) -> None:
         raise error
 
-    prediction = Predictor.load(make_checkpoint(spec), device="cpu", num_frames=2).predict_video(clip)
     monkeypatch.setattr(video, "_find_place", fail)
     with pytest.raises(MediaError, match=rf"talking head\.mp4' cannot be .*{reason}\. "):
         save_extras(prediction, tmp_path / "x", names=[name], spec=spec)
@@ -152,9 +155,8 @@ def test_whatever_ffmpeg_raises_on_damage_names_the_file_and_leaves_none(
 @pytest.mark.parametrize("name", ["heatmaps", "video"])
 @pytest.mark.parametrize("error", [ValueError, IndexError, ZeroDivisionError])
 def test_a_mistake_in_our_own_drawing_is_not_blamed_on_the_file(
-    clip: Path,
+    prediction: Prediction,
     spec: CropSpec,
-    make_checkpoint: Callable[..., Path],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     name: str,
@@ -163,7 +165,6 @@ def test_a_mistake_in_our_own_drawing_is_not_blamed_on_the_file(
     def fail(*_: object, **__: object) -> None:
         raise error("drawn wrongly")
 
-    prediction = Predictor.load(make_checkpoint(spec), device="cpu", num_frames=2).predict_video(clip)
     monkeypatch.setattr(annotate, "draw_faces", fail)
     monkeypatch.setattr(save, "draw_face_heat", fail)
     with pytest.raises(error, match="drawn wrongly"):

@@ -296,12 +296,15 @@ def test_garbled_videos_are_read_in_part_or_refused(tmp_path: Path, name: str) -
     noise = [rng.integers(0, 255, (32, 32, 3), dtype=np.uint8) for _ in range(20)]
     write_video(tmp_path / name, noise, fps=25)
     whole = np.frombuffer((tmp_path / name).read_bytes(), np.uint8)
+    counts = []
     for _ in range(40):
         garbled = whole.copy()
         garbled[rng.integers(0, len(whole), 60)] = rng.integers(0, 256, 60)
         (tmp_path / name).write_bytes(garbled.tobytes())
         with suppress(MediaError):
-            list(read_frames(tmp_path / name, num_frames=4))
+            counts.append(len(list(read_frames(tmp_path / name, num_frames=4))))
+    assert counts  # some are read
+    assert all(1 <= count <= 4 for count in counts)
 
 
 @pytest.mark.parametrize(("name", "codec"), [("raw.h264", "libx264"), ("raw.hevc", "libx265")])

@@ -16,6 +16,7 @@ from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
+from typing import Any
 
 import httpx2
 import numpy as np
@@ -147,6 +148,15 @@ def test_endless_upload_is_cut_off_at_the_limit(server: tuple[str, "subprocess.P
     assert memory < 1_500_000_000
 
 
+def wait(address: str, job_id: str) -> dict[str, Any]:
+    for _ in range(200):
+        job: dict[str, Any] = httpx2.get(f"{address}/v1/jobs/{job_id}").json()
+        if job["state"] in ("done", "failed"):
+            break
+        time.sleep(0.2)
+    return job
+
+
 def test_killed_service_goes_on_with_its_jobs(bundle: Path, media: Path, tmp_path: Path) -> None:
     files = {"files": ("clip.mp4", (media / "clip.mp4").read_bytes())}
     with serve(tmp_path, bundle) as (address, process):
@@ -154,16 +164,10 @@ def test_killed_service_goes_on_with_its_jobs(bundle: Path, media: Path, tmp_pat
         jobs = [httpx2.post(f"{address}/v1/videos", files=files).json()["id"] for _ in range(3)]
         process.send_signal(signal.SIGKILL)
         process.wait(timeout=30)
-    for worker in workers:  # nobody is left to end them
-        if worker.is_running():
-            worker.kill()
+    psutil.wait_procs(workers, timeout=10)  # they end by themselves
     with serve(tmp_path, bundle) as (address, _):
         for job_id in jobs:
-            for _ in range(200):
-                job = httpx2.get(f"{address}/v1/jobs/{job_id}").json()
-                if job["state"] in ("done", "failed"):
-                    break
-                time.sleep(0.2)
+            job = wait(address, job_id)
             assert job["state"] == "done", job
 
 
@@ -186,11 +190,7 @@ def test_terminated_service_leaves_no_process_and_goes_on_with_its_job(bundle: P
     for stream in ("stdout", "stderr"):
         assert "traceback" not in (tmp_path / f"{stream}.txt").read_text().lower()
     with serve(tmp_path, bundle) as (address, _):
-        for _ in range(200):
-            job = httpx2.get(f"{address}/v1/jobs/{job_id}").json()
-            if job["state"] in ("done", "failed"):
-                break
-            time.sleep(0.2)
+        job = wait(address, job_id)
         assert job["state"] == "done", job
 
 

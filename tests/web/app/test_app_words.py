@@ -139,7 +139,7 @@ def test_a_video_is_said_to_be_looked_at_in_part() -> None:
     ],
 )
 def test_a_probability_against_the_verdict_is_explained(verdict: Verdict, probability: float | None, said: str) -> None:
-    text = explain_contradiction(picture(verdict, 0.5), probability)
+    text = explain_contradiction(replace(picture(verdict, 0.5), probability=probability))
     assert text.startswith(said)
     assert bool(text) == bool(said)
 

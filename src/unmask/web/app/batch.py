@@ -31,7 +31,7 @@ def show_table(model: Model, files: Sequence[Looked]) -> Looked:
     files = sorted(files, key=_rank)
     key = f"table-{len(files)}-{files[0].key}"
     st.dataframe(
-        [_row(model, looked) for looked in files],
+        [_row(looked) for looked in files],
         hide_index=True,
         column_config={
             "verdict": st.column_config.TextColumn(width="small"),
@@ -96,9 +96,9 @@ def _rank(looked: Looked) -> tuple[int, float]:
     return _ORDER.index(looked.prediction.verdict), -(looked.prediction.score or 0)
 
 
-def _row(model: Model, looked: Looked) -> dict[str, Any]:
+def _row(looked: Looked) -> dict[str, Any]:
     prediction = looked.prediction
-    chance = model.predictor.decision.probability(prediction.score)
+    chance = prediction.probability
     return {
         "file": looked.name,
         "verdict": say(prediction).word,

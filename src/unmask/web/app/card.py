@@ -32,7 +32,7 @@ def show_card(model: Model, looked: Looked, *, with_numbers: bool = True) -> Non
         with st.container(horizontal=True, vertical_alignment="center", gap="medium"):
             st.markdown(f"## {say(prediction).heading}", width="content")
             if prediction.score is not None:
-                chance = percent(decision.probability(prediction.score))
+                chance = percent(prediction.probability)
                 st.metric("Calibrated probability of a fake", chance, help=_help(decision), width="content")
         if prediction.error is not None:
             st.markdown(plain(prediction.error))
@@ -40,7 +40,7 @@ def show_card(model: Model, looked: Looked, *, with_numbers: bool = True) -> Non
         if prediction.score is not None:
             st.html(STYLE + draw_gauge(prediction.score, threshold=prediction.threshold, margin=margin))
         st.markdown(explain(prediction, margin=margin))
-        contradiction = explain_contradiction(prediction, decision.probability(prediction.score))
+        contradiction = explain_contradiction(prediction)
         for note in (contradiction, explain_coverage(prediction), *prediction.notes):
             if note:
                 st.markdown(f":material/info: {plain(note)}")

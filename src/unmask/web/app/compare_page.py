@@ -87,7 +87,7 @@ def _show_figures(pairs: Sequence[tuple[Model, Looked]]) -> None:
             say(prediction).word,
             "none" if prediction.score is None else f"{prediction.score:.4f}",
             f"{prediction.threshold:.4f}",
-            percent(predictor.decision.probability(prediction.score)),
+            percent(prediction.probability),
             str(len(prediction.faces)),
             f"{model.network}, {predictor.input_spec.size} px",
             predictor.crop_spec.detector,

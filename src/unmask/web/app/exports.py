@@ -21,7 +21,6 @@ def list_rows(model: Model, files: Sequence[Looked]) -> list[dict[str, Any]]:
     return [
         looked.prediction.to_dict()
         | {
-            "probability": model.predictor.decision.probability(looked.prediction.score),
             "sha256": looked.sha256,
             "model": model.file.name,
             "model_made": model.file.made,

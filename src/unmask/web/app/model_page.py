@@ -10,7 +10,7 @@ from unmask.web.app.model_line import warn_of_self_made
 from unmask.web.app.record import SELF_MADE, Evaluated, find_evaluations, read_dataset, read_training
 from unmask.web.app.settings import Settings
 from unmask.web.app.text import code, plain
-from unmask.web.app.words import NO_PROOF, explain_numbers, name_decider
+from unmask.web.app.words import NO_PROOF, explain_numbers, say_who_decides
 
 
 def show_model_page(model: Model, settings: Settings) -> None:
@@ -149,7 +149,7 @@ def _show_decision(model: Model) -> None:
             "Face detector": spec.detector,
             "Crop": f"square, {spec.margin:g} times as wide as the face{aligned}, {spec.crop_size} px",
             "Frames per video": predictor.num_frames,
-            "Video score": f"{predictor.decision.aggregation} of the frames of {name_decider(predictor.deciding)}",
+            "Video score": f"{predictor.decision.aggregation} of the frames of {say_who_decides(predictor.deciding)}",
             "Threshold": f"{predictor.decision.threshold:.4f}",
             "Preprocessing": spec.hash,
         }

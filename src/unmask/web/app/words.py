@@ -121,8 +121,9 @@ def explain_no_stretch(prediction: Prediction) -> str:
     )
 
 
-def explain_contradiction(prediction: Prediction, probability: float | None) -> str:
+def explain_contradiction(prediction: Prediction) -> str:
     """Say what it means if verdict and probability point to different sides; nothing where they agree."""
+    probability = prediction.probability
     if probability is None or prediction.verdict not in (Verdict.REAL, Verdict.FAKE):
         return ""
     is_fake = prediction.verdict is Verdict.FAKE
@@ -146,7 +147,7 @@ def _name_decider(prediction: Prediction, thing: str) -> str:
     return f"The most suspicious of {len(deciding)} {those}, face {main.track},"
 
 
-def name_decider(deciding: Deciding) -> str:
+def say_who_decides(deciding: Deciding) -> str:
     """Say whose score is that of a file."""
     return "the person seen most often" if deciding.face == "main" else "the most suspicious person"
 
@@ -173,7 +174,7 @@ def explain_numbers(decision: Decision, deciding: Deciding, *, num_frames: int, 
     return "\n\n".join(
         [
             "**Score** runs from 0 to 1: how strongly the network takes the face for a forgery. Of a video it is the "
-            f"{decision.aggregation} over up to {num_frames} frames of each person, and {name_decider(deciding)} "
+            f"{decision.aggregation} over up to {num_frames} frames of each person, and {say_who_decides(deciding)} "
             "decides.",
             f"**Threshold** {decision.threshold:.4f}: a score from here on is called fake; {chosen}.",
             chance,
