@@ -33,7 +33,7 @@ test: lint  ## Lint, types and the fast tests
 	$(BIN)/python -m pytest -m "not slow and not gpu" -n 2 --dist loadgroup --cov --cov-report=term:skip-covered --cov-fail-under=85
 
 test-slow: setup
-	$(BIN)/python -m pytest -m "slow"
+	$(BIN)/python -m pytest -m "slow" -o faulthandler_timeout=3600
 
 lint: setup  ## Ruff and mypy
 	$(BIN)/ruff check .
