@@ -70,3 +70,24 @@ def test_mistakes_are_told_in_one_message(
     for word in words:
         assert word in text
     assert not Path("faces").exists()
+
+
+@pytest.mark.parametrize(
+    ("argument", "told"),
+    [
+        ("limit=0", "limit=0 must be a number from 1 on."),
+        ("num_workers=-2", "num_workers=-2 must be a number from 0 on."),
+        ("seed=-1", "seed=-1 must be a number from 0 on."),
+        ("crop.crop_size=0", "crop.crop_size=0 must be a number from 8 to 4096."),
+        ("crop.margin=nan", "crop.margin=nan must be a number from 0.1 to 10."),
+        ("detector.confidence=2", "detector.confidence=2 must be a number from 0 to 1."),
+        ("detector.max_side=0", "detector.max_side=0 must be a number from 16 on."),
+        ("detector.max_side=99.5", "detector.max_side=99.5 must be a whole number."),
+    ],
+)
+def test_numbers_that_mean_nothing_are_told_before_anything_is_read(
+    in_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], argument: str, told: str
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        _prepare(monkeypatch, "source=image_folder", "source.root=gone", "output=faces", argument)
+    assert capsys.readouterr().err == f"Error: {told}\n"

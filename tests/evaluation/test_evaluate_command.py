@@ -47,3 +47,14 @@ def test_evaluate_of_other_crops_ends_with_code_two(
     assert run(*arguments) == 2
     assert "crop_size: model 99, dataset 32" in capsys.readouterr().err
     assert run(*arguments, "allow_spec_mismatch=true") == 0
+
+
+@pytest.mark.parametrize(
+    ("argument", "told"),
+    [("batch_size=0", "batch_size=0 must be a number from 1 on."), ("num_workers=-1", "num_workers=-1 must be a")],
+)
+def test_numbers_that_mean_nothing_are_told(
+    run: Callable[..., int], make_checkpoint: Maker, capsys: pytest.CaptureFixture[str], argument: str, told: str
+) -> None:
+    assert run(f"checkpoint={make_checkpoint()}", "dataset.root=gone", argument) == 2
+    assert told in capsys.readouterr().err

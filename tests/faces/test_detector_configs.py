@@ -25,3 +25,16 @@ def test_config_none_builds_no_detector() -> None:
 
 def test_every_detector_config_is_tested_here() -> None:
     assert {path.stem for path in CONFIGS.glob("*.yaml")} == {"retinaface_mobilenet", "retinaface", "haar", "none"}
+
+
+@pytest.mark.parametrize(
+    ("name", "key", "value"),
+    [
+        ("retinaface_mobilenet", "nms_iou", -1), ("retinaface", "confidence", 1.5), ("retinaface", "batch_size", 0),
+        ("haar", "scale_factor", 1), ("haar", "min_neighbors", -1), ("haar", "min_size", 0.5), ("haar", "max_side", 0),
+    ],
+)  # fmt: skip
+def test_options_that_mean_nothing_are_told(name: str, key: str, value: float) -> None:
+    config = OmegaConf.load(CONFIGS / f"{name}.yaml")
+    with pytest.raises(ValueError, match=rf"^{key}={value} must be a "):
+        get_class(config._target_)(**{key: value})

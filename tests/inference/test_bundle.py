@@ -198,9 +198,9 @@ def test_a_pickle_in_a_bundle_is_never_run(bundle: Path, in_folder: Path) -> Non
 @pytest.mark.parametrize(
     ("part", "values", "words"),
     [
-        ("preprocessing", {"margin": 1e9}, "margin=1000000000.0 is no number from 0.1 to 10"),
+        ("preprocessing", {"margin": 1e9}, "margin=1000000000.0 must be a number from 0.1 to 10"),
         ("preprocessing", {"margin": float("nan")}, "margin=nan"),
-        ("preprocessing", {"crop_size": 10**9}, "crop_size=1000000000 is no number from 8 to 4096"),
+        ("preprocessing", {"crop_size": 10**9}, "crop_size=1000000000 must be a number from 8 to 4096"),
         ("preprocessing", {"num_frames": "all"}, "num_frames='all'"),
         ("preprocessing", {"jpeg_quality": 0}, "jpeg_quality=0"),
         ("preprocessing", {"detector_options": {"weights": "/etc/passwd"}}, r"detector_options\.weights='/etc/passwd'"),
@@ -228,6 +228,12 @@ def test_a_network_of_another_input_than_its_spec_says_is_refused(bundle: Path) 
 def test_an_option_that_the_detector_does_not_have_is_named(bundle: Path, spec: CropSpec) -> None:
     _change(bundle, preprocessing=replace(spec, detector_options={"eyes": 2}).to_dict())
     with pytest.raises(SpecMismatchError, match=r"'retinaface_mobilenet'.*does not take the options \{'eyes': 2\}"):
+        Predictor.load(bundle)
+
+
+def test_a_value_that_the_detector_does_not_take_is_named(bundle: Path, spec: CropSpec) -> None:
+    _change(bundle, preprocessing=replace(spec, detector_options={"confidence": 2}).to_dict())
+    with pytest.raises(SpecMismatchError, match=r"does not take the options .*confidence=2 must be a number from 0 to"):
         Predictor.load(bundle)
 
 

@@ -6,6 +6,7 @@ from omegaconf import DictConfig
 
 from unmask.cli.checkpoint import find_checkpoint
 from unmask.cli.shell import run_command
+from unmask.cli.values import check_values
 
 if TYPE_CHECKING:
     from unmask.evaluation.run import Evaluation
@@ -35,6 +36,7 @@ def run(cfg: DictConfig) -> float | None:
     from unmask.config import run_dir
     from unmask.evaluation.run import evaluate
 
+    check_values(cfg, batch_size=1, num_workers=0, seed=0)
     evaluation = evaluate(
         find_checkpoint(cfg.checkpoint, cfg.paths),
         root=cfg.dataset.root,

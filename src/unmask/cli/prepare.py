@@ -3,10 +3,16 @@
 import json
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
 
 from unmask.cli.shell import run_command
+from unmask.cli.values import check_values
+
+if TYPE_CHECKING:
+    from unmask.faces.detector import Detector
+    from unmask.faces.spec import CropSpec
 
 _NOT_SEEN_IN_CROPS = {"_target_", "weights", "device", "batch_size"}
 """Keys of a detector that do not change what it finds; its weights are known by their hash."""
@@ -21,21 +27,15 @@ def run(cfg: DictConfig) -> None:
     """Prepare, write `result.json`, print a summary."""
     from unmask.config import run_dir, to_plain
     from unmask.data.prepare import prepare
-    from unmask.faces.spec import CropSpec
     from unmask.training.nodes import build_node
 
+    check_values(cfg, seed=0, num_workers=0, limit=1)
     detector = build_node(cfg.detector)
-    spec = CropSpec(
-        detector="none" if detector is None else detector.name,
-        detector_sha256="" if detector is None else detector.weights_sha256,
-        detector_options={key: value for key, value in cfg.detector.items() if key not in _NOT_SEEN_IN_CROPS},
-        **to_plain(cfg.crop),
-    )
     result = prepare(
         build_node(cfg.source),
         output=Path(cfg.output),
         detector=detector,
-        spec=spec,
+        spec=_describe_crops(cfg, detector),
         fractions=to_plain(cfg.split),
         seed=cfg.seed,
         num_workers=(os.cpu_count() or 1) if cfg.num_workers is None else cfg.num_workers,
@@ -51,6 +51,22 @@ def run(cfg: DictConfig) -> None:
     (run_dir() / "result.json").write_text(json.dumps(summary, indent=2) + "\n")
     _print_summary(result.dataset)
     print(f"Took {result.seconds:.0f} s. Train on it with: python train.py dataset.root={result.dataset}")
+
+
+def _describe_crops(cfg: DictConfig, detector: "Detector | None") -> "CropSpec":
+    from unmask.config import to_plain
+    from unmask.errors import ConfigError
+    from unmask.faces.spec import CropSpec
+
+    try:
+        return CropSpec(
+            detector="none" if detector is None else detector.name,
+            detector_sha256="" if detector is None else detector.weights_sha256,
+            detector_options={key: value for key, value in cfg.detector.items() if key not in _NOT_SEEN_IN_CROPS},
+            **to_plain(cfg.crop),
+        )
+    except ConfigError as error:
+        raise ConfigError(f"crop.{error}") from error
 
 
 def _print_summary(root: Path) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from unmask.data.parameters import check_number
+from unmask.parameters import check_number
 from unmask.types import Picture
 
 Landmarks = npt.NDArray[np.float32]

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 from unmask.data.outline import fit_outline, order_landmarks
-from unmask.data.parameters import check_number
+from unmask.parameters import check_number
 from unmask.types import Picture
 
 

@@ -7,8 +7,8 @@ import albumentations as A
 import cv2
 import numpy as np
 
-from unmask.data.parameters import check_number, check_range
 from unmask.media.encode import recode_picture
+from unmask.parameters import check_number, check_range
 from unmask.types import Picture
 
 

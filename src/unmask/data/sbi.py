@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from unmask.data.augmentation import Augmentation, Landmarks, compose_steps, seed_steps
 from unmask.data.outline import fit_outline
-from unmask.data.parameters import check_number, check_range
+from unmask.parameters import check_number, check_range
 from unmask.types import Picture
 
 Floats = npt.NDArray[np.float32]

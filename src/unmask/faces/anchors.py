@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from unmask.faces.boxes import Floats, largest_first, suppress
+from unmask.parameters import check_number
 from unmask.types import Array, Face
 
 _SIZES_BY_STRIDE = {8: (16, 32), 16: (64, 128), 32: (256, 512)}
@@ -44,6 +45,16 @@ def _level(height: int, width: int, stride: int, sizes: tuple[int, ...]) -> Floa
     rows, columns = -(-height // stride), -(-width // stride)
     y, x, side = np.meshgrid(np.arange(rows), np.arange(columns), np.array(sizes, dtype=np.float64), indexing="ij")
     return np.stack([(x + 0.5) * stride, (y + 0.5) * stride, side], axis=-1).reshape(-1, 3)
+
+
+def check_thresholds(*, confidence: float, nms_iou: float) -> None:
+    """Raise unless both thresholds of `decode_faces` are shares.
+
+    Raises:
+        ValueError: Names the one that is not.
+    """
+    check_number("confidence", confidence, least=0, most=1)
+    check_number("nms_iou", nms_iou, least=0, most=1)
 
 
 def decode_faces(

@@ -5,11 +5,12 @@ from typing import Protocol
 
 import cv2
 
+from unmask.parameters import check_whole
 from unmask.types import Face, Picture
 
 
 class Detector(Protocol):
-    """Finds faces. Constructors only store, so that a detector can be pickled to worker processes before it loads."""
+    """Finds faces. Constructors only check and store, so that a detector can be sent to processes before it loads."""
 
     @property
     def name(self) -> str:
@@ -32,6 +33,15 @@ class Detector(Protocol):
 
 def no_detector() -> None:
     """Stand in for a detector where pictures are crops already (`detector=none`)."""
+
+
+def check_max_side(max_side: int) -> None:
+    """Raise unless pictures of this longer side can hold a face.
+
+    Raises:
+        ValueError: They cannot.
+    """
+    check_whole("max_side", max_side, least=16)
 
 
 def shrink(image: Picture, *, max_side: int) -> tuple[Picture, tuple[float, float]]:

@@ -8,9 +8,9 @@ import cv2
 import numpy as np
 
 from unmask.errors import DetectorError
-from unmask.faces.anchors import RawFaces, decode_faces, make_anchors
+from unmask.faces.anchors import RawFaces, check_thresholds, decode_faces, make_anchors
 from unmask.faces.boxes import Floats
-from unmask.faces.detector import shrink
+from unmask.faces.detector import check_max_side, shrink
 from unmask.faces.weights import MOBILENET_SHA256, mobilenet_weights, sha256_of
 from unmask.types import Face, Picture
 
@@ -33,6 +33,8 @@ class RetinaFaceMobileNet:
     def __init__(
         self, *, confidence: float = 0.7, nms_iou: float = 0.4, max_side: int = 640, weights: str | None = None
     ) -> None:
+        check_thresholds(confidence=confidence, nms_iou=nms_iou)
+        check_max_side(max_side)
         self.confidence = confidence
         self.nms_iou = nms_iou
         self.max_side = max_side

@@ -13,9 +13,10 @@ import cv2
 import numpy as np
 
 from unmask.errors import DetectorError
-from unmask.faces.anchors import RawFaces, decode_faces, make_anchors
-from unmask.faces.detector import shrink
+from unmask.faces.anchors import RawFaces, check_thresholds, decode_faces, make_anchors
+from unmask.faces.detector import check_max_side, shrink
 from unmask.faces.spec import IMAGENET_MEAN, IMAGENET_STD
+from unmask.parameters import check_whole
 from unmask.types import Face, Picture
 
 if TYPE_CHECKING:
@@ -56,6 +57,9 @@ class RetinaFaceResNet50:
         batch_size: int = 8,
         weights: str | None = None,
     ) -> None:
+        check_thresholds(confidence=confidence, nms_iou=nms_iou)
+        check_max_side(max_side)
+        check_whole("batch_size", batch_size, least=1)
         self.confidence = confidence
         self.nms_iou = nms_iou
         self.max_side = max_side

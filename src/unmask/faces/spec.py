@@ -96,7 +96,7 @@ class InputSpec:
 def _check(key: str, value: Any, *, least: float, most: float) -> None:
     """Raise unless a value, which may come from a file of anyone's, is a number in a range."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value <= most:
-        raise ConfigError(f"{key}={value!r} is no number from {least} to {most:g}. Mend it, or make the file again.")
+        raise ConfigError(f"{key}={value!r} must be a number from {least:g} to {most:g}.")
 
 
 def _three(values: Any) -> tuple[float, float, float]:

@@ -34,7 +34,7 @@ def build_detector(spec: CropSpec, *, device: str = "auto", weights: str | None 
     """
     try:
         detector = _construct(spec, device=device, weights=weights)
-    except TypeError as error:  # an option that a constructor does not have
+    except (TypeError, ValueError) as error:  # an option that a constructor does not have, or does not take so
         raise SpecMismatchError(
             f"The detector '{spec.detector}' of this version does not take the options {dict(spec.detector_options)} "
             f"that the model's crops were made with: {error}. Use the version of unmask that trained the model."

@@ -4,11 +4,11 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from unmask.data.parameters import check_number
 from unmask.data.tables import FaceDataset
 from unmask.errors import ConfigError
 from unmask.faces.spec import InputSpec
 from unmask.metrics.collection import FIGURES
+from unmask.parameters import check_number, check_whole
 from unmask.training.nodes import build_node, build_optimizer
 
 _LARGEST_SEED = 2**32 - 1
@@ -45,10 +45,11 @@ def check_values(cfg: DictConfig, dataset: FaceDataset) -> None:
     )
 
 
-def _check_whole(key: str, value: Any, *, least: int, most: float = float("inf"), fix: str = "") -> None:
-    _check(key, value, least=least, most=most)
-    if value != int(value):
-        raise ConfigError(f"{key}={value} must be a whole number.{fix}")
+def _check_whole(key: str, value: Any, *, least: int, most: float = float("inf")) -> None:
+    try:
+        check_whole(key, value, least=least, most=most)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
 
 
 def _check(key: str, value: Any, *, least: float, most: float = float("inf")) -> None:

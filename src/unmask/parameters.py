@@ -16,6 +16,17 @@ def check_number(name: str, value: Any, *, least: float, most: float = math.inf)
         raise ValueError(f"{name}={value} must be a number {bounds}.")
 
 
+def check_whole(name: str, value: Any, *, least: int, most: float = math.inf) -> None:
+    """Raise unless a value is a whole number within bounds, which are allowed themselves.
+
+    Raises:
+        ValueError: It is not; names it.
+    """
+    check_number(name, value, least=least, most=most)
+    if value != int(value):
+        raise ValueError(f"{name}={value} must be a whole number.")
+
+
 def check_range(name: str, value: Any, *, least: float, most: float = math.inf, whole: bool = False) -> None:
     """Raise unless a value is two numbers within bounds, the lower one first.
 

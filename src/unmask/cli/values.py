@@ -1,0 +1,25 @@
+"""Numbers on a command line, looked at before anything is started."""
+
+from omegaconf import DictConfig
+
+from unmask.errors import ConfigError
+from unmask.parameters import check_whole
+
+
+def check_values(cfg: DictConfig, **least: int) -> None:
+    """Raise unless each of some root keys is a whole number, or null where it may be.
+
+    Args:
+        cfg: Of the command.
+        least: The smallest value that each key may have.
+
+    Raises:
+        ConfigError: Names the key, its value, and what it must be.
+    """
+    for key, bound in least.items():
+        if cfg[key] is None:  # which the types of the keys allow or not
+            continue
+        try:
+            check_whole(key, cfg[key], least=bound)
+        except ValueError as error:
+            raise ConfigError(str(error)) from error
