@@ -116,6 +116,20 @@ def test_grad_cam_through_torch_is_the_activation_map_where_there_is_one() -> No
         assert correlate(ours, theirs) >= 0.99
 
 
+def test_maps_that_nobody_wants_cost_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(3)
+    images = torch.randint(0, 256, (3, 3, 96, 96), dtype=torch.uint8).numpy()
+    pools_itself = FaceNetwork(name="test_vit", library="timm", input_size=96).eval()
+    wanted = TorchBackend(pools_itself, device=torch.device("cpu")).score(images)
+    assert wanted.activation_maps is not None
+    monkeypatch.setattr(GradCam, "__init__", None)  # cannot be called
+    found = TorchBackend(pools_itself, device=torch.device("cpu"), maps=False).score(images)
+    assert found.activation_maps is None
+    assert found.scores == pytest.approx(wanted.scores, abs=1e-5)
+    free = FaceNetwork(name="resnet10t", library="timm", input_size=96).eval()
+    assert TorchBackend(free, device=torch.device("cpu"), maps=False).score(images).activation_maps is not None
+
+
 def test_grad_cam_of_a_class_token_is_taken_where_the_other_tokens_still_count() -> None:
     torch.manual_seed(3)
     network = FaceNetwork(name="test_vit", library="timm", input_size=96).eval()

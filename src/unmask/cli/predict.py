@@ -74,7 +74,7 @@ def predict(cfg: DictConfig, *, paths: Sequence[str] = ()) -> Outcome:
         raise ConfigError("Nothing to predict. Name files or folders: python predict.py checkpoint=... clip.mp4")
     inputs = expand_inputs(names)
     checkpoint = find_checkpoint(cfg.checkpoint, cfg.paths, takes_bundle=True)
-    predictor = PredictorSettings.from_config(cfg).load(checkpoint)
+    predictor = PredictorSettings.from_config(cfg).load(checkpoint, maps="heatmaps" in extras)
     predictions = _predict_inputs(predictor, inputs)
     folder, write = run_dir(), partial(write_predictions, checkpoint=cfg.checkpoint, names=names)
     write(predictions, folder, extras={})  # before anything else, which may fail: they may have taken hours

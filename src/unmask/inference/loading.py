@@ -13,13 +13,16 @@ from unmask.models.scoring import choose_device
 ADDRESSES = ("runs:/", "models:/")
 
 
-def load_model(path: str | Path, *, device: str, num_threads: int | None = None) -> tuple[Bundle | Checkpoint, Backend]:
+def load_model(
+    path: str | Path, *, device: str, num_threads: int | None = None, maps: bool = True
+) -> tuple[Bundle | Checkpoint, Backend]:
     """Read a bundle or a checkpoint, and start what runs its network.
 
     Args:
         path: A folder, a file, or an address in MLflow.
         device: `auto`, `cpu`, `cuda` ...
         num_threads: Of ONNX Runtime on the CPU; None for one a core.
+        maps: Whether activation maps are wanted where they cost more than the score.
     """
     path = find_model(str(path))
     if is_bundle(path):
@@ -28,7 +31,7 @@ def load_model(path: str | Path, *, device: str, num_threads: int | None = None)
         return bundle, OnnxBackend(bundle.model, device=device, input_size=size, num_threads=num_threads)
     checkpoint = load_checkpoint(path)
     target = choose_device(device)
-    return checkpoint, TorchBackend(checkpoint.build_network().to(target), device=target)
+    return checkpoint, TorchBackend(checkpoint.build_network().to(target), device=target, maps=maps)
 
 
 def find_model(name: str) -> Path:

@@ -98,6 +98,7 @@ class Predictor:
         limits: Limits = Limits(),  # noqa: B008 (frozen)
         deciding: Deciding = Deciding(),  # noqa: B008 (frozen)
         num_threads: int | None = None,
+        maps: bool = True,
     ) -> Self:
         """Make a predictor of a bundle, which runs without PyTorch, or of a checkpoint.
 
@@ -114,12 +115,13 @@ class Predictor:
             limits: How much of one file is looked at.
             deciding: Which of several faces decides.
             num_threads: Of ONNX Runtime on the CPU; None for one a core.
+            maps: False leaves out the activation maps that cost more than the score, which are those by Grad-CAM.
 
         Raises:
             CheckpointError: Absent, damaged or of something else; a BundleError where it is a bundle.
             SpecMismatchError: The detector's weights are not those of the model's crops.
         """
-        stored, backend = load_model(path, device=device, num_threads=num_threads)
+        stored, backend = load_model(path, device=device, num_threads=num_threads, maps=maps)
         decision = stored.decision
         if threshold is not None:
             decision = replace(decision, threshold=threshold, criterion="given")
@@ -265,9 +267,7 @@ class Predictor:
             batch = stack_planes(inputs[start : start + self.batch_size])
             scored = self.backend.score(batch, in_stream=in_stream)
             if not np.isfinite(scored.scores).all():
-                raise CheckpointError(
-                    "The network gives no number for a crop: its weights are damaged. Train it again."
-                )
+                raise CheckpointError("The network gives no number for a crop: its weights are damaged. Train again.")
             maps = scored.activation_maps
             scores += [
                 (float(score), None if maps is None else maps[position].copy())

@@ -48,8 +48,8 @@ class PredictorSettings:
         values = {name: cfg[name] for name in cls.__dataclass_fields__ if name not in ("limits", "deciding")}
         return cls(**values, limits=Limits(**cfg["limits"]), deciding=Deciding(**cfg["deciding"]))
 
-    def load(self, path: str | Path, *, num_threads: int | None = None) -> "Predictor":
+    def load(self, path: str | Path, *, num_threads: int | None = None, maps: bool = True) -> "Predictor":
         """Load a model; see `Predictor.load`."""
         from unmask.inference.predictor import Predictor
 
-        return Predictor.load(path, num_threads=num_threads, **vars(self))
+        return Predictor.load(path, num_threads=num_threads, maps=maps, **vars(self))

@@ -19,14 +19,16 @@ class TorchBackend:
     Args:
         network: In evaluation mode, on `device`; takes uint8 of shape `(N, 3, size, size)`, returns logits.
         device: A `torch.device`.
+        maps: Whether a network that pools in its own way gets maps too, by Grad-CAM, which takes three times as long.
     """
 
     name = "torch"
     num_streams = 1  # PyTorch's threads are those of the whole process
 
-    def __init__(self, network: Any, *, device: Any) -> None:
+    def __init__(self, network: Any, *, device: Any, maps: bool = True) -> None:
         self.network = network
         self.device = device
+        self._maps = maps
         self._lock = Lock()
 
     def score(self, images: npt.NDArray[np.uint8], *, in_stream: bool = False) -> Scored:
@@ -37,12 +39,13 @@ class TorchBackend:
         from unmask.models.network import FaceNetwork
 
         batch = torch.from_numpy(images).to(self.device)
-        if isinstance(self.network, FaceNetwork) and not self.network.has_map:
+        has_map = isinstance(self.network, FaceNetwork) and self.network.has_map
+        if isinstance(self.network, FaceNetwork) and not has_map and self._maps:
             with self._lock:  # the package keeps what it saw between the passes
                 logits, found = self._grad_cam.score(batch)
             return Scored(to_scores(logits.float().cpu().numpy()), found)
         with torch.inference_mode():
-            if not isinstance(self.network, FaceNetwork):
+            if not has_map:
                 return Scored(to_scores(self.network(batch).float().cpu().numpy()), None)
             logits, maps = NetworkWithMap(self.network).eval()(batch)
         return Scored(to_scores(logits.float().cpu().numpy()), maps.float().cpu().numpy())
