@@ -345,6 +345,25 @@ def test_what_is_not_known_of_a_model_is_said_to_be_unknown(bundle: Path) -> Non
     assert "The dataset itself is not on this machine" in text
 
 
+def test_paths_of_the_machine_that_trained_are_shown_on_that_machine_alone(home: Path, tmp_path: Path) -> None:
+    folder = home / "outputs/train/first"
+    provenance: dict[str, object] = {
+        "dataset": "celebs", "dataset_root": str(tmp_path / "celebs"), "preprocessing_hash": "a",
+        "command": f"python train.py dataset.root={tmp_path / 'celebs'}",
+    }  # fmt: skip
+    save_checkpoint(folder / "checkpoints/best.ckpt", decision=Decision(threshold=0.5), provenance=provenance)
+    write_bundle(load_checkpoint(folder / "checkpoints/best.ckpt"), folder / "bundle")
+    page = open_page("describe_model")
+    assert "| Dataset | celebs |" in said(page)
+    assert str(tmp_path / "celebs") not in said(page).replace("\\", "") + " ".join(code.value for code in page.code)
+    (tmp_path / "celebs").mkdir()
+    description = {"name": "celebs", "preprocessing_hash": "a", "counts": {}}
+    (tmp_path / "celebs/dataset.json").write_text(json.dumps(description))
+    page = open_page("describe_model")
+    assert str(tmp_path / "celebs") in said(page).replace("\\", "")
+    assert provenance["command"] in [code.value for code in page.code]
+
+
 def test_figures_per_method_are_shown_where_the_model_was_evaluated(bundle: Path, home: Path) -> None:
     figures = {
         "frame": {"auroc": 0.9},

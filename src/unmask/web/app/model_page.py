@@ -56,7 +56,6 @@ def _show_origin(model: Model) -> None:
     counts = dataset.get("counts", {})
     rows = {
         "Dataset": known.get("dataset"),
-        "Folder": known.get("dataset_root"),
         "Videos": ", ".join(f"{number} {outcome}" for outcome, number in counts.get("videos", {}).items()),
         "Crops for training": _list(counts.get("faces_by_split", {}).get("train", {})),
         "Crops by method": _list(counts.get("faces_by_method", {})),
@@ -65,10 +64,15 @@ def _show_origin(model: Model) -> None:
         "Seed": known.get("seed"),
         "Unmask": known.get("unmask_version"),
     }
+    if dataset:  # on another machine, which may show the app to anyone, paths of this one are nobody's business
+        rows["Folder"] = known.get("dataset_root")
     _show_pairs(rows)
     if not dataset:
-        st.caption("The dataset itself is not on this machine, so its methods and numbers are not known here.")
-    if known.get("command"):
+        st.caption(
+            "The dataset itself is not on this machine, so its methods and numbers are not known here. Its folder and "
+            "the command of the training stand in the file of the model."
+        )
+    elif known.get("command"):
         st.code(str(known["command"]), language="bash", wrap_lines=True)
 
 
