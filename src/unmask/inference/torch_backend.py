@@ -19,7 +19,7 @@ class TorchBackend:
     Args:
         network: In evaluation mode, on `device`; takes uint8 of shape `(N, 3, size, size)`, returns logits.
         device: A `torch.device`.
-        maps: Whether a network that pools in its own way gets maps too, by Grad-CAM, which takes three times as long.
+        maps: Whether a network that pools in its own way gets maps too, by Grad-CAM, which more than doubles the time.
     """
 
     name = "torch"

@@ -1,7 +1,7 @@
 """Maps of networks that pool in their own way, by Grad-CAM through PyTorch (Selvaraju et al., ICCV 2017).
 
 Gildenblat's package pytorch-grad-cam computes it; here the layer is found, and its output brought into the form of a
-map. A pass backwards comes to that forwards, so that a crop takes about three times as long.
+map. A pass backwards comes to that forwards, so that a crop takes more than twice as long.
 """
 
 import math
