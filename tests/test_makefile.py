@@ -21,7 +21,13 @@ def checkout(tmp_path: Path) -> Path:
 def make(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     known = {key: value for key, value in os.environ.items() if key in ("PATH", "HOME")}
     return subprocess.run(
-        ["make", *arguments], cwd=folder, env=known | environment, capture_output=True, text=True, check=False
+        ["make", *arguments],
+        cwd=folder,
+        env=known | environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
     )
 
 

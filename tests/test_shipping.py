@@ -96,7 +96,7 @@ def test_compose_has_the_api_the_app_and_mlflow_on_loopback() -> None:
 
 def test_only_a_bundle_makes_a_space(tmp_path: Path) -> None:
     done = subprocess.run(
-        [*ASSEMBLE, str(tmp_path), str(tmp_path / "space")], capture_output=True, text=True, check=False
+        [*ASSEMBLE, str(tmp_path), str(tmp_path / "space")], capture_output=True, text=True, timeout=300, check=False
     )
     assert done.returncode != 0
     assert "is no bundle: it has no 'model.onnx'" in done.stderr
@@ -123,7 +123,7 @@ def checkout(tmp_path: Path) -> Path:
 
 def assemble(checkout: Path, bundle: str, folder: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "spaces/assemble.py", bundle, folder]
-    return subprocess.run(command, cwd=checkout, capture_output=True, text=True, check=False)
+    return subprocess.run(command, cwd=checkout, capture_output=True, text=True, timeout=300, check=False)
 
 
 def read_all(folder: Path) -> dict[str, bytes]:
@@ -177,10 +177,10 @@ def space(tmp_path: Path) -> Path:
     bundle.mkdir()
     for name in ("model.onnx", "spec.json"):
         (bundle / name).write_text(name)
-    subprocess.run([*ASSEMBLE, str(bundle), str(space)], check=True)
+    subprocess.run([*ASSEMBLE, str(bundle), str(space)], timeout=300, check=True)
     (space / ".streamlit" / "secrets.toml").write_text("kept")
     (space / "src" / "gone.py").write_text("")
-    subprocess.run([*ASSEMBLE, str(bundle), str(space)], check=True)
+    subprocess.run([*ASSEMBLE, str(bundle), str(space)], timeout=300, check=True)
     return space
 
 
@@ -206,7 +206,7 @@ def test_a_space_has_what_streamlit_community_cloud_looks_for(space: Path) -> No
     code += "; print(os.environ['UNMASK_CHECKPOINT']); print(*os.listdir(os.environ['UNMASK_CACHE']))"
     clean = {key: value for key, value in os.environ.items() if not key.startswith("UNMASK_")}
     done = subprocess.run(
-        [sys.executable, "-c", code], cwd=space, env=clean, capture_output=True, text=True, check=True
+        [sys.executable, "-c", code], cwd=space, env=clean, capture_output=True, text=True, timeout=300, check=True
     )
     file, checkpoint, weights = done.stdout.splitlines()[-3:]
     assert file == str(space / "src" / "unmask" / "__init__.py")

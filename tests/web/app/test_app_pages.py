@@ -399,5 +399,5 @@ def test_a_bundle_is_shown_without_torch(bundle: Path, make_png: MakePng, tmp_pa
         "assert not page.exception and page.metric[0].value.endswith('%')\n"
         "assert not {'torch', 'lightning', 'mlflow'} & sys.modules.keys()\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
