@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import sqlite3
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures.process import BrokenProcessPool
@@ -14,7 +15,7 @@ from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
-from pebble import ProcessExpired
+from pebble import ProcessExpired, ProcessPool
 from pebble.pool.base_pool import PoolStatus
 from tests.web.api.test_jobs import send, wait
 
@@ -71,6 +72,26 @@ def test_calls_that_a_broken_pool_forgot_end_too() -> None:
     pool.stop()
     with pytest.raises(RuntimeError):
         pool.schedule(abs, -1)
+
+
+def test_pool_that_does_not_end_is_left(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    pool = Pool(1, int)
+    task = pool.schedule(time.sleep, 60)
+    join = ProcessPool.join
+    go_on = threading.Event()
+    monkeypatch.setattr(ProcessPool, "join", lambda some: go_on.wait(60) and join(some))
+    monkeypatch.setattr("unmask.web.api.pool._SECONDS_TO_END", 0.2)
+    pool.stop()
+    assert "did not end within 0.2 s" in caplog.text
+    assert not task.done()  # a job of a service that stops is gone on with by the next one
+    with pytest.raises(RuntimeError):
+        pool.schedule(abs, -1)
+    go_on.set()
+    for _ in range(100):
+        if not multiprocessing.active_children():
+            break
+        time.sleep(0.1)
+    assert not multiprocessing.active_children()
 
 
 def test_job_whose_end_could_not_be_kept_is_scored_again(

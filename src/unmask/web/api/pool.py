@@ -14,6 +14,9 @@ from pebble import ProcessPool
 logger = logging.getLogger("unmask.web.api")
 
 
+_SECONDS_TO_END = 30.0  # each process gets three before it is killed
+
+
 class Pool:
     """A pool of processes that outlives the death of any of them.
 
@@ -77,8 +80,17 @@ class Pool:
 def _end(pool: ProcessPool, tasks: "set[Future[Any]]") -> None:
     """End a pool, and those of its tasks that it forgot: of its own threads only one may have died."""
     pool.stop()  # type: ignore[no-untyped-call]
-    with contextlib.suppress(RuntimeError):  # of a pool that never started
-        pool.join()
+    # pebble waits without end for a thread that reads what a killed process did not write to the end.
+    ending = Thread(target=_join, args=(pool,), daemon=True)
+    ending.start()
+    ending.join(_SECONDS_TO_END)
+    if ending.is_alive():
+        logger.warning("The processes did not end within %g s.", _SECONDS_TO_END)
     for task in list(tasks):
         with contextlib.suppress(InvalidStateError):  # it ended meanwhile
             task.set_exception(BrokenProcessPool("the processes broke"))
+
+
+def _join(pool: ProcessPool) -> None:
+    with contextlib.suppress(RuntimeError):  # of a pool that never started
+        pool.join()
