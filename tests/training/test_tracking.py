@@ -1,5 +1,6 @@
 import json
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from tests.conftest import compose_config
 
 from unmask.data.tables import FaceDataset
 from unmask.errors import TrackingError
+from unmask.training import tracking_logger
 from unmask.training.provenance import find_code_state
 from unmask.training.tracking import TrackedRun, count_crops, digest_table, flatten
 from unmask.training.tracking_store import MLflowSettings
@@ -465,3 +467,29 @@ def test_code_without_git_has_no_commit(monkeypatch: pytest.MonkeyPatch, tmp_pat
     monkeypatch.setattr("unmask.training.provenance.config_dir", lambda: tmp_path / "configs")
     state = find_code_state()
     assert (state.commit, state.is_dirty) == ("", False)
+
+
+def test_reader_that_hangs_does_not_keep_a_training_from_ending(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    asked, go_on = threading.Event(), threading.Event()
+
+    class Stuck:
+        def collect_metrics(self) -> None:
+            asked.set()
+            go_on.wait(60)
+
+        def aggregate_metrics(self) -> dict[str, float]:
+            return {}
+
+        def clear_metrics(self) -> None:
+            pass
+
+    monkeypatch.setattr(tracking_logger, "_find_readers", lambda: [Stuck()])
+    monkeypatch.setattr(tracking_logger, "_SECONDS_TO_END", 0.1)
+    readings = tracking_logger.SystemReadings(lambda metrics, step: None, seconds=60)
+    readings.start()
+    assert asked.wait(10)
+    readings.stop()
+    go_on.set()
+    assert "does not answer; its last readings are lost" in caplog.text

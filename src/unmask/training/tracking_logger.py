@@ -1,5 +1,6 @@
 """Curves: Lightning's logger, which gathers points and sends them in batches, and the readings of the machine."""
 
+import logging
 import math
 import threading
 import time
@@ -11,7 +12,10 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from unmask.training.unsent import Message, Outbox
 
+logger = logging.getLogger(__name__)
+
 _SECONDS_BETWEEN_BATCHES = 5.0
+_SECONDS_TO_END = 10.0
 
 
 class RunLogger(Logger):
@@ -102,9 +106,11 @@ class SystemReadings:
         self._thread.start()
 
     def stop(self) -> None:
-        """Stop reading."""
+        """Stop reading; a reader that waits for a driver that hangs is left behind."""
         self._stopped.set()
-        self._thread.join()
+        self._thread.join(_SECONDS_TO_END)
+        if self._thread.is_alive():
+            logger.warning("A reader of the machine's load does not answer; its last readings are lost.")
 
     def _run(self) -> None:
         step = 0
