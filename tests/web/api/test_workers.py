@@ -74,6 +74,37 @@ def test_calls_that_a_broken_pool_forgot_end_too() -> None:
         pool.schedule(abs, -1)
 
 
+def test_pool_whose_processes_hang_as_they_start_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("unmask.web.api.pool._SECONDS_WITHOUT_WORK", 0.5)
+    pool = Pool(1, time.sleep, 600)
+    task = pool.schedule(abs, -1)
+    pool.mend()
+    time.sleep(1)
+    assert not task.done()
+    monkeypatch.setattr(pool, "_arguments", (0,))
+    pool.mend()
+    with pytest.raises(BrokenProcessPool):
+        task.result(timeout=30)
+    monkeypatch.setattr("unmask.web.api.pool._SECONDS_WITHOUT_WORK", 60)
+    assert pool.schedule(abs, -1).result(timeout=30) == 1
+    pool.stop()
+
+
+def test_pool_that_works_on_long_calls_is_not_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    pool = Pool(1, int)
+    assert pool.schedule(abs, -1).result(timeout=30) == 1
+    monkeypatch.setattr("unmask.web.api.pool._SECONDS_WITHOUT_WORK", 0.2)
+    long, waiting = pool.schedule(time.sleep, 2), pool.schedule(abs, -2)
+    while not long.running():
+        time.sleep(0.01)
+    for _ in range(10):
+        pool.mend()
+        time.sleep(0.1)
+    assert waiting.result(timeout=30) == 2
+    assert long.exception() is None
+    pool.stop()
+
+
 def test_pool_that_does_not_end_is_left(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     pool = Pool(1, int)
     task = pool.schedule(time.sleep, 60)

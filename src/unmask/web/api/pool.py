@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import multiprocessing
+import time
 from collections.abc import Callable
 from concurrent.futures import Future, InvalidStateError
 from concurrent.futures.process import BrokenProcessPool
@@ -14,6 +15,7 @@ from pebble import ProcessPool
 logger = logging.getLogger("unmask.web.api")
 
 
+_SECONDS_WITHOUT_WORK = 300.0  # a process loads the model first, from a disk that may be slow
 _SECONDS_TO_END = 30.0  # each process gets three before it is killed
 
 
@@ -22,6 +24,7 @@ class Pool:
 
     pebble replaces a process that dies at its work. One that dies while it waits may hold the lock that all share, and
     the whole pool is of no use any more; it is replaced then, and what it was given ends with a `BrokenProcessPool`.
+    So is one whose processes take up nothing for minutes, such as where they hang as they start.
 
     Args:
         num_workers: Processes.
@@ -34,6 +37,7 @@ class Pool:
         self._lock = RLock()
         self._is_stopped = False
         self._open: set[Future[Any]] = set()
+        self._idle_since: float | None = None
         self._pool = self._make()
 
     def _make(self) -> ProcessPool:
@@ -62,13 +66,22 @@ class Pool:
         return task
 
     def mend(self) -> None:
-        """Make the pool anew if it is broken."""
+        """Make the pool anew if it is broken; to be called now and then."""
         with self._lock:
-            if self._is_stopped or self._pool.active:
+            if self._is_stopped or (self._pool.active and not self._has_stalled()):
                 return
             logger.warning("The processes broke and are started anew.")
             Thread(target=_end, args=(self._pool, self._open), daemon=True).start()  # which may take seconds
-            self._pool, self._open = self._make(), set()
+            self._pool, self._open, self._idle_since = self._make(), set(), None
+
+    def _has_stalled(self) -> bool:
+        """Tell whether calls have waited for long, and no process was at work whenever this was asked."""
+        calls = [call for call in self._open.copy() if not call.done()]
+        if not calls or any(call.running() for call in calls):
+            self._idle_since = None
+            return False
+        self._idle_since = self._idle_since or time.monotonic()
+        return time.monotonic() - self._idle_since > _SECONDS_WITHOUT_WORK
 
     def stop(self) -> None:
         """End the processes, whatever they do."""
