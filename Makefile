@@ -29,8 +29,9 @@ lock: setup  # requirements.lock from pyproject.toml, and out of it those of the
 demo: setup  ## Draw, forge, prepare, train, evaluate, predict: about four minutes on two cores
 	@$(BIN)/unmask-demo
 
+# A process that ends under a test ends the run: with a new one in its place, xdist waits for ever at the end.
 test: lint  ## Lint, types and the fast tests
-	$(BIN)/python -m pytest -m "not slow and not gpu" -n 2 --dist loadgroup --cov --cov-report=term:skip-covered --cov-fail-under=85
+	$(BIN)/python -m pytest -m "not slow and not gpu" -n 2 --dist loadgroup --max-worker-restart=0 --cov --cov-report=term:skip-covered --cov-fail-under=85
 
 test-slow: setup
 	$(BIN)/python -m pytest -m "slow" -o faulthandler_timeout=3600

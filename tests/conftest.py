@@ -3,8 +3,9 @@
 import json
 import os
 import struct
+import threading
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -32,6 +33,14 @@ def compose_config(name: str, *overrides: str) -> DictConfig:
     with open_dict(cfg):
         cfg.pop("hydra", None)
     return cfg
+
+
+@pytest.fixture(autouse=True)
+def no_bar_stays() -> Iterator[None]:
+    """Fail a test that leaves a progress bar behind, whose threads may wait for each other when it is collected."""
+    yield
+    left = [thread for thread in threading.enumerate() if type(thread).__module__.partition(".")[0] == "rich"]
+    assert not left, f"Close the generator that shows a progress bar: {left}"
 
 
 @pytest.fixture(scope="session")

@@ -2,9 +2,10 @@
 
 import re
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from unmask.inference.predictor import Predictor
@@ -56,8 +57,9 @@ def save_all(
     """
     from rich.progress import track
 
-    rows = track(predictions, description="Saving", transient=True)
-    return [_save(row, _choose_folder(folder, row, at), extras, predictor) for at, row in enumerate(rows)]
+    rows: Any = track(predictions, description="Saving", transient=True)
+    with closing(rows):  # a bar that is left to the garbage collector may have its threads wait for each other
+        return [_save(row, _choose_folder(folder, row, at), extras, predictor) for at, row in enumerate(rows)]
 
 
 def _save(row: "Prediction", home: Path, extras: Sequence[str], predictor: "Predictor") -> Saved:
