@@ -1,7 +1,6 @@
 import json
 import logging
 import os
-import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,7 +10,6 @@ import pandas as pd
 import pytest
 
 from unmask.data.prepare import PrepareResult, prepare
-from unmask.data.records import Journal
 from unmask.data.tables import FaceDataset
 from unmask.errors import DatasetError, DetectorError
 from unmask.faces.spec import CropSpec
@@ -232,17 +230,6 @@ def test_death_of_a_worker_names_what_was_in_work(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match=r"(?s)worker process died.*a\.mp4.*What is finished is kept.*num_workers=0"):
         _prepare(videos, tmp_path / "out", detector=Deadly(), num_workers=1)
     assert _prepare(videos, tmp_path / "out").outcomes == {"ok": 2}
-
-
-def test_bar_ends_with_a_preparation_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(*_: object) -> None:
-        raise OSError("No space left on device")
-
-    monkeypatch.setattr(Journal, "append", fail)
-    with pytest.raises(OSError, match="No space left") as caught:
-        _prepare([_video(tmp_path, "a")], tmp_path / "out")
-    assert caught.traceback  # which holds all that was at work
-    assert not [thread for thread in threading.enumerate() if type(thread).__module__.startswith("rich")]
 
 
 def test_source_that_is_made_by_us_is_made_before_it_is_listed(tmp_path: Path) -> None:

@@ -58,7 +58,7 @@ def save_all(
     from rich.progress import track
 
     rows: Any = track(predictions, description="Saving", transient=True)
-    with closing(rows):  # a bar that is left to the garbage collector may have its threads wait for each other
+    with closing(rows):  # the threads of a bar that is left to the garbage collector may wait for each other for ever
         return [_save(row, _choose_folder(folder, row, at), extras, predictor) for at, row in enumerate(rows)]
 
 

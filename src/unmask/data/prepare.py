@@ -3,10 +3,9 @@
 import logging
 import multiprocessing
 import time
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import closing
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -90,11 +89,9 @@ def prepare(
     if num_reused:
         logger.info("%d of %d videos were finished by an earlier run.", num_reused, len(videos))
     todo = [video for video in videos if video.video_id not in records]
-    # Closed whatever happens: a bar that is left to the garbage collector may have its threads wait for each other.
-    with closing(_work(todo, detector=detector, spec=spec, root=output, num_workers=num_workers)) as finished:
-        for video, record in finished:
-            journal.append(video, record)
-            records[video.video_id] = record
+    for video, record in _work(todo, detector=detector, spec=spec, root=output, num_workers=num_workers):
+        journal.append(video, record)
+        records[video.video_id] = record
     ordered = [records[video.video_id] for video in videos]
     _check_usable(ordered, source)
     video_table, face_table = _build_tables(videos, ordered, groups, splits)
@@ -120,7 +117,7 @@ def _take_first(videos: Sequence[Video], limit: int | None) -> list[Video]:
 
 def _work(
     videos: Sequence[Video], *, detector: Detector | None, spec: CropSpec, root: Path, num_workers: int
-) -> Generator[tuple[Video, VideoRecord], None, None]:
+) -> Iterator[tuple[Video, VideoRecord]]:
     """Yield each video with its record as it is finished, behind a progress bar."""
     columns = (
         TextColumn("{task.description}"),

@@ -1,7 +1,6 @@
 """Score the crops of a split with a checkpoint's network."""
 
 import logging
-from contextlib import closing
 from typing import Any
 
 import numpy as np
@@ -56,10 +55,9 @@ def score_frames(
     logger.info("Scoring %d crops of split '%s' of '%s' on %s.", len(crops), split, dataset.root, target)
     rows: list[int] = []
     scores: list[float] = []
-    with closing(_with_progress(loader)) as batches:
-        for batch in batches:
-            scores += score_crops(network, batch["image"], device=target)
-            rows += batch["row"].tolist()
+    for batch in _with_progress(loader):
+        scores += score_crops(network, batch["image"], device=target)
+        rows += batch["row"].tolist()
     scored: pd.DataFrame = table.iloc[rows].assign(score=np.asarray(scores, dtype=np.float64))
     return scored[FRAME_COLUMNS].reset_index(drop=True)
 
@@ -84,10 +82,6 @@ def score_videos(frames: pd.DataFrame, dataset: FaceDataset, *, split: str, deci
 
 
 def _with_progress(loader: Any) -> Any:
-    """Return a generator of batches behind a progress bar.
-
-    Close it: the threads of a bar that is left to the garbage collector may wait for each other without end.
-    """
     from rich.progress import track
 
     batches = iter(loader)  # forks the workers, which the thread of the progress bar must not see
