@@ -1,8 +1,20 @@
 """Checks of numbers that users give."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
+
+from unmask.errors import ConfigError
+
+
+@contextmanager
+def as_config_error() -> Iterator[None]:
+    """Make a `ConfigError` of what a check raises, for a key that no object is built of."""
+    try:
+        yield
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
 
 
 def check_number(name: str, value: Any, *, least: float, most: float = math.inf) -> None:

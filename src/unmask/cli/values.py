@@ -2,8 +2,7 @@
 
 from omegaconf import DictConfig
 
-from unmask.errors import ConfigError
-from unmask.parameters import check_whole
+from unmask.parameters import as_config_error, check_whole
 
 
 def check_values(cfg: DictConfig, **least: int) -> None:
@@ -17,9 +16,6 @@ def check_values(cfg: DictConfig, **least: int) -> None:
         ConfigError: Names the key, its value, and what it must be.
     """
     for key, bound in least.items():
-        if cfg[key] is None:  # which the types of the keys allow or not
-            continue
-        try:
-            check_whole(key, cfg[key], least=bound)
-        except ValueError as error:
-            raise ConfigError(str(error)) from error
+        if cfg[key] is not None:  # which the types of the keys allow or not
+            with as_config_error():
+                check_whole(key, cfg[key], least=bound)

@@ -8,7 +8,7 @@ from unmask.data.tables import FaceDataset
 from unmask.errors import ConfigError
 from unmask.faces.spec import InputSpec
 from unmask.metrics.collection import FIGURES
-from unmask.parameters import check_number, check_whole
+from unmask.parameters import as_config_error, check_number, check_whole
 from unmask.training.nodes import build_node, build_optimizer
 
 _LARGEST_SEED = 2**32 - 1
@@ -46,17 +46,13 @@ def check_values(cfg: DictConfig, dataset: FaceDataset) -> None:
 
 
 def _check_whole(key: str, value: Any, *, least: int, most: float = float("inf")) -> None:
-    try:
+    with as_config_error():
         check_whole(key, value, least=least, most=most)
-    except ValueError as error:
-        raise ConfigError(str(error)) from error
 
 
 def _check(key: str, value: Any, *, least: float, most: float = float("inf")) -> None:
-    try:
+    with as_config_error():
         check_number(key, value, least=least, most=most)
-    except ValueError as error:
-        raise ConfigError(str(error)) from error
 
 
 def _check_model(model: DictConfig) -> None:

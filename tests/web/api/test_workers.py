@@ -118,10 +118,8 @@ def test_pool_that_does_not_end_is_left(monkeypatch: pytest.MonkeyPatch, caplog:
     with pytest.raises(RuntimeError):
         pool.schedule(abs, -1)
     go_on.set()
-    for _ in range(100):
-        if not multiprocessing.active_children():
-            break
-        time.sleep(0.1)
+    for worker in multiprocessing.active_children():
+        worker.join(10)
     assert not multiprocessing.active_children()
 
 
