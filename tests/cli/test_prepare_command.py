@@ -81,7 +81,8 @@ def test_mistakes_are_told_in_one_message(
         ("crop.crop_size=0", "crop.crop_size=0 must be a number from 8 to 4096."),
         ("crop.margin=nan", "crop.margin=nan must be a number from 0.1 to 10."),
         ("detector.confidence=2", "detector.confidence=2 must be a number from 0 to 1."),
-        ("detector.max_side=0", "detector.max_side=0 must be a number from 16 on."),
+        ("detector.max_side=0", "detector.max_side=0 must be a number from 16 to 1e+06."),
+        ("detector.max_side=2000000", "detector.max_side=2000000 must be a number from 16 to 1e+06."),
         ("detector.max_side=99.5", "detector.max_side=99.5 must be a whole number."),
     ],
 )

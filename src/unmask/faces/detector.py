@@ -8,6 +8,9 @@ import cv2
 from unmask.parameters import check_whole
 from unmask.types import Face, Picture
 
+MOST = 1_000_000
+"""The largest value of a detector's option that a `CropSpec` takes; told here by the option's own key."""
+
 
 class Detector(Protocol):
     """Finds faces. Constructors only check and store, so that a detector can be sent to processes before it loads."""
@@ -41,7 +44,7 @@ def check_max_side(max_side: int) -> None:
     Raises:
         ValueError: They cannot.
     """
-    check_whole("max_side", max_side, least=16)
+    check_whole("max_side", max_side, least=16, most=MOST)
 
 
 def shrink(image: Picture, *, max_side: int) -> tuple[Picture, tuple[float, float]]:

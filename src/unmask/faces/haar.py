@@ -8,7 +8,7 @@ import cv2
 
 from unmask.errors import DetectorError
 from unmask.faces.boxes import largest_first
-from unmask.faces.detector import check_max_side, shrink
+from unmask.faces.detector import MOST, check_max_side, shrink
 from unmask.faces.weights import sha256_of
 from unmask.parameters import check_number, check_whole
 from unmask.types import Array, Box, Face, Picture
@@ -32,8 +32,8 @@ class HaarCascade:
         self, *, scale_factor: float = 1.1, min_neighbors: int = 5, min_size: int = 30, max_side: int = 640
     ) -> None:
         check_number("scale_factor", scale_factor, least=1.01, most=10)
-        check_whole("min_neighbors", min_neighbors, least=0)
-        check_whole("min_size", min_size, least=1)
+        check_whole("min_neighbors", min_neighbors, least=0, most=MOST)
+        check_whole("min_size", min_size, least=1, most=MOST)
         check_max_side(max_side)
         self.scale_factor = scale_factor
         self.min_neighbors = min_neighbors
