@@ -16,6 +16,9 @@ from unmask.types import Frame
 
 Maker = Callable[..., Path]
 
+# PyAV 19 decodes the sound of old phones, but has no encoder with which a test could make it.
+needs_amr = pytest.mark.skipif("libopencore_amrnb" not in av.codecs_available, reason="PyAV without an AMR encoder")
+
 
 def _encode_sound(track: Any, *, rate: int, delay_seconds: float = 0.0) -> list[Any]:
     """Encode a second of a tone that begins after the delay."""
@@ -72,7 +75,7 @@ def _hear(path: Path) -> tuple[str, float, float]:
 @pytest.mark.parametrize(
     ("codec", "name", "rate", "kept"),
     [
-        ("libopencore_amrnb", "a.3gp", 8000, ".mp4 aac"),
+        pytest.param("libopencore_amrnb", "a.3gp", 8000, ".mp4 aac", marks=needs_amr),
         ("nellymoser", "a.flv", 22050, ".mp4 aac"),
         ("adpcm_ima_qt", "a.mov", 44100, ".mp4 aac"),
         ("pcm_s16le", "a.mov", 16000, ".mkv pcm_s16le"),
@@ -97,8 +100,8 @@ def test_a_video_is_written_without_the_sound_that_cannot_be_kept(
         raise IndexError("tuple index out of range")
 
     monkeypatch.setattr(sound, "_transcode", fail)
-    path, told = _remux(talkie("libopencore_amrnb", name="a.3gp"), tmp_path)
-    assert told == ["its sound, amr_nb, cannot be kept: tuple index out of range"]
+    path, told = _remux(talkie("nellymoser", name="a.flv"), tmp_path)
+    assert told == ["its sound, nellymoser, cannot be kept: tuple index out of range"]
     with av.open(str(path)) as container:
         assert not container.streams.audio
 

@@ -163,10 +163,19 @@ def open_container(path: Path, *, name: str | None = None) -> Any:
         raise MediaError(f"'{name}' is a picture, not a video. Name a video, or have it predicted as a picture.")
     try:
         check_claims(path, name=name)
-        # A bare name such as 'concat:a|b' is an address. Titles may be written in any alphabet's bytes.
-        return av.open(f"file:{path}", options=_OPTIONS, metadata_errors="replace")
+        # A bare name such as 'concat:a|b' is an address.
+        return av.open(f"file:{path}", options=_OPTIONS, **_tolerate_titles(av.__version__))
     except (av.FFmpegError, OSError, ValueError) as error:
         raise _refusal(error, path, name) from error
+
+
+def _tolerate_titles(version: str) -> dict[str, str]:
+    """Return the options of PyAV's `open` with which titles may be written in any alphabet's bytes.
+
+    Args:
+        version: Of PyAV. From 19 on, the option is gone, and `open` keeps such bytes as they are.
+    """
+    return {"metadata_errors": "replace"} if int(version.partition(".")[0]) < 19 else {}
 
 
 def _refusal(error: Exception, path: Path, name: str) -> MediaError:
