@@ -1,30 +1,38 @@
-# All commands run in .venv, which `make setup` builds from requirements.lock.
+# All commands run in $(VENV), which `make setup` builds from requirements.lock.
 PYTHON ?= python3
-BIN := .venv/bin
+VENV ?= .venv
+BIN := $(VENV)/bin
 UV_VERSION := 0.13.8
+export UV_COMPILE_BYTECODE ?= 1
 export NO_ALBUMENTATIONS_UPDATE := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 STORE := $(or $(MLFLOW_TRACKING_URI),sqlite:///$(abspath $(or $(UNMASK_HOME),.))/mlflow.db)
 .DEFAULT_GOAL := help
+# `make setup PYTHON=python3.13` with an environment of another Python builds it anew.
+ifeq ($(origin PYTHON),command line)
+ANOTHER := $(shell test ! -x $(BIN)/python || test "$$($(PYTHON) --version 2>&1)" = "$$($(BIN)/python --version 2>&1)" || echo another-python)
+endif
 
 help:  ## Print these targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-setup: .venv/.ready  ## Build .venv with the locked versions (about two minutes, 7 GB; a second run is free)
+setup: $(VENV)/.ready  ## Build .venv with the locked versions (about two minutes, 7 GB; a second run is free)
 
-.venv/.ready: requirements.lock pyproject.toml
-	@command -v $(PYTHON) >/dev/null || { echo "No '$(PYTHON)' found. Install Python 3.11 or 3.12, or name one: make setup PYTHON=python3.12"; exit 1; }
-	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 13))' || { echo "$$($(PYTHON) --version) is not supported. Use Python 3.11 or 3.12: make setup PYTHON=python3.12"; exit 1; }
-	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear .venv
+$(VENV)/.ready: requirements.lock pyproject.toml $(ANOTHER)
+	@command -v $(PYTHON) >/dev/null || { echo "No '$(PYTHON)' found. Install Python 3.11, 3.12, 3.13 or 3.14, or name one: make setup PYTHON=python3.13"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 15))' || { echo "$$($(PYTHON) --version) is not supported. Use Python 3.11, 3.12, 3.13 or 3.14: make setup PYTHON=python3.13"; exit 1; }
+	@test -z "$(ANOTHER)" && $(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
-	UV_COMPILE_BYTECODE=1 $(BIN)/uv pip install --python $(BIN)/python --no-deps --require-hashes -r requirements.lock
+	$(BIN)/uv pip install --python $(BIN)/python --no-deps --require-hashes -r requirements.lock
 	$(BIN)/uv pip install --python $(BIN)/python --quiet --no-deps --no-build-isolation --editable .
 	$(BIN)/python -m unmask.faces.weights
 	@touch $@
 
+another-python:
+
 lock: setup  # requirements.lock from pyproject.toml, and out of it those of the images; UPGRADE=--upgrade lets versions move
 	$(BIN)/uv pip compile pyproject.toml --extra sweep --group dev --group retinaface --universal --python-version 3.11 --generate-hashes --no-annotate --custom-compile-command "make lock" --quiet $(UPGRADE) -o requirements.lock
-	for group in serve app mlflow; do $(BIN)/uv pip compile --group $$group --constraint requirements.lock --python-platform linux --python-version 3.11 --generate-hashes --no-annotate --custom-compile-command "make lock" --quiet -o requirements-$$group.lock || exit 1; done
+	for group in serve app mlflow; do $(BIN)/uv pip compile --group $$group --constraint requirements.lock --universal --python-version 3.11 --generate-hashes --no-annotate --custom-compile-command "make lock" --quiet -o requirements-$$group.lock || exit 1; done
 
 demo: setup  ## Draw, forge, prepare, train, evaluate, predict: about four minutes on two cores
 	@$(BIN)/unmask-demo
@@ -35,6 +43,18 @@ test: lint  ## Lint, types and the fast tests
 
 test-slow: setup
 	$(BIN)/python -m pytest -m "slow" -o faulthandler_timeout=3600
+
+test-pythons: setup  ## The fast tests on every supported Python that is found, each in an environment .venv-3.x
+	$(BIN)/python tests/pythons.py locked
+
+test-latest: setup  ## The fast tests with the newest versions that pyproject.toml allows, as pip installs them
+	$(BIN)/python tests/pythons.py latest
+
+test-lowest: setup  ## The fast tests with the oldest versions that pyproject.toml allows
+	$(BIN)/python tests/pythons.py lowest
+
+smoke: setup  ## Prepare, train and predict on the newest other Python that is found
+	$(BIN)/python tests/pythons.py smoke
 
 lint: setup  ## Ruff and mypy
 	$(BIN)/ruff check .
@@ -59,6 +79,6 @@ bench: setup  ## After make demo: every measurement in benchmarks/ but the half 
 
 clean:  ## Remove caches and build products; runs, data and .venv stay
 	rm -rf build dist .mypy_cache .pytest_cache .ruff_cache .coverage
-	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
+	find . -name __pycache__ -not -path './.venv*' -prune -exec rm -rf {} +
 
-.PHONY: help setup lock demo test test-slow lint format ui app bench clean
+.PHONY: help setup another-python lock demo test test-slow test-pythons test-latest test-lowest smoke lint format ui app bench clean

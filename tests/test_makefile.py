@@ -5,9 +5,13 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from tests.pythons import PROJECT, list_supported
 
 REPOSITORY = Path(__file__).parents[1]
-DOCUMENTED = ["help", "setup", "demo", "test", "lint", "format", "ui", "app", "bench", "clean"]
+DOCUMENTED = [
+    *("help", "setup", "demo", "test", "test-pythons", "test-latest", "test-lowest", "smoke", "lint", "format"),
+    *("ui", "app", "bench", "clean"),
+]
 
 
 @pytest.fixture
@@ -49,7 +53,7 @@ def test_no_file_can_hide_a_target(checkout: Path) -> None:
     assert targets == set(re.findall(r"^\.PHONY: (.*)$", text, flags=re.MULTILINE)[0].split())
 
 
-@pytest.mark.parametrize("target", ["demo", "test", "lint", "format", "ui", "app", "bench"])
+@pytest.mark.parametrize("target", [target for target in DOCUMENTED if target not in ("help", "setup", "clean")])
 def test_a_target_sets_everything_up_first(checkout: Path, target: str) -> None:
     planned = make(checkout, "--dry-run", target).stdout
     install = planned.index("pip install --python .venv/bin/python --no-deps --require-hashes -r requirements.lock")
@@ -67,14 +71,17 @@ def test_a_second_setup_does_nothing(checkout: Path) -> None:
 def test_setup_without_python_says_what_to_install(checkout: Path) -> None:
     done = make(checkout, "setup", "PYTHON=python3.99")
     assert done.returncode != 0
-    assert "No 'python3.99' found. Install Python 3.11 or 3.12, or name one: make setup PYTHON=" in done.stdout
+    assert "'python3.99'" in done.stdout
+    assert "make setup PYTHON=" in done.stdout
+    assert all(version in done.stdout for version in list_supported())
 
 
 def test_setup_with_another_python_says_which_is_needed(checkout: Path) -> None:
     write_python(checkout / "old", version="3.9.1", code=1)
     done = make(checkout, "setup", "PYTHON=./old")
     assert done.returncode != 0
-    assert "Python 3.9.1 is not supported. Use Python 3.11 or 3.12" in done.stdout
+    assert "Python 3.9.1 is not supported" in done.stdout
+    assert all(version in done.stdout for version in list_supported())
     assert not (checkout / ".venv" / ".ready").exists()
 
 
@@ -84,6 +91,34 @@ def test_setup_begins_anew_where_an_environment_was_left_unfinished(checkout: Pa
     (checkout / "new").write_text('#!/bin/sh\ncase "$*" in "-m venv"*) echo "asked: $*"; exit 1;; esac\n')
     (checkout / "new").chmod(0o755)
     assert "asked: -m venv --clear .venv" in make(checkout, "setup", "PYTHON=./new").stdout
+
+
+def test_setup_takes_exactly_the_pythons_that_the_project_names() -> None:
+    makefile = (REPOSITORY / "Makefile").read_text()
+    (bounds,) = re.findall(r"not \((\d+), (\d+)\) <= sys\.version_info\[:2\] < \((\d+), (\d+)\)", makefile)
+    lowest, above = "{}.{}".format(*bounds[:2]), "{}.{}".format(*bounds[2:])
+    assert PROJECT["project"]["requires-python"] == f">={lowest},<{above}"
+    supported = list_supported()
+    assert (supported[0], f"3.{int(supported[-1].removeprefix('3.')) + 1}") == (lowest, above)
+    assert PROJECT["tool"]["mypy"]["python_version"] == lowest
+    assert PROJECT["tool"]["ruff"]["target-version"] == f"py{lowest.replace('.', '')}"
+
+
+def test_setup_with_another_python_builds_the_environment_anew(checkout: Path) -> None:
+    (checkout / ".venv" / "bin").mkdir(parents=True)
+    write_python(checkout / ".venv" / "bin" / "python", version="3.11.0", code=0)
+    write_python(checkout / "same", version="3.11.0", code=0)
+    write_python(checkout / "other", version="3.13.0", code=0)
+    (checkout / ".venv" / ".ready").touch()
+    assert make(checkout, "--question", "setup", "PYTHON=./same").returncode == 0
+    assert make(checkout, "--question", "setup", PYTHON="./other").returncode == 0  # of the environment: not asked for
+    assert "./other -m venv --clear .venv" in make(checkout, "--dry-run", "setup", "PYTHON=./other").stdout
+
+
+def test_an_environment_of_another_name_is_set_up_in_its_own_folder(checkout: Path) -> None:
+    planned = make(checkout, "--dry-run", "setup", "VENV=.venv-3.13").stdout
+    assert "-m venv --clear .venv-3.13" in planned
+    assert ".venv/" not in planned
 
 
 def test_ui_opens_the_store_that_the_runs_went_to(checkout: Path) -> None:
