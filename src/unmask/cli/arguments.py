@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from unmask.paths import expand_home
+
 # What Hydra's grammar takes for an override: key=value, +key=value, ++key=value, ~key, ~key=value.
 _OVERRIDE = re.compile(r"(\+{0,2}|~)[A-Za-z_][\w.\-/@]*(:[\w.]*)?=|~[A-Za-z_][\w.\-/@]*$")
 # Hydra's flags whose value is the next argument.
@@ -12,6 +14,10 @@ _VALUED = frozenset(
     {"--cfg", "-c", "--package", "-p", "--config-path", "-cp", "--config-name", "-cn", "--config-dir", "-cd"}
     | {"--experimental-rerun"}
 )
+_FLAGS = _VALUED | {
+    "--help", "-h", "--hydra-help", "--version", "--multirun", "-m", "--run", "-r", "--resolve", "--info", "-i",
+    "--shell-completion", "-sc",
+}  # fmt: skip
 _INFO_TOPICS = frozenset({"all", "config", "defaults", "defaults-tree", "plugins", "searchpath"})
 
 
@@ -31,7 +37,7 @@ class Arguments:
 def split_arguments(arguments: Sequence[str]) -> Arguments:
     """Sort the arguments of a command into paths and overrides.
 
-    A path is what exists, even as `a=b.jpg`; else what looks neither like an override (`key=value`, `+key=value`,
+    A path is what exists, even as `a=b.jpg` or `-1.jpg`; else what looks neither like an override (`key=value`, `+key=value`,
     `~key`) nor like a flag (`--help`); and everything after `--`.
 
     Args:
@@ -48,7 +54,7 @@ def split_arguments(arguments: Sequence[str]) -> Arguments:
         elif argument == "--":
             paths += arguments[position + 1 :]
             break
-        elif argument.startswith("-") and argument != "-":
+        elif argument.startswith("-") and argument != "-" and (_is_flag(argument) or not _exists(argument)):
             overrides.append(argument)
             expects_value = argument in _VALUED
         elif _exists(argument) or not _OVERRIDE.match(argument):
@@ -74,8 +80,12 @@ def put_flags_first(arguments: Sequence[str]) -> list[str]:
     return flags + others
 
 
+def _is_flag(argument: str) -> bool:
+    return argument.partition("=")[0] in _FLAGS
+
+
 def _exists(argument: str) -> bool:
     try:
-        return Path(argument).exists()
+        return Path(expand_home(argument)).exists()
     except (OSError, ValueError):  # too long for a name, or with a null byte: no path at any rate
         return False

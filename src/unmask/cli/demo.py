@@ -1,8 +1,6 @@
 """The whole line on drawn faces: what `make demo` runs. Every stage is a command that a user can type."""
 
 import json
-import os
-import shlex
 import subprocess
 import sys
 import time
@@ -13,6 +11,7 @@ from typing import Any
 from unmask.cli.shell import fail
 from unmask.config import config_dir
 from unmask.errors import ConfigError, UnmaskError
+from unmask.paths import home_folder, show_command
 
 
 @dataclass(frozen=True)
@@ -30,7 +29,7 @@ class Stage:
     @property
     def shown(self) -> str:
         """The command as a user types it in a checkout."""
-        return shlex.join(["python", f"{self.name}.py", *self.arguments])
+        return show_command(f"{self.name}.py", *self.arguments)
 
 
 def main() -> None:
@@ -45,7 +44,7 @@ def main() -> None:
 
 def run(overrides: list[str]) -> None:
     """Prepare, train, evaluate and predict; print figures, seconds and where to look."""
-    root = Path(os.environ.get("UNMASK_HOME", "."))
+    root = home_folder()
     folder = root / "outputs" / "demo"
     drawn, faces = root / "data" / "demo", root / "data" / "demo-faces"
     seconds: dict[str, float] = {}

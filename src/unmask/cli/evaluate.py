@@ -7,6 +7,7 @@ from omegaconf import DictConfig
 from unmask.cli.checkpoint import find_checkpoint
 from unmask.cli.shell import run_command
 from unmask.cli.values import check_values
+from unmask.paths import show_command
 
 if TYPE_CHECKING:
     from unmask.evaluation.run import Evaluation
@@ -29,8 +30,6 @@ def main() -> None:
 
 def run(cfg: DictConfig) -> float | None:
     """Evaluate, print the figures; return the ROC-AUC per video."""
-    import shlex
-
     from hydra.core.hydra_config import HydraConfig
 
     from unmask.config import run_dir
@@ -46,7 +45,7 @@ def run(cfg: DictConfig) -> float | None:
         batch_size=cfg.batch_size,
         num_workers=cfg.num_workers,
         allow_spec_mismatch=cfg.allow_spec_mismatch,
-        command=shlex.join(["python", "evaluate.py", *HydraConfig.get().overrides.task]),
+        command=show_command("evaluate.py", *HydraConfig.get().overrides.task),
         seed=cfg.seed,
     )
     _print_figures(evaluation, split=cfg.split)

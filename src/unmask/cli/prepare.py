@@ -9,6 +9,7 @@ from omegaconf import DictConfig
 
 from unmask.cli.shell import run_command
 from unmask.cli.values import check_values
+from unmask.paths import show_command
 
 if TYPE_CHECKING:
     from unmask.faces.detector import Detector
@@ -50,7 +51,8 @@ def run(cfg: DictConfig) -> None:
     }
     (run_dir() / "result.json").write_text(json.dumps(summary, indent=2) + "\n")
     _print_summary(result.dataset)
-    print(f"Took {result.seconds:.0f} s. Train on it with: python train.py dataset.root={result.dataset}")
+    command = show_command("train.py", f"dataset.root={result.dataset}")
+    print(f"Took {result.seconds:.0f} s. Train on it with: {command}")
 
 
 def _describe_crops(cfg: DictConfig, detector: "Detector | None") -> "CropSpec":

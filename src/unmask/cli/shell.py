@@ -15,6 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 from unmask.cli.arguments import put_flags_first
 from unmask.cli.explain import explain_config_error
 from unmask.cli.help import FLAGS, render_help
+from unmask.cli.quoting import quote_arguments
 from unmask.config import check_complete, config_dir, register_schemas
 from unmask.errors import Interrupted, UnmaskError
 
@@ -37,7 +38,7 @@ def run_command(
     os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
     os.environ["HYDRA_FULL_ERROR"] = "1"  # makes Hydra raise, so that the message is ours
     register_schemas()
-    sys.argv[1:] = put_flags_first(sys.argv[1:])
+    sys.argv[1:] = quote_arguments(put_flags_first(sys.argv[1:]), config_name=config_name)
 
     @hydra.main(version_base="1.3", config_path=str(config_dir()), config_name=config_name)
     def run(cfg: DictConfig) -> float | None:

@@ -11,6 +11,7 @@ from unmask.cli.shell import run_command
 from unmask.cli.sweep import closing_sweep, needs_own_process, run_in_own_process
 from unmask.config import check_complete
 from unmask.errors import ConfigError, Interrupted
+from unmask.paths import show_command
 from unmask.training.devices import is_first_process
 from unmask.training.interruption import ending_on_sigterm
 
@@ -98,7 +99,8 @@ def _print_result(cfg: DictConfig, result: "TrainResult") -> None:
     print(f"Checkpoint  {result.best_checkpoint}")
     if result.run_id is not None:
         print(f"MLflow run  {result.run_id} in {result.tracking_uri}; look at it with: make ui")
-    print(f"Next        python evaluate.py checkpoint={result.best_checkpoint} dataset.root={cfg.dataset.root}")
+    evaluate = ("evaluate.py", f"checkpoint={result.best_checkpoint}", f"dataset.root={cfg.dataset.root}")
+    print(f"Next        {show_command(*evaluate)}")
 
 
 def _send(cfg: DictConfig) -> None:

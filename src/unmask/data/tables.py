@@ -12,6 +12,7 @@ import pandas as pd
 from unmask.errors import DatasetError
 from unmask.faces.spec import CropSpec
 from unmask.media.picture import write_bytes
+from unmask.paths import expand_home, show_command
 from unmask.types import Label, MediaKind
 
 SPLITS = ("train", "val", "test")
@@ -26,6 +27,10 @@ FACE_COLUMNS = (
 )  # fmt: skip
 
 _FILES = ("dataset.json", "videos.parquet", "faces.parquet")
+
+
+def _prepare(root: Path) -> str:
+    return show_command("prepare.py", "source=...", f"output={root}")
 
 
 @dataclass(frozen=True)
@@ -51,16 +56,14 @@ class FaceDataset:
         Raises:
             DatasetError: Absent, unfinished or not a face dataset.
         """
-        root = Path(root)
+        root = Path(expand_home(str(root)))
         if not root.is_dir():
-            raise DatasetError(
-                f"No such folder: dataset.root='{root}'. Create it with: python prepare.py source=... output={root}"
-            )
+            raise DatasetError(f"No such folder: dataset.root='{root}'. Create it with: {_prepare(root)}")
         missing = [name for name in _FILES if not (root / name).is_file()]
         if missing:
             raise DatasetError(
                 f"'{root}' is not a face dataset: {', '.join(missing)} missing. "
-                f"Create or finish it with: python prepare.py source=... output={root}"
+                f"Create or finish it with: {_prepare(root)}"
             )
         try:
             info = json.loads((root / "dataset.json").read_text())
@@ -69,7 +72,7 @@ class FaceDataset:
         except (ValueError, KeyError, TypeError, OSError) as error:
             raise DatasetError(
                 f"The tables of the face dataset '{root}' cannot be read: {error}. "
-                f"Write them again with: python prepare.py source=... output={root}"
+                f"Write them again with: {_prepare(root)}"
             ) from error
         return cls(root, info, videos, faces)
 
@@ -101,7 +104,7 @@ class FaceDataset:
             counts = self.faces["split"].value_counts().to_dict()
             raise DatasetError(
                 f"No face crops in '{self.root}' for split '{split}'; it has {counts or 'none at all'}. "
-                f"Create them with: python prepare.py source=... output={self.root}"
+                f"Create them with: {_prepare(self.root)}"
             )
         return rows
 

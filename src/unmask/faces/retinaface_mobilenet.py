@@ -79,7 +79,7 @@ class RetinaFaceMobileNet:
     def _weights_file(self) -> Path:
         if self.weights is None:
             return mobilenet_weights()
-        path = Path(self.weights)
+        path = Path(self.weights).expanduser()
         if not path.is_file():
             raise DetectorError(f"No such file '{path}' (detector.weights). Leave it null to fetch the weights.")
         return path

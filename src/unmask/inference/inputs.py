@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from unmask.media.kinds import list_media
+from unmask.paths import expand_home
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,7 @@ def _identify(entry: Input) -> str:
 
 
 def _expand(name: str) -> list[Input]:
+    name = expand_home(name)
     path = Path(name)
     if path.is_dir():
         return _list_folder(path)

@@ -9,6 +9,7 @@ from unmask.inference.onnx_backend import OnnxBackend
 from unmask.inference.torch_backend import TorchBackend
 from unmask.models.checkpoint import Checkpoint, load_checkpoint
 from unmask.models.scoring import choose_device
+from unmask.paths import expand_home
 
 ADDRESSES = ("runs:/", "models:/")
 
@@ -44,7 +45,7 @@ def find_model(name: str) -> Path:
         CheckpointError: MLflow is not installed, or does not have it.
     """
     if not name.startswith(ADDRESSES):
-        return Path(name)
+        return Path(expand_home(name))
     # By its name: prediction works without MLflow, and a service does not install it.
     found: Path = import_module("unmask.training.tracking_fetch").fetch_model(name)
     return found

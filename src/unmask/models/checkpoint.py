@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from unmask.decision import Decision
 from unmask.errors import CheckpointError, ConfigError
 from unmask.faces.spec import CropSpec, InputSpec
+from unmask.paths import expand_home
 
 if TYPE_CHECKING:
     from unmask.models.network import FaceNetwork
@@ -81,7 +82,7 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     Raises:
         CheckpointError: Absent, damaged, or of something else.
     """
-    path = Path(path)
+    path = Path(expand_home(str(path)))
     if not path.is_file():
         raise CheckpointError(f"No such file: checkpoint='{path}'. Train one with: python train.py dataset.root=...")
     _check_start(path)

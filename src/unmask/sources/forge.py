@@ -10,6 +10,7 @@ from typing import Any
 from unmask.errors import ConfigError, SourceError, list_problems
 from unmask.faces.detector import Detector
 from unmask.media.kinds import PICTURE_SUFFIXES, list_media
+from unmask.paths import show_command
 from unmask.sources.ffpp import FaceForensics
 from unmask.sources.folders import check_root
 from unmask.sources.forge_pair import Encoding, forge_pair
@@ -119,8 +120,14 @@ class ForgedMedia:
         """Return every original and forgery, with its identities and split."""
         if not (self.output / "forge.json").is_file():
             raise SourceError(
-                f"No forged source in '{self.output}'. Create it first: python prepare.py source=forge "
-                f"source.root='{self.root}' source.output='{self.output}'"
+                f"No forged source in '{self.output}'. Create it first: "
+                + show_command(
+                    "prepare.py",
+                    "source=forge",
+                    f"source.root={self.root}",
+                    f"source.output={self.output}",
+                    "output=...",
+                )
             )
         layout = FaceForensics(
             self.output, name=self.name, compression=COMPRESSION, methods=self.methods, splits=self.output / "splits"

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from unmask.errors import SourceError
+from unmask.paths import show_command
 from unmask.sources.ffpp import FaceForensics
 from unmask.synthetic.layout import COMPRESSION
 from unmask.synthetic.write import SyntheticSpec, write_source
@@ -68,8 +69,8 @@ class SyntheticFaces:
         """Return every video, real and forged, with its identities and split."""
         if not (self.root / "synthetic.json").is_file():
             raise SourceError(
-                f"No synthetic source in '{self.root}'. Create it first: python prepare.py source=synthetic "
-                f"source.root='{self.root}'"
+                f"No synthetic source in '{self.root}'. Create it first: "
+                + show_command("prepare.py", "source=synthetic", f"source.root={self.root}", "output=...")
             )
         return FaceForensics(
             self.root, name=self.name, compression=COMPRESSION, splits=self.root / "splits"

@@ -2,7 +2,6 @@
 
 import json
 import logging
-import shlex
 from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
@@ -15,6 +14,7 @@ from unmask.config import config_dir
 from unmask.data.tables import FaceDataset
 from unmask.models.bundle import write_bundle
 from unmask.models.checkpoint import load_checkpoint
+from unmask.paths import show_command
 from unmask.training.build import Parts, build_parts, resolve_objective
 from unmask.training.checks import check_settings
 from unmask.training.fit import fit
@@ -79,7 +79,7 @@ def train(cfg: DictConfig, *, folder: Path, overrides: list[str]) -> TrainResult
 def _describe_origin(cfg: DictConfig, dataset: FaceDataset, overrides: list[str], code: CodeState) -> dict[str, Any]:
     return {
         "unmask_version": __version__,
-        "command": shlex.join(["python", "train.py", *overrides]),
+        "command": show_command("train.py", *overrides),
         "commit": code.commit,
         "is_dirty": code.is_dirty,
         "seed": cfg.seed,

@@ -13,6 +13,7 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from unmask.errors import UnmaskError
+from unmask.paths import show_command
 
 FOLDER_VARIABLE = "UNMASK_SWEEP_FOLDER"
 """Names the folder of the sweep that this process launched."""
@@ -100,7 +101,7 @@ def name_child(overrides: list[str], environment: Mapping[str, str]) -> str | No
 def _open_parent(config: DictConfig, keys: list[str]) -> dict[str, Any]:
     from unmask.training.nodes import build_node
 
-    command = " ".join(["train.py", *config.hydra.overrides.task])
+    command = show_command("train.py", "-m", *config.hydra.overrides.task)
     record: dict[str, Any] = {"run_id": None, "uri": None, "command": command, "keys": keys}
     settings = build_node(config.logger)
     if settings is None:

@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 from unmask.errors import CheckpointError
+from unmask.paths import expand_home, home_folder
 from unmask.training.tracking_store import make_client, store_uri
 
 _BEST = "checkpoints/best.ckpt"
@@ -13,7 +14,7 @@ _BUNDLE = "bundle"
 
 def find_uri(tracking_db: str) -> str:
     """Return the store that commands without a `logger` look into: the environment's, or the sqlite file."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or store_uri(tracking_db)
+    return expand_home(os.environ.get("MLFLOW_TRACKING_URI") or "") or store_uri(tracking_db)
 
 
 def fetch_checkpoint(address: str, *, uri: str, folder: Path) -> Path:
@@ -42,7 +43,7 @@ def fetch_model(address: str, *, uri: str | None = None, folder: Path | None = N
     Raises:
         CheckpointError: No such address, run, version or file.
     """
-    home = Path(os.environ.get("UNMASK_HOME") or ".")
+    home = home_folder()
     found_uri = uri or find_uri(str(home / "mlflow.db"))
     return _fetch(address, uri=found_uri, folder=folder or home / "outputs" / "downloads", prefers_bundle=True)
 

@@ -8,6 +8,7 @@ from datetime import datetime
 from pathlib import Path
 
 from unmask.models.bundle import MODEL_FILE, SPEC_FILE
+from unmask.paths import home_folder
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ def place_of(path: str) -> str:
     if ":/" in path:
         return path
     absolute = Path(os.path.abspath(path))
-    for name in (os.environ.get("UNMASK_HOME") or ".", "."):
+    for name in (home_folder(), "."):
         root = Path(os.path.abspath(name))  # not resolved: a link below it may lead anywhere
         if root in absolute.parents and root != root.parent:
             return str(absolute.relative_to(root))

@@ -4,6 +4,7 @@ from typing import Any
 
 import streamlit as st
 
+from unmask.paths import show_command
 from unmask.web.app.finding import place_of
 from unmask.web.app.loading import Model
 from unmask.web.app.model_line import warn_of_self_made
@@ -100,7 +101,11 @@ def _show_figures(training: dict[str, Any], evaluations: list[Evaluated], checkp
         st.markdown("Nobody has evaluated it yet, as far as this machine knows. Figures per method come from:")
         named = place_of(checkpoint) if checkpoint else ""
         named = named if named.endswith(".ckpt") else "outputs/train/<run>/checkpoints/best.ckpt"
-        st.code(f"python evaluate.py checkpoint={named} dataset.root=data/celebdf", language="bash", wrap_lines=True)
+        st.code(
+            show_command("evaluate.py", f"checkpoint={named}", "dataset.root=data/celebdf"),
+            language="bash",
+            wrap_lines=True,
+        )
 
 
 def _by_method(evaluated: Evaluated) -> list[tuple[float, str]]:

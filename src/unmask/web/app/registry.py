@@ -1,6 +1,5 @@
 """Which version an alias in MLflow's registry stands for, such as `models:/faces@best`."""
 
-import os
 import re
 import time
 from collections.abc import Sequence
@@ -9,6 +8,7 @@ from pathlib import Path
 
 import streamlit as st
 
+from unmask.paths import home_folder
 from unmask.web.app.finding import ModelFile
 
 SECONDS = 60.0
@@ -69,7 +69,7 @@ def _ask(name: str, alias: str) -> float | None:
     from unmask.training.tracking_fetch import find_uri
     from unmask.training.tracking_store import make_client
 
-    uri = find_uri(str(Path(os.environ.get("UNMASK_HOME") or ".") / "mlflow.db"))
+    uri = find_uri(str(home_folder() / "mlflow.db"))
     if uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).is_file():
         return None  # asking would make an empty one
     try:

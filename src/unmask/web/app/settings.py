@@ -8,6 +8,7 @@ from pathlib import Path
 
 from unmask.errors import ConfigError
 from unmask.inference.settings import PredictorSettings
+from unmask.paths import expand_home
 
 MAX_FILES = 100
 """Files looked at in one go; the results of all of them are held."""
@@ -64,4 +65,4 @@ def _read_picture_bytes() -> int:
 def given_model() -> str | None:
     """Return the model that was named on the command line after `--`, or by the environment's `UNMASK_CHECKPOINT`."""
     named = [argument for argument in sys.argv[1:] if not argument.startswith("-")]
-    return (named[0] if named else os.environ.get("UNMASK_CHECKPOINT")) or None
+    return expand_home(named[0] if named else os.environ.get("UNMASK_CHECKPOINT") or "") or None
