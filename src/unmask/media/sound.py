@@ -9,6 +9,7 @@ from typing import Any
 
 from unmask.media.failures import list_failures, tell_reason
 from unmask.media.packets import to_the_end
+from unmask.media.streams import choose_sound, choose_video
 from unmask.media.video import open_container
 
 _SOUND_OF_MP4 = frozenset({"aac", "mp3", "ac3", "eac3", "alac", "opus", "flac"})
@@ -67,12 +68,8 @@ def _name_codec(source: Path) -> str | None:
     with open_container(source) as container:
         if not container.streams.audio:
             return None
-        stream = _choose_stream(container)
+        stream = choose_sound(container)
         return "" if stream is None else str(stream.codec_context.codec.canonical_name)
-
-
-def _choose_stream(container: Any) -> Any:
-    return next((item for item in container.streams.audio if item.codec_context is not None), None)
 
 
 def _write(source: Path, part: Path, add: Callable[[Any, Any, Iterator[Any]], Iterator[Any]], lost: list[str]) -> bool:
@@ -82,7 +79,7 @@ def _write(source: Path, part: Path, add: Callable[[Any, Any, Iterator[Any]], It
     is_there = False
     # A bare name such as 'pipe:1/x.mp4' is an address.
     with open_container(source) as container, av.open(f"file:{part}", "w") as output:
-        stream = _choose_stream(container)
+        stream = choose_sound(container)
         for packet in add(output, stream, _read_packets(container, stream, lost)):
             output.mux(packet)
             is_there = True
@@ -125,8 +122,8 @@ def _read_packets(container: Any, stream: Any, lost: list[str]) -> Iterator[Any]
         stream: Of the sound.
         lost: Takes a sentence on what is left out.
     """
-    video = container.streams.video[0]
-    start = round((video.start_time or 0) * video.time_base / stream.time_base)
+    video = choose_video(container)
+    start = round((video.start_time or 0) * video.time_base / stream.time_base) if video else 0
     last, num_back = None, 0
     try:
         for packet in to_the_end(container.demux(stream)):

@@ -11,11 +11,14 @@ import numpy as np
 import numpy.typing as npt
 
 from unmask.errors import MediaError
+from unmask.media.decoder import Decoder
 from unmask.media.failures import tell_reason
+from unmask.media.frames import describe_screen, is_sane, list_screen_notes, show_frame, square_size
 from unmask.media.kinds import PICTURE_FORMATS, PICTURE_SUFFIXES, VIDEO_FORMATS, VIDEO_SUFFIXES, check_file, is_picture
 from unmask.media.mp4 import check_claims
-from unmask.media.packets import count_times, list_packets, to_the_end
+from unmask.media.packets import count_times, list_packets
 from unmask.media.picture import MAX_PIXELS
+from unmask.media.streams import choose_video, list_passed_over, name_streams
 from unmask.types import Frame
 
 _SEEK_FROM_FRAMES = 250
@@ -36,8 +39,8 @@ class VideoInfo:
     """What is known of a video stream without decoding it.
 
     Args:
-        width: In pixels as stored, which is sideways in the upright videos of many phones.
-        height: In pixels as stored.
+        width: In square pixels before rotation: upright videos of many phones are stored sideways.
+        height: In square pixels before rotation.
         fps: Average frames a second, 0 where unknown.
         num_frames: Counted packets, not the header's word.
         duration_seconds: From the first frame to the end of the last.
@@ -63,6 +66,7 @@ class VideoIndex:
         times: Presentation times of all frames in order, in units of the stream's time base.
         is_timed: Whether packets carry the times of their frames; in raw streams they are counted instead.
         max_pixels: A frame with more is not decoded.
+        notes: What of the file is not shown, or only approximately; a sentence each.
     """
 
     path: Path
@@ -71,6 +75,7 @@ class VideoIndex:
     times: npt.NDArray[np.int64] = field(repr=False)
     is_timed: bool
     max_pixels: int
+    notes: tuple[str, ...] = ()
 
 
 def probe_video(path: Path) -> VideoInfo:
@@ -101,7 +106,8 @@ def index_video(path: Path, *, name: str | None = None, max_pixels: int = MAX_PI
         times = count_times(stream, packets.num_untimed, fps=float(rate or 0)) if is_raw else packets.times
         info = _describe(stream, times, fps=float(rate or 0))
         is_timed = not is_raw and _has_true_times(container, stream)
-        return VideoIndex(path, name, info, times, is_timed, max_pixels)
+        notes = (*list_passed_over(stream), *list_screen_notes(stream))
+        return VideoIndex(path, name, info, times, is_timed, max_pixels, notes)
 
 
 def read_frames(path: Path, *, num_frames: int | None = None, every_n: int | None = None) -> Iterator[Frame]:
@@ -196,18 +202,25 @@ def _refusal(error: Exception, path: Path, name: str) -> MediaError:
 @contextmanager
 def _open(path: Path, *, name: str, max_pixels: int) -> Iterator[tuple[Any, Any]]:
     with open_container(path, name=name) as container:
-        if not container.streams.video:
+        stream = choose_video(container)
+        if stream is None:
             raise MediaError(
-                f"'{name}' holds no video stream, only {_name_streams(container)}. Name a video with pictures."
+                f"'{name}' holds no video stream, only {name_streams(container)}. Give a file that holds a video."
             )
-        stream = container.streams.video[0]
         context = stream.codec_context
         if context is None:
             raise MediaError(f"'{name}' is stored in a codec that is not known here. Convert it, to H.264 for example.")
-        _check_size(context.width, context.height, name=name, max_pixels=max_pixels)
+        _check_size(*_find_size(stream), name=name, max_pixels=max_pixels)
         context.options = {"max_pixels": str(max_pixels)}  # frames may be larger than the header says
         stream.thread_type = "NONE"  # work runs in parallel over videos; threads would only compete
         yield container, stream
+
+
+def _find_size(stream: Any) -> tuple[int, int]:
+    """Return width and height in square pixels, before rotation."""
+    context, aspect = stream.codec_context, stream.sample_aspect_ratio
+    size = context.width, context.height
+    return square_size(*size, aspect) if aspect and is_sane(aspect) else size
 
 
 def _check_size(width: int, height: int, *, name: str, max_pixels: int) -> None:
@@ -216,10 +229,6 @@ def _check_size(width: int, height: int, *, name: str, max_pixels: int) -> None:
             f"The frames of '{name}' are {width} x {height} pixels, more than the {max_pixels:,} that are decoded. "
             f"Scale it down first."
         )
-
-
-def _name_streams(container: Any) -> str:
-    return ", ".join(sorted({stream.type for stream in container.streams})) or "no streams at all"
 
 
 def _has_true_times(container: Any, stream: Any) -> bool:
@@ -231,7 +240,7 @@ def _describe(stream: Any, times: npt.NDArray[np.int64], *, fps: float) -> Video
     base = float(stream.time_base or 0)
     span = (int(times[-1]) - int(times[0])) * base + (1 / fps if fps else 0.0) if len(times) else 0.0
     context = stream.codec_context
-    return VideoInfo(context.width, context.height, fps, len(times), span, context.name)
+    return VideoInfo(*_find_size(stream), fps, len(times), span, context.name)
 
 
 def _decode_wanted(container: Any, stream: Any, index: VideoIndex, wanted: Sequence[int]) -> Iterator[Frame]:
@@ -239,24 +248,30 @@ def _decode_wanted(container: Any, stream: Any, index: VideoIndex, wanted: Seque
     import av
 
     times, is_timed, base = index.times, index.is_timed, float(stream.time_base or 0)
-    last_index, decoder, problem, found = -1, to_the_end(container.decode(stream)), "no frame was found in it", 0
+    decoder, screen = Decoder(container, stream, max_pixels=index.max_pixels), describe_screen(container, stream)
+    last_index, problem, found = -1, "no frame was found in it", 0
     for target in wanted:
         try:
             if is_timed and target - last_index >= _SEEK_FROM_FRAMES:
                 container.seek(int(times[target]), stream=stream)
-                decoder = to_the_end(container.decode(stream))
+                decoder.restart()
             while last_index < target:
-                decoded = next(decoder, None)
+                decoded = decoder.step()
                 if decoded is None:
                     break
-                place = _find_place(times, decoded.pts) if is_timed else last_index + 1
+                frame = decoded.frame
+                place = _find_place(times, frame.pts) if is_timed else last_index + 1
                 last_index = max(last_index, place)
                 if place == target:
                     found += 1
-                    _check_size(decoded.width, decoded.height, name=index.name, max_pixels=index.max_pixels)
-                    yield Frame(_to_picture(decoded), target, (int(times[target]) - int(times[0])) * base)
+                    size = square_size(frame.width, frame.height, screen.aspect)
+                    _check_size(*size, name=index.name, max_pixels=index.max_pixels)
+                    after = decoder.look_ahead() if frame.interlaced_frame else None
+                    image = show_frame(decoded, screen, before=decoder.before, after=after)
+                    yield Frame(image, target, (int(times[target]) - int(times[0])) * base)
         except (av.FFmpegError, OSError) as error:
-            problem, decoder = tell_reason(error), to_the_end(container.decode(stream))
+            problem = tell_reason(error)
+            decoder.restart()
             if is_timed:
                 last_index = target - _SEEK_FROM_FRAMES  # go on by seeking to the next wanted one
     if not found:
@@ -269,9 +284,3 @@ def _find_place(times: npt.NDArray[np.int64], time: int | None) -> int:
         return -1
     place = int(np.searchsorted(times, time))
     return place if place < len(times) and times[place] == time else -1
-
-
-def _to_picture(decoded: Any) -> Any:
-    image = decoded.to_ndarray(format="rgb24")
-    turns = round(getattr(decoded, "rotation", 0) / 90) % 4  # phones store upright video as sideways plus a rotation
-    return np.ascontiguousarray(np.rot90(image, turns)) if turns else image

@@ -1,0 +1,172 @@
+"""Convert HDR and wide-gamut pixels to what an ordinary screen shows: SDR with the primaries of BT.709 and sRGB.
+
+Code points are those of ITU-T H.273. PQ and HLG are those of ITU-R BT.2100, with HLG shown on a display of 1,000 cd/m²;
+brightness is compressed by the EETF of ITU-R BT.2390, applied to the largest of R, G and B so that hues stay, and white
+lies at 203 cd/m² (ITU-R BT.2408), all as mpv and libplacebo do by default.
+"""
+
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from unmask.types import Array, Picture
+
+PQ, HLG = 16, 18
+_LINEAR = 8
+_GAMMAS = {4: 2.2, 5: 2.8}
+
+_PRIMARIES = {
+    1: ((0.640, 0.330), (0.300, 0.600), (0.150, 0.060)),
+    9: ((0.708, 0.292), (0.170, 0.797), (0.131, 0.046)),
+    11: ((0.680, 0.320), (0.265, 0.690), (0.150, 0.060)),
+    12: ((0.680, 0.320), (0.265, 0.690), (0.150, 0.060)),
+}
+"""BT.709, BT.2020, DCI-P3 and Display P3. Those of BT.601 (5, 6) are so close to BT.709 that players leave them."""
+
+_WHITE_POINT = (0.3127, 0.3290)  # D65
+_WHITE = 203.0  # cd/m²
+_PEAK = 1000.0  # cd/m², of masters that do not say
+_MAX_PEAK = 10_000.0
+_PIXELS_AT_ONCE = 1 << 19
+
+Floats = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class ColourSpace:
+    """The colours of RGB pixels.
+
+    Args:
+        primaries: Code point of H.273; an unknown one is taken for BT.709.
+        transfer: Code point of H.273; any but PQ, HLG, linear and the plain gammas is taken for the screen's own curve.
+        peak: The brightest pixel of the master in cd/m², for PQ; None where unknown.
+        is_srgb: Whether the screen's curve is that of sRGB, as for images, or BT.1886, as for videos.
+    """
+
+    primaries: int
+    transfer: int
+    peak: float | None = None
+    is_srgb: bool = False
+
+    @property
+    def is_hdr(self) -> bool:
+        """Whether brightness goes beyond the white of an ordinary screen."""
+        return self.transfer in (PQ, HLG)
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether the pixels can be shown as they are."""
+        has_own_curve = self.is_hdr or self.transfer == _LINEAR or (self.is_srgb and self.transfer in _GAMMAS)
+        return not has_own_curve and self.primaries not in (9, 11, 12)
+
+
+def convert_to_sdr(pixels: Array, space: ColourSpace) -> Picture:
+    """Return pixels as an ordinary screen shows them.
+
+    Args:
+        pixels: RGB of 8 or 16 bits in full range, shape `(height, width, 3)`.
+        space: Their colours.
+    """
+    levels = int(np.iinfo(pixels.dtype).max)
+    to_light = _make_curve(space, levels)
+    matrix = _make_matrix(space.primaries)
+    peak = (_PEAK if space.transfer == HLG else min(max(space.peak or _PEAK, _WHITE), _MAX_PEAK)) / _WHITE
+    shown = np.empty(pixels.shape, np.uint8)
+    rows = max(_PIXELS_AT_ONCE // pixels.shape[1], 1)  # at a time, as light takes four times the memory
+    for start in range(0, len(pixels), rows):
+        light: Any = np.take(to_light, pixels[start : start + rows])
+        if space.transfer == HLG:
+            light = _show_hlg(light)
+        if space.is_hdr:
+            light = _compress(light, peak)
+        if space.primaries in _PRIMARIES:
+            light = cv2.transform(light, matrix)
+        shown[start : start + rows] = _encode(np.clip(light, 0, 1), is_srgb=space.is_srgb)
+    return shown
+
+
+def _make_curve(space: ColourSpace, levels: int) -> Floats:
+    """Return the light of each level, where 1 is the white of the screen; of HLG, that of the scene."""
+    signal = np.linspace(0, 1, levels + 1)
+    if space.transfer == PQ:
+        light = _decode_pq(signal) / _WHITE
+    elif space.transfer == HLG:
+        a, b, c = 0.17883277, 0.28466892, 0.55991073
+        light = np.where(signal <= 0.5, signal**2 / 3, (np.exp((signal - c) / a) + b) / 12)
+    elif space.transfer == _LINEAR:
+        light = signal
+    elif space.transfer in _GAMMAS and space.is_srgb:
+        light = signal ** _GAMMAS[space.transfer]
+    elif space.is_srgb:
+        light = np.where(signal <= 0.04045, signal / 12.92, ((signal + 0.055) / 1.055) ** 2.4)
+    else:
+        light = signal**2.4
+    return light.astype(np.float32)
+
+
+def _decode_pq(signal: Any) -> Any:
+    """Return light in cd/m² (SMPTE ST 2084)."""
+    power = np.power(signal, 1 / 78.84375)
+    return _MAX_PEAK * np.power(np.maximum(power - 0.8359375, 0) / (18.8515625 - 18.6875 * power), 1 / 0.1593017578125)
+
+
+def _encode_pq(light: Any) -> Any:
+    power = np.power(light / _MAX_PEAK, 0.1593017578125)
+    return np.power((0.8359375 + 18.8515625 * power) / (1 + 18.6875 * power), 78.84375)
+
+
+def _show_hlg(light: Floats) -> Floats:
+    """Apply the OOTF of HLG for a display of 1,000 cd/m²: the light of the scene becomes that of the display."""
+    brightness = light @ np.array([0.2627, 0.6780, 0.0593], np.float32)
+    scale = (_PEAK / _WHITE) * np.power(brightness, np.float32(0.2))
+    return np.asarray(light * scale[..., None], np.float32)
+
+
+@cache
+def _make_compression(peak: float) -> tuple[Array, Array]:
+    """Return brightnesses, and by what each is multiplied: the EETF of BT.2390 with black at 0."""
+    levels = np.linspace(0, 1, 1024)
+    top = _encode_pq(peak * _WHITE)
+    white = _encode_pq(_WHITE) / top
+    knee = 1.5 * white - 0.5
+    t = np.clip((levels - knee) / (1 - knee), 0, 1)
+    spline = (2 * t**3 - 3 * t**2 + 1) * knee + (t**3 - 2 * t**2 + t) * (1 - knee) + (-2 * t**3 + 3 * t**2) * white
+    before = _decode_pq(levels * top) / _WHITE
+    after = _decode_pq(np.where(levels < knee, levels, spline) * top) / _WHITE
+    return before, after / np.maximum(before, 1e-9)
+
+
+def _compress(light: Floats, peak: float) -> Floats:
+    """Bring brightness under the white of the screen; what is dark stays as it is."""
+    if peak <= 1:
+        return light
+    brightest = light.max(axis=2)
+    before, factors = _make_compression(round(peak, 2))
+    first = before[np.flatnonzero(factors[1:] < 0.999)[0]]
+    is_bright = brightest > first
+    light[is_bright] *= np.interp(brightest[is_bright], before, factors).astype(np.float32)[:, None]
+    return light
+
+
+@cache
+def _make_matrix(primaries: int) -> Floats:
+    """Return the matrix from RGB of some primaries to RGB of BT.709; unknown ones are taken for those."""
+    from_709 = _to_xyz(_PRIMARIES[1])
+    return (np.linalg.inv(from_709) @ _to_xyz(_PRIMARIES.get(primaries, _PRIMARIES[1]))).astype(np.float32)
+
+
+def _to_xyz(primaries: tuple[tuple[float, float], ...]) -> Array:
+    columns = np.array([[x / y, 1, (1 - x - y) / y] for x, y in (*primaries, _WHITE_POINT)]).T
+    return np.asarray(columns[:, :3] * np.linalg.solve(columns[:, :3], columns[:, 3]))
+
+
+def _encode(light: Floats, *, is_srgb: bool) -> Picture:
+    if is_srgb:
+        signal = np.where(light <= 0.0031308, 12.92 * light, 1.055 * cv2.pow(light, 1 / 2.4) - 0.055)
+    else:
+        signal = cv2.pow(light, 1 / 2.4)
+    return np.asarray(signal * 255 + 0.5, np.uint8)

@@ -1,0 +1,246 @@
+"""Turn a decoded frame into what players show: upright, of square pixels, progressive, opaque, SDR."""
+
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+import cv2
+import numpy as np
+
+from unmask.media.colour import ColourSpace, convert_to_sdr
+from unmask.types import Array, Picture
+
+_WIDEST = 10
+"""No lens and no broadcast stores pixels wider or narrower than this: such a ratio is ignored."""
+
+_MATRICES = {1: 1, 4: 4, 5: 5, 6: 5, 7: 7, 9: 9, 10: 9}
+"""From the matrices of H.273 to those of FFmpeg's scaler."""
+
+_BT601, _BT709 = 5, 1
+_HD_WIDTH, _SD_HEIGHT = 1280, 576
+"""Where a file does not name its matrix, mpv takes BT.709 from this width or above this height, else BT.601."""
+
+_LIMITED, _FULL = 1, 2
+_LIMITED_GREY = frozenset({"h264", "hevc", "av1", "vp9", "mpeg2video"})
+"""Codecs whose grey goes from 16 to 235 unless they say otherwise, which FFmpeg's scaler does not expect of grey."""
+
+
+@dataclass(frozen=True)
+class Screen:
+    """What is known of a stream beside its frames.
+
+    Args:
+        aspect: Width of a pixel by its height.
+        codec: FFmpeg's name.
+        has_alpha: False where an alpha channel holds nothing, as in uncompressed AVI.
+        transfer: Of the stream, for frames that do not say.
+        primaries: Of the stream, for frames that do not say.
+    """
+
+    aspect: Fraction = Fraction(1)
+    codec: str = ""
+    has_alpha: bool = True
+    transfer: int = 2
+    primaries: int = 2
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """A frame as the decoder gives it.
+
+    Args:
+        frame: Of PyAV.
+        alpha: Its opacity where that is a stream of its own, shape `(height, width)`.
+    """
+
+    frame: Any
+    alpha: Array | None = None
+
+
+def describe_screen(container: Any, stream: Any) -> Screen:
+    """Return what the container and the codec say of how a stream is shown."""
+    context = stream.codec_context
+    # Uncompressed AVI of 32 bits has a fourth byte, which nobody writes or reads.
+    has_alpha = not (container.format.name == "avi" and context.name in ("rawvideo", "dib"))
+    aspect = stream.sample_aspect_ratio or Fraction(1)
+    return Screen(
+        aspect if is_sane(aspect) else Fraction(1), context.name, has_alpha, context.color_trc, context.color_primaries
+    )
+
+
+def list_screen_notes(stream: Any) -> list[str]:
+    """Say where what is shown is only close to what players show."""
+    context, notes = stream.codec_context, []
+    if not is_sane(stream.sample_aspect_ratio or Fraction(1)):
+        notes.append(f"The file claims pixels of {stream.sample_aspect_ratio} width by height: taken as square.")
+    if ColourSpace(1, context.color_trc).is_hdr:
+        notes.append("The video is HDR: it was tone-mapped to SDR (ITU-R BT.2390), as players do approximately.")
+    if context.field_order > 1:
+        notes.append("The video is interlaced: it was deinterlaced, which approximates every second line.")
+    if stream.metadata.get("alpha_mode") == "1" or (context.pix_fmt and _has_alpha_format(context.format)):
+        notes.append("The video has an alpha channel: what is transparent was shown on black.")
+    return notes
+
+
+def is_sane(aspect: Fraction) -> bool:
+    """Tell whether a pixel aspect ratio may be true."""
+    return Fraction(1, _WIDEST) <= aspect <= _WIDEST
+
+
+def square_size(width: int, height: int, aspect: Fraction) -> tuple[int, int]:
+    """Return width and height once pixels are square: the shorter side grows, so that nothing is lost."""
+    if aspect >= 1:
+        return max(round(width * aspect), 1), height
+    return width, max(round(height / aspect), 1)
+
+
+def show_frame(decoded: Decoded, screen: Screen, *, before: Any = None, after: Any = None) -> Picture:
+    """Return the RGB of a frame as players show it.
+
+    Args:
+        decoded: The frame.
+        screen: Of its stream.
+        before: The frame before, for a frame of two fields; None at the beginning.
+        after: The frame after.
+    """
+    source = decoded.frame
+    frame = _deinterlace(before, source, after) if source.interlaced_frame else source
+    width, height = square_size(frame.width, frame.height, screen.aspect)
+    space = _find_space(source, screen)
+    if space.is_plain:
+        image = _to_rgb(frame, source, screen, width=width, height=height, format="rgb24")
+    else:
+        image = convert_to_sdr(_to_rgb(frame, source, screen, width=width, height=height, format="rgb48le"), space)
+    alpha = _find_alpha(decoded, frame, screen)
+    if alpha is not None and alpha.min() < 255:
+        alpha = cv2.resize(alpha, (width, height), interpolation=cv2.INTER_LINEAR)
+        image = cv2.multiply(image, cv2.merge([alpha] * 3), scale=1 / 255)
+    return turn_upright(image, _find_matrix(source))
+
+
+def _to_rgb(frame: Any, source: Any, screen: Screen, *, width: int, height: int, format: str) -> Array:
+    from av.video.reformatter import Interpolation
+
+    name = frame.format.name
+    is_yuv = not frame.format.is_rgb and not name.startswith(("gray", "ya", "mono", "pal"))
+    colours = {}
+    if is_yuv:
+        is_full = source.color_range == _FULL or name.startswith("yuvj")
+        colours = {"src_colorspace": _choose_matrix(source), "src_color_range": _FULL if is_full else _LIMITED}
+    # Bicubic costs nothing where nothing is scaled; deep colours deserve exact rounding.
+    kind = Interpolation.BICUBIC if (width, height) != (frame.width, frame.height) else Interpolation.BILINEAR
+    if format != "rgb24":
+        kind |= Interpolation.ACCURATE_RND
+    image = frame.to_ndarray(format=format, width=width, height=height, interpolation=kind, **colours)
+    is_limited = source.color_range == _LIMITED or (source.color_range != _FULL and screen.codec in _LIMITED_GREY)
+    if name.startswith(("gray", "ya")) and is_limited:
+        return _expand_grey(image)
+    return image
+
+
+def _expand_grey(image: Array) -> Array:
+    top = int(np.iinfo(image.dtype).max)
+    levels = (np.arange(top + 1) - 16 * (top + 1) / 256) * (top / (219 * (top + 1) / 256))
+    return np.asarray(np.take(np.clip(levels.round(), 0, top).astype(image.dtype), image))
+
+
+def _choose_matrix(source: Any) -> int:
+    is_large = source.width >= _HD_WIDTH or source.height > _SD_HEIGHT
+    return _MATRICES.get(source.colorspace, _BT709 if is_large else _BT601)
+
+
+def _find_space(source: Any, screen: Screen) -> ColourSpace:
+    transfer = getattr(source, "color_trc", 2)
+    primaries = getattr(source, "color_primaries", 2)
+    transfer = screen.transfer if transfer in (0, 2) else transfer
+    primaries = screen.primaries if primaries in (0, 2) else primaries
+    space = ColourSpace(primaries, transfer)
+    return space if space.is_plain or not space.is_hdr else ColourSpace(primaries, transfer, _find_peak(source))
+
+
+def _find_peak(source: Any) -> float | None:
+    """Return the brightest pixel of a master in cd/m², by FFmpeg's structures; content first, as players do."""
+    from av.sidedata.sidedata import Type
+
+    data = _find_side_data(source, Type.CONTENT_LIGHT_LEVEL)
+    if data is not None and len(data) >= 4 and (content := int(np.frombuffer(data, np.uint32, 1)[0])):
+        return float(content)
+    data = _find_side_data(source, Type.MASTERING_DISPLAY_METADATA)
+    if data is not None and len(data) >= 88:
+        values = np.frombuffer(data, np.int32, 22)  # 8 fractions of chromaticity, least and most light, what is set
+        if values[21] and values[19] > 0:
+            return float(values[18]) / float(values[19])
+    return None
+
+
+def _find_side_data(source: Any, kind: Any) -> bytes | None:
+    return next((bytes(item) for item in source.side_data if item.type == kind), None)
+
+
+def _has_alpha_format(format: Any) -> bool:
+    return format.name == "pal8" or any(component.is_alpha for component in format.components)
+
+
+def _find_alpha(decoded: Decoded, frame: Any, screen: Screen) -> Array | None:
+    if decoded.alpha is not None:
+        return decoded.alpha
+    if not screen.has_alpha or not _has_alpha_format(frame.format):
+        return None
+    return np.ascontiguousarray(frame.to_ndarray(format="rgba")[..., 3])
+
+
+def _deinterlace(before: Any, frame: Any, after: Any) -> Any:
+    """Make a whole frame of two fields with FFmpeg's bwdif, which looks at the frames beside it."""
+    import av
+    from av.filter import Graph
+
+    if min(frame.width, frame.height) < 4:
+        return frame
+    has_before = _is_alike(before, frame)
+    items = [*([before] if has_before else []), frame, *([after] if _is_alike(after, frame) else []), None]
+    graph = Graph()
+    source = graph.add_buffer(width=frame.width, height=frame.height, format=frame.format, time_base=frame.time_base)
+    graph.link_nodes(source, graph.add("bwdif", "mode=send_frame:deint=all"), graph.add("buffersink")).configure()
+    shown = []
+    for item in items:
+        graph.vpush(item)
+        while True:
+            try:
+                shown.append(graph.vpull())
+            except (av.BlockingIOError, av.EOFError):
+                break
+    return shown[has_before] if len(shown) > has_before else frame
+
+
+def _is_alike(other: Any, frame: Any) -> bool:
+    """Tell whether a neighbour can pass the same filter: streams change their size in the middle."""
+    shapes = [(item.width, item.height, item.format.name) for item in (other, frame) if item is not None]
+    return len(shapes) == 2 and shapes[0] == shapes[1]
+
+
+def _find_matrix(source: Any) -> tuple[int, int, int, int] | None:
+    """Return the display matrix's a, b, c, d, by which (x, y) becomes (ax + cy, bx + dy)."""
+    from av.sidedata.sidedata import Type
+
+    data = _find_side_data(source, Type.DISPLAYMATRIX)
+    if data is None:
+        return None
+    a, b, _, c, d, *_ = (int(value) for value in np.frombuffer(data, np.int32, 9))
+    return a, b, c, d
+
+
+def turn_upright(image: Picture, matrix: tuple[int, int, int, int] | None) -> Picture:
+    """Turn and mirror a frame as its display matrix says, to the nearest of the eight ways.
+
+    Args:
+        image: As stored.
+        matrix: Its a, b, c, d; None for as it is.
+    """
+    if matrix is None:
+        return image
+    a, b, c, d = matrix
+    if abs(a) + abs(d) >= abs(b) + abs(c):
+        is_mirrored, is_upside_down = a < 0, d < 0
+    else:  # columns become rows
+        image, is_mirrored, is_upside_down = image.swapaxes(0, 1), c < 0, b < 0
+    return np.ascontiguousarray(image[:: -1 if is_upside_down else 1, :: -1 if is_mirrored else 1])
