@@ -58,6 +58,13 @@ class PrepareKeys:
 
 
 @dataclass
+class TrackingKeys:
+    """What the store keeps of a run; see `unmask.training.tracking_store.MLflowSettings`."""
+
+    checkpoints: str = "best"
+
+
+@dataclass
 class TrainKeys:
     """Root keys of `train.yaml`."""
 
@@ -76,6 +83,7 @@ class TrainKeys:
     seed: int = 0
     deterministic: bool = False
     compile: bool = False
+    tracking: TrackingKeys = field(default_factory=TrackingKeys)
     objective: str = MISSING
     threshold_criterion: str = MISSING
     aggregation: str = MISSING

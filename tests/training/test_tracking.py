@@ -19,6 +19,7 @@ from unmask.training.tracking_store import MLflowSettings
 ARGUMENTS = (
     "model=tiny", "dataset.num_workers=0", "precision=fp32", "trainer.accelerator=cpu", "trainer.max_epochs=2",
     "dataset.samples_per_epoch=16", "run_name=trial", "trainer.log_every_n_steps=1", "register=faces",
+    "tracking.checkpoints=all",
 )  # fmt: skip
 
 
@@ -115,6 +116,40 @@ def test_artifacts_hold_config_overrides_log_and_both_checkpoints_once(client: A
     kept = torch.load(result["best_checkpoint"], weights_only=True)
     assert stored["unmask"] == kept["unmask"]
     assert stored["unmask"]["provenance"]["run_id"] == result["run_id"]
+
+
+def test_store_on_the_same_disk_holds_no_second_copy_of_checkpoints_bundle_and_model(
+    client: Any, result: dict[str, Any]
+) -> None:
+    bundle = Path(result["bundle"])
+    for name, ours in (
+        ("checkpoints/best.ckpt", Path(result["best_checkpoint"])),
+        ("checkpoints/last.ckpt", Path(result["last_checkpoint"])),
+        ("bundle/model.onnx", bundle / "model.onnx"),
+        ("model/model.onnx", bundle / "model.onnx"),
+    ):
+        assert Path(_path(client, result, name)).samefile(ours), name
+    log = next(bundle.parent.glob("*.log"))
+    assert not Path(_path(client, result, log.name)).samefile(log), "a log may be written to later"
+
+
+def test_page_of_a_run_tells_figure_command_and_bundle(client: Any, result: dict[str, Any]) -> None:
+    told = client.get_run(result["run_id"]).data.tags["mlflow.note.content"]
+    assert f"val/video_auroc {result['objective']:.4f}" in told
+    assert str(Path(result["bundle"]).resolve()) in told
+    assert "python train.py" in told
+    assert f"checkpoint=runs:/{result['run_id']}" in told
+
+
+def test_list_of_runs_opens_on_training_with_figures_as_columns(client: Any, result: dict[str, Any]) -> None:
+    run = client.get_run(result["run_id"])
+    tags = client.get_experiment(run.info.experiment_id).tags
+    assert tags["mlflow.experimentKind"] == "custom_model_development"
+    columns = json.loads(tags["mlflow.sharedViewState.unmask"])["selectedColumns"]
+    shown = [column.partition("`")[2][:-1] for column in columns if column.startswith("metrics.")]
+    assert "best/objective" in shown
+    assert len(shown) >= 3
+    assert set(shown) <= set(run.data.metrics)
 
 
 def test_figures_are_artifacts(client: Any, result: dict[str, Any]) -> None:
@@ -243,6 +278,7 @@ def test_evaluation_takes_an_address(
 def test_reproduced_run_is_the_same_and_tells_what_changed(
     client: Any,
     result: dict[str, Any],
+    face_dataset: Path,
     workplace: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -255,6 +291,8 @@ def test_reproduced_run_is_the_same_and_tells_what_changed(
     (run,) = client.search_runs([client.get_experiment_by_name("again").experiment_id])
     assert run.data.metrics["best/val/loss"] == pytest.approx(result["metrics"]["val/loss"], rel=1e-4)
     assert run.info.run_id != result["run_id"]
+    assert run.info.run_name.split()[:2] == [face_dataset.name, "tiny"]
+    assert {Path(name).name for name in _artifacts(client, run.info.run_id, "checkpoints")} == {"best.ckpt"}
 
 
 def test_changes_since_a_run_are_listed(result: dict[str, Any]) -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from unmask.errors import TrackingError
+from unmask.errors import ConfigError, TrackingError
 from unmask.training.tracking_store import MLflowSettings, open_experiment
 
 OPEN = """
@@ -44,3 +44,41 @@ def test_deleted_experiment_is_told_with_the_way_back(tmp_path: Path) -> None:
     client.delete_experiment(experiment)
     with pytest.raises(TrackingError, match=rf"'unmask' of .* is deleted.*mlflow experiments restore -x {experiment}"):
         open_experiment(_settings(tmp_path))
+
+
+@pytest.mark.parametrize("uri", [None, "sqlite:////srv/mlflow.db", "postgresql://db/mlflow"])
+def test_artifacts_lie_in_their_folder_whichever_database_tracks(tmp_path: Path, uri: str | None) -> None:
+    settings = MLflowSettings(uri, str(tmp_path / "mlflow.db"), str(tmp_path / "my artifacts"), "unmask")
+    assert settings.artifact_location == (tmp_path / "my artifacts" / "unmask").as_uri()
+
+
+@pytest.mark.parametrize("uri", ["http://127.0.0.1:5000", "https://mlflow.example", "databricks", "databricks://a"])
+def test_server_chooses_where_artifacts_lie(tmp_path: Path, uri: str) -> None:
+    assert MLflowSettings(uri, "", str(tmp_path), "unmask").artifact_location is None
+
+
+def test_experiment_of_someone_else_gets_our_view_and_keeps_its_kind(tmp_path: Path) -> None:
+    settings = _settings(tmp_path)
+    client, experiment = open_experiment(settings)
+    client.set_experiment_tag(experiment, "mlflow.experimentKind", "finetuning")
+    client.delete_experiment_tag(experiment, "mlflow.sharedViewState.unmask")
+    open_experiment(settings)
+    tags = client.get_experiment(experiment).tags
+    assert tags["mlflow.experimentKind"] == "finetuning"
+    assert "mlflow.sharedViewState.unmask" in tags
+
+
+def test_unknown_choice_of_checkpoints_is_told_with_the_choices(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"tracking.checkpoints=last.*best, all, none"):
+        MLflowSettings(None, "", "", "unmask", checkpoints="last")
+
+
+def test_runs_are_named_after_data_model_and_what_was_overridden() -> None:
+    from tests.conftest import compose_config
+
+    from unmask.training.tracking_steps import name_run
+
+    given = ["dataset.root=data/ffpp-c23", "optimizer.lr=1e-3", "+trainer.precision=x", "paths.root=/tmp", "task=train"]
+    cfg = compose_config("train", "dataset.root=data/ffpp-c23", "model=tiny")
+    assert name_run(cfg, given) == "ffpp-c23 tiny optimizer.lr=1e-3 +trainer.precision=x"
+    assert len(name_run(cfg, [f"optimizer.lr={'1' * 500}"])) == 120

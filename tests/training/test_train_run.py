@@ -40,7 +40,7 @@ def test_result_names_checkpoints_figures_and_decision(run: tuple[Path, dict[str
     assert result["objective"] == result["metrics"]["val/video_auroc"]
     assert {"train/loss", "val/loss", "val/auroc", "val/video_f1"} <= set(result["metrics"])
     assert (result["run_id"], result["tracking_uri"]) == (None, None)
-    written = ["best.ckpt", "last.ckpt", "previous.ckpt"]
+    written = ["best.ckpt", "last.ckpt"]  # the one before the last serves a training that is under way
     assert sorted(path.name for path in (folder / "checkpoints").iterdir()) == written
     assert result["best_checkpoint"] == str(folder / "checkpoints" / "best.ckpt")
     assert result["last_checkpoint"] == str(folder / "checkpoints" / "last.ckpt")
@@ -52,6 +52,17 @@ def test_best_checkpoint_is_that_of_the_best_epoch_and_last_of_the_last(run: tup
     assert (best.epoch, last.epoch) == (result["best_epoch"] + 1, 3)
     assert best.decision.to_dict() == result["decision"]
     assert best.decision.criterion == "balanced_accuracy"
+
+
+def test_best_checkpoint_is_a_network_alone_and_says_where_to_resume(
+    run: tuple[Path, dict[str, Any]], face_dataset: Path, tmp_path: Path
+) -> None:
+    folder, result = run
+    best, last = (torch.load(str(result[f"{name}_checkpoint"]), weights_only=True) for name in ("best", "last"))
+    assert "optimizer_states" in last
+    assert not {"optimizer_states", "lr_schedulers", "callbacks"} & set(best)
+    with pytest.raises(CheckpointError, match=rf"best.ckpt.*resume='{folder}/checkpoints/last.ckpt'"):
+        train_tiny(face_dataset, tmp_path, f"resume={result['best_checkpoint']}")
 
 
 def test_threshold_of_the_checkpoint_is_chosen_on_validation_videos(

@@ -1,5 +1,6 @@
 """Go on with a training: find its checkpoint, and compose what it was composed of."""
 
+import re
 from pathlib import Path
 
 from hydra import compose
@@ -7,6 +8,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from unmask.cli.checkpoint import find_checkpoint
 from unmask.errors import ConfigError
+from unmask.models.checkpoint import LAST
 
 _OVERRIDES = Path(".hydra") / "overrides.yaml"
 _NOT_AGAIN = ("resume", "task")
@@ -38,7 +40,9 @@ def restore_resumed(cfg: DictConfig, overrides: list[str], *, folder: Path) -> t
 
 def _find(cfg: DictConfig, folder: Path) -> Path:
     if cfg.resume != "last":
-        return Path(find_checkpoint(cfg.resume, cfg.paths, tracking_uri=cfg.logger.get("tracking_uri")))
+        # The best checkpoint, which a run's address means elsewhere, cannot be resumed from.
+        address = f"{cfg.resume}/checkpoints/{LAST}" if re.fullmatch(r"runs:/[^/]+", cfg.resume) else cfg.resume
+        return Path(find_checkpoint(address, cfg.paths, tracking_uri=cfg.logger.get("tracking_uri")))
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
 

@@ -18,6 +18,9 @@ ENTRY = "unmask"
 
 FORMAT = 1
 
+BEST, LAST, PREVIOUS = "best.ckpt", "last.ckpt", "previous.ckpt"
+"""Files of a run: of its best epoch, of where a resumed training continues, and the one before that."""
+
 CLASS_NAMES = ("real", "fake")
 
 _NETWORK_PREFIX = "network."
@@ -38,6 +41,7 @@ class Checkpoint:
         provenance: Run id, dataset, commit, seed and the like, plain values.
         epoch: Epochs finished.
         batch: Batches that were trained of the epoch after those.
+        is_resumable: Whether it holds the state of optimizer and schedule, as `last.ckpt` does.
     """
 
     path: Path
@@ -50,6 +54,7 @@ class Checkpoint:
     provenance: dict[str, Any]
     epoch: int
     batch: int
+    is_resumable: bool = False
 
     def build_network(self) -> "FaceNetwork":
         """Return the trained network in evaluation mode, on the CPU."""
@@ -141,6 +146,7 @@ def _interpret(path: Path, content: dict[str, Any], entry: dict[str, Any]) -> Ch
         provenance=entry["provenance"],
         epoch=epoch,
         batch=batch,
+        is_resumable="optimizer_states" in content,
     )
 
 

@@ -11,11 +11,10 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 from unmask.decision import Decision
 from unmask.metrics.collection import aggregate_videos
 from unmask.metrics.threshold import check_criterion, choose_threshold
+from unmask.models.checkpoint import BEST
 from unmask.models.classifier import DeepfakeClassifier
 
 logger = logging.getLogger(__name__)
-
-BEST = "best.ckpt"
 
 
 class DecisionCallback(L.Callback):
@@ -116,6 +115,8 @@ class BestCheckpoint(ModelCheckpoint):
 
 def build_checkpoints(folder: Path, *, objective: str) -> list[ModelCheckpoint]:
     """Return the callbacks that write `best.ckpt` and `last.ckpt`, each once and in place.
+
+    A training is resumed from the last one; see `SafeCheckpointIO` for what the best one lacks.
 
     Args:
         folder: Of the checkpoints.

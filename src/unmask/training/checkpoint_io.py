@@ -11,12 +11,17 @@ import torch
 from lightning.fabric.plugins import TorchCheckpointIO
 
 from unmask.errors import CheckpointError
+from unmask.models.checkpoint import BEST, LAST, PREVIOUS
 
-LAST, PREVIOUS = "last.ckpt", "previous.ckpt"
+_FOR_RESUMING = ("optimizer_states", "lr_schedulers", "callbacks", "current_model_state", "averaging_state")
+"""Entries of Lightning that only a resumed training reads: with Adam, two thirds of the bytes."""
 
 
 class SafeCheckpointIO(TorchCheckpointIO):
     """Write beside the old checkpoint and then take its place; of `last.ckpt` keep the one before as `previous.ckpt`.
+
+    Trainings are resumed from `last.ckpt`, so `best.ckpt` is written without what only a resumed training reads.
+    (Lightning's `save_weights_only` would not do: it leaves out the averaged weights of `callbacks.ema` as well.)
 
     Lightning's own writes into the folder for temporary files first, from where a move may be a copy that is cut off.
     """
@@ -28,6 +33,8 @@ class SafeCheckpointIO(TorchCheckpointIO):
             CheckpointError: The disk is full, or the folder cannot be written to; what was there before still is.
         """
         path = Path(path)
+        if path.name == BEST:
+            checkpoint = {key: value for key, value in checkpoint.items() if key not in _FOR_RESUMING}
         buffer = io.BytesIO()
         torch.save(checkpoint, buffer)
         partial = path.with_name(f"{path.name}.partial")
@@ -40,6 +47,12 @@ class SafeCheckpointIO(TorchCheckpointIO):
         except OSError as error:
             partial.unlink(missing_ok=True)
             raise _explain(error, path, size=buffer.getbuffer().nbytes) from error
+
+
+def drop_previous(folder: Path) -> None:
+    """Delete `previous.ckpt` of a training that has ended: its `last.ckpt` will not be written again."""
+    if (folder / LAST).is_file():
+        (folder / PREVIOUS).unlink(missing_ok=True)
 
 
 def _write_through(path: Path, content: memoryview) -> None:

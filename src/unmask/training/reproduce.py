@@ -17,7 +17,7 @@ from unmask.training.tracking_store import MLflowSettings, make_client
 
 logger = logging.getLogger(__name__)
 
-_OF_NOW = ("paths", "logger", "reproduce", "resume", "task", "run_name", "register")
+_OF_NOW = ("paths", "logger", "tracking", "reproduce", "resume", "task", "run_name", "register")
 """Root keys that the new run keeps: where it writes, and what it is called."""
 _PACKAGES = ("torch", "torchvision", "lightning", "torchmetrics", "albumentations", "opencv-python-headless", "numpy")
 

@@ -7,10 +7,8 @@ from pathlib import Path
 
 from unmask.errors import CheckpointError
 from unmask.faces.spec import check_same_crops
-from unmask.models.checkpoint import Checkpoint, load_checkpoint
+from unmask.models.checkpoint import BEST, LAST, PREVIOUS, Checkpoint, load_checkpoint
 from unmask.models.classifier import DeepfakeClassifier
-from unmask.training.callbacks import BEST
-from unmask.training.checkpoint_io import LAST, PREVIOUS
 
 logger = logging.getLogger(__name__)
 
@@ -35,11 +33,11 @@ def open_resumed(path: str | Path) -> Checkpoint:
     """Read the checkpoint to go on from; where `last.ckpt` is damaged, the one before it.
 
     Raises:
-        CheckpointError: Neither can be read.
+        CheckpointError: Neither can be read, or it holds weights alone.
     """
     path = Path(path)
     try:
-        return load_checkpoint(path)
+        return _check_resumable(load_checkpoint(path))
     except CheckpointError as error:
         previous = path.with_name(PREVIOUS)
         if path.name != LAST or not previous.is_file():
@@ -47,6 +45,17 @@ def open_resumed(path: str | Path) -> Checkpoint:
         whole = load_checkpoint(previous)
         logger.warning("%s Going on from the one before it: '%s', epoch %d.", error, previous, whole.epoch + 1)
         return whole
+
+
+def _check_resumable(checkpoint: Checkpoint) -> Checkpoint:
+    if not checkpoint.is_resumable:
+        last = checkpoint.path.with_name(LAST)
+        fix = f"Resume from resume='{last}'" if last.is_file() else f"Name the '{LAST}' of that run"
+        raise CheckpointError(
+            f"resume='{checkpoint.path}' holds the network alone, without the state of its optimizer and schedule. "
+            f"{fix}."
+        )
+    return checkpoint
 
 
 def check_resume(checkpoint: Checkpoint, model: DeepfakeClassifier, *, dataset_root: str) -> None:

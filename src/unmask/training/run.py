@@ -16,6 +16,7 @@ from unmask.models.bundle import write_bundle
 from unmask.models.checkpoint import load_checkpoint
 from unmask.paths import show_command
 from unmask.training.build import Parts, build_parts, resolve_objective
+from unmask.training.checkpoint_io import drop_previous
 from unmask.training.checks import check_settings
 from unmask.training.fit import fit
 from unmask.training.interruption import StopRequest
@@ -68,6 +69,8 @@ def train(cfg: DictConfig, *, folder: Path, overrides: list[str]) -> TrainResult
             if tracked is not None:
                 track_start(tracked, cfg, dataset, parts, code=code, overrides=overrides)
             fit(cfg, parts, resumed, folder=folder)
+            if parts.trainer.is_global_zero:
+                drop_previous(folder / "checkpoints")
             result = _summarise(cfg, parts, tracked, folder=folder)
             if parts.trainer.is_global_zero:
                 (folder / "result.json").write_text(json.dumps(asdict(result), indent=2) + "\n")

@@ -111,5 +111,6 @@ def _open_parent(config: DictConfig, keys: list[str]) -> dict[str, Any]:
     client, experiment_id = open_experiment(settings)
     tags = {"sweep": "parent", "command": command, "sweep.keys": ", ".join(keys), "mlflow.source.name": "train.py"}
     with explained(settings.uri):
-        run = client.create_run(experiment_id, tags=tags, run_name=settings.run_name or f"sweep of {', '.join(keys)}")
+        name = settings.run_name or f"{Path(str(config.dataset.root)).name} sweep of {', '.join(keys)}"
+        run = client.create_run(experiment_id, tags=tags, run_name=name)
     return record | {"run_id": run.info.run_id, "uri": settings.uri}

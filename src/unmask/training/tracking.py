@@ -45,6 +45,7 @@ class TrackedRun:
         self._tags = dict(tags) | ({} if parent_run_id is None else {"mlflow.parentRunId": parent_run_id})
         self._known_id = run_id
         self._readings: Any = None
+        self.experiment_id = ""
         self.logger: Any = None
         self.outbox: Any = None
 
@@ -56,8 +57,8 @@ class TrackedRun:
         """
         from unmask.training.tracking_logger import RunLogger, SystemReadings
 
-        client, experiment_id = open_experiment(self.settings)
-        run_id = self._go_on(client) if self._known_id is not None else self._start(client, experiment_id)
+        client, self.experiment_id = open_experiment(self.settings)
+        run_id = self._go_on(client) if self._known_id is not None else self._start(client, self.experiment_id)
         self.outbox = Outbox(client, uri=self.settings.uri, run_id=run_id, folder=self.folder)
         self.logger = RunLogger(self.outbox, run_id=run_id, experiment_name=self.settings.experiment_name)
         if self.settings.system_metrics_seconds > 0:
@@ -67,7 +68,6 @@ class TrackedRun:
 
     def _start(self, client: Any, experiment_id: str) -> str:
         from mlflow.utils.mlflow_tags import MLFLOW_USER
-        from mlflow.utils.name_utils import _generate_random_name
 
         tags = {
             MLFLOW_USER: _user_name(),
@@ -75,9 +75,8 @@ class TrackedRun:
             "mlflow.source.name": "train.py",
             **self._tags,
         }
-        name = self.settings.run_name or _generate_random_name()
         with explained(self.settings.uri):
-            return str(client.create_run(experiment_id, tags=tags, run_name=name).info.run_id)
+            return str(client.create_run(experiment_id, tags=tags, run_name=self.settings.run_name).info.run_id)
 
     def _go_on(self, client: Any) -> str:
         from mlflow.exceptions import MlflowException
@@ -173,11 +172,19 @@ class TrackedRun:
         folder = str(Path(name).parent)
         self.log_files([path], None if folder == "." else folder)
 
-    def log_files(self, files: Sequence[Path], folder: str | None = None) -> None:
-        """Store files as artifacts, those that exist."""
+    def log_files(self, files: Sequence[Path], folder: str | None = None, *, may_link: bool = False) -> None:
+        """Store files as artifacts, those that exist.
+
+        Args:
+            files: Of any kind.
+            folder: Among the artifacts; None for the top.
+            may_link: Whether a store on the same disk may hold a second name of the file instead of a copy. Only for
+                files that are replaced as a whole, never written to in place.
+        """
         for path in files:
             if path.is_file():
-                self.outbox.send(Message("artifact", {"path": str(path.resolve()), "folder": folder}))
+                data = {"path": str(path.resolve()), "folder": folder, "may_link": may_link}
+                self.outbox.send(Message("artifact", data))
 
     def log_session_files(self, files: Sequence[Path]) -> None:
         """Store files that tell of this session alone."""
@@ -185,8 +192,10 @@ class TrackedRun:
         self.log_files(files, None if folder == "." else folder)
 
     def log_folder(self, path: Path, folder: str) -> None:
-        """Store a folder as artifacts."""
-        self.outbox.send(Message("folder", {"path": str(path.resolve()), "folder": folder}))
+        """Store a folder as artifacts; its files are linked as those of `log_files` may be."""
+        for file in sorted(path.rglob("*")):
+            within = file.parent.relative_to(path)
+            self.log_files([file], str(folder / within), may_link=True)
 
     def register(self, name: str, *, objective_key: str, objective: float) -> None:
         """Make the model a version in the registry; the alias `best` goes to the one with the highest objective."""

@@ -80,7 +80,10 @@ def _fetch(address: str, *, uri: str, folder: Path, prefers_bundle: bool) -> Pat
 
 
 def _hint() -> str:
-    return "Name the store with MLFLOW_TRACKING_URI=..., or give the path of a file that train.py wrote."
+    return (
+        "A run keeps its best checkpoint there, and the last one with tracking.checkpoints=all. "
+        "Name the store with MLFLOW_TRACKING_URI=..., or give the path of a file that train.py wrote."
+    )
 
 
 def _resolve(address: str, client: object) -> tuple[str, str | None]:

@@ -20,6 +20,27 @@ from unmask.training.result import TrainResult
 from unmask.training.sweep_callback import name_child, read_parent
 from unmask.training.tracking import TrackedRun, flatten
 
+_DESCRIPTION = "mlflow.note.content"
+
+_PLACES = ("paths", "logger", "tracking")
+_OF_ONE_RUN = ("experiment_name", "run_name", "resume", "reproduce", "register", "task")
+_NOT_IN_NAMES = ("hydra", "model", "dataset.root", "trainer.enable_progress_bar", "checkpoint_minutes")
+_LONGEST_NAME = 120
+
+
+def name_run(cfg: DictConfig, overrides: list[str]) -> str:
+    """Return what sets a run apart from others: its face dataset, its model and what was overridden.
+
+    Args:
+        cfg: Of `train.yaml`.
+        overrides: Of the command line; those that only say where and how to run are left out.
+    """
+    hidden = tuple(f"{key}." for key in (*_PLACES, *_OF_ONE_RUN, *_NOT_IN_NAMES))
+    told = [text for text in overrides if not f"{text.lstrip('+~').partition('=')[0]}.".startswith(hidden)]
+    model = cfg.model.get("name") or find_choices().get("model", "")
+    name = " ".join([Path(cfg.dataset.root).name, str(model), *told])
+    return name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 3]}..."
+
 
 def choose_tracking(
     cfg: DictConfig, provenance: dict[str, Any], *, folder: Path, overrides: list[str], run_id: str | None = None
@@ -34,9 +55,23 @@ def choose_tracking(
         return None
     parent, tags = read_parent(os.environ)
     if settings.run_name is None:
-        settings = replace(settings, run_name=name_child(overrides, os.environ))
-    tags = _choose_tags(provenance) | tags
+        settings = replace(settings, run_name=name_child(overrides, os.environ) or name_run(cfg, overrides))
+    tags = _choose_tags(provenance) | {_DESCRIPTION: _quote(provenance["command"])} | tags
     return TrackedRun(settings, tags=tags, folder=folder, run_id=run_id, parent_run_id=parent)
+
+
+def _describe_result(parts: Parts, result: TrainResult) -> str:
+    """Return what MLflow's page shows of a finished run above everything else, as Markdown."""
+    lines = [f"**{result.objective_key} {result.objective:.4f}** in epoch {result.best_epoch + 1}."]
+    if result.bundle is not None:
+        lines.append(f"Bundle: `{Path(result.bundle).resolve()}`, and the artifact `bundle`. Predict with:")
+        lines.append(_quote(f"python predict.py checkpoint=runs:/{result.run_id} photo.jpg"))
+    lines += ["Trained with:", _quote(parts.model.origin.provenance["command"])]
+    return "\n\n".join(lines)
+
+
+def _quote(command: str) -> str:
+    return f"```\n{command}\n```"
 
 
 def _choose_tags(provenance: dict[str, Any]) -> dict[str, str]:
@@ -67,7 +102,7 @@ def track_start(
 
 
 def _choose_params(cfg: DictConfig) -> dict[str, Any]:
-    noise = {"paths", "logger", "callbacks", "run_name", "experiment_name", "resume", "reproduce", "register", "task"}
+    noise = {"callbacks", *_PLACES, *_OF_ONE_RUN}
     choices = {group: option for group, option in find_choices().items() if group in cfg and group not in noise}
     plain = to_plain(cfg)
     learning = {name: plain["callbacks"].get(name) or {} for name in ("freeze", "ema")}  # the others only look on
@@ -78,8 +113,9 @@ def _choose_params(cfg: DictConfig) -> dict[str, Any]:
 def track_end(
     tracked: TrackedRun, cfg: DictConfig, dataset: FaceDataset, parts: Parts, result: TrainResult, *, folder: Path
 ) -> None:
-    """Store checkpoints, figures, model and log."""
-    tracked.log_files([Path(result.best_checkpoint), Path(result.last_checkpoint)], "checkpoints")
+    """Store checkpoints, figures, model, log, and what the run came to."""
+    kept = {"best": [result.best_checkpoint], "all": [result.best_checkpoint, result.last_checkpoint], "none": []}
+    tracked.log_files([Path(path) for path in kept[tracked.settings.checkpoints]], "checkpoints", may_link=True)
     if result.bundle is not None:
         tracked.log_folder(Path(result.bundle), "bundle")
     if parts.scores.best is not None:
@@ -88,7 +124,9 @@ def track_end(
             parts.scores.best, folder / "figures", table=table, root=dataset.root, has_videos=dataset.has_videos
         )
         tracked.log_files(figures, "figures")
-    tracked.log_metrics({f"best/{key}": value for key, value in result.metrics.items() if key.startswith("val/")})
+    best = {f"best/{key}": value for key, value in result.metrics.items() if key.startswith("val/")}
+    tracked.log_metrics(best | {"best/objective": result.objective})
+    tracked.set_tags({_DESCRIPTION: _describe_result(parts, result)})
     if result.bundle is None and cfg.register is not None:
         raise ConfigError(f"register={cfg.register} needs a network that ONNX can hold; the log says what it cannot.")
     if result.bundle is not None and (tracked.settings.log_model or cfg.register is not None):

@@ -1,5 +1,6 @@
 """The MLflow store: opened once at a time, with errors that say what to mend."""
 
+import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -8,6 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from unmask.errors import ConfigError, TrackingError
+
+CHECKPOINTS = ("best", "all", "none")
+"""Which checkpoints of a run the store keeps, beside the run's folder."""
+
+VIEW = "unmask"
+"""Key of the view of the table of runs that our links open."""
+
+_VIEW_COLUMNS = ("best/objective", "best/val/video_auroc", "best/val/auroc", "best/val/accuracy")
+_SERVERS = ("http", "https", "databricks", "databricks-uc", "uc")
 
 
 @dataclass(frozen=True)
@@ -19,7 +29,8 @@ class MLflowSettings:
         tracking_db: That file.
         artifact_dir: Where its artifacts go; a server has a place of its own.
         experiment_name: MLflow's experiment.
-        run_name: None lets MLflow choose one.
+        run_name: Name of the run; None for its dataset, model and overrides.
+        checkpoints: Checkpoints that the store keeps too: one of `CHECKPOINTS`.
         log_model: Whether the trained network is stored as a model that `mlflow models serve` takes.
         system_metrics_seconds: Between two readings of processor, memory, disk and GPU; 0 reads none.
     """
@@ -29,15 +40,18 @@ class MLflowSettings:
     artifact_dir: str
     experiment_name: str
     run_name: str | None = None
+    checkpoints: str = "best"
     log_model: bool = True
     system_metrics_seconds: float = 10.0
 
     def __post_init__(self) -> None:
-        """Refuse an interval that is none.
+        """Check the values.
 
         Raises:
-            ConfigError: It is no number from 0 on.
+            ConfigError: The interval is negative or not a number, or `checkpoints` is not one of `CHECKPOINTS`.
         """
+        if self.checkpoints not in CHECKPOINTS:
+            raise ConfigError(f"tracking.checkpoints={self.checkpoints} must be one of: {', '.join(CHECKPOINTS)}")
         if not isinstance(self.system_metrics_seconds, int | float) or not self.system_metrics_seconds >= 0:
             raise ConfigError(
                 f"logger.system_metrics_seconds={self.system_metrics_seconds} must be a number from 0 on; 0 is none."
@@ -50,8 +64,11 @@ class MLflowSettings:
 
     @property
     def artifact_location(self) -> str | None:
-        """Absolute folder of the artifacts of a new experiment; None where a server decides."""
-        if self.tracking_uri is not None:
+        """Absolute folder of the artifacts of a new experiment; None where a server decides.
+
+        A database, wherever it is, has no place for files: MLflow would choose `mlruns` in the current folder.
+        """
+        if self.tracking_uri is not None and self.tracking_uri.partition(":")[0] in _SERVERS:
             return None
         return (Path(self.artifact_dir).resolve() / self.experiment_name).as_uri()
 
@@ -104,6 +121,7 @@ def open_experiment(settings: MLflowSettings) -> tuple[Any, str]:
             experiment = client.get_experiment_by_name(settings.experiment_name)
             if experiment is None:
                 return client, _create(client, settings)
+        _add_missing_tags(client, experiment)
         if experiment.lifecycle_stage == "deleted":
             raise TrackingError(
                 f"The experiment '{settings.experiment_name}' of '{settings.uri}' is deleted. Choose another name with "
@@ -115,13 +133,31 @@ def open_experiment(settings: MLflowSettings) -> tuple[Any, str]:
 def _create(client: Any, settings: MLflowSettings) -> str:
     from mlflow.exceptions import MlflowException
 
+    location = settings.artifact_location
     try:
-        return str(client.create_experiment(settings.experiment_name, artifact_location=settings.artifact_location))
+        return str(
+            client.create_experiment(settings.experiment_name, artifact_location=location, tags=describe_experiment())
+        )
     except MlflowException:
         experiment = client.get_experiment_by_name(settings.experiment_name)  # another process of a server was first
         if experiment is None:
             raise
         return str(experiment.experiment_id)
+
+
+def describe_experiment() -> dict[str, str]:
+    """Return the tags that make MLflow's page of an experiment open on training runs, with their figures as columns."""
+    view = {"selectedColumns": ["attributes.`Dataset`", *(f"metrics.`{name}`" for name in _VIEW_COLUMNS)]}
+    return {"mlflow.experimentKind": "custom_model_development", f"mlflow.sharedViewState.{VIEW}": json.dumps(view)}
+
+
+def _add_missing_tags(client: Any, experiment: Any) -> None:
+    """Give an experiment that something else created the tags of ours; what a user chose stays."""
+    if experiment.lifecycle_stage == "deleted":
+        return
+    for key, value in describe_experiment().items():
+        if key not in experiment.tags:
+            client.set_experiment_tag(experiment.experiment_id, key, value)
 
 
 @contextmanager

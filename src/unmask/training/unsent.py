@@ -1,13 +1,16 @@
 """What is said to MLflow, in order; kept on disk while the store does not answer, and sent later."""
 
+import errno
 import json
 import logging
+import os
 import threading
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from unmask.training.tracking_store import make_client
 
@@ -16,6 +19,8 @@ logger = logging.getLogger(__name__)
 FOLDER = "unsent"
 _REFUSALS = {"INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST", "BAD_REQUEST", "PERMISSION_DENIED", "INVALID_STATE"}
 """Codes of MLflow that trying again does not mend."""
+_NO_LINKS = (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.EOPNOTSUPP, errno.ENOSYS)
+"""Why a file system or two have no second name for a file."""
 _PER_CALL = 100
 _SECONDS_BETWEEN_TRIES = 30.0
 
@@ -25,7 +30,7 @@ class Message:
     """One call of MLflow's client, as plain values.
 
     Args:
-        kind: `params`, `metrics`, `tags`, `inputs`, `artifact`, `folder`, `register` or `end`.
+        kind: `params`, `metrics`, `tags`, `inputs`, `artifact`, `register` or `end`.
         data: Its arguments.
     """
 
@@ -167,12 +172,30 @@ def _send_inputs(client: Any, run_id: str, *, datasets: list[dict[str, str]]) ->
     client.log_inputs(run_id, datasets=inputs)
 
 
-def _send_artifact(client: Any, run_id: str, *, path: str, folder: str | None = None) -> None:
-    client.log_artifact(run_id, path, folder)
+def _send_artifact(client: Any, run_id: str, *, path: str, folder: str | None = None, may_link: bool = False) -> None:
+    if not (may_link and _link_artifact(client, run_id, Path(path), folder)):
+        client.log_artifact(run_id, path, folder)
 
 
-def _send_folder(client: Any, run_id: str, *, path: str, folder: str) -> None:
-    client.log_artifacts(run_id, path, folder)
+def _link_artifact(client: Any, run_id: str, path: Path, folder: str | None) -> bool:
+    """Give a file a second name among the artifacts of a run, where they lie on the same disk; tell whether it has."""
+    from mlflow.utils.file_utils import local_file_uri_to_path
+
+    address = str(client.get_run(run_id).info.artifact_uri)
+    if urlsplit(address).scheme not in ("", "file"):
+        return False
+    target = Path(local_file_uri_to_path(address), folder or "", path.name)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    part = target.with_name(f".{target.name}.part")
+    part.unlink(missing_ok=True)
+    try:
+        os.link(path, part)
+    except OSError as error:
+        if error.errno in _NO_LINKS:
+            return False
+        raise
+    part.replace(target)
+    return True
 
 
 def _send_registration(client: Any, run_id: str, *, name: str, objective_key: str, objective: float) -> None:
@@ -206,7 +229,6 @@ _DELIVERIES: dict[str, Callable[..., None]] = {
     "tags": _send_tags,
     "inputs": _send_inputs,
     "artifact": _send_artifact,
-    "folder": _send_folder,
     "register": _send_registration,
     "end": _send_end,
 }
