@@ -59,6 +59,7 @@ class PrepareKeys:
     seed: int = 0
     num_workers: int | None = None
     limit: int | None = None
+    duplicates: str = "warn"
 
 
 @dataclass

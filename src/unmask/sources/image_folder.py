@@ -1,7 +1,6 @@
 """Folders named after their label, as most picture datasets are published."""
 
 import logging
-import os
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -241,5 +240,5 @@ def _describe(folder: Path, label: Label | None, split: str | None, containers: 
             part for part in folder.parts[: labels_at[0]]
             if not read_split(part) and not isinstance(words.read(part), Doubt) and split_name(part)
         ]  # fmt: skip
-        method = above[0] if above else named
-    return _Place(folder, label, split, read_split_of_label(named), method.replace(os.sep, "_"))
+        method = above[0] if above else words.strip_name(named)
+    return _Place(folder, label, split, read_split_of_label(named), method)

@@ -74,6 +74,10 @@ class Words:
             for token in split_name(name)
         )
 
+    def strip_name(self, name: str) -> str:
+        """Return a name that says label only, without its numbers and its split: `fake` for `1_fake`."""
+        return "_".join(t for t in split_name(name) if not t.isdigit() and t not in SPLIT_NAMES) or name
+
 
 def split_name(name: str) -> list[str]:
     """Split a name into lower-case words and numbers: `training_real`, `realFaces2`."""

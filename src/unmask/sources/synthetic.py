@@ -4,6 +4,7 @@ from pathlib import Path
 
 from unmask.errors import SourceError
 from unmask.sources.ffpp import FaceForensics
+from unmask.synthetic.forge import FORGERS
 from unmask.synthetic.layout import COMPRESSION
 from unmask.synthetic.write import SyntheticSpec, write_source
 from unmask.types import Video
@@ -72,5 +73,9 @@ class SyntheticFaces:
                 f"source.root='{self.root}'"
             )
         return FaceForensics(
-            self.root, name=self.name, compression=COMPRESSION, splits=self.root / "splits"
+            self.root,
+            name=self.name,
+            compression=COMPRESSION,
+            methods=tuple(FORGERS),
+            splits=self.root / "splits",
         ).list_videos()
