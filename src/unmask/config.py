@@ -22,6 +22,16 @@ def config_dir() -> Path:
     return packaged if packaged.is_dir() else Path(__file__).parents[2] / "configs"
 
 
+def find_targets(group: str) -> dict[str, str]:
+    """Return the dotted name of what each option of a config group builds, by the option's name.
+
+    Args:
+        group: Folder of `configs`, such as `source`.
+    """
+    nodes = {path.stem: OmegaConf.load(path) for path in sorted((config_dir() / group).glob("*.yaml"))}
+    return {name: str(node["_target_"]) for name, node in nodes.items() if "_target_" in node}
+
+
 @dataclass
 class CropKeys:
     """How faces become crops; see `unmask.faces.spec.CropSpec`."""
@@ -55,6 +65,7 @@ class PrepareKeys:
     seed: int = 0
     num_workers: int | None = None
     limit: int | None = None
+    duplicates: str = "warn"
 
 
 @dataclass

@@ -35,6 +35,7 @@ class MediaKind(StrEnum):
 
     PICTURE = "picture"
     VIDEO = "video"
+    FRAMES = "frames"  # a video as a folder with an image for each frame
 
 
 class Outcome(StrEnum):
@@ -88,14 +89,14 @@ class Face:
 
 @dataclass(frozen=True)
 class Video:
-    """One media file that a source promises, with what is known of it.
+    """One media file, or folder of frames, that a source promises, with what is known of it.
 
     Args:
         video_id: Unique over all sources: dataset, method, compression and name.
-        path: Where the file should lie.
+        path: Where the file or folder should lie.
         label: Real or fake.
         method: How it was forged; `original` for real.
-        kind: Picture or video.
+        kind: Picture, video or folder of frames.
         compression: The compression of the layout (`c23`), or "".
         identities: Everyone whose face went into it.
         original: `video_id` of the video it was forged from, where known.
@@ -111,3 +112,8 @@ class Video:
     identities: tuple[str, ...] = ()
     original: str | None = None
     split: str | None = None
+
+    @property
+    def is_there(self) -> bool:
+        """Whether its file, or its folder of frames, exists."""
+        return self.path.exists()

@@ -41,6 +41,7 @@ def run(cfg: DictConfig) -> None:
         seed=cfg.seed,
         num_workers=(os.cpu_count() or 1) if cfg.num_workers is None else cfg.num_workers,
         limit=cfg.limit,
+        duplicates=_check_duplicates(cfg.duplicates),
     )
     summary = {
         "dataset": str(result.dataset),
@@ -53,6 +54,15 @@ def run(cfg: DictConfig) -> None:
     _print_summary(result.dataset)
     command = show_command("train.py", f"dataset.root={result.dataset}")
     print(f"Took {result.seconds:.0f} s. Train on it with: {command}")
+
+
+def _check_duplicates(choice: str) -> str:
+    from unmask.data.duplicates import CHOICES
+    from unmask.errors import ConfigError
+
+    if choice not in CHOICES:
+        raise ConfigError(f"duplicates='{choice}' is unknown. Choose {' or '.join(CHOICES)}.")
+    return choice
 
 
 def _describe_crops(cfg: DictConfig, detector: "Detector | None") -> "CropSpec":
@@ -89,7 +99,12 @@ def _print_summary(root: Path) -> None:
         table.add_row(str(method), str(len(videos)), str(len(faces)), *counts, str(num_lost))
     console = Console()
     console.print(table)
-    lost = dataset.videos[dataset.videos["outcome"] != Outcome.OK]
+    lost = dataset.videos[~dataset.videos["outcome"].isin((Outcome.OK, Outcome.MISSING))]
+    num_missing = int((dataset.videos["outcome"] == Outcome.MISSING).sum())
+    if num_missing:
+        first = dataset.videos.loc[dataset.videos["outcome"] == Outcome.MISSING, "path"].iloc[0]
+        console.print(f"  missing: {num_missing:,} videos that the source names are not there, such as '{first}'",
+                      markup=False, highlight=False, soft_wrap=True)  # fmt: skip
     for row in lost.head(10).itertuples():
         console.print(f"  {row.outcome}: {row.video_id}: {row.message}", markup=False, highlight=False, soft_wrap=True)
     if len(lost) > 10:

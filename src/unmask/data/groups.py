@@ -9,13 +9,14 @@ from scipy.sparse.csgraph import connected_components
 from unmask.types import Video
 
 
-def find_groups(videos: Sequence[Video]) -> list[int]:
+def find_groups(videos: Sequence[Video], *, copies: Sequence[Sequence[int]] = ()) -> list[int]:
     """Number the connected components of the graph of videos, identities and originals.
 
     A fake `AAA_BBB` joins the videos of AAA and of BBB; in FaceForensics++ that gives the official pairs again.
 
     Args:
         videos: Of one source.
+        copies: Positions of videos that are the same file and belong together too.
 
     Returns:
         The group of each video, numbered from 0.
@@ -29,6 +30,9 @@ def find_groups(videos: Sequence[Video]) -> list[int]:
         for key in keys:
             rows.append(index)
             columns.append(len(videos) + nodes.setdefault(key, len(nodes)))
+    for same in copies:
+        rows += same
+        columns += [same[0]] * len(same)
     size = len(videos) + len(nodes)
     graph = coo_matrix((np.ones(len(rows), np.int8), (rows, columns)), shape=(size, size))
     labels = connected_components(graph, directed=False)[1][: len(videos)]

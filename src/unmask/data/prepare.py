@@ -3,6 +3,7 @@
 import logging
 import multiprocessing
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -16,7 +17,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from unmask import __version__
 from unmask.data.audit import audit_splits
+from unmask.data.duplicates import find_copies, tell_copies
 from unmask.data.groups import find_groups
+from unmask.data.overview import tell_overview
 from unmask.data.prepare_video import VideoRecord, prepare_video
 from unmask.data.records import Journal
 from unmask.data.splits import assign_splits
@@ -59,6 +62,7 @@ def prepare(
     seed: int,
     num_workers: int,
     limit: int | None = None,
+    duplicates: str = "warn",
 ) -> PrepareResult:
     """Write the face dataset of a source; videos that cannot be used become rows with their outcome.
 
@@ -70,19 +74,24 @@ def prepare(
         fractions: Of train, val and test where the source has no splits of its own.
         seed: Of that split.
         num_workers: Processes; 0 works in this one.
-        limit: Only the first so many videos of each method, for a trial.
+        limit: Only so many of the videos of each method that are there, for a trial.
+        duplicates: `warn` of files that stand in two splits under several names, or `refuse` them.
 
     Raises:
         SourceError: The source cannot be read.
         DatasetError: Not one video could be used.
-        LeakageError: The splits cut a group.
+        LeakageError: The splits cut a group, or the copies of a file where `duplicates` is `refuse`.
     """
     start = time.monotonic()
     if isinstance(source, CreatedSource):
         source.create(num_workers=num_workers)
     videos = _take_first(source.list_videos(), limit)
-    groups = find_groups(videos)
+    copies = find_copies(videos)
+    # Copies belong together; but where the source says otherwise, its splits stay as they are published.
+    groups = find_groups(videos, copies=() if any(video.split for video in videos) else copies)
     splits = assign_splits(videos, fractions=fractions, seed=seed, groups=groups)
+    tell_overview(videos, splits, name=source.name)
+    tell_copies(videos, splits, copies, choice=duplicates, root=output)
     journal = Journal(output / "prepare.jsonl", spec_hash=spec.hash)
     records = journal.read(videos)
     num_reused = len(records)
@@ -104,15 +113,23 @@ def prepare(
 
 
 def _take_first(videos: Sequence[Video], limit: int | None) -> list[Video]:
+    """Return so many videos of each method, of its splits in turn; those that are missing count only if all are."""
     if limit is None:
         return list(videos)
-    counts: dict[str, int] = {}
-    taken = []
-    for video in videos:
-        counts[video.method] = counts.get(video.method, 0) + 1
+    there = [video for video in videos if video.is_there]
+    if len(there) < len(videos):
+        logger.info("limit=%d: %d videos that are not there are left out.", limit, len(videos) - len(there))
+    turns: Counter[tuple[str, str | None]] = Counter()
+    places = []
+    for video in there or videos:
+        places.append(turns[video.method, video.split])
+        turns[video.method, video.split] += 1
+    taken, counts = set(), Counter[str]()
+    for _, video in sorted(zip(places, there or videos, strict=True), key=lambda pair: pair[0]):
+        counts[video.method] += 1
         if counts[video.method] <= limit:
-            taken.append(video)
-    return taken
+            taken.add(video.video_id)
+    return [video for video in videos if video.video_id in taken]
 
 
 def _work(

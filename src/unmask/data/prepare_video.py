@@ -1,5 +1,6 @@
 """Turn one video into crops: the work of one process in `prepare`."""
 
+import itertools
 import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
@@ -11,6 +12,7 @@ from unmask.faces.crop import MAX_SIDE, cut_crop, encode_crop
 from unmask.faces.detector import Detector
 from unmask.faces.spec import CropSpec
 from unmask.faces.track import follow_largest
+from unmask.media.frame_folder import open_frame_folder, read_frame_folder
 from unmask.media.picture import read_picture, write_bytes
 from unmask.media.video import probe_video, read_frames
 from unmask.types import Face, Frame, MediaKind, Outcome, Video
@@ -43,10 +45,10 @@ class VideoRecord:
         outcome: Whether it gave crops, and if not, why.
         message: The error's text, or "".
         frames: Frames that were looked at.
-        fps: Of the file; 0 for a picture.
+        fps: Of the file; 0 for a picture or a folder of frames.
         width: In pixels.
         height: In pixels.
-        codec: FFmpeg's name, or the suffix of a picture.
+        codec: FFmpeg's name, or the suffix of a picture or frame.
         crops: One for each frame with a face.
     """
 
@@ -80,33 +82,48 @@ def prepare_video(video: Video, *, detector: Detector | None, spec: CropSpec, ro
         spec: How crops are made.
         root: Of the face dataset.
     """
-    if not video.path.is_file():
+    if not video.is_there:
         return VideoRecord(video.video_id, Outcome.MISSING, f"No such file: '{video.path}'.")
     try:
         if detector is None:
-            return _index_picture(video)
+            return _index_pictures(video, spec)
         return _crop_video(video, detector, spec, root)
     except MediaError as error:
         return VideoRecord(video.video_id, Outcome.DECODE_ERROR, str(error))
 
 
-def _index_picture(video: Video) -> VideoRecord:
-    """List a picture where it lies, as the one crop of itself."""
+def _index_pictures(video: Video, spec: CropSpec) -> VideoRecord:
+    """List a picture, or the frames of a folder, where they lie: each is the one crop of itself."""
     if video.kind == MediaKind.VIDEO:
         raise DetectorError(
             f"detector=none indexes pictures that are crops already, but '{video.path}' is a video. "
             f"Choose a detector, such as detector=retinaface_mobilenet."
         )
-    height, width = read_picture(video.path).shape[:2]
+    if video.kind == MediaKind.FRAMES:
+        crops, problem = [], ""
+        for index, path in open_frame_folder(video.path).choose(spec.num_frames):
+            try:
+                crops.append(_index_picture(path, index))
+            except MediaError as error:  # the others still show the video
+                problem = str(error)
+        if not crops:
+            raise MediaError(f"No frame of '{video.path}' can be read: {problem}")
+    else:
+        crops = [_index_picture(video.path, 0)]
+    width, height = (int(side) for side in crops[0].box[2:])
+    codec = Path(crops[0].crop).suffix.lower().lstrip(".")
+    return VideoRecord(video.video_id, Outcome.OK, "", len(crops), 0.0, width, height, codec, tuple(crops))
+
+
+def _index_picture(path: Path, index: int) -> CropRow:
+    height, width = read_picture(path).shape[:2]
     if max(height, width) > MAX_SIDE:
         raise MediaError(
-            f"'{video.path}' has {width:,} x {height:,} pixels and cannot be made square, {MAX_SIDE:,} being the most. "
+            f"'{path}' has {width:,} x {height:,} pixels and cannot be made square, {MAX_SIDE:,} being the most. "
             f"Cut it, or make it smaller."
         )
     box = (0.0, 0.0, float(width), float(height))
-    crop = CropRow(str(video.path.resolve()), 0, 0.0, 0, box, None, 1.0)
-    codec = video.path.suffix.lower().lstrip(".")
-    return VideoRecord(video.video_id, Outcome.OK, "", 1, 0.0, width, height, codec, (crop,))
+    return CropRow(str(path.resolve()), index, float(index), 0, box, None, 1.0)
 
 
 def _crop_video(video: Video, detector: Detector, spec: CropSpec, root: Path) -> VideoRecord:
@@ -116,6 +133,12 @@ def _crop_video(video: Video, detector: Detector, spec: CropSpec, root: Path) ->
         image = read_picture(video.path)
         frames = iter([Frame(image, 0, 0.0)])
         codec, fps, (height, width) = video.path.suffix.lower().lstrip("."), 0.0, image.shape[:2]
+    elif video.kind == MediaKind.FRAMES:
+        frame_folder = open_frame_folder(video.path)
+        frames = read_frame_folder(frame_folder, num_frames=spec.num_frames)
+        first = next(frames)
+        frames = itertools.chain([first], frames)
+        codec, fps, (height, width) = frame_folder.codec, 0.0, first.image.shape[:2]
     else:
         info = probe_video(video.path)
         frames = read_frames(video.path, num_frames=spec.num_frames)

@@ -58,7 +58,7 @@ class Journal:
             file.write(line.encode())
 
     def _key(self, video: Video) -> list[Any]:
-        if not video.path.is_file():
+        if not video.is_there:
             return [self.spec_hash, str(video.path), 0, 0]
         status = video.path.stat()
         return [self.spec_hash, str(video.path), status.st_size, status.st_mtime_ns]

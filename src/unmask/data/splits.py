@@ -40,7 +40,7 @@ def assign_splits(
         return _divide(range(len(videos)), groups, strata, fractions, seed)
     homes = {group: split for group, split in zip(groups, given, strict=True) if split}
     splits = [split or homes.get(group, "train") for group, split in zip(groups, given, strict=True)]
-    if "val" not in splits and fractions["val"] > 0:
+    if "val" not in splits and "train" in splits and fractions["val"] > 0:
         train = [index for index, split in enumerate(splits) if split == "train"]
         share = fractions["val"] / (fractions["val"] + fractions["train"])
         parts = _divide(train, groups, strata, {"train": 1 - share, "val": share, "test": 0.0}, seed)

@@ -89,7 +89,7 @@ class FaceDataset:
     @property
     def has_videos(self) -> bool:
         """Whether any of its media is a video, so that video-level figures mean something."""
-        return bool((self.videos["kind"] == MediaKind.VIDEO).any())
+        return bool(self.videos["kind"].isin((MediaKind.VIDEO, MediaKind.FRAMES)).any())
 
     def faces_of(self, split: str) -> pd.DataFrame:
         """Return the crops of a split, with rows numbered from 0.

@@ -1,13 +1,16 @@
 """Turn what a user named into media files: files, folders, patterns."""
 
 import glob
+import logging
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from unmask.media.kinds import list_media
+from unmask.media.listing import list_folder
 from unmask.paths import expand_home
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -27,7 +30,7 @@ def expand_inputs(names: Sequence[str | Path]) -> list[Input]:
     """List the media behind files, folders (searched to the bottom) and patterns such as `clips/*.mp4`.
 
     A file is taken whatever its suffix; below a folder, pictures and videos are told by suffix, what is hidden is
-    passed over, and links to other folders are not followed. A name that is a path is never read as a pattern. What
+    passed over (a log line counts it), and links are followed. A name that is a path is never read as a pattern. What
     leads nowhere becomes a row with an error. No file comes twice, however it is spelled (`a.jpg`, `./a.jpg`, through
     a link): the first spelling is kept.
     """
@@ -59,10 +62,11 @@ def _expand_match(path: Path) -> list[Input]:
 
 
 def _list_folder(path: Path) -> list[Input]:
-    media = [file for file in list_media(path) if not _is_hidden(file.relative_to(path))]
-    return [Input(file) for file in media] or [Input(path, error=f"The folder '{path}' holds no pictures or videos.")]
-
-
-def _is_hidden(path: Path) -> bool:
-    """Tell whether a path leads through a hidden folder, such as those in which desktops keep small copies."""
-    return any(part.startswith(".") for part in path.parts)
+    listing = list_folder(path)
+    passed_over = listing.describe_passed_over()
+    if not listing.files:
+        told = f" Passed over: {passed_over}." if passed_over else ""
+        return [Input(path, error=f"The folder '{path}' holds no pictures or videos.{told}")]
+    if listing.num_media_passed_over:
+        logger.warning("Passed over in '%s': %s.", path, passed_over)
+    return [Input(file) for file in listing.files]

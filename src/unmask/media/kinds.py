@@ -1,4 +1,4 @@
-"""Tell pictures from videos, and find both in folders."""
+"""Tell pictures from videos."""
 
 import stat
 import warnings
@@ -115,20 +115,9 @@ def _list_brands(path: Path) -> list[bytes]:
     return [head[place : place + 4] for place in (start, *range(start + 8, end - 3, 4))]  # a version stands between
 
 
-def list_media(folder: Path) -> list[Path]:
-    """Return the pictures and videos below a folder by their suffix, sorted; hidden files are passed over.
-
-    What is called `.ts` or `.mts` is a video, or else TypeScript, which is passed over too: its content tells.
-    """
-    suffixes = PICTURE_SUFFIXES | VIDEO_SUFFIXES
-    return sorted(
-        path
-        for path in folder.rglob("*")
-        if path.suffix.lower() in suffixes
-        and not path.name.startswith(".")
-        and path.is_file()
-        and (path.suffix.lower() not in _SUFFIXES_OF_CODE or _is_transport_stream(path))
-    )
+def is_typescript(path: Path) -> bool:
+    """Tell whether what is called `.ts` or `.mts` is TypeScript and no video: its content tells."""
+    return path.suffix.lower() in _SUFFIXES_OF_CODE and not _is_transport_stream(path)
 
 
 def _is_transport_stream(path: Path) -> bool:

@@ -1,4 +1,4 @@
-"""FaceForensics++ in the layout of its download script.
+"""FaceForensics++ in the layout of its download script, or in the flat one of Kaggle.
 
 Roessler et al., FaceForensics++: Learning to Detect Manipulated Facial Images, ICCV 2019 (ondyari/FaceForensics).
 """
@@ -10,15 +10,13 @@ from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 
-from unmask.errors import SourceError
-from unmask.sources.folders import check_root, describe_folder
-from unmask.types import ORIGINAL, Label, MediaKind, Video
+from unmask.errors import ConfigError, SourceError
+from unmask.sources.ffpp_tree import DEEP_FAKE_DETECTION, MEDIA, YOUTUBE, Clips, Tree
+from unmask.sources.folders import check_root, describe_folder, list_folders, quote_some, refuse_layout
+from unmask.types import ORIGINAL, Label, Video
 
-METHODS = ("Deepfakes", "Face2Face", "FaceSwap", "NeuralTextures")
+METHODS = ("Deepfakes", "Face2Face", "FaceSwap", "NeuralTextures", "FaceShifter")
 SPLITS = ("train", "val", "test")
-
-_REAL_FOLDER = "original_sequences/youtube"
-_MEDIA = {"videos": (".mp4", MediaKind.VIDEO), "images": (".jpg", MediaKind.PICTURE)}
 
 logger = logging.getLogger(__name__)
 
@@ -26,16 +24,20 @@ logger = logging.getLogger(__name__)
 class FaceForensics:
     """Read `original_sequences/youtube/<c>/videos/AAA.mp4` and `manipulated_sequences/<method>/<c>/videos/AAA_BBB.mp4`.
 
+    `original/AAA.mp4` and `<method>/AAA_BBB.mp4`, as Kaggle's copy has them, are read too, and so are extracted frames:
+    `images/` or `frames/` in place of `videos/`, with a folder for each clip.
+
     In `AAA_BBB` the face of BBB was put into the video AAA, so both are identities of the fake, and it stands in the
     split of its pair.
 
     Args:
-        root: The folder that holds `original_sequences` and `manipulated_sequences`.
+        root: The folder that holds `original_sequences` and `manipulated_sequences`, or `original` and the methods.
         name: First part of every `video_id`.
         compression: `raw`, `c23`, `c40`.
-        methods: Folders below `manipulated_sequences` to read.
+        methods: Folders of fakes to read; None for those that are there of `METHODS`.
         splits: `official` for the lists of the paper, a folder with `train.json`, `val.json` and `test.json` of the
             same form, or None to let prepare split by identity.
+        media: `videos`, `images` or `frames`; None for the first that is there.
     """
 
     def __init__(
@@ -44,54 +46,99 @@ class FaceForensics:
         *,
         name: str = "ffpp",
         compression: str = "c23",
-        methods: Sequence[str] = METHODS,
+        methods: Sequence[str] | None = None,
         splits: str | Path | None = "official",
+        media: str | None = None,
     ) -> None:
+        if media not in (None, *MEDIA):
+            raise ConfigError(f"source.media='{media}' is unknown. Choose {', '.join(MEDIA)} or null.")
+        if methods is not None and DEEP_FAKE_DETECTION in methods:
+            raise ConfigError(
+                f"source.methods={list(methods)}: '{DEEP_FAKE_DETECTION}' shows other people and has names of its own. "
+                f"Read it with source=dfd source.root='{root}'."
+            )
         self.root = Path(root)
         self.name = name
         self.compression = compression
-        self.methods = tuple(methods)
+        self.methods = None if methods is None else tuple(methods)
         self.splits = splits
+        self.tree = Tree(self.root, compression, media)
+
+    @staticmethod
+    def recognize(root: Path) -> str | None:
+        """Recognize the official tree, or the flat one by its originals and a method."""
+        if (root / "original_sequences" / YOUTUBE).is_dir():
+            return f"'original_sequences/{YOUTUBE}/'"
+        tree = Tree(root, "c23")
+        methods = tree.find_methods(METHODS)
+        if not tree.is_flat and methods:
+            return f"'manipulated_sequences/{methods[0]}/'"
+        if methods and tree.list_originals(YOUTUBE).folder.is_dir():
+            return f"'original/' and '{methods[0]}/'"
+        return None
 
     def list_videos(self) -> list[Video]:
         """Return every video of the lists (or of the folders, without lists), present or not."""
         check_root(self.root)
-        media = self._find_media()
+        methods = self._find_methods()
+        originals = self.tree.list_originals(YOUTUBE)
+        fakes_of = {method: self.tree.list_fakes(method) for method in methods}
+        self._check_found(originals, fakes_of)
         split_of = self._read_splits()
         same_person = _read_same_youtube_video() if self.splits is None else {}
-        reals = self._list_reals(media, split_of)
+        reals = self._list_reals(originals, split_of)
         known = {video.video_id for video in reals}
-        fakes = [video for method in self.methods for video in self._list_fakes(method, media, split_of, known)]
+        fakes = [video for method in methods for video in self._list_fakes(method, fakes_of[method], split_of, known)]
         videos = [replace(video, identities=_unify(video.identities, same_person)) for video in reals + fakes]
-        self._check_found(videos)
+        self._check_names(videos, {ORIGINAL: originals, **fakes_of})
         return videos
 
-    def _find_media(self) -> str:
-        """Return `videos` or `images`, whichever the folder of originals has."""
-        folder = self.root / _REAL_FOLDER / self.compression
-        for media in _MEDIA:
-            if (folder / media).is_dir():
-                return media
-        looked = self.root / _REAL_FOLDER
-        raise SourceError(
-            f"'{self.root}' is not laid out as FaceForensics++: looked for '{folder / 'videos'}', found in '{looked}': "
-            f"{describe_folder(looked)}; in '{self.root}': {describe_folder(self.root)}. "
-            f"Set source.root to the folder that holds 'original_sequences', and source.compression to one there."
-        )
+    def _find_methods(self) -> list[str]:
+        """Return the methods that are to be read; without a choice, those that are there."""
+        if self.methods is not None:
+            return list(self.methods)
+        methods = self.tree.find_methods(METHODS)
+        logger.info(
+            "Methods read: %s; not there: %s.",
+            ", ".join(methods) or "none", ", ".join(method for method in METHODS if method not in methods) or "none",
+        )  # fmt: skip
+        if self.tree.find_methods([DEEP_FAKE_DETECTION]):
+            logger.info("'%s' is here too, and is read by source=dfd.", DEEP_FAKE_DETECTION)
+        return methods
 
-    def _list_reals(self, media: str, split_of: Mapping[str, str] | None) -> list[Video]:
-        suffix, kind = _MEDIA[media]
-        folder = self.root / _REAL_FOLDER / self.compression / media
-        names = (
-            sorted({name for pair in split_of for name in pair.split("_")}) if split_of else _list_stems(folder, suffix)
-        )
+    def _check_found(self, originals: Clips, fakes_of: Mapping[str, Clips]) -> None:
+        """Refuse what is no FaceForensics++, a compression that is absent, and a method that was asked for in vain."""
+        if not originals.names and not any(clips.names for clips in fakes_of.values()):
+            there = self._list_compressions()
+            official = self.root / "original_sequences" / YOUTUBE / self.compression / "videos"
+            raise refuse_layout(
+                self.root,
+                layout="FaceForensics++",
+                looked_for=f"'{official}'{f' (there is {quote_some(there)})' if there else ''} and '{self.root / 'original'}'",
+                advice="Set source.root to the folder that holds 'original_sequences', or 'original' and the methods, "
+                "and source.compression to one that is there.",
+            )
+        for method, clips in fakes_of.items():
+            if not clips.names and self.methods is not None:
+                parent = self.root if self.tree.is_flat else self.root / "manipulated_sequences"
+                raise SourceError(
+                    f"No videos in '{clips.folder}' for method '{method}'. Found in '{parent}': "
+                    f"{describe_folder(parent)}. Choose what you have with source.methods=[...], or drop that key."
+                )
+
+    def _list_compressions(self) -> list[str]:
+        parents = (self.root / "original_sequences" / YOUTUBE, *(self.root / "manipulated_sequences").glob("*"))
+        return sorted({folder.name for parent in parents for folder in list_folders(parent)})
+
+    def _list_reals(self, clips: Clips, split_of: Mapping[str, str] | None) -> list[Video]:
+        names = sorted({name for pair in split_of for name in pair.split("_")}) if split_of else clips.names
         return [
             Video(
                 video_id=self._make_id(ORIGINAL, name),
-                path=folder / f"{name}{suffix}",
+                path=clips.path(name),
                 label=Label.REAL,
                 method=ORIGINAL,
-                kind=kind,
+                kind=clips.kind,
                 compression=self.compression,
                 identities=(name,),
                 split=split_of.get(name) if split_of else None,
@@ -99,16 +146,10 @@ class FaceForensics:
             for name in names
         ]
 
-    def _list_fakes(self, method: str, media: str, split_of: Mapping[str, str] | None, known: set[str]) -> list[Video]:
-        suffix, kind = _MEDIA[media]
-        folder = self.root / "manipulated_sequences" / method / self.compression / media
-        if not folder.is_dir():
-            parent = self.root / "manipulated_sequences"
-            raise SourceError(
-                f"No folder '{folder}' for method '{method}'. Found in '{parent}': {describe_folder(parent)}. "
-                f"Choose what you have: source.methods=[{','.join(self.methods[:1])}]"
-            )
-        names = [name for name in split_of if "_" in name] if split_of else _list_stems(folder, suffix)
+    def _list_fakes(
+        self, method: str, clips: Clips, split_of: Mapping[str, str] | None, known: set[str]
+    ) -> list[Video]:
+        names = [name for name in split_of if "_" in name] if split_of else clips.names
         videos = []
         for name in names:
             target, _, donor = name.partition("_")
@@ -116,10 +157,10 @@ class FaceForensics:
             videos.append(
                 Video(
                     video_id=self._make_id(method, name),
-                    path=folder / f"{name}{suffix}",
+                    path=clips.path(name),
                     label=Label.FAKE,
                     method=method,
-                    kind=kind,
+                    kind=clips.kind,
                     compression=self.compression,
                     identities=(target, donor) if donor else (target,),
                     original=original if original in known else None,
@@ -127,6 +168,24 @@ class FaceForensics:
                 )
             )
         return videos
+
+    def _check_names(self, videos: Sequence[Video], parts: Mapping[str, Clips]) -> None:
+        """Log files that no list names, and refuse a part of which the lists name nothing that is there."""
+        for method, clips in parts.items():
+            promised = {video.path.name.removesuffix(clips.suffix) for video in videos if video.method == method}
+            unexpected = [name for name in clips.names if name not in promised]
+            if unexpected and len(unexpected) == len(clips.names):
+                raise SourceError(
+                    f"None of the {len(promised)} videos that the lists name is in '{clips.folder}': looked for such as "
+                    f"'{clips.path(min(promised, default='000'))}', found {quote_some(unexpected)}. Set "
+                    f"source.splits=null to take what is there."
+                )
+            left = [*unexpected, *clips.others]
+            if left:
+                logger.warning(
+                    "%d entries of '%s' are passed over, since no list names them or their kind is another: %s.",
+                    len(left), clips.folder, quote_some(left),
+                )  # fmt: skip
 
     def _make_id(self, method: str, name: str) -> str:
         return "/".join((self.name, method, self.compression, name))
@@ -169,18 +228,6 @@ class FaceForensics:
                 f"The {split} list in source.splits='{self.splits}' is not a JSON list of pairs such as "
                 f'[["071", "054"], ...]: {error}.'
             ) from error
-
-    def _check_found(self, videos: Sequence[Video]) -> None:
-        if not any(video.path.is_file() for video in videos):
-            folder = videos[0].path.parent if videos else self.root
-            raise SourceError(
-                f"None of the {len(videos)} videos that '{self.root}' should hold is there: looked for such as "
-                f"'{videos[0].path if videos else folder / '000.mp4'}', found in '{folder}': {describe_folder(folder)}."
-            )
-
-
-def _list_stems(folder: Path, suffix: str) -> list[str]:
-    return sorted(path.stem for path in folder.glob(f"*{suffix}") if not path.name.startswith("."))
 
 
 def _read_same_youtube_video() -> dict[str, str]:

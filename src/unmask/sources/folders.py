@@ -1,8 +1,16 @@
-"""Say what a folder holds, for errors about layouts."""
+"""List the folder of a source, and say what it holds in errors about layouts."""
 
+import logging
+from collections.abc import Iterable
 from pathlib import Path
 
-from unmask.errors import SourceError
+from unmask.errors import SourceError, list_problems
+from unmask.media.kinds import PICTURE_SUFFIXES
+from unmask.media.listing import Listing, is_passed_over, list_folder
+from unmask.sources.recognition import suggest_source
+from unmask.types import MediaKind
+
+logger = logging.getLogger(__name__)
 
 
 def check_root(root: Path) -> None:
@@ -13,10 +21,70 @@ def check_root(root: Path) -> None:
         raise SourceError(f"source.root='{root}' is a file. Name the folder that holds the dataset.")
 
 
+def list_root(root: Path, *, follow_links: bool = True) -> Listing:
+    """List the media below the root of a source, and log what is passed over there.
+
+    Args:
+        root: The folder.
+        follow_links: Whether links that lead out of it are followed; they are refused otherwise.
+
+    Raises:
+        SourceError: Such a link was found and is not to be followed.
+    """
+    listing = list_folder(root, follow_links=follow_links)
+    if listing.links_out:
+        rows = (f"'{link}' -> '{link.readlink()}'" for link in listing.links_out)
+        raise SourceError(
+            f"{len(listing.links_out)} links in '{root}' lead out of it:\n{list_problems(rows)}\n"
+            f"Follow them with source.follow_links=true, or remove them."
+        )
+    passed_over = listing.describe_passed_over()
+    if passed_over:
+        level = logging.WARNING if listing.num_media_passed_over else logging.INFO
+        logger.log(level, "Passed over in '%s': %s.", root, passed_over)
+    return listing
+
+
 def describe_folder(folder: Path, *, limit: int = 8) -> str:
     """List the first names in a folder, such as `'a/', 'b.mp4'`, or say that it is empty or absent."""
     if not folder.is_dir():
         return "nothing, it does not exist"
     names = sorted(path.name + ("/" if path.is_dir() else "") for path in folder.iterdir())
-    shown = ", ".join(f"'{name}'" for name in names[:limit])
-    return (f"{shown} and {len(names) - limit} more" if len(names) > limit else shown) or "nothing, it is empty"
+    return quote_some(names, limit=limit) or "nothing, it is empty"
+
+
+def quote_some(names: Iterable[str], *, limit: int = 8) -> str:
+    """Join the first names in quotes, and say how many more there are."""
+    known = list(names)
+    shown = ", ".join(f"'{name}'" for name in known[:limit])
+    return f"{shown} and {len(known) - limit:,} more" if len(known) > limit else shown
+
+
+def refuse_layout(root: Path, *, layout: str, looked_for: str, advice: str = "") -> SourceError:
+    """Return the error for a folder that is laid out otherwise: what was looked for, what is there, what reads it.
+
+    Args:
+        root: `source.root`.
+        layout: What it was read as, such as `Celeb-DF`.
+        looked_for: Files or folders that are missing.
+        advice: What to do where no other source reads the folder.
+    """
+    suggestion = suggest_source(root)
+    return SourceError(
+        f"'{root}' is not laid out as {layout}: looked for {looked_for}; found in it: {describe_folder(root)}. "
+        f"{suggestion or advice or 'Set source.root to the folder that holds them.'}"
+    )
+
+
+def kind_of(path: Path) -> MediaKind:
+    """Tell by its name, or by being a folder, what a video of a source is."""
+    if path.suffix.lower() in PICTURE_SUFFIXES:
+        return MediaKind.PICTURE
+    return MediaKind.FRAMES if path.is_dir() else MediaKind.VIDEO
+
+
+def list_folders(folder: Path) -> list[Path]:
+    """Return the folders in a folder, sorted, without hidden ones and those of operating systems."""
+    if not folder.is_dir():
+        return []
+    return sorted(path for path in folder.iterdir() if path.is_dir() and not is_passed_over(path.name))

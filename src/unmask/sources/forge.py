@@ -9,10 +9,10 @@ from typing import Any
 
 from unmask.errors import ConfigError, SourceError, list_problems
 from unmask.faces.detector import Detector
-from unmask.media.kinds import PICTURE_SUFFIXES, list_media
+from unmask.media.kinds import PICTURE_SUFFIXES
 from unmask.paths import show_command
 from unmask.sources.ffpp import FaceForensics
-from unmask.sources.folders import check_root
+from unmask.sources.folders import check_root, list_root
 from unmask.sources.forge_pair import Encoding, forge_pair
 from unmask.sources.portraits import FoundFace, Medium, find_face
 from unmask.synthetic.forge import FORGERS
@@ -226,7 +226,7 @@ def _check_arguments(*, detector: Detector | None, kind: str | None, methods: Se
 
 def _choose_media(root: Path, kind: MediaKind | None) -> tuple[MediaKind, list[Path]]:
     by_kind: dict[MediaKind, list[Path]] = {MediaKind.PICTURE: [], MediaKind.VIDEO: []}
-    for path in list_media(root):
+    for path in list_root(root).files:
         by_kind[MediaKind.PICTURE if path.suffix.lower() in PICTURE_SUFFIXES else MediaKind.VIDEO].append(path)
     held = [name for name, paths in by_kind.items() if paths]
     if kind is None and len(held) == 2:

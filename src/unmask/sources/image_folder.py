@@ -1,80 +1,244 @@
 """Folders named after their label, as most picture datasets are published."""
 
-from collections.abc import Iterator
+import logging
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from unmask.errors import SourceError
-from unmask.media.kinds import PICTURE_SUFFIXES, list_media
-from unmask.sources.folders import check_root, describe_folder
+from unmask.errors import ConfigError, SourceError, list_problems
+from unmask.sources.folders import check_root, kind_of, list_folders, list_root, quote_some, refuse_layout
+from unmask.sources.frame_names import find_frame_folders
+from unmask.sources.label_words import (
+    FAKE_WORDS,
+    REAL_WORDS,
+    Doubt,
+    Words,
+    read_split,
+    read_split_of_label,
+    split_name,
+)
 from unmask.types import ORIGINAL, Label, MediaKind, Video
 
-_SPLIT_NAMES = {
-    "train": "train",
-    "training": "train",
-    "val": "val",
-    "valid": "val",
-    "validation": "val",
-    "test": "test",
-}
+_LOOKED_FOR = (
+    "folders named after a label, such as 'real*/' and 'fake*/' or '0_real/' and '1_fake/', there or at any depth, and "
+    "perhaps 'train/', 'val/' (or 'valid/'), 'test/' above or below them"
+)
+
+FRAMES_OF = (None, "folder", "none")
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class _Place:
+    """What the names of the folders above a file say.
+
+    Args:
+        folder: Relative to the root.
+        label: None where no name gives one.
+        split: From a folder of its own, such as `valid/`.
+        weak_split: From the name of a label's folder, such as `training_real/`; counts where several are named so.
+        method: Of a fake.
+    """
+
+    folder: Path
+    label: Label | None
+    split: str | None
+    weak_split: str | None
+    method: str
 
 
 class ImageFolder:
-    """Read `real*/` and `fake*/`, or `train|val|valid|test/{real,fake}*/`, with pictures or videos at any depth below.
+    """Read folders whose names say real or fake, with pictures, videos or folders of frames at any depth below.
 
-    The name of a fake folder is its method (`fake_stylegan`); every file is a group of its own, since such datasets
-    tell nothing about identities.
+    The name of a fake folder is its method (`fake_stylegan`), or, where that says no more than fake (`1_fake`), the
+    folder above it (`progan`). Every video is a group of its own, since such datasets tell nothing about identities.
+    A folder above both labels is passed through, whatever its name (`real_and_fake_face/training_fake`); a name that
+    could mean either label is refused.
 
     Args:
         root: The folder that holds the label or the split folders.
         name: First part of every `video_id`.
+        real: Words for real in the names of folders, or whole names.
+        fake: Words for fake in the names of folders, or whole names.
+        frames_of: `folder` where each folder of pictures below a label holds the frames of one video, `none` where none
+            does, None to tell by the names: pictures that are numbered anew in every folder are frames.
+        follow_links: Whether links that lead out of the root are followed; they are refused otherwise.
     """
 
-    def __init__(self, root: str | Path, *, name: str = "image_folder") -> None:
+    def __init__(
+        self,
+        root: str | Path,
+        *,
+        name: str = "image_folder",
+        real: Sequence[str] = REAL_WORDS,
+        fake: Sequence[str] = FAKE_WORDS,
+        frames_of: str | None = None,
+        follow_links: bool = False,
+    ) -> None:
+        if frames_of not in FRAMES_OF:
+            raise ConfigError(f"source.frames_of='{frames_of}' is unknown. Choose folder, none or null.")
         self.root = Path(root)
         self.name = name
+        self.words = Words(tuple(real), tuple(fake))
+        self.frames_of = frames_of
+        self.follow_links = follow_links
+
+    @staticmethod
+    def recognize(root: Path) -> str | None:
+        """Recognize folders of both labels, at the top or below folders of splits."""
+        words = Words()
+        for parent in (root, *(folder for folder in list_folders(root) if read_split(folder.name))):
+            by_label = {words.read(folder.name): folder for folder in list_folders(parent)}
+            if Label.REAL in by_label and Label.FAKE in by_label:
+                names = [f"'{by_label[label].relative_to(root)}/'" for label in Label]
+                return " and ".join(names)
+        return None
 
     def list_videos(self) -> list[Video]:
-        """Return every picture and video below the label folders."""
+        """Return every picture, video and folder of frames below the label folders."""
         check_root(self.root)
-        videos = [
-            self._make_video(path, label, folder, split)
-            for folder, label, split in self._find_label_folders()
-            for path in list_media(folder)
-        ]
-        labels = {video.label for video in videos}
-        if labels != {Label.REAL, Label.FAKE}:
-            raise SourceError(
-                f"'{self.root}' is not laid out by label: looked for 'real*/' and 'fake*/' with pictures or videos, "
-                f"there or below 'train/', 'val/' (or 'valid/'), 'test/'; found {len(videos)} files, "
-                f"{'none of them ' + ('fake' if Label.REAL in labels else 'real') if videos else 'no label'}, in "
-                f"{describe_folder(self.root)}."
-            )
+        listing = list_root(self.root, follow_links=self.follow_links)
+        by_folder: dict[Path, list[Path]] = defaultdict(list)
+        for path in listing.files:
+            by_folder[path.parent.relative_to(self.root)].append(path)
+        places = _read_places(by_folder, self.words)
+        labelled = {folder: files for folder, files in by_folder.items() if places[folder].label is not None}
+        self._check_labels(places, by_folder)
+        below = {folder: files for folder, files in labelled.items() if not self._is_label_folder(folder)}
+        frame_folders = find_frame_folders(below, frames_of=self.frames_of)
+        videos: list[Video] = []
+        for folder, files in sorted(labelled.items(), key=lambda item: item[0].parts):
+            paths = [self.root / folder] if folder in frame_folders else files
+            videos += [self._make_video(path, places[folder], folder in frame_folders) for path in paths]
+        if frame_folders:
+            logger.info(
+                "%d folders of numbered pictures, such as '%s', are taken for the frames of one video each. Set "
+                "source.frames_of=none to take every picture by itself.",
+                len(frame_folders), min(frame_folders),
+            )  # fmt: skip
         return videos
 
-    def _find_label_folders(self) -> Iterator[tuple[Path, Label, str | None]]:
-        parents: list[tuple[Path, str | None]] = [(self.root, None)]
-        parents += [(path, _SPLIT_NAMES[path.name.lower()]) for path in _list_folders(self.root) if _is_split(path)]
-        for parent, split in parents:
-            for folder in _list_folders(parent):
-                if folder.name.lower().startswith("real"):
-                    yield folder, Label.REAL, split
-                elif folder.name.lower().startswith("fake"):
-                    yield folder, Label.FAKE, split
+    def _is_label_folder(self, folder: Path) -> bool:
+        return isinstance(self.words.read(folder.name), Label)
 
-    def _make_video(self, path: Path, label: Label, folder: Path, split: str | None) -> Video:
+    def _check_labels(self, places: Mapping[Path, _Place], by_folder: Mapping[Path, Sequence[Path]]) -> None:
+        """Refuse a folder without labels, or with one and others whose names say nothing; else log what is left out."""
+        labels = Counter({label: 0 for label in Label})
+        unlabelled: Counter[str] = Counter()
+        for folder, files in by_folder.items():
+            label = places[folder].label
+            if label is None:
+                unlabelled[folder.as_posix()] += len(files)
+            else:
+                labels[label] += len(files)
+        num_left = unlabelled.total()
+        if not labels.total() or (num_left and not all(labels.values())):
+            found = ", ".join(f"{labels[label]:,} {label.name.lower()}" for label in Label)
+            others = f", {num_left:,} in folders whose names say neither ({quote_some(unlabelled)})" if num_left else ""
+            raise refuse_layout(
+                self.root,
+                layout="folders by label",
+                looked_for=f"{_LOOKED_FOR} ({found}{others})",
+                advice="Rename the folders, or name their words with source.real=[...] and source.fake=[...]; a table "
+                "of paths and labels is read by source=csv.",
+            )
+        if num_left:
+            logger.warning(
+                "%d files in '%s' are passed over, since no folder above them is named after a label: %s. Name their "
+                "words with source.real=[...] or source.fake=[...].",
+                num_left, self.root, quote_some(unlabelled),
+            )  # fmt: skip
+
+    def _make_video(self, path: Path, place: _Place, is_frame_folder: bool) -> Video:
+        assert place.label is not None
         return Video(
             video_id=f"{self.name}/{path.relative_to(self.root).as_posix()}",
             path=path,
-            label=label,
-            method=ORIGINAL if label == Label.REAL else folder.name,
-            kind=MediaKind.PICTURE if path.suffix.lower() in PICTURE_SUFFIXES else MediaKind.VIDEO,
-            split=split,
+            label=place.label,
+            method=ORIGINAL if place.label == Label.REAL else place.method,
+            kind=MediaKind.FRAMES if is_frame_folder else kind_of(path),
+            split=place.split,
         )
 
 
-def _list_folders(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if path.is_dir())
+def _read_places(folders: Iterable[Path], words: Words) -> dict[Path, _Place]:
+    """Read the names above each folder's files, and refuse those that cannot be told.
+
+    Raises:
+        SourceError: Names the folders that could mean either label, or two splits.
+    """
+    folders = list(folders)
+    containers = _find_containers(folders, words)
+    problems: list[str] = []
+    places: dict[Path, _Place] = {}
+    for folder in folders:
+        label, problem = _read_label(folder, containers, words)
+        splits = {split: part for part in folder.parts if (split := read_split(part))}
+        if len(splits) > 1:
+            problem = f"'{folder}/' names two splits: {' and '.join(splits.values())}"
+        if problem:
+            problems.append(problem)
+        places[folder] = _describe(folder, label, next(iter(splits), None), containers, words)
+    if problems:
+        raise SourceError(
+            f"The names of {len(problems)} folders do not tell which label or split their files have:\n"
+            f"{list_problems(sorted(problems))}\n"
+            f"Rename them, or say what their whole names mean: source.real=[...] source.fake=[...]."
+        )
+    weak = {place.weak_split for place in places.values()} - {None}
+    if len(weak) > 1 and not any(place.split for place in places.values()):
+        return {folder: replace(place, split=place.weak_split) for folder, place in places.items()}
+    return places
 
 
-def _is_split(folder: Path) -> bool:
-    return folder.name.lower() in _SPLIT_NAMES
+def _find_containers(folders: Iterable[Path], words: Words) -> set[Path]:
+    """Return the folders below which both labels are named: their own names say nothing about a file."""
+    below: dict[Path, set[Label]] = defaultdict(set)
+    for folder in folders:
+        for depth, part in enumerate(folder.parts):
+            label = words.read(part)
+            if isinstance(label, Label):
+                for above in range(depth + 1):
+                    below[Path(*folder.parts[:above])].add(label)
+    return {folder for folder, labels in below.items() if len(labels) == len(Label)}
+
+
+def _read_label(folder: Path, containers: set[Path], words: Words) -> tuple[Label | None, str]:
+    """Return the label that the names above a file agree on, and what is wrong with them or ""."""
+    label: Label | None = None
+    named = doubtful = ""
+    for depth, part in enumerate(folder.parts):
+        meaning, path = words.read(part), Path(*folder.parts[: depth + 1])
+        if isinstance(meaning, Doubt):
+            is_certain = label is not None and meaning is Doubt.PART
+            doubtful = doubtful if is_certain else str(path)
+            if meaning is Doubt.NEGATED and path not in containers:
+                return None, f"'{path}/': its name denies a label"
+        elif isinstance(meaning, Label) and path not in containers:
+            if label is not None and meaning != label:
+                return None, f"'{path}/' contradicts '{named}/' above it"
+            label, named, doubtful = meaning, str(path), ""
+    if doubtful:
+        return None, f"'{doubtful}/': its name could mean real or fake"
+    return label, ""
+
+
+def _describe(folder: Path, label: Label | None, split: str | None, containers: set[Path], words: Words) -> _Place:
+    """Put together what is known of a folder's files; the method of fakes is the most telling name above them."""
+    labels_at = [
+        depth for depth, part in enumerate(folder.parts)
+        if isinstance(words.read(part), Label) and Path(*folder.parts[: depth + 1]) not in containers
+    ]  # fmt: skip
+    if not labels_at:
+        return _Place(folder, label, split, None, "")
+    named = folder.parts[labels_at[0]]
+    method = named
+    if words.says_label_only(named):
+        above = [
+            part for part in folder.parts[: labels_at[0]]
+            if not read_split(part) and not isinstance(words.read(part), Doubt) and split_name(part)
+        ]  # fmt: skip
+        method = above[0] if above else words.strip_name(named)
+    return _Place(folder, label, split, read_split_of_label(named), method)

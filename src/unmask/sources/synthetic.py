@@ -5,6 +5,7 @@ from pathlib import Path
 from unmask.errors import SourceError
 from unmask.paths import show_command
 from unmask.sources.ffpp import FaceForensics
+from unmask.synthetic.forge import FORGERS
 from unmask.synthetic.layout import COMPRESSION
 from unmask.synthetic.write import SyntheticSpec, write_source
 from unmask.types import Video
@@ -73,5 +74,9 @@ class SyntheticFaces:
                 + show_command("prepare.py", "source=synthetic", f"source.root={self.root}", "output=...")
             )
         return FaceForensics(
-            self.root, name=self.name, compression=COMPRESSION, splits=self.root / "splits"
+            self.root,
+            name=self.name,
+            compression=COMPRESSION,
+            methods=tuple(FORGERS),
+            splits=self.root / "splits",
         ).list_videos()

@@ -1,0 +1,146 @@
+"""Find copies: files with the same bytes, which no name betrays."""
+
+import hashlib
+import logging
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pandas as pd
+
+from unmask.errors import LeakageError, list_problems
+from unmask.types import Label, Video
+
+CHOICES = ("warn", "refuse")
+
+COPIES_FILE = "copies.csv"
+
+_END_BYTES = 4096
+"""Read from either end of files of equal size; the whole is read only where these agree too."""
+
+logger = logging.getLogger(__name__)
+
+
+def find_copies(videos: Sequence[Video]) -> list[list[int]]:
+    """Return the positions of videos that are the same, byte for byte, in sets of two or more.
+
+    Files are compared by size, then by their ends, then by all their bytes. Folders of frames are compared frame by frame.
+    """
+    files = [_list_files(video) for video in videos]
+    candidates = [[index for index, found in enumerate(files) if found]]
+    for measure in (_measure_sizes, _hash_ends, _hash_all):
+        candidates = [copies for same in candidates for copies in _divide(same, files, measure)]
+    return candidates
+
+
+def tell_copies(
+    videos: Sequence[Video], splits: Sequence[str], copies: Iterable[Sequence[int]], *, choice: str, root: Path
+) -> None:
+    """Say which copies stand in two splits or under two labels; `copies.csv` in the face dataset lists them all.
+
+    Args:
+        videos: Of one source.
+        splits: Of each video.
+        copies: Of `find_copies`.
+        choice: `warn`, or `refuse` to raise where copies stand in two splits.
+        root: Of the face dataset.
+
+    Raises:
+        LeakageError: Copies stand in two splits, and `choice` is `refuse`.
+    """
+    copies = list(copies)
+    (root / COPIES_FILE).unlink(missing_ok=True)
+    if not copies:
+        return
+    crossing = [same for same in copies if len({splits[index] for index in same}) > 1]
+    contradicting = [same for same in copies if len({videos[index].label for index in same}) > 1]
+
+    def show(same: Sequence[int]) -> str:
+        label = {index: videos[index].label.name.lower() for index in same}
+        return ", ".join(f"'{videos[index].path}' ({label[index]}, {splits[index]})" for index in same[:4])
+
+    if crossing and choice == "refuse":
+        raise LeakageError(
+            f"{len(crossing)} files stand in more than one split under several names (duplicates=refuse):\n"
+            f"{list_problems(map(show, crossing))}\nRemove the copies, or set duplicates=warn."
+        )
+    _write(root / COPIES_FILE, videos, splits, copies)
+    listed = f"'{root / COPIES_FILE}' lists all copies."
+    if crossing:
+        logger.warning(
+            "%d files stand in more than one split under several names, so figures on val and test are better than they "
+            "should be (duplicates=refuse stops here):\n%s\n%s",
+            len(crossing), list_problems(map(show, crossing)), listed,
+        )  # fmt: skip
+    if contradicting:
+        logger.warning(
+            "%d files are labelled real under one name and fake under another:\n%s\n%s",
+            len(contradicting), list_problems(map(show, contradicting)), listed,
+        )  # fmt: skip
+    if not crossing and not contradicting:
+        logger.info("%d files have copies, which share a split. %s", len(copies), listed)
+
+
+def _write(path: Path, videos: Sequence[Video], splits: Sequence[str], copies: Sequence[Sequence[int]]) -> None:
+    rows = [
+        {"file": number, "video_id": videos[index].video_id, "path": str(videos[index].path),
+         "label": Label(videos[index].label).name.lower(), "split": splits[index]}
+        for number, same in enumerate(copies) for index in same
+    ]  # fmt: skip
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pd.DataFrame(rows).to_csv(path, index=False)
+
+
+def _list_files(video: Video) -> list[Path]:
+    if video.path.is_dir():
+        return sorted(path for path in video.path.iterdir() if path.is_file())
+    return [video.path] if video.path.is_file() else []
+
+
+def _divide(
+    same: Sequence[int], files: Sequence[Sequence[Path]], measure: Callable[[Sequence[Path]], Hashable]
+) -> list[list[int]]:
+    """Return those of a set that agree in a measure with another one."""
+    if len(same) < 2:
+        return []
+    with ThreadPoolExecutor(16) as pool:  # the time goes into waiting for disks
+        values = list(pool.map(measure, [files[index] for index in same]))
+    found: dict[Hashable, list[int]] = defaultdict(list)
+    for index, value in zip(same, values, strict=True):
+        if value is not None:
+            found[value].append(index)
+    return [indices for indices in found.values() if len(indices) > 1]
+
+
+def _measure_sizes(paths: Sequence[Path]) -> tuple[int, ...] | None:
+    """Return the sizes of files; None where one is empty or cannot be read, which preparing it will say."""
+    try:
+        sizes = tuple(path.stat().st_size for path in paths)
+    except OSError:
+        return None
+    return sizes if all(sizes) else None
+
+
+def _hash_ends(paths: Sequence[Path]) -> bytes | None:
+    digest = hashlib.sha256()
+    try:
+        for path in paths:
+            with path.open("rb") as file:
+                digest.update(file.read(_END_BYTES))
+                file.seek(max(0, path.stat().st_size - _END_BYTES))
+                digest.update(file.read(_END_BYTES))
+    except OSError:
+        return None
+    return digest.digest()
+
+
+def _hash_all(paths: Sequence[Path]) -> bytes | None:
+    digest = hashlib.sha256()
+    try:
+        for path in paths:
+            with path.open("rb") as file:
+                digest.update(hashlib.file_digest(file, "sha256").digest())
+    except OSError:
+        return None
+    return digest.digest()

@@ -1,0 +1,78 @@
+"""Read a video that somebody took apart: a folder with a picture for each frame."""
+
+import re
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from unmask.errors import MediaError
+from unmask.media.kinds import PICTURE_SUFFIXES
+from unmask.media.listing import list_visible
+from unmask.media.picture import read_picture
+from unmask.media.video import choose_frames
+from unmask.types import Frame
+
+
+@dataclass(frozen=True)
+class FrameFolder:
+    """The frames of a video in their order.
+
+    Args:
+        path: The folder.
+        files: One image a frame.
+    """
+
+    path: Path
+    files: tuple[Path, ...]
+
+    @property
+    def codec(self) -> str:
+        """The suffix that most frames have, such as `png`."""
+        ((suffix, _),) = Counter(file.suffix.lower().lstrip(".") for file in self.files).most_common(1)
+        return suffix
+
+    def choose(self, num_frames: int | None) -> list[tuple[int, Path]]:
+        """Return evenly spaced frames with their positions, the first and the last included."""
+        return [(index, self.files[index]) for index in choose_frames(len(self.files), num_frames=num_frames)]
+
+
+def open_frame_folder(path: Path) -> FrameFolder:
+    """List the frames of a folder in natural order (`2.png` before `10.png`); folders inside it are not searched.
+
+    Raises:
+        MediaError: The folder holds no image.
+    """
+    files = [file for file in list_visible(path) if file.suffix.lower() in PICTURE_SUFFIXES and file.is_file()]
+    if not files:
+        raise MediaError(f"The folder '{path}' holds no frames. Extract or copy them again, as JPEG or PNG.")
+    return FrameFolder(path, tuple(sorted(files, key=_natural_order)))
+
+
+def read_frame_folder(folder: FrameFolder, *, num_frames: int | None = None) -> Iterator[Frame]:
+    """Yield frames evenly spaced over the folder; damaged ones are left out, as in a video.
+
+    Nobody knows at which times they were taken, so a frame's time is its position, as if there were one a second.
+
+    Args:
+        folder: Of `open_frame_folder`.
+        num_frames: How many; None for every frame.
+
+    Raises:
+        MediaError: Not one of them can be read.
+    """
+    problem, found = "", 0
+    for index, file in folder.choose(num_frames):
+        try:
+            image = read_picture(file)
+        except MediaError as error:
+            problem = str(error)
+            continue
+        found += 1
+        yield Frame(image, index, float(index))
+    if not found:
+        raise MediaError(f"No frame of '{folder.path}' can be read: {problem}")
+
+
+def _natural_order(path: Path) -> list[tuple[int, str]]:
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", path.name) if part]

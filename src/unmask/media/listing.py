@@ -1,0 +1,173 @@
+"""Find the media below a folder, and account for everything there that is passed over."""
+
+import os
+from collections import Counter, deque
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from unmask.media.kinds import PICTURE_SUFFIXES, VIDEO_SUFFIXES, is_typescript
+
+MEDIA_SUFFIXES = PICTURE_SUFFIXES | VIDEO_SUFFIXES
+
+_OF_SYSTEMS = frozenset(
+    {"__macosx", "@eadir", "#recycle", "@recycle", "$recycle.bin", "recycler", "lost+found", "system volume information"}
+    | {"thumbs.db", "ehthumbs.db", "desktop.ini"}
+)
+"""What macOS, Windows, Linux and storage boxes put beside the data, in lower case; most hold small or older copies."""
+
+_OF_DOWNLOADS = (".part", ".partial", ".crdownload", ".download", ".aria2", ".!ut", ".!qb", ".tmp", "~")
+"""Ends of the names of files that are not whole yet, or that an editor left."""
+
+_SHOWN = 8
+
+
+@dataclass(frozen=True)
+class Listing:
+    """The media below a folder, and what else lies there.
+
+    Args:
+        root: The folder.
+        files: Pictures and videos by their suffix, sorted, each real file once.
+        passed_over: Number of files by what they are, such as `"in '.ipynb_checkpoints'"`.
+        num_media_passed_over: How many of these have the name of a picture or video.
+        links_out: Links to places outside of the root that were not followed.
+    """
+
+    root: Path
+    files: tuple[Path, ...]
+    passed_over: Mapping[str, int] = field(default_factory=dict)
+    num_media_passed_over: int = 0
+    links_out: tuple[Path, ...] = ()
+
+    def describe_passed_over(self) -> str:
+        """Return such as `20 in '.ipynb_checkpoints', 1 'Thumbs.db'`, or "" where nothing was passed over."""
+        rows = sorted(self.passed_over.items(), key=lambda row: (-row[1], row[0]))
+        parts = [f"{count:,} {what}" for what, count in rows[:_SHOWN]]
+        rest = sum(count for _, count in rows[_SHOWN:])
+        return ", ".join([*parts, f"{rest:,} others"] if rest else parts)
+
+
+def list_media(folder: Path, *, follow_links: bool = True) -> list[Path]:
+    """Return the pictures and videos below a folder; see `list_folder`."""
+    return list(list_folder(folder, follow_links=follow_links).files)
+
+
+def list_folder(folder: Path, *, follow_links: bool = True) -> Listing:
+    """Find the pictures and videos below a folder by their suffix, and count what is passed over.
+
+    Hidden files and folders, those of operating systems (`__MACOSX`, `@eaDir`, `Thumbs.db`) and unfinished downloads are
+    passed over. Links are followed, and no folder or file is taken twice, so that circles of links come to an end.
+
+    Args:
+        folder: Where to look, to the bottom; its own name may be a hidden one.
+        follow_links: Whether links that lead out of the folder are followed too.
+    """
+    walk = _Walk(folder, follow_links=follow_links)
+    walk.run()
+    files = tuple(sorted(walk.files, key=lambda path: path.parts))
+    return Listing(folder, files, dict(walk.passed_over), walk.num_media_passed_over, tuple(sorted(walk.links_out)))
+
+
+def is_passed_over(name: str) -> bool:
+    """Tell whether a file or folder of that name is hidden, of an operating system or an unfinished download."""
+    return name.startswith(".") or name.lower() in _OF_SYSTEMS or name.lower().endswith(_OF_DOWNLOADS)
+
+
+def list_visible(folder: Path) -> list[Path]:
+    """Return what lies in a folder itself, sorted, without what is passed over everywhere."""
+    return sorted(path for path in folder.iterdir() if not is_passed_over(path.name))
+
+
+class _Walk:
+    """One search; plain folders come before links, so that a file keeps the name under which it really lies."""
+
+    def __init__(self, root: Path, *, follow_links: bool) -> None:
+        self.root = root
+        self.real_root = os.path.realpath(root)
+        self.follow_links = follow_links
+        self.files: list[Path] = []
+        self.passed_over: Counter[str] = Counter()
+        self.num_media_passed_over = 0
+        self.links_out: list[Path] = []
+        self._seen: set[str] = set()  # real paths of folders and files
+        self._links: deque[Path] = deque()
+
+    def run(self) -> None:
+        self._search(self.root)
+        while self._links:
+            self._follow(self._links.popleft())
+
+    def _search(self, top: Path) -> None:
+        """List a folder and the plain ones below it; links are kept for later."""
+        pending = [(str(top), os.path.realpath(top))]
+        while pending:
+            folder, real = pending.pop()
+            if real in self._seen:
+                continue
+            self._seen.add(real)
+            for entry in self._scan(folder):
+                path = os.path.join(folder, entry.name)
+                if is_passed_over(entry.name):
+                    self._pass_over_name(entry)
+                elif entry.is_symlink():
+                    self._links.append(Path(path))
+                elif entry.is_dir(follow_symlinks=False):
+                    pending.append((path, os.path.join(real, entry.name)))
+                else:
+                    self._take(Path(path), os.path.join(real, entry.name))
+
+    def _scan(self, folder: str) -> Iterator[os.DirEntry[str]]:
+        try:
+            with os.scandir(folder) as entries:
+                yield from list(entries)
+        except OSError as error:
+            self.passed_over[f"folders that cannot be read ({error.strerror})"] += 1
+
+    def _follow(self, link: Path) -> None:
+        real = os.path.realpath(link)
+        if not os.path.exists(real):
+            self.passed_over["links that lead nowhere"] += 1
+        elif not self.follow_links and not self._is_inside(real):
+            self.links_out.append(link)
+        elif real in self._seen:
+            self.passed_over["links to what is listed already"] += 1
+        elif os.path.isdir(real):
+            self._search(link)
+        else:
+            self._take(link, real)
+
+    def _is_inside(self, real: str) -> bool:
+        return real == self.real_root or real.startswith(os.path.join(self.real_root, ""))
+
+    def _take(self, path: Path, real: str) -> None:
+        suffix = path.suffix.lower()
+        if suffix not in MEDIA_SUFFIXES or is_typescript(path):
+            self.passed_over[f"'{suffix or path.name}' files"] += 1
+        elif os.path.isfile(real):
+            self._seen.add(real)
+            self.files.append(path)
+
+    def _pass_over_name(self, entry: os.DirEntry[str]) -> None:
+        """Count a file by its kind, and what a folder holds by the folder's name."""
+        if entry.is_dir(follow_symlinks=False):
+            names = [name for _, _, files in os.walk(entry.path) for name in files]
+            self.passed_over[f"in '{entry.name}'"] += len(names)
+            self.num_media_passed_over += sum(_is_media_name(name) for name in names)
+            return
+        name = entry.name
+        if name.startswith("._"):
+            what = "'._*' files"
+        elif name.lower().endswith(_OF_DOWNLOADS):
+            what = "unfinished downloads"
+            self.num_media_passed_over += 1
+        elif name.startswith(".") and _is_media_name(name):
+            what = "hidden files"
+            self.num_media_passed_over += 1
+        else:
+            what = f"'{name}'"
+        self.passed_over[what] += 1
+
+
+def _is_media_name(name: str) -> bool:
+    return os.path.splitext(name)[1].lower() in MEDIA_SUFFIXES

@@ -1,0 +1,186 @@
+"""Celeb-DF v1 and v2 (Li et al., Celeb-DF: A Large-scale Challenging Dataset for DeepFake Forensics, CVPR 2020)."""
+
+import logging
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from unmask.errors import ConfigError, SourceError, list_problems
+from unmask.media.kinds import VIDEO_SUFFIXES
+from unmask.media.listing import list_visible
+from unmask.sources.folders import check_root, list_folders, quote_some, refuse_layout
+from unmask.sources.people import split_people
+from unmask.types import ORIGINAL, Label, MediaKind, Video
+
+TEST_LIST = "List_of_testing_videos.txt"
+
+_CELEBRITIES, _YOUTUBE, _FAKES = "Celeb-real", "YouTube-real", "Celeb-synthesis"
+_PARTS = (_CELEBRITIES, _YOUTUBE, _FAKES)
+_PERSON = re.compile(r"id\d+")
+
+logger = logging.getLogger(__name__)
+
+
+class CelebDF:
+    """Read `Celeb-real/id0_0000.mp4`, `YouTube-real/00000.mp4` and `Celeb-synthesis/id0_id1_0000.mp4`.
+
+    In `id0_id1_0000` the face of id1 was put into a video of id0. The videos may lie one folder deeper (`videos/`), as
+    folders of frames too. In the test list, 1 means real and 0 means fake; the folders decide, and must agree.
+
+    Args:
+        root: The folder that holds the three folders and the test list.
+        name: First part of every `video_id`.
+        splits: `official` for the test list, and a validation split of other people carved out of the rest; None to let
+            prepare split by identity, as far as the swaps allow it.
+        val_fraction: Share of the videos outside the test list for validation.
+        seed: Decides whose videos these are.
+    """
+
+    def __init__(
+        self,
+        root: str | Path,
+        *,
+        name: str = "celebdf",
+        splits: str | None = "official",
+        val_fraction: float = 0.15,
+        seed: int = 0,
+    ) -> None:
+        if splits not in (None, "official"):
+            raise ConfigError(f"source.splits='{splits}' is unknown. Choose official or null.")
+        if not 0 <= val_fraction < 1:
+            raise ConfigError(f"source.val_fraction={val_fraction} must be at least 0 and less than 1.")
+        self.root = Path(root)
+        self.name = name
+        self.splits = splits
+        self.val_fraction = val_fraction
+        self.seed = seed
+
+    @staticmethod
+    def recognize(root: Path) -> str | None:
+        """Recognize the folders of its fakes and of its celebrities."""
+        there = _find_parts(root)
+        return f"'{_CELEBRITIES}/' and '{_FAKES}/'" if {_CELEBRITIES, _FAKES} <= there.keys() else None
+
+    def list_videos(self) -> list[Video]:
+        """Return every video in the folders, and those of the test list that are missing."""
+        check_root(self.root)
+        parts = _find_parts(self.root)
+        if not parts:
+            raise refuse_layout(
+                self.root, layout="Celeb-DF", looked_for=quote_some(f"{part}/" for part in _PARTS),
+                advice="Set source.root to the folder that holds these.",
+            )  # fmt: skip
+        absent = [part for part in _PARTS if part not in parts]
+        if absent:
+            logger.warning("Not there in '%s': %s.", self.root, quote_some(absent))
+        videos = {
+            f"{part}/{path.stem}": self._make_video(part, path)
+            for part, folder in parts.items()
+            for path in _list_clips(folder)
+        }
+        if self.splits is None:
+            return list(videos.values())
+        listed = self._read_test_list()
+        for key, label in listed.items():
+            part, _, stem = key.partition("/")
+            video = videos.setdefault(key, self._make_video(part, parts.get(part, self.root / part) / f"{stem}.mp4"))
+            if video.label != label:
+                raise SourceError(
+                    f"'{TEST_LIST}' calls '{key}' {label.name.lower()}, and it lies among the "
+                    f"{video.label.name.lower()} ones (in this list 1 means real). Download the list again."
+                )
+        return self._split(videos, listed)
+
+    def _split(self, videos: Mapping[str, Video], listed: Iterable[str]) -> list[Video]:
+        test = [replace(videos[key], split="test") for key in listed]
+        others = [video for key, video in videos.items() if key not in set(listed)]
+        kept, mixed = split_people(
+            others, fractions={"train": 1 - self.val_fraction, "val": self.val_fraction}, seed=self.seed
+        )
+        if mixed:
+            logger.warning(
+                "%d of %d fakes outside the test list mix people of train and val and are left out; "
+                "source.val_fraction=0 keeps them all, and val is then carved from train by prepare.",
+                len(mixed), sum(video.label == Label.FAKE for video in others),
+            )  # fmt: skip
+        people_of_test = {person for video in test for person in video.identities}
+        shared = people_of_test & {person for video in kept for person in video.identities}
+        if shared:
+            logger.warning(
+                "%d of the %d people of the official test list are in train or val too: this is a fault of the list, "
+                "which is kept as published. Figures on it are those that are published, not those for strangers.",
+                len(shared), len(people_of_test),
+            )  # fmt: skip
+        known = {video.video_id for video in kept}
+        # The audit must not stop the run for what the authors of the list decided and the log has said.
+        apart = [
+            replace(video, identities=tuple(f"{person} (test list)" for person in video.identities)) for video in test
+        ]
+        return kept + [replace(video, original=None if video.original in known else video.original) for video in apart]
+
+    def _make_video(self, part: str, path: Path) -> Video:
+        people = _PERSON.findall(path.stem) if part != _YOUTUBE else []
+        is_fake = part == _FAKES
+        original = None
+        if is_fake and len(people) == 2:
+            original = self._make_id(ORIGINAL, _CELEBRITIES, f"{people[0]}_{path.stem.rpartition('_')[2]}")
+        return Video(
+            video_id=self._make_id(_FAKES if is_fake else ORIGINAL, part, path.stem),
+            path=path,
+            label=Label.FAKE if is_fake else Label.REAL,
+            method=_FAKES if is_fake else ORIGINAL,
+            kind=MediaKind.FRAMES if path.is_dir() else MediaKind.VIDEO,
+            identities=tuple(people) or (f"{part}/{path.stem}",),
+            original=original,
+        )
+
+    def _make_id(self, method: str, part: str, stem: str) -> str:
+        return "/".join((self.name, method, stem) if method == part else (self.name, method, part, stem))
+
+    def _read_test_list(self) -> dict[str, Label]:
+        """Return the label of each listed video by `<part>/<stem>`; the list calls real 1."""
+        path = self.root / TEST_LIST
+        if not path.is_file():
+            raise SourceError(
+                f"No test list '{path}'. Download it again, or split by identity with source.splits=null."
+            )
+        listed, problems = {}, []
+        for number, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), start=1):
+            if not line.strip():
+                continue
+            match = re.fullmatch(r"([01])\s+(\S+)/([^/\s]+)\.\w+", line.strip())
+            part = match and _name_part(match.group(2).split("/")[0])
+            if not match or not part:
+                problems.append(f"line {number}: '{line.strip()}'")
+            else:
+                listed[f"{part}/{match.group(3)}"] = Label.REAL if match.group(1) == "1" else Label.FAKE
+        if problems:
+            raise SourceError(
+                f"'{path}' has {len(problems)} lines that are not such as '1 YouTube-real/00170.mp4':\n"
+                f"{list_problems(problems)}\nDownload it again."
+            )
+        return listed
+
+
+def _name_part(name: str) -> str | None:
+    """Return the part of the dataset that a folder holds; some copies write `Youtube-real`."""
+    return next((part for part in _PARTS if part.lower() == name.lower()), None)
+
+
+def _find_parts(root: Path) -> dict[str, Path]:
+    found = {part: folder for folder in list_folders(root) if (part := _name_part(folder.name))}
+    return {part: _descend(found[part]) for part in _PARTS if part in found}
+
+
+def _descend(folder: Path) -> Path:
+    return next((folder / name for name in ("videos", "frames") if (folder / name).is_dir()), folder)
+
+
+def _list_clips(folder: Path) -> list[Path]:
+    entries = list_visible(folder)
+    clips = [path for path in entries if path.is_dir() or path.suffix.lower() in VIDEO_SUFFIXES]
+    others = [path.name for path in entries if path not in set(clips)]
+    if others:
+        logger.warning("Passed over in '%s': %s.", folder, quote_some(others))
+    return clips

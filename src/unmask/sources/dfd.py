@@ -1,0 +1,121 @@
+"""DeepFakeDetection, the videos of actors that Google gave to FaceForensics++ (Dufour and Gully, 2019)."""
+
+import logging
+from pathlib import Path
+
+from unmask.errors import ConfigError
+from unmask.sources.ffpp_tree import ACTORS, DEEP_FAKE_DETECTION, MEDIA, Clips, Tree
+from unmask.sources.folders import check_root, quote_some, refuse_layout
+from unmask.sources.people import split_people
+from unmask.types import ORIGINAL, Label, Video
+
+SPLITS = ("test", "actor")
+
+logger = logging.getLogger(__name__)
+
+
+class DeepFakeDetection:
+    """Read `original_sequences/actors` and `manipulated_sequences/DeepFakeDetection` of the tree of FaceForensics++.
+
+    Kaggle's flat copy has `DeepFakeDetection/` alone. `24__walking.mp4` shows actor 24; in `24_07__walking__A1B2C3D4.mp4`
+    the face of 07 was put on 24.
+
+    Args:
+        root: The folder that holds `original_sequences` and `manipulated_sequences`, or `DeepFakeDetection`.
+        name: First part of every `video_id`.
+        compression: `raw`, `c23`, `c40`.
+        splits: `test` puts everything into test, as the dataset is used to see how a detector does on other data;
+            `actor` splits by people, and takes out fakes that mix those of two splits.
+        val_fraction: Share of the videos for validation, with `actor`.
+        test_fraction: Share of the videos for test, with `actor`.
+        seed: Decides who goes where, with `actor`.
+        media: `videos`, `images` or `frames`; None for the first that is there.
+    """
+
+    def __init__(
+        self,
+        root: str | Path,
+        *,
+        name: str = "dfd",
+        compression: str = "c23",
+        splits: str = "test",
+        val_fraction: float = 0.15,
+        test_fraction: float = 0.2,
+        seed: int = 0,
+        media: str | None = None,
+    ) -> None:
+        if splits not in SPLITS:
+            raise ConfigError(f"source.splits='{splits}' is unknown. Choose {' or '.join(SPLITS)}.")
+        if media not in (None, *MEDIA):
+            raise ConfigError(f"source.media='{media}' is unknown. Choose {', '.join(MEDIA)} or null.")
+        self.root = Path(root)
+        self.name = name
+        self.compression = compression
+        self.splits = splits
+        self.fractions = {"train": 1 - val_fraction - test_fraction, "val": val_fraction, "test": test_fraction}
+        self.seed = seed
+        self.tree = Tree(self.root, compression, media)
+
+    @staticmethod
+    def recognize(root: Path) -> str | None:
+        """Recognize its folder of fakes, in the official tree or beside others."""
+        folders = (f"manipulated_sequences/{DEEP_FAKE_DETECTION}", DEEP_FAKE_DETECTION, f"original_sequences/{ACTORS}")
+        return next((f"'{folder}/'" for folder in folders if (root / folder).is_dir()), None)
+
+    def list_videos(self) -> list[Video]:
+        """Return every video that is there; the dataset has no list."""
+        check_root(self.root)
+        originals, forgeries = self.tree.list_originals(ACTORS), self.tree.list_fakes(DEEP_FAKE_DETECTION)
+        if not originals.names and not forgeries.names:
+            raise refuse_layout(
+                self.root, layout="DeepFakeDetection", looked_for=f"videos in '{forgeries.folder}' and in "
+                f"'{originals.folder}'", advice="Set source.root to the folder that holds 'manipulated_sequences' or "
+                "'DeepFakeDetection', and source.compression to one that is there.",
+            )  # fmt: skip
+        for clips in (originals, forgeries):
+            if not clips.names:
+                logger.warning("No videos in '%s': only one class can be read.", clips.folder)
+            if clips.others:
+                logger.warning("Passed over in '%s': %s.", clips.folder, quote_some(clips.others))
+        videos = [self._make_real(name, originals) for name in originals.names]
+        known = {video.video_id for video in videos}
+        videos += [self._make_fake(name, forgeries, known) for name in forgeries.names]
+        if self.splits == "test":
+            return videos
+        kept, mixed = split_people(videos, fractions=self.fractions, seed=self.seed)
+        logger.warning("%d fakes mix actors of two splits and are left out (source.splits=actor).", len(mixed))
+        return kept
+
+    def _make_real(self, name: str, clips: Clips) -> Video:
+        return Video(
+            video_id=self._make_id(ORIGINAL, name),
+            path=clips.path(name),
+            label=Label.REAL,
+            method=ORIGINAL,
+            kind=clips.kind,
+            compression=self.compression,
+            identities=(self._person(name.partition("__")[0]),),
+            split="test",
+        )
+
+    def _make_fake(self, name: str, clips: Clips, known: set[str]) -> Video:
+        people, _, rest = name.partition("__")
+        target, _, donor = people.partition("_")
+        original = self._make_id(ORIGINAL, f"{target}__{rest.rpartition('__')[0]}")
+        return Video(
+            video_id=self._make_id(DEEP_FAKE_DETECTION, name),
+            path=clips.path(name),
+            label=Label.FAKE,
+            method=DEEP_FAKE_DETECTION,
+            kind=clips.kind,
+            compression=self.compression,
+            identities=tuple(self._person(person) for person in (target, donor) if person),
+            original=original if original in known else None,
+            split="test",
+        )
+
+    def _person(self, number: str) -> str:
+        return f"actor {number}"
+
+    def _make_id(self, method: str, name: str) -> str:
+        return "/".join((self.name, method, self.compression, name))

@@ -1,0 +1,96 @@
+"""Read labels and splits out of the names of folders, and tell where a name could mean either."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from unmask.types import Label
+
+REAL_WORDS = ("real", "authentic", "genuine", "nature")
+FAKE_WORDS = ("fake", "deepfake", "ai", "forged", "synthetic")
+
+SPLIT_NAMES = {
+    "train": "train", "training": "train",
+    "val": "val", "valid": "val", "validation": "val", "validate": "val", "dev": "val",
+    "test": "test", "testing": "test",
+}  # fmt: skip
+
+_TOKEN = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
+_NEGATIONS = frozenset({"not", "non", "no", "un", "anti"})
+_OF_COLLECTIONS = frozenset({"set", "split", "data", "dataset", "images", "imgs", "videos", "frames", "faces"})
+_ENDING = r"(s|face|image|img|photo|pic|picture|video|data|sample|frame|crop)?s?"
+
+
+class Doubt(StrEnum):
+    """Why a name that holds a word for a label gives none."""
+
+    BOTH = "both"  # real_and_fake
+    NEGATED = "negated"  # not_fake
+    PART = "part"  # unreal, realistic, montreal
+
+
+@dataclass(frozen=True)
+class Words:
+    """The words for real and for fake.
+
+    Args:
+        real: Words or whole names of folders.
+        fake: Words or whole names of folders.
+    """
+
+    real: Sequence[str] = REAL_WORDS
+    fake: Sequence[str] = FAKE_WORDS
+    _pattern: dict[Label, re.Pattern[str]] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        """Compile the words once."""
+        patterns = {
+            label: re.compile("(?:" + "|".join(re.escape(word.lower()) for word in words) + ")" + _ENDING)
+            for label, words in ((Label.REAL, self.real), (Label.FAKE, self.fake))
+        }
+        object.__setattr__(self, "_pattern", patterns)
+
+    def read(self, name: str) -> Label | Doubt | None:
+        """Return the label that a folder's name gives, a doubt where it could mean several things, else None."""
+        for label, words in ((Label.REAL, self.real), (Label.FAKE, self.fake)):
+            if name.lower() in {word.lower() for word in words}:
+                return label
+        tokens = split_name(name)
+        labels = {label for label in Label for token in tokens if self._pattern[label].fullmatch(token)}
+        if len(labels) == 2:
+            return Doubt.BOTH
+        if labels and _NEGATIONS & set(tokens):
+            return Doubt.NEGATED
+        if labels:
+            return labels.pop()
+        long_words = [word.lower() for word in (*self.real, *self.fake) if len(word) > 3]
+        return Doubt.PART if any(word in name.lower() for word in long_words) else None
+
+    def says_label_only(self, name: str) -> bool:
+        """Tell whether a name says nothing but label, split and numbers, such as `1_fake` or `training_fake`."""
+        return all(
+            token.isdigit() or token in SPLIT_NAMES or any(p.fullmatch(token) for p in self._pattern.values())
+            for token in split_name(name)
+        )
+
+    def strip_name(self, name: str) -> str:
+        """Return a name that says label only, without its numbers and its split: `fake` for `1_fake`."""
+        return "_".join(t for t in split_name(name) if not t.isdigit() and t not in SPLIT_NAMES) or name
+
+
+def split_name(name: str) -> list[str]:
+    """Split a name into lower-case words and numbers: `training_real`, `realFaces2`."""
+    return [token.lower() for token in _TOKEN.findall(name)]
+
+
+def read_split(name: str) -> str | None:
+    """Return the split that a folder is named after, such as `valid` or `test_set`."""
+    tokens = [token for token in split_name(name) if token not in _OF_COLLECTIONS]
+    return SPLIT_NAMES.get(tokens[0]) if len(tokens) == 1 else None
+
+
+def read_split_of_label(name: str) -> str | None:
+    """Return the split that stands in the name of a label's folder, such as `training_real`."""
+    splits = {SPLIT_NAMES[token] for token in split_name(name) if token in SPLIT_NAMES}
+    return splits.pop() if len(splits) == 1 else None
