@@ -18,8 +18,9 @@ def make_prediction(*stretches: TimeRange, probability: float | None = None) -> 
         FaceResult(1, BOX, 0.9, 0.8, Verdict.FAKE, 1, decides=False),
     )
     return Prediction(
-        "a\x1b[2J.mp4", MediaKind.VIDEO, Verdict.REAL, 0.3, 0.5, faces, suspicious=stretches, probability=probability
-    )
+        "a\x1b[2J.mp4", MediaKind.VIDEO, Verdict.REAL, 0.3, 0.5, faces, suspicious=stretches, probability=probability,
+        num_examined=37, num_frames=1851,
+    )  # fmt: skip
 
 
 @pytest.fixture
@@ -45,6 +46,16 @@ def test_stretches_that_score_as_fake_are_told_the_worst_first(shown: pytest.Cap
     assert "suspicious: 'a\\x1b[2J.mp4': 8.0 s (0.95), 6.0 to 6.5 s (0.60)" in text
     assert "and 3 more in predictions.json" in text
     assert "\x1b[2J" not in text
+
+
+def test_table_and_csv_say_how_many_frames_of_how_many_were_examined(
+    shown: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    print_table([make_prediction()])
+    assert "37 of 1851" in shown.readouterr().out
+    write_predictions([make_prediction()], tmp_path, checkpoint="b", names=["a"], extras={})
+    (row,) = csv.DictReader((tmp_path / "predictions.csv").open())
+    assert (row["num_examined"], row["num_frames"]) == ("37", "1851")
 
 
 def test_probability_is_in_the_csv(tmp_path: Path) -> None:

@@ -29,6 +29,8 @@ def test_a_prediction_becomes_a_row_of_plain_values() -> None:
         "key_frames",
         "notes",
         "probability",
+        "num_examined",
+        "num_frames",
     }
     assert (row["kind"], row["verdict"], row["error"]) == ("video", "fake", None)
     assert row["faces"][0]["verdict"] == "fake"

@@ -17,7 +17,10 @@ _COLOURS = {"fake": "red", "real": "green", "uncertain": "yellow", "no_face": "d
 
 _MOST_STRETCHES = 5
 
-_COLUMNS = ("path", "kind", "verdict", "score", "threshold", "probability", "faces", "frames", "notes", "error")
+_COLUMNS = (
+    "path", "kind", "verdict", "score", "threshold", "probability", "faces", "num_examined", "num_frames", "notes",
+    "error",
+)  # fmt: skip
 
 
 def write_predictions(
@@ -67,9 +70,8 @@ def _write_csv(rows: list[dict[str, Any]], path: Path) -> None:
         writer = csv.DictWriter(file, _COLUMNS, extrasaction="ignore")
         writer.writeheader()
         for row in rows:
-            counts = {"faces": len(row["faces"]), "frames": len(row["frames"])}
-            cells = {"path": _no_formula(row["path"]), "notes": " ".join(row["notes"])}
-            writer.writerow(row | counts | cells)
+            cells = {"path": _no_formula(row["path"]), "notes": " ".join(row["notes"]), "faces": len(row["faces"])}
+            writer.writerow(row | cells)
 
 
 def _no_formula(path: str) -> str:
@@ -102,7 +104,7 @@ def _make_table(predictions: "Sequence[Prediction]") -> "Table":
     table.add_column("verdict")
     # Only a model that was calibrated on its validation split knows how probable a fake is.
     is_calibrated = any(row.probability is not None for row in predictions)
-    for heading in ("score", "threshold", *["P(fake)"] * is_calibrated, "faces", "frames"):
+    for heading in ("score", "threshold", *["P(fake)"] * is_calibrated, "faces", "with a face", "examined"):
         table.add_column(heading, justify="right")
     for row in predictions:
         path = Text(_printable(row.path))
@@ -110,12 +112,12 @@ def _make_table(predictions: "Sequence[Prediction]") -> "Table":
             table.add_row(path, Text("error", style="red"))
             continue
         chance = [_show(row.probability, "{:.0%}")] * is_calibrated
-        frames = f"{sum(bool(frame.faces) for frame in row.frames)}/{len(row.frames)}"
-        numbers = (_show(row.score), f"{row.threshold:.4f}", *chance, str(len(row.faces)), frames)
+        frames = (str(sum(bool(frame.faces) for frame in row.frames)), f"{row.num_examined} of {row.num_frames}")
+        numbers = (_show(row.score), f"{row.threshold:.4f}", *chance, str(len(row.faces)), *frames)
         table.add_row(path, _colour(row.verdict), *numbers)
         for face in row.faces if len(row.faces) > 1 else ():
             name = Text(f"  face {face.track}" + ("" if face.decides else " (does not decide)"), style="dim")
-            numbers = (_show(face.score), "", *[""] * is_calibrated, "", str(face.num_frames))
+            numbers = (_show(face.score), "", *[""] * is_calibrated, "", str(face.num_frames), "")
             table.add_row(name, _colour(face.verdict), *numbers)
     return table
 

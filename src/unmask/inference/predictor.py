@@ -245,8 +245,9 @@ class Predictor:
             seen = scorer.finish()
         notes = note_frames(asked=len(asked), looked_at=len(wanted), decoded=done)
         notes += note_crowd(most, max_faces=self.limits.max_faces, is_video=True)
-        frames_of_tracks = number_tracks(seen)
-        yield Progress(done, len(wanted), self._conclude(index.name, MediaKind.VIDEO, frames_of_tracks, notes=notes))
+        people, total = number_tracks(seen), index.info.num_frames
+        prediction = self._conclude(index.name, MediaKind.VIDEO, people, notes=notes, num_frames=total)
+        yield Progress(done, len(wanted), prediction)
 
     def _start_scorer(self) -> Scorer:
         num_streams = max(min(self.backend.num_streams, self.batch_size // 4), 1)  # a call for one crop costs too much
@@ -287,10 +288,17 @@ class Predictor:
         return self.score(crops, in_stream=in_stream)
 
     def _conclude(
-        self, name: str, kind: MediaKind, frames: Sequence[FrameResult], *, notes: Sequence[str]
+        self, name: str, kind: MediaKind, frames: Sequence[FrameResult], *, notes: Sequence[str], num_frames: int = 1
     ) -> Prediction:
         return conclude(
-            name, kind, frames, decision=self.decision, deciding=self.deciding, margin=self.margin, notes=notes
+            name,
+            kind,
+            frames,
+            decision=self.decision,
+            deciding=self.deciding,
+            margin=self.margin,
+            notes=notes,
+            num_frames=num_frames,
         )
 
 

@@ -102,6 +102,9 @@ class Prediction:
         key_frames: Indices of the frames of a video that weighed most in its score, the weightiest first.
         notes: What was left out, and what the score cannot be trusted for; a sentence each.
         probability: The calibrated P(fake) of the score; None without a score or a calibration.
+        num_examined: Frames decoded and searched for faces, which are those in `frames`; 1 for an image, 0 where the
+            file could not be read.
+        num_frames: Frames in the file; 1 for an image, 0 where the file could not be read.
     """
 
     path: str
@@ -116,6 +119,8 @@ class Prediction:
     key_frames: tuple[int, ...] = ()
     notes: tuple[str, ...] = ()
     probability: float | None = None
+    num_examined: int = 0
+    num_frames: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values, fit for JSON."""

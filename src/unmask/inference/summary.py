@@ -22,6 +22,7 @@ def conclude(
     deciding: Deciding,
     margin: float,
     notes: Sequence[str],
+    num_frames: int = 1,
 ) -> Prediction:
     """Make a prediction of scored frames: its score is that of the most fake face that decides.
 
@@ -33,6 +34,7 @@ def conclude(
         deciding: Which faces decide.
         margin: How much of the way from the threshold to 0, and to 1, is `uncertain`.
         notes: What is known of the file beside the frames.
+        num_frames: Frames in the file.
     """
     faces = sum_up(frames, decision=decision, deciding=deciding, margin=margin)
     score = max((face.score for face in faces if face.decides), default=None)
@@ -49,6 +51,8 @@ def conclude(
         key_frames=find_key_frames(frames, faces, threshold=threshold) if is_video else (),
         notes=(*notes, *note_small_faces(faces)),
         probability=decision.probability(score),
+        num_examined=len(frames),
+        num_frames=num_frames,
     )
 
 

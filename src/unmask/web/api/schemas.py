@@ -37,6 +37,8 @@ class Judged(BaseModel):
     )
     threshold: float = Field(description="A score from here on is fake")
     faces: list[Face]
+    num_examined: int = Field(description="Frames that were decoded and searched for faces; 1 for an image")
+    num_frames: int = Field(description="Frames in the file; 1 for an image")
     notes: list[str] = Field(description="What was left out, and what the score cannot be trusted for")
 
 
