@@ -11,7 +11,8 @@ from importlib.resources import files
 from pathlib import Path
 
 from unmask.errors import SourceError
-from unmask.sources.folders import check_root, describe_folder
+from unmask.forgeries import Forgeries
+from unmask.sources.folders import check_root, describe_folder, find_forgeries
 from unmask.types import ORIGINAL, Label, MediaKind, Video
 
 METHODS = ("Deepfakes", "Face2Face", "FaceSwap", "NeuralTextures")
@@ -52,6 +53,11 @@ class FaceForensics:
         self.compression = compression
         self.methods = tuple(methods)
         self.splits = splits
+
+    @property
+    def forgeries(self) -> Forgeries:
+        """Who made the fakes: others, unless the folder is one that Unmask wrote."""
+        return find_forgeries(self.root)
 
     def list_videos(self) -> list[Video]:
         """Return every video of the lists (or of the folders, without lists), present or not."""

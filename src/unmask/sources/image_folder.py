@@ -4,8 +4,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from unmask.errors import SourceError
+from unmask.forgeries import Forgeries
 from unmask.media.kinds import PICTURE_SUFFIXES, list_media
-from unmask.sources.folders import check_root, describe_folder
+from unmask.sources.folders import check_root, describe_folder, find_forgeries
 from unmask.types import ORIGINAL, Label, MediaKind, Video
 
 _SPLIT_NAMES = {
@@ -32,6 +33,11 @@ class ImageFolder:
     def __init__(self, root: str | Path, *, name: str = "image_folder") -> None:
         self.root = Path(root)
         self.name = name
+
+    @property
+    def forgeries(self) -> Forgeries:
+        """Who made the fakes: others, unless the folder is one that Unmask wrote."""
+        return find_forgeries(self.root)
 
     def list_videos(self) -> list[Video]:
         """Return every picture and video below the label folders."""

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from unmask.errors import SourceError
+from unmask.forgeries import Forgeries
 from unmask.sources.ffpp import FaceForensics
 from unmask.synthetic.layout import COMPRESSION
 from unmask.synthetic.write import SyntheticSpec, write_source
@@ -27,6 +28,7 @@ class SyntheticFaces:
     """
 
     name = "synthetic"
+    forgeries = Forgeries.DRAWN
 
     def __init__(
         self,
