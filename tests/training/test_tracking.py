@@ -96,6 +96,8 @@ def test_tags_tell_code_data_and_command(client: Any, result: dict[str, Any], fa
     assert tags["mlflow.source.git.commit"] == code.commit
     assert tags["preprocessing_hash"] == FaceDataset.load(face_dataset).spec.hash
     assert "run_name=trial" in tags["command"]
+    assert tags["trained_on"] == "synthetic (drawn faces)"
+    assert load_checkpoint(result["best_checkpoint"]).provenance["run_name"] == "trial"
 
 
 def test_artifacts_hold_config_overrides_log_and_both_checkpoints_once(client: Any, result: dict[str, Any]) -> None:
