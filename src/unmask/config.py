@@ -133,10 +133,13 @@ class LimitKeys:
 
 @dataclass
 class DecidingKeys:
-    """Which of several faces decides; see `unmask.inference.deciding.Deciding`."""
+    """Which face decides, and what a suspicious stretch does; see `unmask.inference.deciding.Deciding`."""
 
     face: str = "most_fake"
     min_share: float = 0.1
+    suspicious_share: float | None = 0.5
+    suspicious_frames: int | None = 4
+    suspicious_seconds: float = 1.0
 
 
 @dataclass

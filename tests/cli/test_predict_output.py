@@ -1,4 +1,6 @@
 import csv
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -6,6 +8,7 @@ import pytest
 from unmask.cli.predict_output import print_table, write_predictions
 from unmask.cli.predict_save import list_extras
 from unmask.errors import ConfigError
+from unmask.forgeries import Forgeries, SourceRecord
 from unmask.inference.results import FaceResult, Prediction, TimeRange
 from unmask.types import MediaKind, Verdict
 
@@ -18,8 +21,9 @@ def make_prediction(*stretches: TimeRange, probability: float | None = None) -> 
         FaceResult(1, BOX, 0.9, 0.8, Verdict.FAKE, 1, decides=False),
     )
     return Prediction(
-        "a\x1b[2J.mp4", MediaKind.VIDEO, Verdict.REAL, 0.3, 0.5, faces, suspicious=stretches, probability=probability
-    )
+        "a\x1b[2J.mp4", MediaKind.VIDEO, Verdict.REAL, 0.3, 0.5, faces, suspicious=stretches, probability=probability,
+        num_examined=37, num_frames=1851,
+    )  # fmt: skip
 
 
 @pytest.fixture
@@ -32,19 +36,48 @@ def test_table_says_how_probable_a_fake_is_if_the_model_knows(shown: pytest.Capt
     print_table([make_prediction(probability=0.25)])
     text = shown.readouterr().out
     assert "P(fake)" in text
-    assert "25%" in text
-    assert "face 1 (does not decide)" in text
+    assert "25 %" in text
+    assert "face 2 (does not decide)" in text
     print_table([make_prediction()])
     assert "P(fake)" not in shown.readouterr().out
 
 
-def test_stretches_that_score_as_fake_are_told_the_worst_first(shown: pytest.CaptureFixture[str]) -> None:
-    many = [TimeRange(float(number), number + 0.5, number / 10) for number in range(7)]
-    print_table([make_prediction(*many, TimeRange(8.0, 8.0, 0.95))])
+def test_what_speaks_against_a_verdict_is_told_in_its_own_words(shown: pytest.CaptureFixture[str]) -> None:
+    odd = replace(
+        make_prediction(TimeRange(1.0, 2.0, 0.9)), headline="Real, though it looks forged", reason="See\x1b[2J."
+    )
+    print_table([odd])
     text = shown.readouterr().out
-    assert "suspicious: 'a\\x1b[2J.mp4': 8.0 s (0.95), 6.0 to 6.5 s (0.60)" in text
-    assert "and 3 more in predictions.json" in text
+    assert "'a\\x1b[2J.mp4': Real, though it looks forged. See" in text
     assert "\x1b[2J" not in text
+
+
+def test_the_warning_of_the_model_is_told_once_before_all_and_stands_in_every_row(
+    shown: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    trained_on = (SourceRecord("mine\x1b[2J", Forgeries.DRAWN),)
+    rows = [replace(make_prediction(), path=name, trained_on=trained_on) for name in ("a.mp4", "b.mp4")]
+    print_table(rows)
+    text = shown.readouterr().out
+    assert text.startswith("warning: ")
+    assert text.count("warning: ") == 1
+    assert "'mine\\x1b[2J'" in text
+    write_predictions(rows, tmp_path, checkpoint="b", names=["a"], extras={})
+    for row in csv.DictReader((tmp_path / "predictions.csv").open()):
+        assert "drew" in row["warning"]
+        assert row["trained_on"].endswith("(drawn faces)")
+    for row in json.loads((tmp_path / "predictions.json").read_text()):
+        assert row["trained_on"] == [{"name": "mine\x1b[2J", "forgeries": "drawn"}]
+
+
+def test_table_and_csv_say_how_many_frames_of_how_many_were_examined(
+    shown: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    print_table([make_prediction()])
+    assert "37 of 1851" in shown.readouterr().out
+    write_predictions([make_prediction()], tmp_path, checkpoint="b", names=["a"], extras={})
+    (row,) = csv.DictReader((tmp_path / "predictions.csv").open())
+    assert (row["num_examined"], row["num_frames"]) == ("37", "1851")
 
 
 def test_probability_is_in_the_csv(tmp_path: Path) -> None:

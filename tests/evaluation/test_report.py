@@ -1,3 +1,4 @@
+import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -58,9 +59,18 @@ def test_pictures_are_not_called_videos(make_dataset: Maker, make_checkpoint: Ma
 def test_figures_of_fakes_made_here_come_with_a_warning(
     make_dataset: Maker, make_checkpoint: Maker, tmp_path: Path
 ) -> None:
-    root = make_dataset(name="synthetic")
-    page = evaluate(make_checkpoint(), root=root, output=tmp_path / "run", device="cpu").report.read_text()
-    assert "say nothing of how well fakes of other making are found" in page
+    root = make_dataset(name="mine")
+    info = json.loads((root / "dataset.json").read_text())
+    info["sources"] = [{"name": "mine", "forgeries": "self_made"}]
+    (root / "dataset.json").write_text(json.dumps(info))
+    evaluation = evaluate(make_checkpoint(), root=root, output=tmp_path / "run", device="cpu")
+    result = json.loads(evaluation.result.read_text())
+    assert result["sources"] == info["sources"]
+    assert result["trained_on"][0]["forgeries"] == "unknown"
+    page = evaluation.report.read_text()
+    for told in ("made by Unmask itself", "This model was trained on data of unknown origin"):
+        assert told in page
+        assert any(told in note for note in result["notes"])
 
 
 def test_curves_of_many_scores_stay_small() -> None:

@@ -1,5 +1,6 @@
 import json
 
+from unmask.forgeries import Forgeries, SourceRecord
 from unmask.inference.results import FaceResult, FaceScore, FrameResult, Prediction
 from unmask.types import MediaKind, Verdict
 
@@ -13,7 +14,8 @@ def test_a_prediction_becomes_a_row_of_plain_values() -> None:
         0.8,
         0.5,
         faces=(FaceResult(0, box, 0.9, 0.8, Verdict.FAKE, num_frames=1),),
-        frames=(FrameResult(3, 0.12, (FaceScore(0, box, 0.9, 0.8),)),),
+        trained_on=(SourceRecord("mine", Forgeries.DRAWN),),
+        frames=(FrameResult(3, 0.12, (FaceScore(0, box, 0.9, 0.8, verdict=Verdict.FAKE),)),),
     )
     row = json.loads(json.dumps(prediction.to_dict()))
     assert set(row) == {
@@ -29,14 +31,22 @@ def test_a_prediction_becomes_a_row_of_plain_values() -> None:
         "key_frames",
         "notes",
         "probability",
+        "num_examined",
+        "num_frames",
+        "headline",
+        "reason",
+        "trained_on",
+        "warning",
     }
     assert (row["kind"], row["verdict"], row["error"]) == ("video", "fake", None)
+    assert row["trained_on"] == [{"name": "mine", "forgeries": "drawn"}]
+    assert "'mine'" in row["warning"]
     assert row["faces"][0]["verdict"] == "fake"
     assert type(prediction.to_dict()["verdict"]) is str
     assert row["frames"][0] == {
         "index": 3,
         "time_seconds": 0.12,
-        "faces": [{"track": 0, "box": [1.0, 2.0, 30.0, 40.0], "confidence": 0.9, "score": 0.8}],
+        "faces": [{"track": 0, "box": [1.0, 2.0, 30.0, 40.0], "confidence": 0.9, "score": 0.8, "verdict": "fake"}],
     }
 
 

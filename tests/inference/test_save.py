@@ -11,13 +11,12 @@ from unmask.inference import annotate, save
 from unmask.inference.annotate import _between
 from unmask.inference.heatmap import draw_heat, spread_map
 from unmask.inference.predictor import Predictor
-from unmask.inference.results import FaceResult, FaceScore, FrameResult, Prediction
+from unmask.inference.results import FaceScore, FrameResult, Prediction
 from unmask.inference.save import check_extras, save_extras
 from unmask.media import remux, video
 from unmask.media.encode import write_video
 from unmask.media.picture import read_picture, write_jpeg
 from unmask.media.video import probe_video, read_frames
-from unmask.types import Verdict
 
 
 @pytest.fixture
@@ -108,12 +107,11 @@ def test_the_heat_map_of_a_picture_keeps_the_limit_of_pixels(
 
 
 def test_a_face_comes_with_the_first_frame_that_has_it_and_stays_till_the_next_looked_at() -> None:
-    rows = {track: FaceResult(track, (0, 0, 9, 9), 1.0, 0.5, Verdict.REAL) for track in range(3)}
     first, then = (
         FrameResult(10 * at, at, tuple(FaceScore(track, (at, 0, at + 9, 9), 1.0, 0.5) for track in tracks))
         for at, tracks in enumerate([(0, 1), (1, 2)])
     )
-    placed = {face.track: face.box for face in _between(first, then, 0.5, rows)}
+    placed = {face.track: face.box for face in _between(first, then, 0.5)}
     assert placed == {0: (0, 0, 9, 9), 1: (0.5, 0, 9.5, 9)}
 
 

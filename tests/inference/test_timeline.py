@@ -1,9 +1,11 @@
 import warnings
 from collections.abc import Collection
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from unmask.forgeries import Forgeries, SourceRecord
 from unmask.inference.results import FaceResult, FaceScore, FrameResult, Prediction, TimeRange
 from unmask.inference.timeline import MAX_PERSONS, _draw, _shade, write_timeline
 from unmask.media.picture import read_picture
@@ -30,7 +32,7 @@ def predict(num_persons: int, *, num_frames: int = 12, fake: Collection[int] = (
 
 
 def read_legend(prediction: Prediction) -> list[str]:
-    return [text.get_text() for text in _draw(prediction).axes[0].get_legend().get_texts()]
+    return [text.get_text() for text in _draw(prediction).legends[0].get_texts()]
 
 
 @pytest.mark.parametrize("num_persons", [1, 3, 23])
@@ -48,7 +50,7 @@ def test_the_legend_names_the_most_suspicious_and_counts_the_rest() -> None:
     said = read_legend(predict(23))
     persons = [text for text in said if text.startswith("face ")]
     assert len(persons) == MAX_PERSONS == 8
-    assert persons[0].startswith("face 22: ")
+    assert persons[0].startswith("face 23: ")
     assert "and 15 more" in said
     assert not [text for text in read_legend(predict(8)) if "more" in text]
 
@@ -73,3 +75,16 @@ def test_a_video_of_one_frame_or_without_faces_is_plotted(tmp_path: Path) -> Non
     empty = Prediction("a.mp4", MediaKind.VIDEO, Verdict.NO_FACE, None, 0.5, frames=(FrameResult(0, 0.0, ()),))
     write_timeline(tmp_path / "b.png", empty)
     assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_examined_frames_are_dots_that_no_line_joins() -> None:
+    lines = [line for line in _draw(predict(3)).axes[0].get_lines() if len(line.get_xdata()) > 2]
+    assert [(line.get_linestyle(), line.get_marker()) for line in lines] == [("None", "o")] * 3
+
+
+def test_the_drawing_is_headed_by_the_headline_and_what_the_model_was_trained_on() -> None:
+    trained_on = (SourceRecord("mine", Forgeries.DRAWN),)
+    told = replace(predict(1), headline="Real, though 0.5 of 6 seconds look forged", trained_on=trained_on)
+    title = _draw(told).axes[0].get_title()
+    assert told.headline in title
+    assert "drawn faces" in title

@@ -11,6 +11,7 @@ from tests.conftest import compose_config
 
 from unmask.data.tables import FaceDataset
 from unmask.errors import TrackingError
+from unmask.models.checkpoint import load_checkpoint
 from unmask.training import tracking_logger
 from unmask.training.provenance import find_code_state
 from unmask.training.tracking import TrackedRun, count_crops, digest_table, flatten
@@ -97,6 +98,8 @@ def test_tags_tell_code_data_and_command(client: Any, result: dict[str, Any], fa
     assert tags["mlflow.source.git.commit"] == code.commit
     assert tags["preprocessing_hash"] == FaceDataset.load(face_dataset).spec.hash
     assert "run_name=trial" in tags["command"]
+    assert tags["trained_on"] == "synthetic (drawn faces)"
+    assert load_checkpoint(result["best_checkpoint"]).provenance["run_name"] == "trial"
 
 
 def test_artifacts_hold_config_overrides_log_and_both_checkpoints_once(client: Any, result: dict[str, Any]) -> None:

@@ -13,6 +13,7 @@ from tests.conftest import compose_config, train_tiny
 
 from unmask.data.tables import FaceDataset, write_dataset
 from unmask.errors import CheckpointError, ConfigError, DatasetError, SpecMismatchError
+from unmask.inference.bundle import load_bundle
 from unmask.metrics.collection import FIGURES
 from unmask.metrics.threshold import choose_threshold
 from unmask.models.checkpoint import load_checkpoint
@@ -86,6 +87,10 @@ def test_checkpoint_tells_where_it_comes_from(run: tuple[Path, dict[str, Any]], 
     told = found.provenance
     assert (told["dataset"], told["seed"], told["preprocessing_hash"]) == ("synthetic", 0, found.crop_spec.hash)
     assert "optimizer.lr=0.01" in told["command"]
+    assert told["trained_on"] == [{"name": "synthetic", "forgeries": "drawn"}]
+    assert told["run_name"] == run[0].name
+    bundle = load_bundle(run[1]["bundle"])
+    assert bundle.provenance == told
 
 
 def test_seeded_loss_repeats_and_another_seed_changes_it(

@@ -15,9 +15,10 @@ if TYPE_CHECKING:
 
 _COLOURS = {"fake": "red", "real": "green", "uncertain": "yellow", "no_face": "dim"}
 
-_MOST_STRETCHES = 5
-
-_COLUMNS = ("path", "kind", "verdict", "score", "threshold", "probability", "faces", "frames", "notes", "error")
+_COLUMNS = (
+    "path", "kind", "verdict", "headline", "score", "threshold", "probability", "faces", "num_examined",
+    "num_frames", "notes", "warning", "trained_on", "error",
+)  # fmt: skip
 
 
 def write_predictions(
@@ -63,13 +64,19 @@ def _write_json(values: Any, path: Path) -> None:
 
 def _write_csv(rows: list[dict[str, Any]], path: Path) -> None:
     """Write a row per file, with the numbers of its faces and frames."""
+    from unmask.forgeries import SourceRecord, name_sources
+
     with path.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
         writer = csv.DictWriter(file, _COLUMNS, extrasaction="ignore")
         writer.writeheader()
         for row in rows:
-            counts = {"faces": len(row["faces"]), "frames": len(row["frames"])}
-            cells = {"path": _no_formula(row["path"]), "notes": " ".join(row["notes"])}
-            writer.writerow(row | counts | cells)
+            cells = {
+                "path": _no_formula(row["path"]),
+                "notes": " ".join(row["notes"]),
+                "faces": len(row["faces"]),
+                "trained_on": name_sources(SourceRecord.from_dict(source) for source in row["trained_on"]),
+            }
+            writer.writerow(row | cells)
 
 
 def _no_formula(path: str) -> str:
@@ -78,14 +85,19 @@ def _no_formula(path: str) -> str:
 
 
 def print_table(predictions: "Sequence[Prediction]") -> None:
-    """Print a row per file, one per face where there are several, and below what else there is to say."""
+    """Print a row per file, one per face where there are several, and below what else there is to say.
+
+    First comes what the model was trained on where that makes its verdicts doubtful: it holds for every row.
+    """
     from rich.console import Console
 
     console = Console()
+    for warning in dict.fromkeys(row.warning for row in predictions if row.warning and row.error is None):
+        text = f"warning: {_printable(warning)}"
+        console.print(text, style="bold yellow", markup=False, highlight=False, soft_wrap=True)
     console.print(_make_table(predictions))
     for row in predictions:
-        stretches = _describe_stretches(row)
-        notes = [f"suspicious: '{row.path}': {stretches}"] if stretches else []
+        notes = [f"'{row.path}': {row.headline}. {row.reason}"] if _needs_words(row) else []
         for note in notes + [f"note: '{row.path}': {note}" for note in row.notes]:
             console.print(_printable(note), style="yellow", markup=False, highlight=False, soft_wrap=True)
         if row.error:
@@ -97,39 +109,35 @@ def _make_table(predictions: "Sequence[Prediction]") -> "Table":
     from rich.table import Table
     from rich.text import Text
 
+    from unmask.inference.words import name_face, show_probability, show_score
+
     table = Table()
     table.add_column("file", overflow="fold")
     table.add_column("verdict")
     # Only a model that was calibrated on its validation split knows how probable a fake is.
     is_calibrated = any(row.probability is not None for row in predictions)
-    for heading in ("score", "threshold", *["P(fake)"] * is_calibrated, "faces", "frames"):
+    for heading in ("score", "threshold", *["P(fake)"] * is_calibrated, "faces", "with a face", "examined"):
         table.add_column(heading, justify="right")
     for row in predictions:
         path = Text(_printable(row.path))
         if row.verdict is None:
             table.add_row(path, Text("error", style="red"))
             continue
-        chance = [_show(row.probability, "{:.0%}")] * is_calibrated
-        frames = f"{sum(bool(frame.faces) for frame in row.frames)}/{len(row.frames)}"
-        numbers = (_show(row.score), f"{row.threshold:.4f}", *chance, str(len(row.faces)), frames)
+        chance = [show_probability(row.probability)] * is_calibrated
+        frames = (str(sum(bool(frame.faces) for frame in row.frames)), f"{row.num_examined} of {row.num_frames}")
+        numbers = (show_score(row.score), show_score(row.threshold), *chance, str(len(row.faces)), *frames)
         table.add_row(path, _colour(row.verdict), *numbers)
         for face in row.faces if len(row.faces) > 1 else ():
-            name = Text(f"  face {face.track}" + ("" if face.decides else " (does not decide)"), style="dim")
-            numbers = (_show(face.score), "", *[""] * is_calibrated, "", str(face.num_frames))
+            name = Text(f"  {name_face(face.track)}" + ("" if face.decides else " (does not decide)"), style="dim")
+            numbers = (show_score(face.score), "", *[""] * is_calibrated, "", str(face.num_frames), "")
             table.add_row(name, _colour(face.verdict), *numbers)
     return table
 
 
-def _describe_stretches(row: "Prediction") -> str:
-    """Say which parts of a video score as fake, the most fake first."""
-    ranges = sorted(row.suspicious, key=lambda stretch: -stretch.score)
-    parts = []
-    for stretch in ranges[:_MOST_STRETCHES]:
-        start, end = f"{stretch.start_seconds:.1f}", f"{stretch.end_seconds:.1f}"
-        parts.append(f"{start if start == end else f'{start} to {end}'} s ({stretch.score:.2f})")
-    if len(ranges) > _MOST_STRETCHES:
-        parts.append(f"and {len(ranges) - _MOST_STRETCHES} more in predictions.json")
-    return ", ".join(parts)
+def _needs_words(row: "Prediction") -> bool:
+    """Tell whether a verdict needs more than its row: it is undecided, or something speaks against it."""
+    odd = [face for face in row.faces if not face.decides and face.verdict != "real"]
+    return bool(row.verdict == "uncertain" or row.suspicious or odd)
 
 
 def _printable(text: str) -> str:
@@ -145,7 +153,3 @@ def _colour(verdict: str) -> "Text":
     from rich.text import Text
 
     return Text(str(verdict), style=_COLOURS[str(verdict)])
-
-
-def _show(score: float | None, pattern: str = "{:.4f}") -> str:
-    return "-" if score is None else pattern.format(score)

@@ -27,7 +27,7 @@ from unmask.data.tables import FACE_COLUMNS, VIDEO_COLUMNS, FaceDataset, count_r
 from unmask.errors import DatasetError, list_problems
 from unmask.faces.detector import Detector
 from unmask.faces.spec import CropSpec
-from unmask.sources.base import CreatedSource, Source
+from unmask.sources.base import CreatedSource, Source, record_source
 from unmask.types import Label, Outcome, Video
 
 logger = logging.getLogger(__name__)
@@ -104,7 +104,7 @@ def prepare(
     ordered = [records[video.video_id] for video in videos]
     _check_usable(ordered, source)
     video_table, face_table = _build_tables(videos, ordered, groups, splits)
-    info = _describe(source.name, spec, video_table, face_table, seed=seed)
+    info = _describe(source, spec, video_table, face_table, seed=seed)
     write_dataset(output, info=info, videos=video_table, faces=face_table)
     audit_splits(FaceDataset.load(output))
     _warn_of_shortcuts(video_table, face_table)
@@ -239,10 +239,13 @@ def _build_tables(
     return pd.DataFrame(video_rows, columns=list(VIDEO_COLUMNS)), pd.DataFrame(face_rows, columns=list(FACE_COLUMNS))
 
 
-def _describe(name: str, spec: CropSpec, videos: pd.DataFrame, faces: pd.DataFrame, *, seed: int) -> dict[str, Any]:
+def _describe(
+    source: Source, spec: CropSpec, videos: pd.DataFrame, faces: pd.DataFrame, *, seed: int
+) -> dict[str, Any]:
     packages = ("av", "numpy", "onnxruntime", "opencv-python-headless", "pandas")
     return {
-        "name": name,
+        "name": source.name,
+        "sources": [record.to_dict() for record in record_source(source)],
         "preprocessing": spec.to_dict(),
         "preprocessing_hash": spec.hash,
         "seed": seed,

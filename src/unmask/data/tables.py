@@ -11,6 +11,7 @@ import pandas as pd
 
 from unmask.errors import DatasetError
 from unmask.faces.spec import CropSpec
+from unmask.forgeries import SourceRecord, read_sources
 from unmask.media.picture import write_bytes
 from unmask.paths import expand_home, show_command
 from unmask.types import Label, MediaKind
@@ -80,6 +81,11 @@ class FaceDataset:
     def name(self) -> str:
         """The name of the source it was prepared from."""
         return str(self.info["name"])
+
+    @property
+    def sources(self) -> tuple[SourceRecord, ...]:
+        """What is on record of the source it was prepared from, or of those that were mixed."""
+        return read_sources(self.info)
 
     @cached_property
     def spec(self) -> CropSpec:

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from unmask.decision import Decision
+from unmask.forgeries import SourceRecord
 from unmask.metrics.plots import Scored, draw_precision_recall, draw_roc, draw_scores
 from unmask.types import Label
 
@@ -29,6 +30,8 @@ class Report:
         videos: Score table of all videos of the split.
         provenance: What else the reader must know to repeat it (checkpoint, command, seed ...), in order.
         notes: Sentences that qualify the figures.
+        sources: What the dataset was prepared from.
+        trained_on: What the model was trained on.
     """
 
     dataset: str
@@ -40,6 +43,8 @@ class Report:
     videos: pd.DataFrame
     provenance: Mapping[str, str]
     notes: tuple[str, ...] = ()
+    sources: tuple[SourceRecord, ...] = ()
+    trained_on: tuple[SourceRecord, ...] = ()
 
 
 def render_report(report: Report) -> str:

@@ -14,12 +14,10 @@ from unmask.data.tables import FaceDataset
 from unmask.evaluation.report import Report, render_report
 from unmask.evaluation.score import score_frames, score_videos
 from unmask.faces.spec import check_same_crops
+from unmask.forgeries import name_sources, qualify_figures, read_trained_on, warn_of_training
 from unmask.media.picture import write_bytes
 from unmask.metrics.scores import coverage_of, figures_of
 from unmask.models.checkpoint import Checkpoint, load_checkpoint
-
-SELF_MADE = ("synthetic", "forge")
-"""Sources that Unmask forges itself."""
 
 logger = logging.getLogger(__name__)
 
@@ -93,7 +91,9 @@ def evaluate(
         frames=frames,
         videos=videos,
         provenance=_describe(model, dataset, command=command, seed=seed),
-        notes=tuple(notes + _qualify(dataset, figures)),
+        sources=dataset.sources,
+        trained_on=read_trained_on(model.provenance),
+        notes=tuple(notes + _qualify(model, dataset, figures)),
     )
     return _write(report, output, has_videos=dataset.has_videos)
 
@@ -111,14 +111,10 @@ def _check_spec(model: Checkpoint, dataset: FaceDataset, *, allow_mismatch: bool
     return []
 
 
-def _qualify(dataset: FaceDataset, figures: dict[str, Any]) -> list[str]:
+def _qualify(model: Checkpoint, dataset: FaceDataset, figures: dict[str, Any]) -> list[str]:
     """Say what a reader must not conclude from the figures."""
-    notes = []
-    if dataset.name in SELF_MADE:
-        notes.append(
-            "The fakes of this dataset were made by Unmask itself. The figures show that the machinery works; they say "
-            "nothing of how well fakes of other making are found."
-        )
+    told = (qualify_figures(dataset.sources), warn_of_training(read_trained_on(model.provenance)))
+    notes = [note for note in told if note is not None]
     if figures["video"]["auroc"] is None:
         notes.append("Only one class could be scored: there is no ROC-AUC, no PR-AUC, and no curve.")
     return notes
@@ -126,6 +122,8 @@ def _qualify(dataset: FaceDataset, figures: dict[str, Any]) -> list[str]:
 
 def _describe(model: Checkpoint, dataset: FaceDataset, *, command: str, seed: int) -> dict[str, str]:
     known = {key: value for key, value in model.provenance.items() if value not in ("", None)}
+    if "trained_on" in known:
+        known["trained_on"] = name_sources(read_trained_on(known))
     trained = {f"training: {key.replace('_', ' ')}": str(value) for key, value in known.items()}
     return {
         "checkpoint": str(model.path),
@@ -149,6 +147,8 @@ def _write(report: Report, output: Path, *, has_videos: bool) -> Evaluation:
     summary = {
         "datasets": {report.dataset: {**report.figures, "split": report.split}},
         "decision": report.decision.to_dict(),
+        "sources": [source.to_dict() for source in report.sources],
+        "trained_on": [source.to_dict() for source in report.trained_on],
         "provenance": dict(report.provenance),
         "notes": list(report.notes),
         "scores": str(frames),

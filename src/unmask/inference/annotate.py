@@ -7,7 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from unmask.inference.drawing import draw_faces
-from unmask.inference.results import FaceResult, FaceScore, FrameResult, Prediction
+from unmask.inference.results import FaceScore, FrameResult, Prediction
+from unmask.inference.words import entitle
 from unmask.media.failures import name_failures, name_failures_of
 from unmask.media.picture import MAX_PIXELS
 from unmask.media.remux import write_with_sound
@@ -39,31 +40,31 @@ def write_annotated(
 
 
 def _annotate(source: Path, prediction: Prediction, *, max_pixels: int) -> Iterator[Frame]:
-    rows = {face.track: face for face in prediction.faces}
     times = [frame.time_seconds for frame in prediction.frames]
-    title = str(prediction.verdict) + ("" if prediction.score is None else f" {prediction.score:.2f}")
+    title = entitle(prediction)
     with name_failures(source):
         index = index_video(source, max_pixels=max_pixels)
     for frame in name_failures_of(read_indexed(index, range(index.info.num_frames)), source):
         position = bisect_right(times, frame.time_seconds)
         before = prediction.frames[max(position - 1, 0)]
         after = prediction.frames[min(position, len(times) - 1)]
-        faces = _between(before, after, frame.time_seconds, rows)
+        faces = _between(before, after, frame.time_seconds)
         yield replace(frame, image=draw_faces(frame.image, faces, title=title))
 
 
-def _between(before: FrameResult, after: FrameResult, seconds: float, rows: dict[int, FaceResult]) -> list[FaceResult]:
+def _between(before: FrameResult, after: FrameResult, seconds: float) -> list[FaceScore]:
     """Place the faces of a frame looked at on their way to the next one looked at, for a moment between the two.
 
-    A face that the next one does not have stays in place; one that the next alone has comes with it, not before.
+    A face that the next one does not have stays in place; one that the next alone has comes with it, not before. Its
+    score, and so its colour, is that of the frame examined last.
     """
     span = after.time_seconds - before.time_seconds
     share = min(max((seconds - before.time_seconds) / span, 0.0), 1.0) if span > 0 else 0.0
     later = {face.track: face for face in after.faces}
-    return [_move(rows[face.track], face, later.get(face.track, face), share) for face in before.faces]
+    return [_move(face, later.get(face.track, face), share) for face in before.faces]
 
 
-def _move(row: FaceResult, first: FaceScore, last: FaceScore, share: float) -> FaceResult:
+def _move(first: FaceScore, last: FaceScore, share: float) -> FaceScore:
     x1, y1, x2, y2 = (a + share * (b - a) for a, b in zip(first.box, last.box, strict=True))
     box: Box = (x1, y1, x2, y2)
-    return replace(row, box=box, score=first.score)
+    return replace(first, box=box)

@@ -6,6 +6,7 @@ from unmask.errors import MediaError
 from unmask.inference.inputs import Input
 from unmask.inference.predictor import Predictor
 from unmask.inference.results import Prediction, Progress
+from unmask.inference.words import UNREADABLE
 
 
 def watch_inputs(predictor: Predictor, inputs: Iterable[Input]) -> Iterator[Progress]:
@@ -24,4 +25,6 @@ def watch_inputs(predictor: Predictor, inputs: Iterable[Input]) -> Iterator[Prog
             yield from predictor.watch_file(entry.path)
         except MediaError as error:
             threshold = predictor.decision.threshold
-            yield Progress(1, 1, Prediction(str(entry.path), None, None, None, threshold, error=str(error)))
+            yield Progress(
+                1, 1, Prediction(str(entry.path), None, None, None, threshold, error=str(error), headline=UNREADABLE)
+            )

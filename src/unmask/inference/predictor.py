@@ -14,6 +14,7 @@ from unmask.errors import CheckpointError, ConfigError
 from unmask.faces.crop import as_stored, cut_crop, prepare_input, stack_planes
 from unmask.faces.detector import Detector
 from unmask.faces.spec import CropSpec, InputSpec
+from unmask.forgeries import SourceRecord, read_trained_on
 from unmask.inference.backend import Backend
 from unmask.inference.deciding import Deciding
 from unmask.inference.detectors import build_detector
@@ -44,6 +45,7 @@ class Predictor:
         every_n: Looks at every n-th frame of a video instead.
         limits: How much of one file is looked at.
         deciding: Which of several faces decides.
+        trained_on: What the network was trained on; a verdict carries a warning by it.
 
     Raises:
         ConfigError: `every_n`, `num_frames` or `batch_size` is less than 1, or `margin` outside [0, 1].
@@ -63,6 +65,7 @@ class Predictor:
         every_n: int | None = None,
         limits: Limits = Limits(),  # noqa: B008 (frozen)
         deciding: Deciding = Deciding(),  # noqa: B008 (frozen)
+        trained_on: Sequence[SourceRecord] = (),
     ) -> None:
         if every_n is not None and every_n < 1:
             raise ConfigError(f"every_n={every_n} is no step from frame to frame. Give 1 or more.")
@@ -82,6 +85,7 @@ class Predictor:
         self.every_n = every_n
         self.limits = limits
         self.deciding = deciding
+        self.trained_on = tuple(trained_on)
 
     @classmethod
     def load(
@@ -137,6 +141,7 @@ class Predictor:
             every_n=every_n,
             limits=limits,
             deciding=deciding,
+            trained_on=read_trained_on(stored.provenance),
         )
 
     def predict_file(self, path: Path, *, name: str | None = None) -> Prediction:
@@ -245,8 +250,9 @@ class Predictor:
             seen = scorer.finish()
         notes = note_frames(asked=len(asked), looked_at=len(wanted), decoded=done)
         notes += note_crowd(most, max_faces=self.limits.max_faces, is_video=True)
-        frames_of_tracks = number_tracks(seen)
-        yield Progress(done, len(wanted), self._conclude(index.name, MediaKind.VIDEO, frames_of_tracks, notes=notes))
+        people, total = number_tracks(seen), index.info.num_frames
+        prediction = self._conclude(index.name, MediaKind.VIDEO, people, notes=notes, num_frames=total)
+        yield Progress(done, len(wanted), prediction)
 
     def _start_scorer(self) -> Scorer:
         num_streams = max(min(self.backend.num_streams, self.batch_size // 4), 1)  # a call for one crop costs too much
@@ -287,10 +293,18 @@ class Predictor:
         return self.score(crops, in_stream=in_stream)
 
     def _conclude(
-        self, name: str, kind: MediaKind, frames: Sequence[FrameResult], *, notes: Sequence[str]
+        self, name: str, kind: MediaKind, frames: Sequence[FrameResult], *, notes: Sequence[str], num_frames: int = 1
     ) -> Prediction:
         return conclude(
-            name, kind, frames, decision=self.decision, deciding=self.deciding, margin=self.margin, notes=notes
+            name,
+            kind,
+            frames,
+            decision=self.decision,
+            deciding=self.deciding,
+            margin=self.margin,
+            notes=notes,
+            num_frames=num_frames,
+            trained_on=self.trained_on,
         )
 
 

@@ -3,6 +3,7 @@
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from unmask.forgeries import SourceRecord, warn_of_training
 from unmask.types import Array, Box, Face, Frame, MediaKind, Point, Verdict
 
 
@@ -11,12 +12,13 @@ class FaceScore:
     """A face in one frame.
 
     Args:
-        track: Whose face it is, from 0 in order of appearance.
+        track: Whose face it is, from 0 in order of appearance; people see `name_face` of it, which counts from 1.
         box: x1, y1, x2, y2 in pixels of the frame.
         confidence: Of the detector.
         score: P(fake) of its crop.
         landmarks: Of the detector; not in `to_dict`.
         activation_map: Of its crop, shape `(h, w)`, high where it looks fake; not in `to_dict`.
+        verdict: Of this score alone; None before it is concluded. It gives the face its colour in this frame.
     """
 
     track: int
@@ -25,6 +27,7 @@ class FaceScore:
     score: float
     landmarks: tuple[Point, ...] | None = field(default=None, compare=False, repr=False)
     activation_map: Array | None = field(default=None, compare=False, repr=False)
+    verdict: Verdict | None = None
 
     @property
     def face(self) -> Face:
@@ -56,7 +59,7 @@ class FaceResult:
         box: Where it was seen with the highest confidence of the detector.
         confidence: The highest of the detector.
         score: Aggregated over its frames.
-        verdict: Of this face alone.
+        verdict: Of this face alone; see `Deciding.judge`.
         num_frames: How many frames it was found in.
         decides: Whether it counts for the verdict of the whole; see `Deciding`.
     """
@@ -92,7 +95,8 @@ class Prediction:
     Args:
         path: The file, as it was named.
         kind: Picture or video; None where the file could not be read.
-        verdict: None where the file could not be read.
+        verdict: None where the file could not be read. That of the score, but `uncertain` where the score says `real`
+            and a deciding face looks fake for a while; see `Deciding.judge`.
         score: Of the most fake face that decides; None where there is no face.
         threshold: From which score on the verdict is fake.
         faces: A row per face or track.
@@ -102,6 +106,12 @@ class Prediction:
         key_frames: Indices of the frames of a video that weighed most in its score, the weightiest first.
         notes: What was left out, and what the score cannot be trusted for; a sentence each.
         probability: The calibrated P(fake) of the score; None without a score or a calibration.
+        num_examined: Frames decoded and searched for faces, which are those in `frames`; 1 for an image, 0 where the
+            file could not be read.
+        num_frames: Frames in the file; 1 for an image, 0 where the file could not be read.
+        headline: The verdict and what it rests on in one line, the same for every door.
+        reason: What led to it, in sentences with numbers.
+        trained_on: What the model was trained on.
     """
 
     path: str
@@ -116,6 +126,16 @@ class Prediction:
     key_frames: tuple[int, ...] = ()
     notes: tuple[str, ...] = ()
     probability: float | None = None
+    num_examined: int = 0
+    num_frames: int = 0
+    headline: str = ""
+    reason: str = ""
+    trained_on: tuple[SourceRecord, ...] = ()
+
+    @property
+    def warning(self) -> str | None:
+        """Why no verdict of this model can be relied on; None where nothing is known against it."""
+        return warn_of_training(self.trained_on)
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values, fit for JSON."""
@@ -126,8 +146,11 @@ class Prediction:
         for frame in values["frames"]:
             for seen in frame["faces"]:
                 del seen["landmarks"], seen["activation_map"]
+                seen["verdict"] = seen["verdict"] and seen["verdict"].value
         for row, face in zip(values["faces"], self.faces, strict=True):
             row["verdict"] = face.verdict.value
+        values["trained_on"] = [source.to_dict() for source in self.trained_on]
+        values["warning"] = self.warning
         return values
 
 

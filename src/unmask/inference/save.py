@@ -77,7 +77,7 @@ def _write_heatmaps(prediction: Prediction, folder: Path, spec: CropSpec, *, max
         for face in frame.faces:
             overlay = draw_face_heat(image, face, spec)
             if overlay is not None:
-                path = folder / f"heatmap_{frame.index:06d}_{face.track}.jpg"
+                path = folder / f"heatmap_{frame.index:06d}_face{face.track + 1}.jpg"
                 write_jpeg(path, overlay, quality=92)
                 written.append(path)
     return written

@@ -1,16 +1,24 @@
 """From the scores of frames to what is said of each person, and of which parts of a video."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from unmask.decision import Decision
 from unmask.faces.track import link_tracks
-from unmask.inference.deciding import Deciding
+from unmask.forgeries import SourceRecord
+from unmask.inference.deciding import Deciding, Moment, measure
 from unmask.inference.notes import note_small_faces
 from unmask.inference.results import FaceResult, FaceScore, FrameResult, Prediction, TimeRange
-from unmask.types import MediaKind
+from unmask.inference.words import say_headline, say_reason, show_seconds
+from unmask.types import MediaKind, Verdict
 
 NUM_KEY_FRAMES = 5
+
+_FEW_SECONDS = 2.0
+"""A shorter video is told in frames."""
+
+_SHORTEST_TOLD = 0.1
+"""Seconds; less would be told as none."""
 
 
 def conclude(
@@ -22,8 +30,13 @@ def conclude(
     deciding: Deciding,
     margin: float,
     notes: Sequence[str],
+    num_frames: int = 1,
+    trained_on: Sequence[SourceRecord] = (),
 ) -> Prediction:
     """Make a prediction of scored frames: its score is that of the most fake face that decides.
+
+    Its verdict is that of the score; but `uncertain` where that is `real` and a face that decides is not, by the rule
+    of `Deciding`.
 
     Args:
         name: Of the file.
@@ -33,23 +46,58 @@ def conclude(
         deciding: Which faces decide.
         margin: How much of the way from the threshold to 0, and to 1, is `uncertain`.
         notes: What is known of the file beside the frames.
+        num_frames: Frames in the file.
+        trained_on: What the model was trained on.
     """
     faces = sum_up(frames, decision=decision, deciding=deciding, margin=margin)
     score = max((face.score for face in faces if face.decides), default=None)
     threshold, is_video = decision.threshold, kind is MediaKind.VIDEO
+    verdict = decision.verdict(score, margin=margin)
+    if verdict is Verdict.REAL and any(face.decides and face.verdict is Verdict.UNCERTAIN for face in faces):
+        verdict = Verdict.UNCERTAIN
+    suspicious = find_ranges(frames, faces, threshold=threshold) if is_video else ()
+    extent = measure_extent(frames, suspicious) if suspicious else ""
     return Prediction(
         name,
         kind,
-        decision.verdict(score, margin=margin),
+        verdict,
         score,
         threshold,
         tuple(faces),
-        tuple(frames),
-        suspicious=find_ranges(frames, faces, threshold=threshold) if is_video else (),
+        tuple(_judge_faces(frames, decision=decision, margin=margin)),
+        suspicious=suspicious,
         key_frames=find_key_frames(frames, faces, threshold=threshold) if is_video else (),
         notes=(*notes, *note_small_faces(faces)),
         probability=decision.probability(score),
+        num_examined=len(frames),
+        num_frames=num_frames,
+        headline=say_headline(verdict, faces=faces, extent=extent),
+        reason=say_reason(verdict, score=score, threshold=threshold, faces=faces, extent=extent, suspicious=suspicious),
+        trained_on=tuple(trained_on),
     )
+
+
+def _judge_faces(frames: Iterable[FrameResult], *, decision: Decision, margin: float) -> Iterable[FrameResult]:
+    """Give every face the verdict of its own score, which is its colour in this frame."""
+    for frame in frames:
+        faces = (replace(face, verdict=decision.verdict(face.score, margin=margin)) for face in frame.faces)
+        yield replace(frame, faces=tuple(faces))
+
+
+def measure_extent(frames: Sequence[FrameResult], suspicious: Sequence[TimeRange]) -> str:
+    """Say how much of a video lies in suspicious stretches, such as `2 of 4 seconds`; of a short one `3 of 6 frames`.
+
+    Args:
+        frames: All that were examined, in order of time.
+        suspicious: Of `find_ranges`.
+    """
+    times = [frame.time_seconds for frame in frames]
+    ends = [(stretch.start_seconds, stretch.end_seconds) for stretch in suspicious]
+    inside = [at for at, time in enumerate(times) if any(start <= time <= end for start, end in ends)]
+    seconds, whole = measure([Moment(times[at], 1.0, at) for at in inside], times), times[-1] - times[0]
+    if whole < _FEW_SECONDS or seconds < _SHORTEST_TOLD:
+        return f"{len(inside):,} of {len(frames):,} examined frames"
+    return f"{show_seconds(seconds)} of {show_seconds(whole)} seconds"
 
 
 def number_tracks(frames: Sequence[FrameResult]) -> list[FrameResult]:
@@ -75,15 +123,18 @@ def sum_up(frames: Sequence[FrameResult], *, decision: Decision, deciding: Decid
         margin: How much of the way from the threshold to 0, and to 1, is `uncertain`.
     """
     tracks: dict[int, list[FaceScore]] = {}
-    for frame in frames:
+    moments: dict[int, list[Moment]] = {}
+    for position, frame in enumerate(frames):
         for face in frame.faces:
             tracks.setdefault(face.track, []).append(face)
+            moments.setdefault(face.track, []).append(Moment(frame.time_seconds, face.score, position))
+    times = [frame.time_seconds for frame in frames]
     chosen = deciding.choose(tracks, num_frames=sum(bool(frame.faces) for frame in frames))
     rows = []
     for number, faces in sorted(tracks.items()):
         clearest = max(faces, key=lambda face: face.confidence)
         score = decision.aggregate([face.score for face in faces])
-        verdict = decision.verdict(score, margin=margin)
+        verdict = deciding.judge(score, moments[number], times=times, decision=decision, margin=margin)
         decides = number in chosen
         rows.append(FaceResult(number, clearest.box, clearest.confidence, score, verdict, len(faces), decides))
     return rows

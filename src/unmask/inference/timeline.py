@@ -3,17 +3,26 @@
 import io
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from textwrap import wrap
 from typing import Any
 
+from unmask.inference.colours import PERSONS, hex_of
 from unmask.inference.results import FaceResult, Prediction, TimeRange
+from unmask.inference.words import entitle, name_face, show_examined, show_score
 from unmask.media.picture import write_bytes
+from unmask.types import Verdict
 
 MAX_PERSONS = 8
 """Persons with a colour and a line in the legend: more would leave no room for the plot."""
 
+_LETTERS = 58
+"""Of a line of the title."""
+
 
 def write_timeline(path: Path, prediction: Prediction) -> None:
-    """Write a PNG: a line per person, the threshold, the suspicious stretches shaded, the weightiest frames ringed.
+    """Write a PNG: a dot per person and examined frame, the threshold, suspicious stretches, the weightiest frames.
+
+    Dots are not joined: nothing is known between the examined frames.
 
     Args:
         path: Ends in `.png`.
@@ -27,16 +36,29 @@ def write_timeline(path: Path, prediction: Prediction) -> None:
 def _draw(prediction: Prediction) -> Any:
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(9, 3.2), layout="constrained")  # without pyplot, which keeps figures and wants a display
+    # Without pyplot, which keeps figures and wants a display. Large letters: a phone shows it 390 pixels wide.
+    figure = Figure(figsize=(6.4, 5), dpi=150, layout="constrained")
     axes = figure.add_subplot()
     _draw_persons(axes, prediction)
     _draw_key_frames(axes, prediction)
     for start, end in _shade(prediction):
-        axes.axvspan(start, end, color="tab:red", alpha=0.15, linewidth=0)
-    axes.axhline(prediction.threshold, color="grey", linestyle="--", label=f"threshold {prediction.threshold:.2f}")
-    axes.set(xlabel="seconds", ylabel="score", ylim=(-0.03, 1.03), title=f"{prediction.verdict}")
-    axes.legend(loc="upper left", bbox_to_anchor=(1, 1), fontsize="small")
+        axes.axvspan(start, end, color=hex_of(Verdict.FAKE), alpha=0.15, linewidth=0)
+    threshold = f"threshold {show_score(prediction.threshold)}"
+    axes.axhline(prediction.threshold, color="grey", linestyle="--", label=threshold)
+    axes.set(xlabel=_say_time(prediction), ylabel="score", ylim=(-0.03, 1.03))
+    title = [piece for line in entitle(prediction) for piece in wrap(line, _LETTERS)]
+    axes.set_title("\n".join(title), fontsize=13)
+    axes.xaxis.label.set_fontsize(13)
+    axes.yaxis.label.set_fontsize(13)
+    axes.tick_params(labelsize=13)
+    figure.legend(loc="outside lower center", ncols=2, fontsize=12)
     return figure
+
+
+def _say_time(prediction: Prediction) -> str:
+    if not prediction.num_frames:
+        return "seconds"
+    return f"seconds ({show_examined(prediction.num_examined, prediction.num_frames)})"
 
 
 def choose_persons(faces: Iterable[FaceResult]) -> list[FaceResult]:
@@ -47,12 +69,15 @@ def choose_persons(faces: Iterable[FaceResult]) -> list[FaceResult]:
 def _draw_persons(axes: Any, prediction: Prediction) -> None:
     chosen = choose_persons(prediction.faces)
     others = [face for face in prediction.faces if face not in chosen]
+    axes.set_prop_cycle(color=PERSONS)
     for face in chosen:
-        said = f"face {face.track}: {face.verdict} {face.score:.2f}"
-        axes.plot(*_list_points(prediction, face), marker=".", label=said, zorder=2.5)
+        said = f"{name_face(face.track)}: {face.verdict} {show_score(face.score)}"
+        axes.plot(*_list_points(prediction, face), linestyle="none", marker="o", markersize=5, label=said, zorder=2.5)
     for number, face in enumerate(others):
         said = "_" if number else f"and {len(others)} more"  # what begins with _ stays out of the legend
-        axes.plot(*_list_points(prediction, face), color="silver", linewidth=0.6, marker=".", markersize=2, label=said)
+        axes.plot(
+            *_list_points(prediction, face), color="silver", linestyle="none", marker=".", markersize=2, label=said
+        )
 
 
 def _list_points(prediction: Prediction, face: FaceResult) -> tuple[list[float], list[float]]:

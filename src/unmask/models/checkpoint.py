@@ -143,7 +143,7 @@ def _interpret(path: Path, content: dict[str, Any], entry: dict[str, Any]) -> Ch
         input_spec=InputSpec.from_dict({"size": network["input_size"], **network}),
         decision=Decision.from_dict(entry["decision"]),
         class_names=tuple(entry["class_names"]),
-        provenance=entry["provenance"],
+        provenance=dict(entry["provenance"]),
         epoch=epoch,
         batch=batch,
         is_resumable="optimizer_states" in content,

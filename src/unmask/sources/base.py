@@ -2,6 +2,8 @@
 
 from typing import Protocol, runtime_checkable
 
+from unmask.errors import SourceError
+from unmask.forgeries import Forgeries, SourceRecord
 from unmask.types import Video
 
 
@@ -9,6 +11,10 @@ class Source(Protocol):
     """A raw dataset in its authors' layout.
 
     Constructors store and check their arguments; `list_videos` reads the folder.
+
+    A source may say with a property `forgeries`, of `unmask.forgeries.Forgeries`, who made its fakes, or with a
+    property `records`, of `SourceRecord`, which sources it mixes. Of one that does not, they are of unknown origin, and
+    so every model that is trained on it says.
     """
 
     name: str
@@ -33,3 +39,21 @@ class CreatedSource(Source, Protocol):
             num_workers: Processes; 0 works in this one.
         """
         ...
+
+
+def record_source(source: Source) -> tuple[SourceRecord, ...]:
+    """Return what stays on record of a source, or of those that it mixes; call it after `list_videos`.
+
+    Raises:
+        SourceError: It says something else of its fakes than `Forgeries` knows.
+    """
+    records = tuple(getattr(source, "records", ()))
+    if records:
+        return records
+    given = getattr(source, "forgeries", Forgeries.UNKNOWN)
+    if given not in tuple(Forgeries):
+        raise SourceError(
+            f"The source '{source.name}' says of its fakes '{given}' (property forgeries of {type(source).__name__}). "
+            f"Choose one of: {', '.join(Forgeries)}."
+        )
+    return (SourceRecord(source.name, Forgeries(given)),)

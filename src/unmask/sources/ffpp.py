@@ -11,8 +11,9 @@ from importlib.resources import files
 from pathlib import Path
 
 from unmask.errors import ConfigError, SourceError
+from unmask.forgeries import Forgeries
 from unmask.sources.ffpp_tree import DEEP_FAKE_DETECTION, MEDIA, YOUTUBE, Clips, Tree
-from unmask.sources.folders import check_root, describe_folder, list_folders, quote_some, refuse_layout
+from unmask.sources.folders import check_root, describe_folder, find_forgeries, list_folders, quote_some, refuse_layout
 from unmask.types import ORIGINAL, Label, Video
 
 METHODS = ("Deepfakes", "Face2Face", "FaceSwap", "NeuralTextures", "FaceShifter")
@@ -76,6 +77,11 @@ class FaceForensics:
         if methods and tree.list_originals(YOUTUBE).folder.is_dir():
             return f"'original/' and '{methods[0]}/'"
         return None
+
+    @property
+    def forgeries(self) -> Forgeries:
+        """Who made the fakes: others, unless the folder is one that Unmask wrote."""
+        return find_forgeries(self.root)
 
     def list_videos(self) -> list[Video]:
         """Return every video of the lists (or of the folders, without lists), present or not."""

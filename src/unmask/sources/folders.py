@@ -1,10 +1,12 @@
-"""List the folder of a source, and say what it holds in errors about layouts."""
+"""List the folder of a source, and say what it holds: in errors about layouts, and of who made its forgeries."""
 
+import json
 import logging
 from collections.abc import Iterable
 from pathlib import Path
 
 from unmask.errors import SourceError, list_problems
+from unmask.forgeries import Forgeries
 from unmask.media.kinds import PICTURE_SUFFIXES
 from unmask.media.listing import Listing, is_passed_over, list_folder
 from unmask.sources.recognition import suggest_source
@@ -88,3 +90,28 @@ def list_folders(folder: Path) -> list[Path]:
     if not folder.is_dir():
         return []
     return sorted(path for path in folder.iterdir() if path.is_dir() and not is_passed_over(path.name))
+
+
+def find_forgeries(root: Path) -> Forgeries:
+    """Say who made the fakes in a folder: Unmask where it left its mark there or above, else others.
+
+    By the mark and not by the source's name: what Unmask wrote can be read as any dataset of the same layout.
+
+    Args:
+        root: Of the source.
+    """
+    for folder in (root.absolute(), *root.absolute().parents):
+        if (folder / "synthetic.json").is_file():
+            return Forgeries.DRAWN
+        if (folder / "forge.json").is_file():
+            return Forgeries.DRAWN if _is_of_drawn(folder / "forge.json") else Forgeries.SELF_MADE
+    return Forgeries.EXTERNAL
+
+
+def _is_of_drawn(record: Path) -> bool:
+    """Tell whether the faces were drawn before they were forged; a record that cannot be read tells nothing."""
+    try:
+        content = json.loads(record.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(content, dict) and content.get("forgeries") == Forgeries.DRAWN

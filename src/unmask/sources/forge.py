@@ -9,10 +9,11 @@ from typing import Any
 
 from unmask.errors import ConfigError, SourceError, list_problems
 from unmask.faces.detector import Detector
+from unmask.forgeries import Forgeries
 from unmask.media.kinds import PICTURE_SUFFIXES
 from unmask.paths import show_command
 from unmask.sources.ffpp import FaceForensics
-from unmask.sources.folders import check_root, list_root
+from unmask.sources.folders import check_root, find_forgeries, list_root
 from unmask.sources.forge_pair import Encoding, forge_pair
 from unmask.sources.portraits import FoundFace, Medium, find_face
 from unmask.synthetic.forge import FORGERS
@@ -90,6 +91,11 @@ class ForgedMedia:
         self.seed = seed
         self.val_fraction = val_fraction
         self.test_fraction = test_fraction
+
+    @property
+    def forgeries(self) -> Forgeries:
+        """Who made the fakes: Unmask, unless the faces were drawn or forged before."""
+        return Forgeries.DRAWN if find_forgeries(self.root) is Forgeries.DRAWN else Forgeries.SELF_MADE
 
     def create(self, *, num_workers: int) -> None:
         """Detect, pair and forge; what an interrupted run has finished is not done again.
@@ -201,7 +207,10 @@ class ForgedMedia:
             if medium.name not in paired
         ]
         originals = {medium.name: str(medium.path) for medium in media if medium.name in paired}
-        write_json(self.output / "forge.json", {"originals": originals, "skipped": skipped})
+        write_json(
+            self.output / "forge.json",
+            {"forgeries": self.forgeries.value, "originals": originals, "skipped": skipped},
+        )
         if skipped:
             logger.warning(
                 "%d of %d files were not used; '%s' says which and why.",

@@ -7,7 +7,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from unmask.errors import ConfigError, SourceError, list_problems
-from unmask.sources.folders import check_root, kind_of, list_folders, list_root, quote_some, refuse_layout
+from unmask.forgeries import Forgeries
+from unmask.sources.folders import (
+    check_root,
+    find_forgeries,
+    kind_of,
+    list_folders,
+    list_root,
+    quote_some,
+    refuse_layout,
+)
 from unmask.sources.frame_names import find_frame_folders
 from unmask.sources.label_words import (
     FAKE_WORDS,
@@ -95,6 +104,11 @@ class ImageFolder:
                 names = [f"'{by_label[label].relative_to(root)}/'" for label in Label]
                 return " and ".join(names)
         return None
+
+    @property
+    def forgeries(self) -> Forgeries:
+        """Who made the fakes: others, unless the folder is one that Unmask wrote."""
+        return find_forgeries(self.root)
 
     def list_videos(self) -> list[Video]:
         """Return every picture, video and folder of frames below the label folders."""

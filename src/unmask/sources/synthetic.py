@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from unmask.errors import SourceError
+from unmask.forgeries import Forgeries
 from unmask.paths import show_command
 from unmask.sources.ffpp import FaceForensics
 from unmask.synthetic.forge import FORGERS
@@ -29,6 +30,7 @@ class SyntheticFaces:
     """
 
     name = "synthetic"
+    forgeries = Forgeries.DRAWN
 
     def __init__(
         self,

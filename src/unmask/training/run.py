@@ -12,6 +12,7 @@ from omegaconf import DictConfig
 from unmask import __version__
 from unmask.config import config_dir
 from unmask.data.tables import FaceDataset
+from unmask.forgeries import record_training
 from unmask.models.bundle import write_bundle
 from unmask.models.checkpoint import load_checkpoint
 from unmask.paths import show_command
@@ -53,17 +54,19 @@ def train(cfg: DictConfig, *, folder: Path, overrides: list[str]) -> TrainResult
         resumed = None if cfg.resume is None else open_resumed(cfg.resume)
         L.seed_everything(cfg.seed, workers=True, verbose=False)
         code = find_code_state()
-        provenance = _describe_origin(cfg, dataset, overrides, code)
+        provenance = _describe_origin(cfg, dataset, overrides, code) | {"run_name": folder.name}
         run_id = None if resumed is None else resumed.provenance.get("run_id")
         tracked = choose_tracking(cfg, provenance, folder=folder, overrides=overrides, run_id=run_id)
         if tracked is not None:
             tracked.open()
-            provenance["run_id"] = tracked.run_id
+            provenance |= {"run_id": tracked.run_id, "run_name": tracked.run_name}
         with nullcontext() if tracked is None else tracked.closing():
             logger_of_run = None if tracked is None else tracked.logger
             parts = build_parts(
                 cfg, dataset, folder=folder, logger_of_run=logger_of_run, provenance=provenance, request=request
             )
+            sources = record_training(dataset.sources, makes_fakes=parts.data.makes_fakes)
+            provenance["trained_on"] = [source.to_dict() for source in sources]
             parts.data.setup()
             _log_start(cfg, parts, folder)
             if tracked is not None:

@@ -11,6 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from unmask.config import find_choices, to_plain
 from unmask.data.tables import FaceDataset
 from unmask.errors import ConfigError
+from unmask.forgeries import name_sources, read_trained_on
 from unmask.training.build import Parts
 from unmask.training.devices import is_first_process
 from unmask.training.figures import write_figures
@@ -98,6 +99,7 @@ def track_start(
     tracked.log_text(json.dumps(environment, indent=2) + "\n", tracked.place("environment.json"))
     if code.is_dirty:
         tracked.log_text(code.diff, tracked.place("code.diff"))
+    tracked.set_tags({"trained_on": name_sources(read_trained_on(parts.model.origin.provenance))})
     tracked.log_dataset(dataset, {split: parts.data.table(split) for split in ("train", "val")})
 
 

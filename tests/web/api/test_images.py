@@ -1,5 +1,4 @@
 import base64
-import re
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from unmask.inference.predictor import Predictor
-from unmask.media.kinds import PICTURE_SUFFIXES, VIDEO_SUFFIXES
+from unmask.media.kinds import PICTURE_FORMATS, VIDEO_SUFFIXES
 from unmask.web.api.app import STATIC
 
 
@@ -157,11 +156,26 @@ def test_page_loads_nothing_from_elsewhere(client: TestClient) -> None:
     assert "http" not in page.text.replace("</", "")
 
 
-def test_page_knows_every_suffix_of_a_video() -> None:
-    page = (STATIC / "page.js").read_text()
-    pattern = re.search(r"/(\\\.\(mp4.*?\$)/i", page)
-    assert pattern is not None
-    for suffix in VIDEO_SUFFIXES:
-        assert re.search(pattern[1], f"clip{suffix}"), suffix
-    for suffix in PICTURE_SUFFIXES:
-        assert not re.search(pattern[1], f"photo{suffix}"), suffix
+def test_page_is_told_every_suffix_of_a_video(client: TestClient) -> None:
+    formats = client.get("/v1/model").json()["formats"]
+    assert set(formats["video_suffixes"]) == VIDEO_SUFFIXES
+    assert set(formats["pictures"]) == set(PICTURE_FORMATS)
+    assert "formats.video_suffixes" in (STATIC / "page.js").read_text()
+
+
+def test_model_is_called_by_its_run_and_its_training_data(client: TestClient) -> None:
+    model = client.get("/v1/model").json()
+    assert model["trained_on"] == [{"name": "synthetic", "forgeries": "drawn"}]
+    assert "drew" in model["warning"]
+    assert model["run_name"] in model["title"]
+    assert "synthetic (drawn faces)" in model["title"]
+    assert model["version"] not in model["title"]
+
+
+def test_every_picture_carries_headline_and_warning(client: TestClient, media: Path) -> None:
+    with (media / "face.jpg").open("rb") as file:
+        (row,) = client.post("/v1/images?heatmaps=false", files={"files": file}).json()["results"]
+    assert row["headline"].lower().startswith(row["verdict"].split("_")[0])
+    assert f"{row['threshold']:.3f}" in row["reason"]
+    assert row["trained_on"] == [{"name": "synthetic", "forgeries": "drawn"}]
+    assert "'synthetic'" in row["warning"]

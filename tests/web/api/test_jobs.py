@@ -31,6 +31,10 @@ def test_video_becomes_a_job_with_the_score_of_the_predictor(client: TestClient,
     expected = Predictor.load(bundle, margin=0.05).predict_video(media / "clip.mp4")
     assert job["result"]["score"] == pytest.approx(expected.score, abs=1e-6)
     assert job["result"]["key_frames"] == list(expected.key_frames)
+    told = expected.to_dict()
+    for key in ("headline", "reason", "trained_on", "warning", "num_examined", "num_frames"):
+        assert job["result"][key] == told[key]
+    assert job["result"]["frames"] == told["frames"]
     assert job["progress"] == {"done": len(expected.frames), "total": len(expected.frames)}
     assert job["expires"] == pytest.approx(job["finished"] + 24 * 3600)
 

@@ -5,16 +5,16 @@ import pytest
 from unmask.decision import Decision
 from unmask.inference.deciding import Deciding
 from unmask.inference.results import FaceResult, FaceScore, FrameResult, Prediction
+from unmask.inference.words import show_clock, show_probability
 from unmask.types import MediaKind, Verdict
 from unmask.web.app.gauge import draw_gauge
-from unmask.web.app.text import clock, code, plain, printable, shorten
+from unmask.web.app.text import code, plain, printable, shorten
 from unmask.web.app.words import (
     explain,
     explain_contradiction,
     explain_coverage,
     explain_no_stretch,
     explain_numbers,
-    percent,
     say,
 )
 
@@ -87,14 +87,14 @@ def test_long_names_keep_start_and_suffix() -> None:
     ("seconds", "said"), [(0, "0:00.0"), (59.96, "1:00.0"), (723.04, "12:03.0"), (3723, "1:02:03.0")]
 )
 def test_moments_are_written_as_on_a_clock(seconds: float, said: str) -> None:
-    assert clock(seconds) == said
+    assert show_clock(seconds) == said
 
 
 @pytest.mark.parametrize(
     ("probability", "said"), [(None, "unknown"), (0.0, "under 1 %"), (0.934, "93 %"), (0.9999, "over 99 %")]
 )
 def test_probabilities_never_claim_certainty(probability: float | None, said: str) -> None:
-    assert percent(probability) == said
+    assert show_probability(probability) == said
 
 
 def test_every_verdict_is_explained_in_its_own_words() -> None:

@@ -11,7 +11,7 @@ Verdict = Literal["real", "fake", "uncertain", "no_face"]
 class Face(BaseModel):
     """A face of a picture, or a person of a video."""
 
-    track: int
+    track: int = Field(description="From 0; pages and messages call it face 1")
     box: Box = Field(description="x1, y1, x2, y2 in pixels; of a video where the person is seen best")
     confidence: float = Field(description="Of the face detector")
     score: float = Field(description="P(fake) as the network says it, from 0 to 1")
@@ -25,19 +25,37 @@ class Face(BaseModel):
     heatmap: str | None = Field(None, description="Colours to lay over the crop: red looks fake; a JPEG as data URI")
 
 
+class Source(BaseModel):
+    """A source of what the model was trained on."""
+
+    name: str
+    forgeries: Literal["drawn", "self_made", "external", "unknown"] = Field(
+        description="Who made its fakes: Unmask, of faces it drew or of real ones; others; or nobody recorded it"
+    )
+
+
 class Judged(BaseModel):
     """What is said of a file."""
 
     name: str
     kind: Literal["picture", "video"]
-    verdict: Verdict
+    verdict: Verdict = Field(
+        description="That of the score; but uncertain where the score says real and a deciding face looks fake for a "
+        "while"
+    )
+    headline: str = Field("", description="The verdict and what it rests on, in one line of plain English")
+    reason: str = Field("", description="How the verdict came about, in sentences with numbers")
     score: float | None = Field(description="Of the most fake face; null without a face")
     probability: float | None = Field(
         description="Calibrated on the validation split, fakes and real ones being equally frequent; null if it was not"
     )
     threshold: float = Field(description="A score from here on is fake")
     faces: list[Face]
+    num_examined: int = Field(0, description="Frames that were decoded and searched for faces; 1 for an image")
+    num_frames: int = Field(0, description="Frames in the file; 1 for an image")
     notes: list[str] = Field(description="What was left out, and what the score cannot be trusted for")
+    trained_on: list[Source] = Field([], description="What the model was trained on")
+    warning: str | None = Field(None, description="Why no verdict of this model can be relied on, by `trained_on`")
 
 
 class PictureResult(Judged):
@@ -65,6 +83,7 @@ class SeenFace(BaseModel):
     box: Box
     confidence: float
     score: float
+    verdict: Verdict | None = Field(None, description="Of this score alone")
 
 
 class Frame(BaseModel):
@@ -130,11 +149,24 @@ class JobStatus(BaseModel):
     error: JobError | None
 
 
+class Formats(BaseModel):
+    """What files are taken; a file is told by its content, whatever it is called."""
+
+    pictures: list[str]
+    videos: list[str]
+    video_suffixes: list[str] = Field(description="By which a client may tell videos from pictures")
+
+
 class Model(BaseModel):
     """Which model answers, and within which limits."""
 
-    name: str
+    name: str = Field(description="Of the network")
+    title: str = Field(description="What people call it: its run, its network, and what it was trained on")
+    run_name: str | None
     version: str
+    trained_on: list[Source]
+    warning: str | None = Field(description="Why none of its verdicts can be relied on; null where nothing is known")
+    formats: Formats
     decision: dict[str, Any]
     preprocessing: dict[str, Any]
     provenance: dict[str, Any]

@@ -8,7 +8,10 @@ from contextlib import asynccontextmanager, contextmanager
 from dataclasses import asdict
 from typing import Any
 
+from unmask.forgeries import read_trained_on, warn_of_training
 from unmask.inference.bundle import Bundle, is_bundle, load_bundle
+from unmask.inference.words import name_model
+from unmask.media.kinds import PICTURE_FORMATS, VIDEO_FORMATS, VIDEO_SUFFIXES
 from unmask.models.checkpoint import Checkpoint, load_checkpoint
 from unmask.web.api.jobs import Job, JobStore
 from unmask.web.api.keys import check_hashes
@@ -145,11 +148,20 @@ def _describe_model(settings: ServiceSettings) -> dict[str, Any]:
     decision = stored.decision.to_dict()
     if predictor.threshold is not None:
         decision |= {"threshold": predictor.threshold, "criterion": "given"}
-    provenance = dict(stored.provenance)
+    provenance, trained_on = dict(stored.provenance), read_trained_on(stored.provenance)
     for private in ("dataset_root", "command"):
         provenance.pop(private, None)  # paths of the machine that trained are nobody's business
     return {
         "name": _name_network(stored),
+        "title": name_model(provenance, network=_name_network(stored)),
+        "run_name": provenance.get("run_name"),
+        "trained_on": [source.to_dict() for source in trained_on],
+        "warning": warn_of_training(trained_on),
+        "formats": {
+            "pictures": list(PICTURE_FORMATS),
+            "videos": list(VIDEO_FORMATS),
+            "video_suffixes": sorted(VIDEO_SUFFIXES),
+        },
         "version": str(provenance.get("run_id") or provenance.get("commit") or "unknown"),
         "decision": decision | {"margin": predictor.margin},
         "preprocessing": stored.crop_spec.to_dict() | {"input": stored.input_spec.to_dict()},

@@ -3,6 +3,7 @@
 import streamlit as st
 
 from unmask.decision import Decision
+from unmask.inference.words import show_probability
 from unmask.web.app.gauge import STYLE, draw_gauge
 from unmask.web.app.loading import Model
 from unmask.web.app.text import plain, shorten
@@ -13,7 +14,6 @@ from unmask.web.app.words import (
     explain_contradiction,
     explain_coverage,
     explain_numbers,
-    percent,
     say,
 )
 
@@ -32,7 +32,7 @@ def show_card(model: Model, looked: Looked, *, with_numbers: bool = True) -> Non
         with st.container(horizontal=True, vertical_alignment="center", gap="medium"):
             st.markdown(f"## {say(prediction).heading}", width="content")
             if prediction.score is not None:
-                chance = percent(prediction.probability)
+                chance = show_probability(prediction.probability)
                 st.metric("Calibrated probability of a fake", chance, help=_help(decision), width="content")
         if prediction.error is not None:
             st.markdown(plain(prediction.error))

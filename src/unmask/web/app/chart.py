@@ -4,15 +4,15 @@ import json
 import math
 from typing import Any
 
+from unmask.inference.colours import PERSONS, hex_of
 from unmask.inference.results import FaceResult
 from unmask.inference.timeline import choose_persons
-from unmask.web.app.text import clock
+from unmask.inference.words import show_clock
+from unmask.types import Verdict
 from unmask.web.app.views import Looked
 
 PICKED = "picked"
 """Name of the selection that a click makes."""
-
-_LINES = ["#4c78a8", "#f58518", "#54a24b", "#b279a2", "#9d755d", "#72b7b2", "#eeca3b", "#ff9da6"]
 
 _STEPS = (0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600)
 """Seconds between the marks of the axis of time; beyond them whole hours."""
@@ -37,7 +37,7 @@ def list_points(looked: Looked) -> list[dict[str, Any]]:
             "score": round(face.score, 4),
             "person": f"face {face.track}",
             "frame": frame.index,
-            "time": clock(frame.time_seconds),
+            "time": show_clock(frame.time_seconds),
         }
         for frame in looked.prediction.frames
         for face in frame.faces
@@ -70,7 +70,9 @@ def draw_timeline(looked: Looked, *, chosen: int | None) -> Any:
             scale=alt.Scale(domain=[-0.03, 1.05], nice=False),
             axis=alt.Axis(values=[0, 0.5, 1]),
         ),
-        "color": alt.Color("person:N", scale=alt.Scale(domain=persons, range=_LINES[: len(persons)]), legend=legend),
+        "color": alt.Color(
+            "person:N", scale=alt.Scale(domain=persons, range=list(PERSONS[: len(persons)])), legend=legend
+        ),
     }
     lines = alt.Chart({"values": points}).mark_line(strokeWidth=2).encode(**channels)
     dots = _dots(looked, points, channels) if looked.views else None
@@ -114,7 +116,7 @@ def _time_axis(length: float) -> Any:
     step = next((step for step in _STEPS if length / step <= _MAX_MARKS), hours)
     moments = [round(number * step, 1) for number in range(int(length / step) + 1)]
     tail = ".0" if step >= 1 else ""
-    names = {f"{moment:.1f}".removesuffix(".0"): clock(moment).removesuffix(tail) for moment in moments}
+    names = {f"{moment:.1f}".removesuffix(".0"): show_clock(moment).removesuffix(tail) for moment in moments}
     return alt.Axis(grid=False, values=moments, labelExpr=f"{json.dumps(names)}[datum.value]")
 
 
@@ -133,7 +135,9 @@ def _shade(looked: Looked) -> Any:
             rows[-1]["end"] = end
         else:
             rows.append({"start": start, "end": end})
-    return alt.Chart({"values": rows}).mark_rect(color="#d6453d", opacity=0.14).encode(x="start:Q", x2="end:Q")
+    return (
+        alt.Chart({"values": rows}).mark_rect(color=hex_of(Verdict.FAKE), opacity=0.14).encode(x="start:Q", x2="end:Q")
+    )
 
 
 def _threshold(threshold: float) -> list[Any]:

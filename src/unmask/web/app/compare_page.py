@@ -5,20 +5,20 @@ from typing import Any
 
 import streamlit as st
 
+from unmask.inference.words import show_probability
 from unmask.types import MediaKind, Verdict
 from unmask.web.app.card import show_card
 from unmask.web.app.faces import say_dropped, show_frame
 from unmask.web.app.finding import ModelFile
 from unmask.web.app.loading import Model, load_model
-from unmask.web.app.model_line import warn_of_self_made
-from unmask.web.app.record import SELF_MADE
+from unmask.web.app.model_line import warn_of_models
 from unmask.web.app.session import look_at_all
 from unmask.web.app.settings import Settings
 from unmask.web.app.text import code, plain, shorten
 from unmask.web.app.uploads import ask_files
 from unmask.web.app.video import show_moments
 from unmask.web.app.views import Looked
-from unmask.web.app.words import percent, say
+from unmask.web.app.words import say
 
 
 def show_compare_page(model: Model, others: Sequence[ModelFile], settings: Settings) -> None:
@@ -45,9 +45,7 @@ def show_compare_page(model: Model, others: Sequence[ModelFile], settings: Setti
         "Second model", by_path, format_func=lambda path: by_path[path].label, key="second-model"
     )
     second = load_model(by_path[chosen], settings)
-    for dataset in dict.fromkeys(which.provenance.get("dataset") for which in (model, second)):
-        if dataset in SELF_MADE:
-            warn_of_self_made(str(dataset))
+    warn_of_models(model, second)
     dropped = ask_files(page="compare")
     if not dropped:
         st.caption("Models that learned from the same data make the same mistakes: agreement is no proof either.")
@@ -87,7 +85,7 @@ def _show_figures(pairs: Sequence[tuple[Model, Looked]]) -> None:
             say(prediction).word,
             "none" if prediction.score is None else f"{prediction.score:.4f}",
             f"{prediction.threshold:.4f}",
-            percent(prediction.probability),
+            show_probability(prediction.probability),
             str(len(prediction.faces)),
             f"{model.network}, {predictor.input_spec.size} px",
             predictor.crop_spec.detector,

@@ -10,8 +10,8 @@ from unmask.web.app.loading import Model
 from unmask.web.app.views import Looked
 
 COLUMNS = (
-    "path", "kind", "verdict", "score", "probability", "threshold", "faces", "frames", "notes", "error", "sha256",
-    "model", "model_made",
+    "path", "kind", "verdict", "score", "probability", "threshold", "faces", "num_examined", "num_frames", "notes",
+    "error", "sha256", "model", "model_made",
 )  # fmt: skip
 """Those of `predictions.csv`, and what a record of the check needs: of which file, by which model."""
 
@@ -41,7 +41,7 @@ def write_csv(model: Model, files: Sequence[Looked]) -> str:
     writer = csv.DictWriter(text, COLUMNS, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
     for row in list_rows(model, files):
-        cells = {"faces": len(row["faces"]), "frames": len(row["frames"]), "notes": " ".join(row["notes"])}
+        cells = {"faces": len(row["faces"]), "notes": " ".join(row["notes"])}
         writer.writerow({key: _defuse(value) for key, value in (row | cells).items()})
     return text.getvalue()
 

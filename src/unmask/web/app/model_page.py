@@ -7,8 +7,8 @@ import streamlit as st
 from unmask.paths import show_command
 from unmask.web.app.finding import place_of
 from unmask.web.app.loading import Model
-from unmask.web.app.model_line import warn_of_self_made
-from unmask.web.app.record import SELF_MADE, Evaluated, find_evaluations, read_dataset, read_training
+from unmask.web.app.model_line import warn_of_models
+from unmask.web.app.record import Evaluated, find_evaluations, read_dataset, read_training
 from unmask.web.app.settings import Settings
 from unmask.web.app.text import code, plain
 from unmask.web.app.words import NO_PROOF, explain_numbers, say_who_decides
@@ -34,9 +34,7 @@ def show_model_page(model: Model, settings: Settings) -> None:
 
 def _show_limits(model: Model, evaluations: list[Evaluated]) -> None:
     st.subheader("Where it fails", anchor=False)
-    name = model.provenance.get("dataset")
-    if name in SELF_MADE:
-        warn_of_self_made(str(name))
+    warn_of_models(model)
     points = [_say_weakest(evaluated) for evaluated in evaluations if _by_method(evaluated)]
     if not evaluations:
         points.append("How often it errs is **unknown**: no evaluation of it was found on this machine (see below).")

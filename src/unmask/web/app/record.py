@@ -6,9 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-SELF_MADE = ("synthetic", "forge")
-"""Datasets whose fakes Unmask makes itself."""
-
 
 @dataclass(frozen=True)
 class Evaluated:

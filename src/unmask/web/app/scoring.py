@@ -11,6 +11,7 @@ from typing import BinaryIO
 from unmask.errors import MediaError
 from unmask.inference.notes import note_animation
 from unmask.inference.results import Prediction
+from unmask.inference.words import UNREADABLE
 from unmask.media.kinds import PICTURE_SUFFIXES, VIDEO_SUFFIXES, sniff_kind
 from unmask.media.picture import read_still
 from unmask.media.video import index_video, read_indexed
@@ -60,7 +61,8 @@ def look_at(model: Model, dropped: DroppedFile, *, max_bytes: int, on_step: OnSt
             prediction, views = _look(model, path, name, max_bytes, on_step)
         except MediaError as error:
             threshold = model.predictor.decision.threshold
-            prediction, views = Prediction(name, None, None, None, threshold, error=str(error)), ()
+            views = ()
+            prediction = Prediction(name, None, None, None, threshold, error=str(error), headline=UNREADABLE)
     return Looked(dropped.key, sha256, num_bytes, prediction, views)
 
 

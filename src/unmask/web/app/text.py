@@ -35,12 +35,3 @@ def shorten(text: object, *, length: int = 48) -> str:
     shown = printable(text)
     head = (length - 1) // 2
     return shown if len(shown) <= length else f"{shown[:head]}…{shown[-(length - 1 - head) :]}"
-
-
-def clock(seconds: float) -> str:
-    """Write a moment of a video: `0:07.4`, `12:03.0`, `1:02:03.0`."""
-    tenths = round(seconds * 10)
-    minutes, rest = divmod(tenths, 600)
-    hours, minutes = divmod(minutes, 60)
-    start = f"{hours}:{minutes:02d}" if hours else str(minutes)
-    return f"{start}:{rest // 10:02d}.{rest % 10}"

@@ -5,10 +5,11 @@ from typing import Any
 import streamlit as st
 
 from unmask.inference.timeline import MAX_PERSONS
+from unmask.inference.words import show_clock
 from unmask.web.app.chart import PICKED, draw_timeline
 from unmask.web.app.faces import say_dropped, show_frame
 from unmask.web.app.loading import Model
-from unmask.web.app.text import clock, plain
+from unmask.web.app.text import plain
 from unmask.web.app.views import MAX_SIDE, Looked, mark, resize
 from unmask.web.app.words import SAYINGS, explain_no_stretch
 
@@ -64,10 +65,10 @@ def show_moments(model: Model, looked: Looked, *, is_narrow: bool = False) -> No
     )
     _say_ranges(looked)
     if len(indices) > 1:
-        st.select_slider("Frame at", indices, format_func=lambda index: clock(_seconds(looked, index)), key=key)
+        st.select_slider("Frame at", indices, format_func=lambda index: show_clock(_seconds(looked, index)), key=key)
     index = st.session_state[key]
     view = next(view for view in looked.views if view.index == index)
-    alt = f"Frame at {clock(_seconds(looked, index))} with its faces marked"
+    alt = f"Frame at {show_clock(_seconds(looked, index))} with its faces marked"
     show_frame(looked, view, key=key, alt=alt, is_narrow=is_narrow)
 
 
@@ -91,9 +92,9 @@ def _say_ranges(looked: Looked) -> None:
     num_more = len(ranges) - len(strongest)
     said = [
         (
-            f"{clock(stretch.start_seconds)} to {clock(stretch.end_seconds)}"
+            f"{show_clock(stretch.start_seconds)} to {show_clock(stretch.end_seconds)}"
             if stretch.end_seconds > stretch.start_seconds
-            else f"at {clock(stretch.start_seconds)}"
+            else f"at {show_clock(stretch.start_seconds)}"
         )
         + f" (up to {stretch.score:.2f})"
         for stretch in sorted(strongest, key=lambda stretch: stretch.start_seconds)
@@ -111,7 +112,7 @@ def _show_key_frames(looked: Looked) -> None:
     with st.container(horizontal=True, gap="small"):
         for index in shown:
             small = resize(mark(looked, views[index]), _KEY_FRAME_SIDE / MAX_SIDE)
-            st.image(small, width=150, caption=clock(_seconds(looked, index)))
+            st.image(small, width=150, caption=show_clock(_seconds(looked, index)))
 
 
 def _show_persons(looked: Looked) -> None:

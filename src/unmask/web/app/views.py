@@ -151,12 +151,12 @@ def resize(image: Picture, scale: float) -> Picture:
 
 
 def mark(looked: Looked, view: FrameView) -> Picture:
-    """Draw boxes, numbers and scores into a frame; of a video, the scores are those of this frame."""
+    """Draw boxes, numbers and scores into a frame, those of this frame."""
     faces = []
     for seen in looked.frames[view.index].faces:
         x1, y1, x2, y2 = (value * view.scale for value in seen.box)
         box: Box = (x1, y1, x2, y2)
-        faces.append(replace(looked.rows[seen.track], box=box, score=seen.score))
+        faces.append(replace(seen, box=box))
     return draw_faces(view.image, faces)
 
 

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from unmask.decision import Decision
 from unmask.inference.deciding import Deciding
 from unmask.inference.results import Prediction
+from unmask.inference.words import show_clock
 from unmask.types import MediaKind, Verdict
-from unmask.web.app.text import clock
 
 NO_PROOF = (
     "A score is no proof. It says how much a face looks like the forgeries that this model was trained on. "
@@ -49,15 +49,6 @@ def say(prediction: Prediction) -> Saying:
     return UNREADABLE if prediction.verdict is None else SAYINGS[prediction.verdict]
 
 
-def percent(probability: float | None) -> str:
-    """Write a probability without claiming certainty: never 0 % and never 100 %."""
-    if probability is None:
-        return "unknown"
-    if probability < 0.01:
-        return "under 1 %"
-    return "over 99 %" if probability > 0.99 else f"{probability:.0%}".replace("%", " %")
-
-
 def explain(prediction: Prediction, *, margin: float) -> str:
     """Say in a sentence or two how the verdict came about.
 
@@ -93,8 +84,8 @@ def explain_coverage(prediction: Prediction) -> str:
     if prediction.kind is not MediaKind.VIDEO or not frames:
         return ""
     if len(frames) == 1:
-        return f"One frame was looked at, at {clock(frames[0].time_seconds)}."
-    span = f"from {clock(frames[0].time_seconds)} to {clock(frames[-1].time_seconds)}"
+        return f"One frame was looked at, at {show_clock(frames[0].time_seconds)}."
+    span = f"from {show_clock(frames[0].time_seconds)} to {show_clock(frames[-1].time_seconds)}"
     return f"{len(frames):,} frames {span} were looked at. Nothing between them was."
 
 
@@ -117,7 +108,7 @@ def explain_no_stretch(prediction: Prediction) -> str:
     others = f", and {len(peaks) - 1} more such" if len(peaks) > 1 else ""
     return (
         "none. No face that decides reaches the threshold in a frame looked at. One that does not decide does: "
-        f"face {track}, with {score:.2f} at {clock(seconds)}{others}."
+        f"face {track}, with {score:.2f} at {show_clock(seconds)}{others}."
     )
 
 

@@ -7,12 +7,8 @@ const results = find("#results");
 let key = "";
 let most = { files: 1, image_bytes: Infinity, video_bytes: Infinity }; // until the service has told its limits
 
-const SENTENCES = {
-  fake: "The score is at or above the threshold: it looks like the fakes of the training.",
-  real: "The score is below the threshold: no trace of the kinds of forgery the model knows.",
-  uncertain: "The score is close to the threshold: look closer, the model cannot tell.",
-  no_face: "No face was found, so nothing can be said.",
-};
+let model = null;
+let isVideoName = /\.(mp4|mov|mkv|webm|avi)$/i; // likewise
 
 async function ask(path, options = {}) {
   const headers = key ? { Authorization: `Bearer ${key}` } : {};
@@ -33,18 +29,37 @@ function percent(value) {
   return `${Math.round(value * 100)} %`;
 }
 
+// As unmask.inference.words writes them, so that all doors show the same numbers.
+const showScore = (score) => score.toFixed(3);
+const nameFace = (track) => `face ${track + 1}`;
+
+function showProbability(probability) {
+  if (probability < 0.01) return "under 1 %";
+  return probability > 0.99 ? "over 99 %" : percent(probability);
+}
+
 async function tellModel() {
   try {
-    const model = await (await ask("/v1/model")).json();
+    model = await (await ask("/v1/model")).json();
     const { service, file } = model.limits;
     most = service;
-    find("#model").textContent = `Model ${model.name}, version ${model.version.slice(0, 12)}, threshold ${model.decision.threshold.toFixed(2)}`;
+    isVideoName = new RegExp(`(${model.formats.video_suffixes.map((suffix) => suffix.replace(".", "\\.")).join("|")})$`, "i");
+    find("#model").textContent = `Model ${model.title}. Threshold ${showScore(model.decision.threshold)}.`;
+    tell(find("#warning"), model.warning);
+    const minutes = file.max_seconds ? ` and ${Math.round(file.max_seconds / 60)} minutes` : "";
     find("#limits").textContent =
       `Pictures of up to ${Math.round(service.image_bytes / 1e6)} MB, videos of up to ` +
-      `${Math.round(service.video_bytes / 1e6)} MB${file.max_seconds ? ` and ${Math.round(file.max_seconds / 60)} minutes` : ""}.`;
+      `${Math.round(service.video_bytes / 1e6)} MB${minutes}.`;
+    find("#formats").textContent = `Pictures: ${model.formats.pictures.join(", ")}. Videos: ${model.formats.videos.join(", ")}.`;
   } catch (error) {
     find("#model").textContent = error.message;
   }
+}
+
+// Show a text, or hide its place where there is none.
+function tell(place, text) {
+  place.hidden = !text;
+  place.textContent = text || "";
 }
 
 function openCard(name) {
@@ -75,18 +90,16 @@ function fail(card, text) {
 function showVerdict(card, result) {
   find("progress", card).hidden = true;
   find(".state", card).hidden = true;
-  const verdict = find(".verdict", card);
-  verdict.hidden = false;
-  const badge = find(".badge", verdict);
-  badge.textContent = result.verdict.replace("_", " ");
-  badge.classList.add(result.verdict);
-  let sentence = SENTENCES[result.verdict];
-  if (result.score !== null) sentence += ` Score ${result.score.toFixed(3)}, threshold ${result.threshold.toFixed(3)}.`;
-  if (result.probability !== null) sentence += ` Calibrated probability of a fake: ${percent(result.probability)}.`;
-  if (result.verdict !== "fake" && (result.suspicious || []).length) {
-    sentence += " But some stretches score as fake: see the timeline.";
+  const headline = find(".headline", card);
+  tell(headline, result.headline || result.verdict.replace("_", " "));
+  headline.classList.add(result.verdict);
+  const chance = result.probability === null ? "" : ` Calibrated probability of a fake: ${showProbability(result.probability)}.`;
+  tell(find(".reason", card), result.reason + chance);
+  tell(find(".warning", card), result.warning);
+  if (result.kind === "video" && result.num_frames) {
+    const [examined, all] = [result.num_examined, result.num_frames].map((count) => count.toLocaleString("en"));
+    tell(find(".examined", card), `Examined ${examined} of ${all} frames.`);
   }
-  find(".sentence", verdict).textContent = sentence;
   if (result.score !== null) {
     const gauge = find(".gauge", card);
     gauge.hidden = false;
@@ -97,6 +110,20 @@ function showVerdict(card, result) {
   const notes = find(".notes", card);
   notes.hidden = !result.notes.length;
   for (const note of result.notes) notes.append(Object.assign(document.createElement("li"), { textContent: note }));
+  offerDownload(card, result);
+}
+
+// What the API answers, with the model it comes from; without the drawings, which are many times as large.
+function offerDownload(card, result) {
+  const faces = result.faces.map(({ crop, heatmap, ...face }) => face);
+  const { heatmaps, ...rest } = result;
+  const { title, version, trained_on, warning, decision } = model || {};
+  const content = { model: { title, version, trained_on, warning, decision }, ...rest, faces };
+  const link = find(".download", card);
+  link.href = URL.createObjectURL(new Blob([JSON.stringify(content, null, 2)], { type: "application/json" }));
+  link.download = `${result.name.replace(/[^\p{L}\p{N}.-]+/gu, "_")}.json`;
+  card.addEventListener("closed", () => URL.revokeObjectURL(link.href));
+  find(".actions", card).hidden = false;
 }
 
 async function showPicture(card, file, faces) {
@@ -118,7 +145,7 @@ async function showPicture(card, file, faces) {
 
 function drawBox(context, face, [left, top, right, bottom], width) {
   const style = getComputedStyle(document.documentElement);
-  const [text, size] = [face.score.toFixed(2), 14];
+  const [text, size] = [`${face.track + 1}: ${showScore(face.score)}`, 14];
   context.lineWidth = 2;
   context.strokeStyle = context.fillStyle = style.getPropertyValue(`--${face.verdict}`);
   context.strokeRect(left, top, right - left, bottom - top);
@@ -140,6 +167,7 @@ function addFace(card, caption, verdict, crop, heat) {
   const overlay = find(".heat", figure);
   const slider = find("input", figure);
   if (heat) {
+    find(".scale", card).hidden = false;
     overlay.src = heat;
     const lay = () => (overlay.style.opacity = slider.value / 100);
     slider.addEventListener("input", lay);
@@ -162,7 +190,7 @@ async function judgePictures(files, cards) {
       showVerdict(cards[place], row);
       showPicture(cards[place], files[place], row.faces);
       for (const face of row.faces) {
-        if (face.crop) addFace(cards[place], `Face ${face.track + 1}: ${face.verdict}, ${face.score.toFixed(3)}`, face.verdict, face.crop, face.heatmap);
+        if (face.crop) addFace(cards[place], `Face ${face.track + 1}: ${face.verdict}, ${showScore(face.score)}`, face.verdict, face.crop, face.heatmap);
       }
     });
   } catch (error) {
@@ -214,54 +242,79 @@ async function judgeVideo(file, card) {
     drawTimeline(card, job.result);
     for (const drawing of job.result.heatmaps) {
       const seen = job.result.frames.find((frame) => frame.index === drawing.frame).faces.find((face) => face.track === drawing.track);
-      const verdict = seen.score >= job.result.threshold ? "fake" : "real";
-      const caption = `${drawing.time_seconds.toFixed(1)} s, face ${drawing.track + 1}: ${seen.score.toFixed(3)}`;
-      addFace(card, caption, verdict, await load(drawing.crop), drawing.heatmap ? await load(drawing.heatmap) : null);
+      const caption = `${drawing.time_seconds.toFixed(1)} s, ${nameFace(drawing.track)}: ${showScore(seen.score)}`;
+      addFace(card, caption, seen.verdict, await load(drawing.crop), drawing.heatmap ? await load(drawing.heatmap) : null);
     }
   } catch (error) {
     if (!isClosed) fail(card, error.message);
   }
 }
 
+// A dot per face and examined frame, not a line: nothing is known between them.
 function drawTimeline(card, result) {
   const frames = result.frames.filter((frame) => frame.faces.length);
   if (frames.length < 2) return;
   const place = find(".timeline", card);
   place.hidden = false;
-  const [width, height, left, bottom] = [Math.max(260, place.clientWidth), 170, 30, 22];
-  const end = frames[frames.length - 1].time_seconds || 1;
-  const across = (seconds) => left + (seconds / end) * (width - left - 8);
-  const up = (score) => 8 + (1 - score) * (height - bottom - 16);
+  const [width, height, left, bottom] = [Math.max(260, place.clientWidth), 190, 30, 22];
+  const end = result.frames[result.frames.length - 1].time_seconds || 1;
+  const across = (seconds) => left + (seconds / end) * (width - left - 12);
+  const up = (score) => 10 + (1 - score) * (height - bottom - 20);
   const space = "http://www.w3.org/2000/svg";
   const svg = document.createElementNS(space, "svg");
   svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
   svg.setAttribute("role", "img");
-  svg.setAttribute("aria-label", "Scores over time");
+  svg.setAttribute("aria-label", `Scores of the examined frames over time. ${result.headline}`);
   const add = (name, attributes, text = "") => {
     const node = document.createElementNS(space, name);
     for (const [attribute, value] of Object.entries(attributes)) node.setAttribute(attribute, value);
     node.textContent = text;
     svg.append(node);
+    return node;
   };
   for (const stretch of result.suspicious) {
-    const from = across(stretch.start_seconds);
-    add("rect", { x: from, y: 8, width: Math.max(3, across(stretch.end_seconds) - from), height: height - bottom - 16, fill: "var(--fake)", opacity: 0.15 });
+    const [from, to] = [across(stretch.start_seconds) - 5, across(stretch.end_seconds) + 5];
+    add("rect", { x: from, y: 10, width: to - from, height: height - bottom - 20, class: "stretch" });
   }
-  add("line", { x1: left, x2: width - 8, y1: up(result.threshold), y2: up(result.threshold), stroke: "var(--quiet)", "stroke-dasharray": "5 4" });
-  const colours = ["var(--accent)", "#b05cc9", "#d9822b", "#0f9d9d"];
+  add("line", { x1: left, x2: width - 12, y1: up(result.threshold), y2: up(result.threshold), class: "threshold" });
+  const label = `threshold ${showScore(result.threshold)}`;
+  add("text", { x: width - 12, y: up(result.threshold) + (result.threshold > 0.5 ? 14 : -5), "text-anchor": "end" }, label);
   const tracks = [...new Set(frames.flatMap((frame) => frame.faces.map((face) => face.track)))];
-  tracks.forEach((track, number) => {
-    const points = frames.flatMap((frame) => frame.faces.filter((face) => face.track === track).map((face) => `${across(frame.time_seconds)},${up(face.score)}`));
-    add("polyline", { points: points.join(" "), fill: "none", stroke: colours[number % colours.length], "stroke-width": 2 });
-  });
+  for (const frame of frames) {
+    for (const face of frame.faces) {
+      const attributes = { cx: across(frame.time_seconds), cy: up(face.score), r: frames.length > 100 ? 2 : 4, class: `dot person${tracks.indexOf(face.track) % 8}` };
+      const dot = add("circle", attributes);
+      const title = document.createElementNS(space, "title");
+      title.textContent = `${frame.time_seconds.toFixed(1)} s, ${nameFace(face.track)}: ${showScore(face.score)}`;
+      dot.append(title);
+    }
+  }
   for (const value of [0, 1]) add("text", { x: 4, y: up(value) + 4 }, value.toFixed(1));
   add("text", { x: left, y: height - 5 }, "0 s");
-  add("text", { x: width - 8, y: height - 5, "text-anchor": "end" }, `${end.toFixed(1)} s`);
-  place.append(svg);
+  add("text", { x: width - 12, y: height - 5, "text-anchor": "end" }, `${end.toFixed(1)} s`);
+  place.append(svg, listPersons(result, tracks));
+}
+
+// The legend: who has which colour, and what is said of each.
+function listPersons(result, tracks) {
+  const list = Object.assign(document.createElement("ul"), { className: "persons" });
+  const add = (className, text) => {
+    const item = document.createElement("li");
+    item.append(Object.assign(document.createElement("span"), { className }), text);
+    list.append(item);
+  };
+  tracks.slice(0, 8).forEach((track, number) => {
+    const face = result.faces.find((row) => row.track === track);
+    const role = face.decides ? "" : ", does not decide";
+    add(`swatch person${number}`, `Face ${track + 1}: ${face.verdict}, ${showScore(face.score)}${role}`);
+  });
+  if (tracks.length > 8) add("swatch", `and ${tracks.length - 8} more, in the same colours`);
+  if (result.suspicious.length) add("swatch stretch", "looks forged");
+  return list;
 }
 
 function isVideo(file) {
-  return file.type.startsWith("video/") || /\.(mp4|mov|mkv|webm|avi|m4v|mpg|mpeg|flv|wmv|3gp|ts|mts|m2ts|ogv)$/i.test(file.name);
+  return file.type.startsWith("video/") || isVideoName.test(file.name);
 }
 
 // The service would break off such an upload, and a browser hides from a page why an upload broke off.
