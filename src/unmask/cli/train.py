@@ -97,7 +97,9 @@ def _print_result(cfg: DictConfig, result: "TrainResult") -> None:
     print(f"{result.objective_key} {result.objective:.4f} in epoch {result.best_epoch + 1}")
     print(f"Checkpoint  {result.best_checkpoint}")
     if result.run_id is not None:
-        print(f"MLflow run  {result.run_id} in {result.tracking_uri}; look at it with: make ui")
+        print(f"MLflow run  {result.run_id} in {result.tracking_uri}")
+        opened = "" if str(result.run_page).startswith(str(result.tracking_uri)) else ", after: make ui"
+        print(f"Its page    {result.run_page}{opened}")
     print(f"Next        python evaluate.py checkpoint={result.best_checkpoint} dataset.root={cfg.dataset.root}")
 
 

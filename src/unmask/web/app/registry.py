@@ -67,10 +67,11 @@ def _remember(name: str, alias: str) -> Alias:
 def _ask(name: str, alias: str) -> float | None:
     """Ask MLflow's store, the one that loading takes, when a version was made; None where it does not say."""
     from unmask.training.tracking_fetch import find_uri
-    from unmask.training.tracking_store import make_client
+    from unmask.training.tracking_store import find_sqlite_file, make_client
 
     uri = find_uri(str(Path(os.environ.get("UNMASK_HOME") or ".") / "mlflow.db"))
-    if uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).is_file():
+    file = find_sqlite_file(uri)
+    if file is not None and not file.is_file():
         return None  # asking would make an empty one
     try:
         from mlflow.exceptions import MlflowException
