@@ -6,7 +6,6 @@ UV_VERSION := 0.13.8
 export UV_COMPILE_BYTECODE ?= 1
 export NO_ALBUMENTATIONS_UPDATE := 1
 export MLFLOW_DISABLE_TELEMETRY := true
-STORE := $(or $(MLFLOW_TRACKING_URI),sqlite:///$(abspath $(or $(UNMASK_HOME),.))/mlflow.db)
 .DEFAULT_GOAL := help
 # `make setup PYTHON=python3.13` with an environment of another Python builds it anew.
 ifeq ($(origin PYTHON),command line)
@@ -66,10 +65,7 @@ format: setup  ## Format the code and mend what ruff can mend
 	$(BIN)/ruff format .
 
 ui: setup  ## MLflow on the store that the runs went to
-	@case "$(STORE)" in \
-	  http*) echo "The runs are on the server $(STORE): open it in a browser." ;; \
-	  *) echo "Open http://127.0.0.1:5000/#/experiments"; $(BIN)/mlflow ui --backend-store-uri $(STORE) --host 127.0.0.1 --port 5000 ;; \
-	esac
+	@$(BIN)/python -m unmask.cli.ui
 
 app: setup  ## The web app, on the newest model or CHECKPOINT=...
 	$(BIN)/streamlit run src/unmask/web/app/main.py --server.address 127.0.0.1 -- $(CHECKPOINT)

@@ -121,15 +121,6 @@ def test_an_environment_of_another_name_is_set_up_in_its_own_folder(checkout: Pa
     assert ".venv/" not in planned
 
 
-def test_ui_opens_the_store_that_the_runs_went_to(checkout: Path) -> None:
-    def store(**environment: str) -> str:
-        return make(checkout, "--dry-run", "ui", **environment).stdout.partition("--backend-store-uri ")[2].split()[0]
-
-    assert store() == f"sqlite:///{checkout.resolve()}/mlflow.db"
-    assert store(UNMASK_HOME="/elsewhere") == "sqlite:////elsewhere/mlflow.db"
-    assert store(MLFLOW_TRACKING_URI="sqlite:////mine.db") == "sqlite:////mine.db"
-
-
 def test_clean_keeps_runs_and_data(checkout: Path) -> None:
     kept = [checkout / name for name in ("outputs", "data", "mlflow.db", ".venv")]
     for path in [*kept, checkout / "build", checkout / ".pytest_cache", checkout / "src" / "__pycache__"]:

@@ -98,7 +98,7 @@ def _print_summary(evaluated: dict[str, Any], trained: dict[str, Any], folder: P
     print(f"  report       {evaluated['report']}")
     print(f"  predictions  {folder / 'predict' / 'predictions.json'}")
     print(f"  checkpoint   {trained['best_checkpoint']}")
-    print("  all runs     make ui, then http://127.0.0.1:5000/#/experiments")
+    print(f"  all runs     make ui, then {trained['run_page']}")
     print("  a web page   make app")
     print(f"  configs      {config_dir()}")
 

@@ -68,12 +68,12 @@ def _print(result: "SweepResult") -> None:
     Console().print(table)
     print(f"Table       {result.folder / 'sweep.csv'}")
     if result.run_id is not None:
-        from unmask.training.tracking_links import link_comparison
+        from unmask.training.tracking_links import find_server, link_comparison
 
-        server = result.uri if str(result.uri).startswith("http") else "http://127.0.0.1:5000"
+        server = find_server(str(result.uri))
         runs = [str(run_id) for run_id in result.table["run_id"] if isinstance(run_id, str)][:20]
         print(f"MLflow run  {result.run_id} in {result.uri}; look at it with: make ui")
-        print(f"Compare     {link_comparison(str(server), str(result.experiment_id), runs)}")
+        print(f"Compare     {link_comparison(server, str(result.experiment_id), runs)}")
     failed = result.table[result.table["status"] != "done"]
     for row in failed.to_dict("records"):
         print(f"Job {row['job']} failed: {row['error']}", file=sys.stderr)

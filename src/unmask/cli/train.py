@@ -98,7 +98,9 @@ def _print_result(cfg: DictConfig, result: "TrainResult") -> None:
     print(f"{result.objective_key} {result.objective:.4f} in epoch {result.best_epoch + 1}")
     print(f"Checkpoint  {result.best_checkpoint}")
     if result.run_id is not None:
-        print(f"MLflow run  {result.run_id} in {result.tracking_uri}; look at it with: make ui")
+        print(f"MLflow run  {result.run_id} in {result.tracking_uri}")
+        opened = "" if str(result.run_page).startswith(str(result.tracking_uri)) else ", after: make ui"
+        print(f"Its page    {result.run_page}{opened}")
     evaluate = ("evaluate.py", f"checkpoint={result.best_checkpoint}", f"dataset.root={cfg.dataset.root}")
     print(f"Next        {show_command(*evaluate)}")
 

@@ -11,6 +11,7 @@ class TrainResult:
     Args:
         run_id: Of MLflow, or None untracked.
         tracking_uri: Of the store, or None.
+        run_page: Address of the run in MLflow's UI, which `make ui` starts where the store is not a server; or None.
         best_checkpoint: Path.
         last_checkpoint: Path.
         bundle: Folder of the best network as ONNX and its spec, or None where it cannot be exported.
@@ -23,6 +24,7 @@ class TrainResult:
 
     run_id: str | None
     tracking_uri: str | None
+    run_page: str | None
     best_checkpoint: str
     last_checkpoint: str
     bundle: str | None

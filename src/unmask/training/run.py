@@ -111,6 +111,7 @@ def _summarise(cfg: DictConfig, parts: Parts, tracked: TrackedRun | None, *, fol
     return TrainResult(
         run_id=None if tracked is None else tracked.run_id,
         tracking_uri=None if tracked is None else tracked.settings.uri,
+        run_page=None if tracked is None else tracked.page,
         best_checkpoint=str(best.best_model_path),
         last_checkpoint=str(last.best_model_path),
         bundle=_export(best.best_model_path, folder / "bundle") if parts.trainer.is_global_zero else None,

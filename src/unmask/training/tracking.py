@@ -12,6 +12,7 @@ import pandas as pd
 
 from unmask.data.tables import FaceDataset
 from unmask.errors import Interrupted, TrackingError, UnmaskError
+from unmask.training.tracking_links import find_server, link_run
 from unmask.training.tracking_store import MLflowSettings, explained, no_tracking, open_experiment
 from unmask.training.unsent import Message, Outbox
 
@@ -101,6 +102,11 @@ class TrackedRun:
     def run_id(self) -> str:
         """MLflow's id of the run."""
         return str(self.logger.run_id)
+
+    @property
+    def page(self) -> str:
+        """Address of the run in MLflow's UI."""
+        return link_run(find_server(self.settings.uri), self.experiment_id, self.run_id)
 
     @property
     def is_resumed(self) -> bool:

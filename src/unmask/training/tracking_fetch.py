@@ -6,7 +6,7 @@ from pathlib import Path
 
 from unmask.errors import CheckpointError
 from unmask.paths import expand_home, home_folder
-from unmask.training.tracking_store import make_client, store_uri
+from unmask.training.tracking_store import find_artifact_folder, find_sqlite_file, make_client, store_uri
 
 _BEST = "checkpoints/best.ckpt"
 _BUNDLE = "bundle"
@@ -57,7 +57,8 @@ def _fetch(address: str, *, uri: str, folder: Path, prefers_bundle: bool) -> Pat
             f"checkpoint='{address}' is an address in MLflow, and {error.name} is not installed here. Install mlflow, "
             f"or name the folder of a bundle."
         ) from error
-    if uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).is_file():
+    file = find_sqlite_file(uri)
+    if file is not None and not file.is_file():
         raise CheckpointError(
             f"checkpoint='{address}' cannot be looked up: there is no MLflow store '{uri}'. {_hint()}"
         )
@@ -67,8 +68,9 @@ def _fetch(address: str, *, uri: str, folder: Path, prefers_bundle: bool) -> Pat
         path = named or _BEST
         if prefers_bundle and named is None and client.list_artifacts(run_id, _BUNDLE):
             path = _BUNDLE
-        if client.get_run(run_id).info.artifact_uri.startswith("file:"):
-            return Path(client.download_artifacts(run_id, path))
+        artifacts = find_artifact_folder(client, run_id)
+        if artifacts is not None:
+            return _find_file(artifacts, path)
         target = folder / run_id
         target.mkdir(parents=True, exist_ok=True)
         return Path(client.download_artifacts(run_id, path, str(target)))
@@ -77,6 +79,14 @@ def _fetch(address: str, *, uri: str, folder: Path, prefers_bundle: bool) -> Pat
         raise CheckpointError(
             f"checkpoint='{address}' is not in the MLflow store '{uri}': {reason} {_hint()}"
         ) from error
+
+
+def _find_file(artifacts: Path, path: str) -> Path:
+    """Return the artifact itself: MLflow's client would leave a copy of it among the temporary files."""
+    found = artifacts / path
+    if not found.exists() or not found.resolve().is_relative_to(artifacts.resolve()):
+        raise FileNotFoundError(f"'{path}' is not among the artifacts in '{artifacts}'.")
+    return found
 
 
 def _hint() -> str:

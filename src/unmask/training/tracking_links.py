@@ -4,6 +4,37 @@ import json
 from collections.abc import Sequence
 from urllib.parse import quote
 
+from unmask.training.tracking_store import VIEW
+
+LOCAL_UI = "http://127.0.0.1:5000"
+"""Where `make ui` shows a store that is not a server."""
+
+
+def find_server(uri: str) -> str:
+    """Return the address of the UI of a store: its own where it is a server, else that of `make ui`."""
+    return uri.rstrip("/") if uri.startswith(("http://", "https://")) else LOCAL_UI
+
+
+def link_runs(server: str, experiment_id: str) -> str:
+    """Return the page with the table of runs, the figures that they are chosen by among its columns.
+
+    Args:
+        server: Address of the UI.
+        experiment_id: Experiment whose runs are listed.
+    """
+    return f"{server}/#/experiments/{experiment_id}/runs?viewStateShareKey={VIEW}"
+
+
+def link_run(server: str, experiment_id: str, run_id: str) -> str:
+    """Return the page of one run.
+
+    Args:
+        server: Address of the UI.
+        experiment_id: Experiment that the run is in.
+        run_id: MLflow run ID.
+    """
+    return f"{server}/#/experiments/{experiment_id}/runs/{run_id}"
+
 
 def link_comparison(server: str, experiment_id: str, run_ids: Sequence[str]) -> str:
     """Return the page that shows runs side by side: params, metrics, and plots of both.

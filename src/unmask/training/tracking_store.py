@@ -7,6 +7,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from unmask.errors import ConfigError, TrackingError
 
@@ -76,6 +77,19 @@ class MLflowSettings:
 def store_uri(tracking_db: str) -> str:
     """Return the address of a sqlite file."""
     return f"sqlite:///{Path(tracking_db).resolve()}"
+
+
+def find_sqlite_file(uri: str) -> Path | None:
+    """Return the file of a sqlite store; None of any other store."""
+    return Path(uri.removeprefix("sqlite:///")) if uri.startswith("sqlite:///") else None
+
+
+def find_artifact_folder(client: Any, run_id: str) -> Path | None:
+    """Return the folder that holds the artifacts of a run; None where a server keeps them."""
+    from mlflow.utils.file_utils import local_file_uri_to_path
+
+    address = str(client.get_run(run_id).info.artifact_uri)
+    return Path(local_file_uri_to_path(address)) if urlsplit(address).scheme in ("", "file") else None
 
 
 def no_tracking() -> None:

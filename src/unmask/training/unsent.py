@@ -10,9 +10,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
-from unmask.training.tracking_store import make_client
+from unmask.training.tracking_store import find_artifact_folder, make_client
 
 logger = logging.getLogger(__name__)
 
@@ -179,12 +178,10 @@ def _send_artifact(client: Any, run_id: str, *, path: str, folder: str | None = 
 
 def _link_artifact(client: Any, run_id: str, path: Path, folder: str | None) -> bool:
     """Give a file a second name among the artifacts of a run, where they lie on the same disk; tell whether it has."""
-    from mlflow.utils.file_utils import local_file_uri_to_path
-
-    address = str(client.get_run(run_id).info.artifact_uri)
-    if urlsplit(address).scheme not in ("", "file"):
+    artifacts = find_artifact_folder(client, run_id)
+    if artifacts is None:
         return False
-    target = Path(local_file_uri_to_path(address), folder or "", path.name)
+    target = artifacts / (folder or "") / path.name
     target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_name(f".{target.name}.part")
     part.unlink(missing_ok=True)

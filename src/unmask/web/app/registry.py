@@ -4,7 +4,6 @@ import re
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import streamlit as st
 
@@ -67,10 +66,11 @@ def _remember(name: str, alias: str) -> Alias:
 def _ask(name: str, alias: str) -> float | None:
     """Ask MLflow's store, the one that loading takes, when a version was made; None where it does not say."""
     from unmask.training.tracking_fetch import find_uri
-    from unmask.training.tracking_store import make_client
+    from unmask.training.tracking_store import find_sqlite_file, make_client
 
     uri = find_uri(str(home_folder() / "mlflow.db"))
-    if uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).is_file():
+    file = find_sqlite_file(uri)
+    if file is not None and not file.is_file():
         return None  # asking would make an empty one
     try:
         from mlflow.exceptions import MlflowException
