@@ -136,15 +136,20 @@ def test_where_every_face_is_brief_all_of_them_decide() -> None:
 
 
 @pytest.mark.parametrize(("aggregation", "verdict"), [("mean", Verdict.REAL), ("max", Verdict.FAKE)])
-def test_a_track_scores_as_the_decision_says(video: Callable[..., Path], aggregation: str, verdict: Verdict) -> None:
-    path = video([make_frame(20)] * 15 + [make_frame(220)] * 5)
-    assert make_predictor(Decision(aggregation=aggregation)).predict_video(path).verdict is verdict
+def test_a_track_scores_as_the_decision_says(aggregation: str, verdict: Verdict) -> None:
+    box = (0.0, 0.0, 9.0, 9.0)
+    scores = [0.1] * 15 + [0.9] * 5
+    frames = [FrameResult(index, 0.0, (FaceScore(0, box, 0.9, score),)) for index, score in enumerate(scores)]
+    decision = Decision(aggregation=aggregation)
+    (face,) = sum_up(frames, decision=decision, deciding=Deciding(), margin=0.0)
+    assert face.verdict is verdict
 
 
 def test_a_video_without_faces_says_so(video: Callable[..., Path]) -> None:
     prediction = make_predictor(num_frames=5).predict_video(video([make_frame(None) for _ in range(8)]))
     assert prediction.verdict is Verdict.NO_FACE
-    assert [len(frame.faces) for frame in prediction.frames] == [0] * 5
+    assert [len(frame.faces) for frame in prediction.frames] == [0] * 8
+    assert (prediction.num_examined, prediction.num_frames) == (8, 8)
 
 
 def test_a_score_within_the_margin_is_uncertain() -> None:

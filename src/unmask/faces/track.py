@@ -9,16 +9,17 @@ from unmask.faces.appearance import Appearance, face_distances, surroundings_dis
 from unmask.faces.boxes import Floats, box_area, overlaps
 from unmask.types import Face
 
-Looks = Sequence[Sequence[Appearance | None]]
-"""The appearance of each face of each frame; see `describe_faces`."""
+Look = Appearance | None
+"""The appearance of a face, None where it has none; see `describe_faces`."""
 
-# Measured on one person's face through a video, on 120 photographs in other light, size, sharpness and tilt, and on
-# pairs of different people: of pairs of one person 99 % lie below 0.49 (0.41 in one light), of different people 1 %
-# below 0.43 and 5 % below 0.47. A track is compared by the most alike of its views, so that its own are nearer still.
-_SAME_PLACE = 0.48
+# Measured on one person's face through a video, and on 120 photographs, each in other light, size, sharpness and tilt:
+# pairs of one person lie below 0.41 in one light and below 0.49 in another, pairs of different people above 0.43 in
+# 99 of 100 cases. The limits lie lower still, as a track is compared by the most alike of its views: on made-up videos
+# these mixed nobody's faces (0.45 did where one face replaces another on the same body), and split people as rarely.
+_SAME_PLACE = 0.43
 """A face may be this unlike a track that was last seen where it is, in the same surroundings."""
 
-_SAME_SURROUNDINGS = 0.43
+_SAME_SURROUNDINGS = 0.41
 """And this unlike one that was seen in the same surroundings, in another place or some time ago."""
 
 _ANYWHERE = 0.38
@@ -41,10 +42,10 @@ class _Track:
     number: int
     box: Floats
     frame: int
-    look: Appearance | None = None
+    look: Look = None
     views: list[Appearance] = field(default_factory=list)
 
-    def move(self, box: Floats, frame: int, look: Appearance | None) -> None:
+    def move(self, box: Floats, frame: int, look: Look) -> None:
         """Take the next face of this person."""
         self.box, self.frame = box, frame
         if look is None:
@@ -57,7 +58,7 @@ class _Track:
 def link_tracks(
     frames: Sequence[Sequence[Face]],
     *,
-    looks: Looks | None = None,
+    looks: Sequence[Sequence[Look]] | None = None,
     max_missed: int = 5,
     max_distance: float = 1.5,
     max_growth: float = 2.0,
@@ -86,7 +87,7 @@ def link_tracks(
     numbers: list[list[int]] = []
     for index, faces in enumerate(frames):
         boxes = np.array([face.box for face in faces], dtype=np.float64).reshape(-1, 4)
-        some: Sequence[Appearance | None] = [None] * len(faces) if looks is None else looks[index]
+        some: Sequence[Look] = [None] * len(faces) if looks is None else looks[index]
         ratings = []
         for track, is_alive in _candidates(tracks, index, max_missed=max_missed):
             places = np.zeros(len(boxes))
@@ -113,7 +114,7 @@ def _candidates(tracks: list[_Track], index: int, *, max_missed: int) -> list[tu
     return [(track, True) for track in alive] + [(track, False) for track in lost]
 
 
-def _rate(track: _Track, places: Floats, looks: Sequence[Appearance | None]) -> Floats:
+def _rate(track: _Track, places: Floats, looks: Sequence[Look]) -> Floats:
     """Rate how well faces fit a track, 0 where they cannot be its person.
 
     Args:
@@ -169,7 +170,9 @@ def _side(boxes: Floats) -> Floats:
     return np.asarray(np.sqrt(sides[:, 0] * sides[:, 1]))
 
 
-def follow_largest(frames: Sequence[Sequence[Face]], *, looks: Looks | None = None) -> list[Face | None]:
+def follow_largest(
+    frames: Sequence[Sequence[Face]], *, looks: Sequence[Sequence[Look]] | None = None
+) -> list[Face | None]:
     """Return the main person's face in each frame, None where it is lost.
 
     The main person is the track with the greatest area summed over all frames: large and long in view, so that neither

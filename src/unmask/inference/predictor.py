@@ -3,7 +3,6 @@
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
-from itertools import islice
 from pathlib import Path
 from typing import Self
 
@@ -11,21 +10,24 @@ import numpy as np
 
 from unmask.decision import Decision
 from unmask.errors import CheckpointError, ConfigError
+from unmask.faces.appearance import describe_faces
 from unmask.faces.crop import as_stored, cut_crop, prepare_input, stack_planes
 from unmask.faces.detector import Detector
+from unmask.faces.search import search_faces
 from unmask.faces.spec import CropSpec, InputSpec
+from unmask.faces.track import Look
 from unmask.inference.backend import Backend
 from unmask.inference.deciding import Deciding
 from unmask.inference.detectors import build_detector
 from unmask.inference.limits import Limits, choose_within, count_at_once
 from unmask.inference.loading import load_model
-from unmask.inference.notes import note_animation, note_crowd, note_frames
+from unmask.inference.notes import note_animation, note_crowd, note_frames, note_search
 from unmask.inference.pixels import take_picture
 from unmask.inference.results import FrameResult, Prediction, Progress
 from unmask.inference.scorer import Scorer
 from unmask.inference.summary import conclude, number_tracks
 from unmask.media.kinds import sniff_kind
-from unmask.media.video import choose_frames, index_video, read_indexed
+from unmask.media.video import choose_frames, index_video
 from unmask.types import Array, Face, Frame, MediaKind, Picture
 
 
@@ -203,7 +205,7 @@ class Predictor:
         ]
 
     def predict_video(self, path: str | Path, *, name: str | None = None) -> Prediction:
-        """Predict a video from frames spread evenly over it, or from every n-th.
+        """Predict a video from frames spread evenly over it, or from every n-th, and more where those show no face.
 
         Each person's frame scores make one score; the video's is that of the most fake person who decides.
 
@@ -231,23 +233,30 @@ class Predictor:
         index = index_video(Path(path), name=name, max_pixels=self.limits.max_pixels)
         asked = choose_frames(index.info.num_frames, num_frames=self.num_frames, every_n=self.every_n)
         wanted = choose_within(index, asked, limits=self.limits)
-        at_once = count_at_once(index.info)
-        frames, done, most = read_indexed(index, wanted), 0, 0
+        max_more = min(self.limits.max_search, self.limits.max_frames - len(wanted))
+        at_once, done, planned, most = count_at_once(index.info), 0, len(wanted), 0
+        looks: dict[int, Sequence[Look]] = {}
         with self._start_scorer() as scorer:
-            while some := list(islice(frames, at_once)):
-                found = self.detector.detect([frame.image for frame in some])
-                most = max(most, *map(len, found))
-                found = [faces[: self.limits.max_faces] for faces in found]
-                for frame, faces in zip(some, found, strict=True):
+            for batch in search_faces(index, wanted, detector=self.detector, at_once=at_once, max_more=max_more):
+                most = max(most, *map(len, batch.faces))
+                found = [faces[: self.limits.max_faces] for faces in batch.faces]
+                for frame, faces in zip(batch.frames, found, strict=True):
                     scorer.add(frame, faces)
-                done += len(some)
-                yield Progress(done, len(wanted), seen=tuple(zip(some, map(tuple, found), strict=True)))
-            seen = scorer.finish()
-        notes = note_frames(asked=len(asked), looked_at=len(wanted), decoded=done)
+                    looks[frame.index] = self._describe(frame, faces)
+                done, planned = done + len(found), batch.num_planned
+                yield Progress(done, planned, seen=tuple(zip(batch.frames, map(tuple, found), strict=True)))
+            seen = sorted(scorer.finish(), key=lambda frame: frame.index)
+        notes = note_frames(asked=len(asked), looked_at=len(wanted), planned=planned, decoded=done)
+        total = index.info.num_frames
+        notes += note_search(seen, num_asked=len(wanted), num_planned=planned, num_frames=total)
         notes += note_crowd(most, max_faces=self.limits.max_faces, is_video=True)
-        people, total = number_tracks(seen), index.info.num_frames
+        people = number_tracks(seen, looks=[looks[frame.index] for frame in seen])
         prediction = self._conclude(index.name, MediaKind.VIDEO, people, notes=notes, num_frames=total)
-        yield Progress(done, len(wanted), prediction)
+        yield Progress(done, planned, prediction)
+
+    def _describe(self, frame: Frame, faces: Sequence[Face]) -> Sequence[Look]:
+        """Describe the faces of a frame; a picture that is taken whole is told from others by its place alone."""
+        return [None] * len(faces) if self.crop_spec.detector == "none" else describe_faces(frame.image, faces)
 
     def _start_scorer(self) -> Scorer:
         num_streams = max(min(self.backend.num_streams, self.batch_size // 4), 1)  # a call for one crop costs too much
