@@ -28,6 +28,9 @@ _SURROUNDINGS = slice(_COLOURS.stop, _COLOURS.stop + 56)
 _COLOUR_WEIGHT = 0.2
 """Of the colours of a face beside its texture: they tell people apart well, and change with the light."""
 
+_COLOUR_LIMIT = 0.6
+"""Light hardly changes colours more than this: what is beyond counts ten times as much."""
+
 _PLACES = np.array([[0.32, 0.36], [0.68, 0.36], [0.36, 0.78], [0.64, 0.78]]) * _SIDE
 """Where eyes and corners of the mouth come to lie."""
 
@@ -52,7 +55,7 @@ def describe_faces(image: Picture, faces: Sequence[Face]) -> list[Appearance | N
 
 
 def face_distances(some: Sequence[Appearance], others: Sequence[Appearance]) -> npt.NDArray[np.float64]:
-    """Return how unlike each of some faces is to each of others, 0 to 1.2; see `unmask.faces.track` for what is alike.
+    """Return how unlike each of some faces is to each of others, 0 to 2; see `unmask.faces.track` for what is alike.
 
     Args:
         some: `N` appearances.
@@ -62,7 +65,9 @@ def face_distances(some: Sequence[Appearance], others: Sequence[Appearance]) -> 
         Shape `(N, M)`.
     """
     first, second = np.asarray(some, np.float32), np.asarray(others, np.float32)
-    return _bhattacharyya(first, second, _TEXTURE) + _COLOUR_WEIGHT * _bhattacharyya(first, second, _COLOURS)
+    colours = _bhattacharyya(first, second, _COLOURS)
+    colours += 9 * np.clip(colours - _COLOUR_LIMIT, 0, None)
+    return _bhattacharyya(first, second, _TEXTURE) + _COLOUR_WEIGHT * colours
 
 
 def surroundings_distances(some: Sequence[Appearance], others: Sequence[Appearance]) -> npt.NDArray[np.float64]:

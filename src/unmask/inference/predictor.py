@@ -24,11 +24,15 @@ from unmask.inference.loading import load_model
 from unmask.inference.notes import note_animation, note_crowd, note_frames, note_search
 from unmask.inference.pixels import take_picture
 from unmask.inference.results import FrameResult, Prediction, Progress
+from unmask.inference.scene import SceneCheck, note_scene
 from unmask.inference.scorer import Scorer
 from unmask.inference.summary import conclude, number_tracks
 from unmask.media.kinds import sniff_kind
 from unmask.media.video import choose_frames, index_video
 from unmask.types import Array, Face, Frame, MediaKind, Picture
+
+_FRAMES_CHECKED = 3
+"""Of a video, where the model takes images whole: each costs a detection."""
 
 
 class Predictor:
@@ -84,6 +88,7 @@ class Predictor:
         self.every_n = every_n
         self.limits = limits
         self.deciding = deciding
+        self.scene_check = SceneCheck() if crop_spec.detector == "none" else None
 
     @classmethod
     def load(
@@ -197,7 +202,8 @@ class Predictor:
                 found = self.detector.detect([still.image])[0] if faces is None else faces[position]
                 scorer.add(Frame(still.image, 0, 0.0), found[: self.limits.max_faces])
                 crowd = note_crowd(len(found), max_faces=self.limits.max_faces, is_video=False)
-                notes.append(note_animation(still.is_animated) + crowd)
+                scene = note_scene(self._explain_scene(still.image), is_video=False)
+                notes.append(note_animation(still.is_animated) + crowd + scene)
             frames = scorer.finish()
         return [
             self._conclude(title, MediaKind.PICTURE, [frame], notes=some)
@@ -236,6 +242,8 @@ class Predictor:
         max_more = min(self.limits.max_search, self.limits.max_frames - len(wanted))
         at_once, done, planned, most = count_at_once(index.info), 0, len(wanted), 0
         looks: dict[int, Sequence[Look]] = {}
+        checked = {wanted[place] for place in choose_frames(len(wanted), num_frames=_FRAMES_CHECKED)}
+        reasons: list[str | None] = []
         with self._start_scorer() as scorer:
             for batch in search_faces(index, wanted, detector=self.detector, at_once=at_once, max_more=max_more):
                 most = max(most, *map(len, batch.faces))
@@ -243,6 +251,8 @@ class Predictor:
                 for frame, faces in zip(batch.frames, found, strict=True):
                     scorer.add(frame, faces)
                     looks[frame.index] = self._describe(frame, faces)
+                    if frame.index in checked:
+                        reasons += self._explain_scene(frame.image)
                 done, planned = done + len(found), batch.num_planned
                 yield Progress(done, planned, seen=tuple(zip(batch.frames, map(tuple, found), strict=True)))
             seen = sorted(scorer.finish(), key=lambda frame: frame.index)
@@ -250,9 +260,14 @@ class Predictor:
         total = index.info.num_frames
         notes += note_search(seen, num_asked=len(wanted), num_planned=planned, num_frames=total)
         notes += note_crowd(most, max_faces=self.limits.max_faces, is_video=True)
+        notes += note_scene(reasons, is_video=True)
         people = number_tracks(seen, looks=[looks[frame.index] for frame in seen])
         prediction = self._conclude(index.name, MediaKind.VIDEO, people, notes=notes, num_frames=total)
         yield Progress(done, planned, prediction)
+
+    def _explain_scene(self, image: Picture) -> list[str | None]:
+        """Say why an image looks like a scene, where the model takes images whole; nothing where it looks for faces."""
+        return [] if self.scene_check is None else [self.scene_check.explain(image)]
 
     def _describe(self, frame: Frame, faces: Sequence[Face]) -> Sequence[Look]:
         """Describe the faces of a frame; a picture that is taken whole is told from others by its place alone."""
