@@ -38,7 +38,7 @@ def note_frames(*, asked: int, looked_at: int, planned: int, decoded: int) -> li
     """
     notes = []
     if looked_at < asked:
-        notes.append(f"{asked:,} frames were asked for: only {looked_at:,} of them, evenly spaced, were looked at.")
+        notes.append(f"{asked:,} frames were asked for: only {looked_at:,} of them, evenly spaced, were examined.")
     if decoded < planned:
         notes.append(f"{planned - decoded:,} of {planned:,} frames could not be decoded.")
     return notes

@@ -46,8 +46,8 @@ class Predictor:
         decision: Threshold and aggregation.
         margin: How much of the way from the threshold to 0, and to 1, is `uncertain`.
         batch_size: Crops scored at once.
-        num_frames: Frames looked at per video; None for as many as the model's training data had.
-        every_n: Looks at every n-th frame of a video instead.
+        num_frames: Frames examined per video; None for as many as the model's training data had.
+        every_n: Step from one frame examined to the next instead.
         limits: How much of one file is looked at.
         deciding: Which of several faces decides.
 
@@ -116,8 +116,8 @@ class Predictor:
             threshold: None for the one in the checkpoint, chosen on the validation split.
             margin: How much of the way from the threshold to 0, and to 1, is `uncertain`.
             batch_size: Crops scored at once.
-            num_frames: Frames looked at per video; None for as many as the model's training data had.
-            every_n: Looks at every n-th frame of a video instead.
+            num_frames: Frames examined per video; None for as many as the model's training data had.
+            every_n: Step from one frame examined to the next instead.
             detector_weights: File of the detector's weights; None for those it fetches itself.
             limits: How much of one file is looked at.
             deciding: Which of several faces decides.
