@@ -112,6 +112,10 @@ def test_a_small_face_in_the_background_makes_no_scene_of_a_crop() -> None:
     assert SceneCheck(Two()).explain(np.zeros((100, 100, 3), np.uint8)) is None
 
 
+def test_images_too_small_to_find_a_face_in_are_no_scenes() -> None:
+    assert SceneCheck().explain(np.zeros((64, 64, 3), np.uint8)) is None
+
+
 def test_one_odd_frame_of_a_video_is_no_note() -> None:
     assert note_scene([None, "no face is found in it", None], is_video=True) == []
     assert note_scene([], is_video=True) == []

@@ -16,8 +16,11 @@ Look = Appearance | None
 # pairs of one person lie below 0.41 in one light and below 0.49 in another, pairs of different people above 0.43 in
 # 99 of 100 cases. The limits lie lower still, as a track is compared by the most alike of its views: on made-up videos
 # these mixed nobody's faces (0.45 did where one face replaces another on the same body), and split people as rarely.
+_SAME_SHOT = 0.5
+"""A face may be this unlike a track that was last seen where it is, in a view that has hardly changed: it turned."""
+
 _SAME_PLACE = 0.43
-"""A face may be this unlike a track that was last seen where it is, in the same surroundings."""
+"""And this unlike one that was last seen where it is, in the same surroundings."""
 
 _SAME_SURROUNDINGS = 0.41
 """And this unlike one that was seen in the same surroundings, in another place or some time ago."""
@@ -27,6 +30,9 @@ _ANYWHERE = 0.38
 
 _SURROUNDINGS = 0.25
 """Surroundings that differ less in colour are the same: those of one shot lie below 0.16."""
+
+_UNCHANGED = 0.07
+"""And surroundings that differ less, the face among them, are the next moment of a shot: nobody else can be there."""
 
 _NEW_VIEW = 0.2
 """A face that is less unlike all views of its track adds nothing to them."""
@@ -131,7 +137,7 @@ def _rate(track: _Track, places: Floats, looks: Sequence[Look]) -> Floats:
     around = surroundings_distances(views, some)
     stays = (around[-1] < _SURROUNDINGS) & (places[known] > 0)
     limits = np.where(around.min(axis=0) < _SURROUNDINGS, _SAME_SURROUNDINGS, _ANYWHERE)
-    limits = np.where(stays, _SAME_PLACE, limits)
+    limits = np.where(stays, np.where(around[-1] < _UNCHANGED, _SAME_SHOT, _SAME_PLACE), limits)
     ratings = places.copy()
     ratings[known] = np.where(unlike < limits, 2 - unlike + np.where(stays, places[known], 0.0), 0.0)
     return ratings

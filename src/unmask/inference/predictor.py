@@ -10,18 +10,16 @@ import numpy as np
 
 from unmask.decision import Decision
 from unmask.errors import CheckpointError, ConfigError
-from unmask.faces.appearance import describe_faces
 from unmask.faces.crop import as_stored, cut_crop, prepare_input, stack_planes
 from unmask.faces.detector import Detector
-from unmask.faces.search import search_faces
 from unmask.faces.spec import CropSpec, InputSpec
-from unmask.faces.track import Look
 from unmask.inference.backend import Backend
 from unmask.inference.deciding import Deciding
 from unmask.inference.detectors import build_detector
-from unmask.inference.limits import Limits, choose_within, count_at_once
+from unmask.inference.examine import Examination
+from unmask.inference.limits import Limits
 from unmask.inference.loading import load_model
-from unmask.inference.notes import note_animation, note_crowd, note_frames, note_search
+from unmask.inference.notes import note_animation, note_crowd
 from unmask.inference.pixels import take_picture
 from unmask.inference.results import FrameResult, Prediction, Progress
 from unmask.inference.scene import SceneCheck, note_scene
@@ -30,9 +28,6 @@ from unmask.inference.summary import conclude, number_tracks
 from unmask.media.kinds import sniff_kind
 from unmask.media.video import choose_frames, index_video
 from unmask.types import Array, Face, Frame, MediaKind, Picture
-
-_FRAMES_CHECKED = 3
-"""Of a video, where the model takes images whole: each costs a detection."""
 
 
 class Predictor:
@@ -202,8 +197,8 @@ class Predictor:
                 found = self.detector.detect([still.image])[0] if faces is None else faces[position]
                 scorer.add(Frame(still.image, 0, 0.0), found[: self.limits.max_faces])
                 crowd = note_crowd(len(found), max_faces=self.limits.max_faces, is_video=False)
-                scene = note_scene(self._explain_scene(still.image), is_video=False)
-                notes.append(note_animation(still.is_animated) + crowd + scene)
+                reasons = [] if self.scene_check is None else [self.scene_check.explain(still.image)]
+                notes.append(note_animation(still.is_animated) + crowd + note_scene(reasons, is_video=False))
             frames = scorer.finish()
         return [
             self._conclude(title, MediaKind.PICTURE, [frame], notes=some)
@@ -237,41 +232,20 @@ class Predictor:
             MediaError: It cannot be read, or is over a limit.
         """
         index = index_video(Path(path), name=name, max_pixels=self.limits.max_pixels)
-        asked = choose_frames(index.info.num_frames, num_frames=self.num_frames, every_n=self.every_n)
-        wanted = choose_within(index, asked, limits=self.limits)
-        max_more = min(self.limits.max_search, self.limits.max_frames - len(wanted))
-        at_once, done, planned, most = count_at_once(index.info), 0, len(wanted), 0
-        looks: dict[int, Sequence[Look]] = {}
-        checked = {wanted[place] for place in choose_frames(len(wanted), num_frames=_FRAMES_CHECKED)}
-        reasons: list[str | None] = []
+        total = index.info.num_frames
+        asked = choose_frames(total, num_frames=self.num_frames, every_n=self.every_n)
+        examined = Examination(index, asked, spec=self.crop_spec, limits=self.limits, scene_check=self.scene_check)
         with self._start_scorer() as scorer:
-            for batch in search_faces(index, wanted, detector=self.detector, at_once=at_once, max_more=max_more):
-                most = max(most, *map(len, batch.faces))
-                found = [faces[: self.limits.max_faces] for faces in batch.faces]
+            for batch in examined.search(self.detector):
+                found = examined.take(batch)
                 for frame, faces in zip(batch.frames, found, strict=True):
                     scorer.add(frame, faces)
-                    looks[frame.index] = self._describe(frame, faces)
-                    if frame.index in checked:
-                        reasons += self._explain_scene(frame.image)
-                done, planned = done + len(found), batch.num_planned
-                yield Progress(done, planned, seen=tuple(zip(batch.frames, map(tuple, found), strict=True)))
-            seen = sorted(scorer.finish(), key=lambda frame: frame.index)
-        notes = note_frames(asked=len(asked), looked_at=len(wanted), planned=planned, decoded=done)
-        total = index.info.num_frames
-        notes += note_search(seen, num_asked=len(wanted), num_planned=planned, num_frames=total)
-        notes += note_crowd(most, max_faces=self.limits.max_faces, is_video=True)
-        notes += note_scene(reasons, is_video=True)
-        people = number_tracks(seen, looks=[looks[frame.index] for frame in seen])
+                seen = tuple(zip(batch.frames, map(tuple, found), strict=True))
+                yield Progress(examined.num_done, examined.num_planned, seen=seen)
+            frames = sorted(scorer.finish(), key=lambda frame: frame.index)
+        people, notes = number_tracks(frames, looks=examined.list_looks(frames)), examined.list_notes(frames)
         prediction = self._conclude(index.name, MediaKind.VIDEO, people, notes=notes, num_frames=total)
-        yield Progress(done, planned, prediction)
-
-    def _explain_scene(self, image: Picture) -> list[str | None]:
-        """Say why an image looks like a scene, where the model takes images whole; nothing where it looks for faces."""
-        return [] if self.scene_check is None else [self.scene_check.explain(image)]
-
-    def _describe(self, frame: Frame, faces: Sequence[Face]) -> Sequence[Look]:
-        """Describe the faces of a frame; a picture that is taken whole is told from others by its place alone."""
-        return [None] * len(faces) if self.crop_spec.detector == "none" else describe_faces(frame.image, faces)
+        yield Progress(examined.num_done, examined.num_planned, prediction)
 
     def _start_scorer(self) -> Scorer:
         num_streams = max(min(self.backend.num_streams, self.batch_size // 4), 1)  # a call for one crop costs too much
@@ -315,15 +289,9 @@ class Predictor:
         self, name: str, kind: MediaKind, frames: Sequence[FrameResult], *, notes: Sequence[str], num_frames: int = 1
     ) -> Prediction:
         return conclude(
-            name,
-            kind,
-            frames,
-            decision=self.decision,
-            deciding=self.deciding,
-            margin=self.margin,
-            notes=notes,
-            num_frames=num_frames,
-        )
+            name, kind, frames, decision=self.decision, deciding=self.deciding, margin=self.margin,
+            notes=notes, num_frames=num_frames,
+        )  # fmt: skip
 
 
 def _wait(steps: Iterable[Progress]) -> Prediction:
