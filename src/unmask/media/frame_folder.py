@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,6 +32,15 @@ class FrameFolder:
         ((suffix, _),) = Counter(file.suffix.lower().lstrip(".") for file in self.files).most_common(1)
         return suffix
 
+    def measure(self) -> tuple[int, int]:
+        """Return width and height of the first frame that can be read.
+
+        Raises:
+            MediaError: None of them can be read.
+        """
+        first = next(read_frame_folder(self, range(len(self.files))))
+        return first.image.shape[1], first.image.shape[0]
+
     def choose(self, num_frames: int | None) -> list[tuple[int, Path]]:
         """Return evenly spaced frames with their positions, the first and the last included."""
         return [(index, self.files[index]) for index in choose_frames(len(self.files), num_frames=num_frames)]
@@ -49,22 +58,22 @@ def open_frame_folder(path: Path) -> FrameFolder:
     return FrameFolder(path, tuple(sorted(files, key=_natural_order)))
 
 
-def read_frame_folder(folder: FrameFolder, *, num_frames: int | None = None) -> Iterator[Frame]:
-    """Yield frames evenly spaced over the folder; damaged ones are left out, as in a video.
+def read_frame_folder(folder: FrameFolder, wanted: Sequence[int]) -> Iterator[Frame]:
+    """Yield the wanted frames of a folder; damaged ones are left out, as in a video.
 
     Nobody knows at which times they were taken, so a frame's time is its position, as if there were one a second.
 
     Args:
         folder: Of `open_frame_folder`.
-        num_frames: How many; None for every frame.
+        wanted: Positions of frames, rising.
 
     Raises:
         MediaError: Not one of them can be read.
     """
     problem, found = "", 0
-    for index, file in folder.choose(num_frames):
+    for index in wanted:
         try:
-            image = read_picture(file)
+            image = read_picture(folder.files[index])
         except MediaError as error:
             problem = str(error)
             continue

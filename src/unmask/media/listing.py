@@ -11,7 +11,16 @@ from unmask.media.kinds import PICTURE_SUFFIXES, VIDEO_SUFFIXES, is_typescript
 MEDIA_SUFFIXES = PICTURE_SUFFIXES | VIDEO_SUFFIXES
 
 _OF_SYSTEMS = frozenset(
-    {"__macosx", "@eadir", "#recycle", "@recycle", "$recycle.bin", "recycler", "lost+found", "system volume information"}
+    {
+        "__macosx",
+        "@eadir",
+        "#recycle",
+        "@recycle",
+        "$recycle.bin",
+        "recycler",
+        "lost+found",
+        "system volume information",
+    }
     | {"thumbs.db", "ehthumbs.db", "desktop.ini"}
 )
 """What macOS, Windows, Linux and storage boxes put beside the data, in lower case; most hold small or older copies."""
