@@ -29,13 +29,18 @@ async function load(path) {
   return URL.createObjectURL(await (await ask(path)).blob());
 }
 
+// A proxy may show the service under a prefix, of which it need not know: all addresses are relative to this page.
+function beside(address) {
+  return address.slice(address.lastIndexOf("/v1/jobs/") + 1);
+}
+
 function percent(value) {
   return `${Math.round(value * 100)} %`;
 }
 
 async function tellModel() {
   try {
-    const model = await (await ask("/v1/model")).json();
+    const model = await (await ask("v1/model")).json();
     const { service, file } = model.limits;
     most = service;
     find("#model").textContent = `Model ${model.name}, version ${model.version.slice(0, 12)}, threshold ${model.decision.threshold.toFixed(2)}`;
@@ -156,7 +161,7 @@ async function judgePictures(files, cards) {
   const body = new FormData();
   files.forEach((file) => body.append("files", file));
   try {
-    const { results: rows } = await (await ask("/v1/images", { method: "POST", body })).json();
+    const { results: rows } = await (await ask("v1/images", { method: "POST", body })).json();
     rows.forEach((row, place) => {
       if (row.error) return fail(cards[place], row.error);
       showVerdict(cards[place], row);
@@ -174,7 +179,7 @@ function send(file, card) {
   // XMLHttpRequest, since fetch does not tell how much of an upload is sent.
   return new Promise((resolve, reject) => {
     const request = new XMLHttpRequest();
-    request.open("POST", "/v1/videos");
+    request.open("POST", "v1/videos");
     if (key) request.setRequestHeader("Authorization", `Bearer ${key}`);
     request.responseType = "json";
     request.upload.onprogress = (event) => say(card, `Sending: ${percent(event.loaded / event.total)}`, event.loaded / event.total);
@@ -196,7 +201,7 @@ async function judgeVideo(file, card) {
   let isClosed = false;
   try {
     let job = await send(file, card);
-    const address = `/v1/jobs/${job.id}`;
+    const address = `v1/jobs/${job.id}`;
     card.addEventListener("closed", () => {
       isClosed = true;
       ask(address, { method: "DELETE" }).catch(() => {});
@@ -216,7 +221,7 @@ async function judgeVideo(file, card) {
       const seen = job.result.frames.find((frame) => frame.index === drawing.frame).faces.find((face) => face.track === drawing.track);
       const verdict = seen.score >= job.result.threshold ? "fake" : "real";
       const caption = `${drawing.time_seconds.toFixed(1)} s, face ${drawing.track + 1}: ${seen.score.toFixed(3)}`;
-      addFace(card, caption, verdict, await load(drawing.crop), drawing.heatmap ? await load(drawing.heatmap) : null);
+      addFace(card, caption, verdict, await load(beside(drawing.crop)), drawing.heatmap ? await load(beside(drawing.heatmap)) : null);
     }
   } catch (error) {
     if (!isClosed) fail(card, error.message);
