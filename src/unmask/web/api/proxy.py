@@ -7,27 +7,12 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
-from unmask.errors import ConfigError
+from unmask.web.api.settings import PREFIX, clean_prefix
 
 FORWARDED_HOST = "unmask.forwarded_host"
 """Key of a scope: the name that a trusted proxy was asked by, empty where unknown."""
 
-_PREFIX = re.compile(r"(/(?!\.{1,2}(/|$))[\w.~-]+)*", re.ASCII)
 _REDIRECT = 307
-
-
-def clean_prefix(prefix: str) -> str:
-    """Return a prefix without slashes at its end; empty for none.
-
-    Raises:
-        ConfigError: It is not a path of letters, digits and `._~-`.
-    """
-    cleaned = prefix.rstrip("/")
-    if not _PREFIX.fullmatch(cleaned):
-        raise ConfigError(
-            f"root_path='{prefix}' cannot be the path of a page. Give one such as /unmask: what the proxy strips."
-        )
-    return cleaned
 
 
 class Forwarded:
@@ -72,7 +57,7 @@ def _read_prefix(headers: Headers) -> str:
     """Return the prefix that proxies stripped, the outermost first; empty where it is none."""
     parts = [part.strip().rstrip("/") for part in ",".join(headers.getlist("x-forwarded-prefix")).split(",")]
     prefix = "".join(part if part.startswith("/") or not part else f"/{part}" for part in parts)
-    return prefix if _PREFIX.fullmatch(prefix) else ""
+    return prefix if PREFIX.fullmatch(prefix) else ""
 
 
 def _holds(path: str, prefix: str) -> bool:

@@ -1,5 +1,6 @@
 """What the service is told: the model, its workers, and every limit."""
 
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -58,6 +59,24 @@ class ServiceLimits:
                 raise ConfigError(f"service.{name}={value} lets nothing through. Give a number above 0.")
 
 
+PREFIX = re.compile(r"(/(?!\.{1,2}(/|$))[\w.~-]+)*", re.ASCII)
+"""Of addresses: none, or a path without empty parts, which browsers would take for the name of a machine."""
+
+
+def clean_prefix(prefix: str) -> str:
+    """Return a prefix without slashes at its end; empty for none.
+
+    Raises:
+        ConfigError: It is not a path of letters, digits and `._~-`.
+    """
+    cleaned = prefix.rstrip("/")
+    if not PREFIX.fullmatch(cleaned):
+        raise ConfigError(
+            f"root_path='{prefix}' cannot be the path of a page. Give one such as /unmask: what the proxy strips."
+        )
+    return cleaned
+
+
 def check_names(hosts: tuple[str, ...]) -> None:
     """Raise a ConfigError where a name of the service is an address of a page, or has a port."""
     for host in hosts:
@@ -99,3 +118,4 @@ class ServiceSettings:
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name}={getattr(self, name)} leaves nobody to work. Give 1 or more.")
         check_names(self.hosts)
+        clean_prefix(self.root_path)
