@@ -118,7 +118,7 @@ def test_documented_proxy_shows_the_service_under_its_prefix(proxy: str, media: 
     assert moved.headers["location"].endswith("/unmask/")
     page = httpx2.get(f"{proxy}/unmask/")
     assert page.status_code == 200
-    for name in re.findall(r'(?:href|src)="(static/[^"]+)"', page.text):
+    for name in re.findall(r'(?:href|src)="(\./static/[^"]+)"', page.text):
         assert httpx2.get(f"{proxy}/unmask/{name}").status_code == 200
     assert httpx2.get(f"{proxy}/unmask/openapi.json").json()["servers"] == [{"url": "/unmask"}]
     image = httpx2.post(f"{proxy}/unmask/v1/images", files={"files": ("a.jpg", (media / "face.jpg").read_bytes())})

@@ -267,3 +267,80 @@ def test_hungry_image_is_refused_by_the_service_at_once(start: Ask, tmp_path: Pa
     assert "'hungry.jpg'" in answer.json()["detail"]
     assert "limits.max_scans" in answer.json()["detail"]
     assert work.open_predictor.cache_info().currsize == 0  # the workers' own processes read it
+
+
+@pytest.mark.slow
+def test_polite_client_is_not_kept_waiting_by_two_hostile_ones(bundle: Path, media: Path, tmp_path: Path) -> None:
+    import statistics
+    from threading import Event, Thread
+
+    import httpx2
+    from tests.media.test_amplifiers import progressive
+    from tests.web.api.test_server import serve
+
+    slow, face = progressive(40, side=7000), (media / "face.jpg").read_bytes()
+    is_over, answers = Event(), []
+
+    def ask(address: str, data: bytes) -> tuple[int, float]:
+        begun = time.monotonic()
+        answer = httpx2.post(
+            f"{server}/v1/images?heatmaps=false", files={"files": ("a.jpg", data)}, timeout=120,
+            headers={"X-Forwarded-For": address},
+        )  # fmt: skip
+        return answer.status_code, time.monotonic() - begun
+
+    def flood(address: str) -> None:
+        while not is_over.is_set():
+            answers.append(ask(address, slow)[0])
+
+    with serve(tmp_path, bundle, "image_workers=2", "service.images_at_once=8") as (server, _):
+        assert ask("192.0.2.1", face)[0] == 200
+        alone = [ask("192.0.2.1", face)[1] for _ in range(20)]
+        threads = [Thread(target=flood, args=(f"192.0.2.{number}",)) for number in (10, 11) for _ in range(5)]
+        for thread in threads:
+            thread.start()
+        time.sleep(15)  # until it is known that they are slow
+        beside = [ask("192.0.2.1", face) for _ in range(20)]
+        is_over.set()
+        for thread in threads:
+            thread.join()
+    assert {status for status, _ in beside} == {200}
+    assert {200, 429} >= set(answers)
+    middle = statistics.median(seconds for _, seconds in beside)
+    assert middle < 10 * statistics.median(alone) + 0.5
+
+
+def test_trickling_uploads_of_one_client_leave_places_to_others(start: Ask, media: Path, tmp_path: Path) -> None:
+    async def trickle(app: Any, give_up: asyncio.Event) -> int:
+        sent: list[dict[str, Any]] = []
+
+        async def receive() -> dict[str, Any]:
+            await give_up.wait()
+            return {"type": "http.disconnect"}
+
+        async def send(message: Any) -> None:
+            sent.append(message)
+
+        scope = {
+            "type": "http", "method": "POST", "path": "/v1/images", "raw_path": b"/v1/images", "query_string": b"",
+            "headers": [(b"content-type", b"multipart/form-data; boundary=x")], "http_version": "1.1",
+            "scheme": "http", "client": ("192.0.2.9", 1), "server": ("127.0.0.1", 80), "root_path": "",
+        }  # fmt: skip
+        await app(scope, receive, send)
+        return int(sent[0]["status"])
+
+    async def trickle_all(app: Any, begun: list[asyncio.Event]) -> list[int]:
+        give_up = asyncio.Event()
+        tasks = [asyncio.create_task(trickle(app, give_up)) for _ in range(8)]
+        begun.append(give_up)
+        return list(await asyncio.gather(*tasks))
+
+    with start(tmp_path, limits={"images_at_once": 8}) as client:
+        begun: list[asyncio.Event] = []
+        assert client.portal is not None
+        trickling = client.portal.start_task_soon(trickle_all, client.app, begun)
+        while not begun or client.app.state.service.places.num_taken < 5:
+            time.sleep(0.01)
+        assert post(client, media / "face.jpg").status_code == 200
+        client.portal.call(begun[0].set)
+        assert sorted(trickling.result(timeout=30)) == [400] * 5 + [429] * 3
