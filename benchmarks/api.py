@@ -2,9 +2,10 @@
 
 python benchmarks/api.py [bundle] [seconds]
 
-Starts the service as a user does, on a port of its own, and prints three things: the time of a 640 px picture for one
-client and for four at once; the answers to 50 clients that send good, damaged and too large files and videos; and
-the memory of all its processes meanwhile. Without a bundle it takes the newest below outputs/.
+Starts the service as a user does, on a port of its own, and prints four things: the time of a 640 px picture for one
+client and for four at once; the same for one client beside two that send the slowest image allowed again and again; the
+answers to 50 clients that send good, damaged and too large files and videos; and the memory of all its processes
+meanwhile. Without a bundle it takes the newest below outputs/.
 """
 
 import asyncio
@@ -26,6 +27,7 @@ import httpx2
 import numpy as np
 import psutil
 
+from unmask.media.amplifiers import MAX_SCANS
 from unmask.media.encode import write_video
 from unmask.media.picture import encode_jpeg
 from unmask.synthetic.draw import Sitter, film
@@ -46,16 +48,18 @@ class Media:
         damaged: The same, cut off.
         huge: More bytes than the service takes.
         video: Two seconds.
+        slow: As many pixels and scans as are read: seconds for the worker that has it.
     """
 
     picture: bytes
     damaged: bytes
     huge: bytes
     video: bytes
+    slow: bytes
 
 
 def main() -> None:
-    """Run all three."""
+    """Run all four."""
     bundles = sorted((ROOT / "outputs").rglob("bundle"), key=lambda path: path.stat().st_mtime)
     bundle = Path(sys.argv[1]) if len(sys.argv) > 1 else bundles[-1]
     seconds = float(sys.argv[2]) if len(sys.argv) > 2 else 60.0
@@ -81,7 +85,17 @@ def make_media(folder: Path) -> Media:
     frames = [head.image for head in film(sitter, animate(rng, num_frames=50, fps=25), rng)]
     picture = encode_jpeg(np.asarray(cv2.resize(frames[0], (640, 640)), np.uint8), quality=90)
     write_video(folder / "clip.mp4", frames, fps=25)
-    return Media(picture, picture[: len(picture) // 2], os.urandom(25_000_000), (folder / "clip.mp4").read_bytes())
+    video = (folder / "clip.mp4").read_bytes()
+    return Media(picture, picture[: len(picture) // 2], os.urandom(25_000_000), video, make_slow())
+
+
+def make_slow() -> bytes:
+    """Repeat a scan of a progressive JPEG, as often as the service lets it."""
+    done, encoded = cv2.imencode(".jpg", np.full((7000, 7000, 3), 90, np.uint8), [cv2.IMWRITE_JPEG_PROGRESSIVE, 1])
+    assert done
+    data = encoded.tobytes()
+    starts = [found.start() for found in re.finditer(b"\xff\xda", data)]
+    return data[: starts[2]] + data[starts[1] : starts[2]] * (MAX_SCANS - len(starts)) + data[starts[2] :]
 
 
 async def measure(server: "subprocess.Popen[str]", media: Media, seconds: float) -> None:
@@ -98,6 +112,7 @@ async def measure(server: "subprocess.Popen[str]", media: Media, seconds: float)
         try:
             await wait_until_ready(client)
             await measure_neighbours(client, media)
+            await measure_beside_hostile(client, media)
             await measure_crowd(client, media, psutil.Process(server.pid), seconds)
         finally:
             server.terminate()  # or the thread that reads its log never ends
@@ -117,14 +132,15 @@ async def wait_until_ready(client: httpx2.AsyncClient) -> None:
 
 
 async def send(
-    client: httpx2.AsyncClient, data: bytes, *, path: str = "/v1/images", name: str = "a.jpg"
+    client: httpx2.AsyncClient, data: bytes, *, path: str = "/v1/images", name: str = "a.jpg", address: str = ""
 ) -> tuple[int, float]:
-    """Send a file; return the status and the seconds it took; status 0 where the connection was closed on us."""
+    """Send a file, as a proxy for an address; return the status and the seconds; 0 where the connection was closed."""
     start = time.perf_counter()
     try:
         answer = await client.post(
-            path, files={"files": (name, data)}, params={"heatmaps": "false"} if "images" in path else {}
-        )
+            path, files={"files": (name, data)}, params={"heatmaps": "false"} if "images" in path else {},
+            headers={"X-Forwarded-For": address} if address else {},
+        )  # fmt: skip
         status = answer.status_code
     except httpx2.TransportError:
         status = 0  # a service that refuses a large body closes before all of it is sent
@@ -149,6 +165,31 @@ async def measure_neighbours(client: httpx2.AsyncClient, media: Media) -> None:
         print(f"640 px picture, {name:12} median {middle * 1e3:6.1f} ms, p95 {high * 1e3:6.1f} ms")
     ratio = statistics.quantiles(beside, n=20)[-1] / statistics.median(alone)
     print(f"p95 of four clients over the median alone: {ratio:.2f} (bar: below 4)")
+
+
+async def measure_beside_hostile(client: httpx2.AsyncClient, media: Media) -> None:
+    """Compare a picture's time for one client with its time beside two that keep the workers busy."""
+    alone = [(await send(client, media.picture, address="192.0.2.1"))[1] for _ in range(40)]
+    is_over = asyncio.Event()
+    counts: Counter[int] = Counter()
+
+    async def flood(address: str) -> None:
+        while not is_over.is_set():
+            status, _ = await send(client, media.slow, address=address)
+            counts[status] += 1
+            if status == 429:
+                await asyncio.sleep(0.2)
+
+    floods = [asyncio.create_task(flood(f"192.0.2.{number}")) for number in (10, 11) for _ in range(6)]
+    await asyncio.sleep(10)  # until it is known that they are slow
+    beside = [await send(client, media.picture, address="192.0.2.1") for _ in range(40)]
+    is_over.set()
+    await asyncio.gather(*floods)
+    assert {status for status, _ in beside} == {200}
+    for name, times in (("alone", alone), ("beside two hostile", [seconds for _, seconds in beside])):
+        middle, high = statistics.median(times), statistics.quantiles(times, n=20)[-1]
+        print(f"640 px picture, {name:18} median {middle * 1e3:6.1f} ms, p95 {high * 1e3:6.1f} ms")
+    print(f"their answers: {', '.join(f'{status}: {count}' for status, count in sorted(counts.items()))}")
 
 
 async def measure_crowd(client: httpx2.AsyncClient, media: Media, server: psutil.Process, seconds: float) -> None:

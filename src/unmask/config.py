@@ -130,6 +130,8 @@ class LimitKeys:
     max_frames: int = 10_000
     max_search: int = 500
     max_faces: int = 64
+    max_scans: int = 50
+    max_parts: int = 100_000
 
 
 @dataclass
@@ -198,6 +200,9 @@ class ServeKeys(PredictorKeys):
     connections: int = 500
     api_keys: list[str] = field(default_factory=list)
     cors_origins: list[str] = field(default_factory=list)
+    root_path: str = ""
+    hosts: list[str] = field(default_factory=list)
+    forwarded_allow_ips: list[str] | None = None
     service: ServiceLimitKeys = field(default_factory=ServiceLimitKeys)
 
 

@@ -72,7 +72,21 @@ def build_settings(cfg: DictConfig) -> "ServiceSettings":
         video_workers=cfg.video_workers,
         api_keys=tuple(cfg.api_keys),
         cors_origins=tuple(cfg.cors_origins),
+        hosts=tuple(cfg.hosts),
+        root_path=cfg.root_path,
+        trusted_proxies=_list_proxies(cfg),
     )
+
+
+def _list_proxies(cfg: DictConfig) -> tuple[str, ...]:
+    """Return the addresses of proxies, by default those that uvicorn's own variable names, else this machine's."""
+    import os
+
+    given = cfg.forwarded_allow_ips
+    if given is None:
+        given = os.environ.get("FORWARDED_ALLOW_IPS", "127.0.0.1,::1")
+    addresses = given.split(",") if isinstance(given, str) else list(given)
+    return tuple(str(address).strip() for address in addresses)
 
 
 def serve(cfg: DictConfig) -> None:
@@ -113,9 +127,13 @@ def _answer(app: "FastAPI", cfg: DictConfig) -> None:
     listener = _listen(cfg.host, cfg.port)
     _announce(cfg, listener.getsockname()[1])
     # Twice as many: a request too many must come in to be told so, and connections without a request need room.
-    protocol = limit_connections(2 * cfg.connections, head_seconds=cfg.service.idle_seconds)
+    # The connections of a proxy are those of many clients.
+    protocol = limit_connections(
+        2 * cfg.connections, head_seconds=cfg.service.idle_seconds, trusted=_list_proxies(cfg)
+    )  # fmt: skip
+    # What proxies say is read by the application, which must know whom it comes from.
     config = uvicorn.Config(
-        app, http=protocol, ws="none", log_config=None, access_log=False, server_header=False,
+        app, http=protocol, ws="none", log_config=None, access_log=False, server_header=False, proxy_headers=False,
         timeout_keep_alive=5, timeout_graceful_shutdown=10,
     )  # fmt: skip
     server = uvicorn.Server(config)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from unmask.errors import ConfigError, MediaError
 from unmask.faces.search import MAX_SEARCH
+from unmask.media.amplifiers import MAX_PARTS, MAX_SCANS, Bounds
 from unmask.media.picture import MAX_PIXELS
 from unmask.media.video import VideoIndex, VideoInfo, choose_frames
 
@@ -19,6 +20,8 @@ class Limits:
         max_frames: Looked at in a video, whatever `num_frames` and `every_n` say; results take some 2 kB each.
         max_search: Searched in a video beyond those asked for, where these show no face or hardly one; 0 for none.
         max_faces: Scored in one picture or frame, the largest first.
+        max_scans: Of a JPEG; a progressive one has about ten. More are refused, since each costs time.
+        max_parts: Segments, chunks, blocks, tags or strips of an image file; more are refused for the same reason.
 
     Raises:
         ConfigError: One of them is not above 0, or `max_search` below it.
@@ -29,6 +32,13 @@ class Limits:
     max_frames: int = 10_000
     max_search: int = MAX_SEARCH
     max_faces: int = 64
+    max_scans: int = MAX_SCANS
+    max_parts: int = MAX_PARTS
+
+    @property
+    def bounds(self) -> Bounds:
+        """The work that an image may ask for."""
+        return Bounds(self.max_scans, self.max_parts)
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():

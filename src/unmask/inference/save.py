@@ -87,7 +87,7 @@ def _shown_frames(prediction: Prediction, *, max_pixels: int) -> Iterator[tuple[
     """Yield the picture, or the frames of a video that weighed most, in order of time."""
     path = Path(prediction.path)
     if prediction.kind is not MediaKind.VIDEO:
-        yield prediction.frames[0], read_picture(path, max_pixels=max_pixels)
+        yield prediction.frames[0], read_picture(path, max_pixels=max_pixels, bounds=None)
         return
     wanted = {frame.index: frame for frame in prediction.frames if frame.index in prediction.key_frames}
     if wanted:

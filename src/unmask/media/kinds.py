@@ -2,9 +2,11 @@
 
 import stat
 import warnings
+from mmap import ACCESS_READ, mmap
 from pathlib import Path
 
 from unmask.errors import MediaError
+from unmask.media.amplifiers import check_parts
 from unmask.types import MediaKind
 
 PICTURE_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "AVIF")
@@ -51,6 +53,7 @@ def is_picture(path: Path) -> bool:
     from PIL import Image, UnidentifiedImageError
 
     try:
+        _check_parts_of(path)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # reading it applies our own limit
             with Image.open(path, formats=PICTURE_FORMATS):
@@ -58,8 +61,14 @@ def is_picture(path: Path) -> bool:
     except UnidentifiedImageError:
         # Of an AVIF that Pillow cannot read, FFmpeg might make a video: of its first tile.
         return not _AVIF.isdisjoint(_list_brands(path))
-    except (OSError, Image.DecompressionBombError, SyntaxError, ValueError):
-        return True  # Pillow knew the format and choked on it: reading it as a picture will say why
+    except (OSError, Image.DecompressionBombError, SyntaxError, ValueError, MediaError):
+        return True  # its format is known, and something is wrong with it: reading it as a picture will say what
+
+
+def _check_parts_of(path: Path) -> None:
+    """Raise a MediaError where already opening a picture would take long."""
+    with path.open("rb") as file, mmap(file.fileno(), 0, access=ACCESS_READ) as data:
+        check_parts(data, where=str(path))
 
 
 def _is_text(path: Path) -> bool:

@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 
 from unmask.errors import MediaError
+from unmask.media.amplifiers import DEFAULT_BOUNDS, Bounds, check_work
 from unmask.media.kinds import PICTURE_FORMATS, check_file
 from unmask.types import Picture
 
@@ -42,29 +43,36 @@ class Still:
     is_animated: bool = False
 
 
-def read_picture(path: Path, *, max_pixels: int = MAX_PIXELS) -> Picture:
+def read_picture(path: Path, *, max_pixels: int = MAX_PIXELS, bounds: Bounds | None = DEFAULT_BOUNDS) -> Picture:
     """Decode a picture file, turned upright by its EXIF orientation; of an animation the first picture.
 
     Args:
         path: JPEG, PNG, WebP, BMP, TIFF, GIF or AVIF.
         max_pixels: A larger picture is refused before it is decoded.
+        bounds: Of the work that it asks for, likewise; None for a file that has passed them before.
 
     Raises:
-        MediaError: Absent, empty, truncated, too large, in numbers without a white, or not a picture.
+        MediaError: Absent, empty, truncated, too large, too much work, in numbers without a white, or not a picture.
     """
-    return read_still(path, max_pixels=max_pixels).image
+    return read_still(path, max_pixels=max_pixels, bounds=bounds).image
 
 
-def read_still(path: Path, *, name: str | None = None, max_pixels: int = MAX_PIXELS) -> Still:
+def read_still(
+    path: Path, *, name: str | None = None, max_pixels: int = MAX_PIXELS, bounds: Bounds | None = DEFAULT_BOUNDS
+) -> Still:
     """Decode a picture file as `read_picture` does, and tell whether there is more in it.
 
     Args:
         path: As for `read_picture`.
         name: What messages call it; None for its path.
         max_pixels: A larger picture is refused before it is decoded.
+        bounds: As for `read_picture`.
     """
     check_file(path, name=name)
-    return _decode(_read_bytes(path), where=name or str(path), max_pixels=max_pixels)
+    data, where = _read_bytes(path), name or str(path)
+    if bounds is not None:
+        check_work(data, where=where, bounds=bounds)
+    return _decode(data, where=where, max_pixels=max_pixels)
 
 
 def decode_picture(data: bytes, *, where: str, max_pixels: int = MAX_PIXELS) -> Picture:
@@ -75,6 +83,7 @@ def decode_picture(data: bytes, *, where: str, max_pixels: int = MAX_PIXELS) -> 
         where: What the bytes are, for messages.
         max_pixels: A larger picture is refused before it is decoded.
     """
+    check_work(data, where=where)
     return _decode(data, where=where, max_pixels=max_pixels).image
 
 

@@ -5,15 +5,15 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from fastapi import Depends, FastAPI, Response
-from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import FileResponse
 from fastapi.staticfiles import StaticFiles
 
 from unmask import __version__
 from unmask.web.api.description import describe_service
-from unmask.web.api.guard import LOOPBACK, Crowd, Guard
+from unmask.web.api.guard import LOOPBACK, Crowd, Framing, Guard, Preflight
 from unmask.web.api.observe import Figures, Observer
 from unmask.web.api.problems import Problem, describe, handle_problems
+from unmask.web.api.proxy import Forwarded
 from unmask.web.api.routes import check_key, router
 from unmask.web.api.schemas import Health
 from unmask.web.api.service import Service
@@ -51,16 +51,19 @@ def create_app(settings: ServiceSettings, *, is_loopback: bool = False, connecti
     _add_page(app)
     handle_problems(app)
     # The last one added comes first: what is turned away is seen, and a page that may ask can read why.
-    app.add_middleware(Guard, hosts=LOOPBACK if is_loopback else None, origins=settings.cors_origins)
+    hosts = (*LOOPBACK, *(host.lower() for host in settings.hosts)) if is_loopback or settings.hosts else None
+    app.add_middleware(Guard, hosts=hosts, origins=settings.cors_origins)
     if connections is not None:
         app.add_middleware(Crowd, most=connections)
     if settings.cors_origins:
         app.add_middleware(
-            CORSMiddleware, allow_origins=list(settings.cors_origins), allow_methods=["GET", "POST", "DELETE"],
+            Preflight, allow_origins=list(settings.cors_origins), allow_methods=["GET", "POST", "DELETE"],
             allow_headers=["Authorization", "X-API-Key", "X-Request-ID"],
             expose_headers=["Location", "Retry-After", "X-Request-ID"],
         )  # fmt: skip
+    app.add_middleware(Framing)
     app.add_middleware(Observer, figures=service.figures)
+    app.add_middleware(Forwarded, trusted=settings.trusted_proxies, root_path=settings.root_path)
     describe_service(app, settings)
     return app
 

@@ -1,6 +1,7 @@
 """Errors as the API tells them: problem details (RFC 9457) with a stable code and what to do."""
 
 import logging
+import re
 from http import HTTPStatus
 from typing import Any
 
@@ -13,6 +14,8 @@ from starlette.exceptions import HTTPException
 logger = logging.getLogger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
+
+_ROUTE = re.compile(r"(?<= )/(?=v1/|openapi\.json)")
 
 
 class ProblemDetails(BaseModel):
@@ -68,18 +71,37 @@ def describe(*statuses: int) -> dict[int | str, dict[str, Any]]:
     }
 
 
-def answer(request: Request, problem: Problem) -> JSONResponse:
-    """Return a problem as a response."""
-    body = {
+def place_routes(text: str, root_path: str) -> str:
+    """Return a text in which routes stand as a client must ask for them: below the prefix of a proxy.
+
+    Args:
+        text: Names routes after a space, such as `POST /v1/videos`; names of files have no slash.
+        root_path: Of the request.
+    """
+    return _ROUTE.sub(f"{root_path}/", text) if root_path else text
+
+
+def describe_problem(problem: Problem, *, instance: str, root_path: str, request_id: str) -> dict[str, Any]:
+    """Return the body of `ProblemDetails`."""
+    errors = [{**row, "error": place_routes(row["error"], root_path)} for row in problem.errors or ()]
+    return {
         "type": f"urn:unmask:problem:{problem.code}",
         "title": HTTPStatus(problem.status).phrase,
         "status": problem.status,
         "code": problem.code,
-        "detail": problem.detail,
-        "instance": request.url.path[:500],
-        "request_id": request.scope.get("request_id", ""),
-        **({} if problem.errors is None else {"errors": problem.errors}),
+        "detail": place_routes(problem.detail, root_path),
+        "instance": instance[:500],
+        "request_id": request_id,
+        **({} if problem.errors is None else {"errors": errors}),
     }
+
+
+def answer(request: Request, problem: Problem) -> JSONResponse:
+    """Return a problem as a response."""
+    body = describe_problem(
+        problem, instance=request.url.path, root_path=request.scope.get("root_path", ""),
+        request_id=request.scope.get("request_id", ""),
+    )  # fmt: skip
     headers = {"X-Request-ID": str(body["request_id"]), **problem.headers}  # a defect is told outside of the Observer
     return JSONResponse(body, problem.status, headers=headers, media_type=MEDIA_TYPE)
 

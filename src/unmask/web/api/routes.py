@@ -10,10 +10,11 @@ from fastapi import Path as PathParameter
 from fastapi.responses import FileResponse
 
 from unmask.web.api.jobs import Job
-from unmask.web.api.keys import is_known
-from unmask.web.api.problems import Problem, describe
+from unmask.web.api.keys import hash_key, is_known
+from unmask.web.api.problems import Problem, describe, place_routes
 from unmask.web.api.schemas import JobStatus, Model, Pictures
 from unmask.web.api.service import Service
+from unmask.web.api.shares import name_address
 from unmask.web.api.uploads import FIELD, refuse, take_files
 
 JobId = Annotated[str, PathParameter(pattern=r"^[0-9a-f]{32}$")]
@@ -30,16 +31,27 @@ def find_service(request: Request) -> Service:
 Here = Annotated[Service, Depends(find_service)]
 
 
+def _read_key(request: Request) -> str:
+    scheme, _, given = request.headers.get("authorization", "").partition(" ")
+    return (given if scheme.lower() == "bearer" else request.headers.get("x-api-key", "")).strip()
+
+
 def check_key(request: Request, service: Here) -> None:
     """Let a request in: everyone's, or that of somebody with a key."""
     hashes = service.settings.api_keys
-    scheme, _, given = request.headers.get("authorization", "").partition(" ")
-    if scheme.lower() != "bearer":
-        given = request.headers.get("x-api-key", "")
-    if hashes and not is_known(given.strip(), hashes):
+    if hashes and not is_known(_read_key(request), hashes):
         detail = "This service needs a key it knows: Authorization: Bearer <key>, or X-API-Key: <key>."
         raise Problem(401, "unknown_key", detail, headers={"WWW-Authenticate": "Bearer"})
 
+
+def name_client(request: Request, service: Here) -> str:
+    """Return what stands for whoever asks: the key, where keys are asked for, else the address."""
+    if service.settings.api_keys:
+        return hash_key(_read_key(request))
+    return name_address(request.client.host if request.client else "")
+
+
+Client = Annotated[str, Depends(name_client)]
 
 router = APIRouter(prefix="/v1", dependencies=[Depends(check_key)], responses=describe(401, 422))
 
@@ -56,12 +68,13 @@ def _describe_body(what: str) -> dict[str, Any]:
     "/images",
     response_model=Pictures,
     response_model_exclude_unset=True,
-    responses=describe(400, 408, 413, 415, 503),
+    responses=describe(400, 408, 413, 415, 429, 503),
     openapi_extra=_describe_body("Pictures"),
 )
 async def judge_pictures(
     request: Request,
     service: Here,
+    client: Client,
     heatmaps: Annotated[bool, Query(description="Whether faces come with crop and heat map")] = True,
 ) -> dict[str, Any]:
     """Judge one or many pictures; a file that cannot be read has an error in its row.
@@ -70,16 +83,18 @@ async def judge_pictures(
     """
     limits = service.settings.limits
     async with (
-        _one_of_many(request, service),
+        _one_of_many(request, service, client),
         take_files(
             request, service.uploads, most=limits.files, max_bytes=limits.image_bytes,
             seconds=limits.upload_seconds, idle_seconds=limits.idle_seconds,
         ) as uploads,
     ):  # fmt: skip
-        results = await service.workers.score_pictures(uploads, heatmaps=heatmaps)
+        results = await service.workers.score_pictures(uploads, heatmaps=heatmaps, client=client)
     errors = [result for result in results if "error" in result]
     for result in results:
         service.figures.verdicts.labels("picture", result.get("verdict", "error")).inc()
+    for error in errors:
+        error["error"] = place_routes(error["error"], request.scope["root_path"])
     if len(errors) == len(results):
         detail = errors[0]["error"] if len(errors) == 1 else f"None of the {len(errors)} files can be read."
         raise Problem(422, errors[0]["code"], detail, errors=errors)
@@ -87,18 +102,15 @@ async def judge_pictures(
 
 
 @asynccontextmanager
-async def _one_of_many(request: Request, service: Service) -> AsyncIterator[None]:
+async def _one_of_many(request: Request, service: Service, client: str) -> AsyncIterator[None]:
     """Hold one of the places for picture requests."""
     await _check_ready(request, service)
-    limits = service.settings.limits
-    if not service.take_place():
-        most = limits.images_at_once
-        detail = f"{most} requests with pictures are at work (service.images_at_once). Try again in some seconds."
-        await refuse(request, Problem(503, "busy", detail, headers=_RETRY), seconds=limits.idle_seconds)
+    if not service.take_place(client):
+        await refuse(request, service.places_full(client), seconds=service.settings.limits.idle_seconds)
     try:
         yield
     finally:
-        service.give_place()
+        service.give_place(client)
 
 
 async def _check_ready(request: Request, service: Service) -> None:
@@ -114,26 +126,27 @@ async def _check_ready(request: Request, service: Service) -> None:
     responses=describe(400, 408, 413, 415, 429, 503),
     openapi_extra=_describe_body("One video"),
 )
-async def accept_video(request: Request, response: Response, service: Here) -> dict[str, Any]:
+async def accept_video(request: Request, response: Response, service: Here, client: Client) -> dict[str, Any]:
     """Take a video as a job; ask for it at the address in `Location`."""
     limits = service.settings.limits
     await _check_ready(request, service)
-    with service.one_more_video() as has_place:
+    with service.one_more_video(client) as has_place:
         if not has_place:
-            await refuse(request, service.queue_full(), seconds=limits.idle_seconds)
+            await refuse(request, service.queue_full(client), seconds=limits.idle_seconds)
         async with take_files(
             request, service.uploads, most=1, max_bytes=limits.video_bytes,
             seconds=limits.upload_seconds, idle_seconds=limits.idle_seconds,
         ) as uploads:  # fmt: skip
-            job = service.add_job(uploads[0])
-    response.headers["Location"] = f"/v1/jobs/{job.id}"
-    return _tell(job, service)
+            job = service.add_job(uploads[0], client)
+    root_path = request.scope["root_path"]
+    response.headers["Location"] = f"{root_path}/v1/jobs/{job.id}"
+    return _tell(job, service, root_path)
 
 
 @router.get("/jobs/{job_id}", response_model=JobStatus, responses=describe(404))
-def tell_job(job_id: JobId, service: Here) -> dict[str, Any]:
+def tell_job(request: Request, job_id: JobId, service: Here) -> dict[str, Any]:
     """Tell where a job stands, and its result once it is done."""
-    return _tell(_find(job_id, service), service)
+    return _tell(_find(job_id, service), service, request.scope["root_path"])
 
 
 @router.delete("/jobs/{job_id}", status_code=204, responses=describe(404))
@@ -171,8 +184,12 @@ def _find(job_id: str, service: Service) -> Job:
     return job
 
 
-def _tell(job: Job, service: Service) -> dict[str, Any]:
+def _tell(job: Job, service: Service, root_path: str) -> dict[str, Any]:
     kept = service.settings.limits.keep_hours * 3600
+    if job.error is not None:
+        job.error["detail"] = place_routes(job.error["detail"], root_path)
+    for drawing in job.result["heatmaps"] if job.result is not None else ():
+        drawing |= {kind: root_path + drawing[kind] for kind in ("crop", "heatmap") if kind in drawing}
     return {
         "id": job.id,
         "name": job.name,

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import shutil
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import asdict
@@ -18,6 +19,7 @@ from unmask.web.api.keys import check_hashes
 from unmask.web.api.observe import Figures
 from unmask.web.api.problems import Problem
 from unmask.web.api.settings import ServiceSettings
+from unmask.web.api.shares import Places
 from unmask.web.api.uploads import Upload
 from unmask.web.api.workers import Workers
 
@@ -44,7 +46,8 @@ class Service:
         self.uploads = settings.folder / "uploads"
         self.store = JobStore(settings.folder / "jobs")
         self.figures = Figures(self.store.count)
-        self._open_requests = self._open_uploads = 0
+        self.places = Places(settings.limits.images_at_once)
+        self._open_uploads: Counter[str | None] = Counter()
         self.workers: Any = None
         self.failure: Exception | None = None
         self.on_failure: Callable[[], None] = lambda: None
@@ -94,44 +97,70 @@ class Service:
     def _note_verdict(self, verdict: str) -> None:
         self.figures.verdicts.labels("video", verdict).inc()
 
-    def take_place(self) -> bool:
-        """Take one of the places for picture requests, if one is free."""
-        if self._open_requests >= self.settings.limits.images_at_once:
-            return False
-        self._open_requests += 1
-        self.figures.pictures.set(self._open_requests)
-        return True
+    def take_place(self, client: str | None = None) -> bool:
+        """Take one of the places for picture requests, if one is free for this client; see `Places`."""
+        is_taken = self.places.take(client)
+        self.figures.pictures.set(self.places.num_taken)
+        return is_taken
 
-    def give_place(self) -> None:
+    def give_place(self, client: str | None = None) -> None:
         """Give the place back."""
-        self._open_requests -= 1
-        self.figures.pictures.set(self._open_requests)
+        self.places.give(client)
+        self.figures.pictures.set(self.places.num_taken)
+
+    def places_full(self, client: str) -> Problem:
+        """Return what a client is told who gets none of the places."""
+        most, held = self.places.total, self.places.count(client)
+        if self.places.is_full:
+            detail = f"{most} requests with pictures are at work (service.images_at_once). Try again in some seconds."
+            return Problem(503, "busy", detail, headers={"Retry-After": "5"})
+        detail = (
+            f"{held} of your requests are at work, and the other places of {most} (service.images_at_once) are kept "
+            f"for others. Wait for one of yours to end, or send several pictures in a request."
+        )
+        return Problem(429, "share_used_up", detail, headers={"Retry-After": "5"})
 
     @contextmanager
-    def one_more_video(self) -> Iterator[bool]:
+    def one_more_video(self, client: str | None = None) -> Iterator[bool]:
         """Hold a place in the queue while a video is sent; tell whether there is one, so that it need be read."""
-        is_full = len(self.store.list_open()) + self._open_uploads >= self.settings.limits.jobs
-        self._open_uploads += not is_full
+        has_place = self._has_place(client)
+        self._open_uploads[client] += has_place
         try:
-            yield not is_full
+            yield has_place
         finally:
-            self._open_uploads -= not is_full
+            self._open_uploads[client] -= has_place
+            self._open_uploads = +self._open_uploads  # forgets whoever has none
 
-    def add_job(self, upload: Upload) -> Job:
+    def _has_place(self, client: str | None) -> bool:
+        free = self.settings.limits.jobs - len(self.store.list_open()) - self._open_uploads.total()
+        return free > 0 and (client is None or self._count_videos(client) <= free)
+
+    def _count_videos(self, client: str) -> int:
+        return self._open_uploads[client] + int(self.workers.count_jobs(client))
+
+    def add_job(self, upload: Upload, client: str) -> Job:
         """Take a video as a job.
 
         Raises:
             Problem: 429.
         """
-        job: Job | None = self.workers.add(upload)
+        job: Job | None = self.workers.add(upload, client)
         if job is None:
-            raise self.queue_full()
+            raise self.queue_full(client)
         return job
 
-    def queue_full(self) -> Problem:
+    def queue_full(self, client: str) -> Problem:
         """Return what a client is told who must wait."""
-        detail = f"{self.settings.limits.jobs} videos wait or are scored (service.jobs). Try again in a minute."
-        return Problem(429, "too_many_jobs", detail, headers={"Retry-After": "60"})
+        most, held = self.settings.limits.jobs, self._count_videos(client)
+        retry = {"Retry-After": "60"}
+        if len(self.store.list_open()) + self._open_uploads.total() >= most:
+            detail = f"{most} videos wait or are scored (service.jobs). Try again in a minute."
+            return Problem(429, "too_many_jobs", detail, headers=retry)
+        detail = (
+            f"{held} of your videos wait or are scored, and the other places of {most} (service.jobs) are kept for "
+            f"others. Wait until one of yours is done."
+        )
+        return Problem(429, "share_used_up", detail, headers=retry)
 
     def delete_job(self, job_id: str) -> None:
         """Cancel a job and delete all of it."""

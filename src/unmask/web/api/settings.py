@@ -1,5 +1,6 @@
 """What the service is told: the model, its workers, and every limit."""
 
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -28,7 +29,8 @@ class ServiceLimits:
         image_bytes: Of one picture.
         video_bytes: Of one video.
         files: Pictures in one request.
-        images_at_once: Requests with pictures that are read or scored at a time; more are answered 503.
+        images_at_once: Requests with pictures that are read or scored at a time; more are answered 503. No client
+            holds more of these places than are still free; beyond, it is answered 429. So with jobs.
         jobs: Videos that wait or are scored; more are answered 429.
         image_seconds: That all pictures of a request may take a worker.
         job_seconds: That one video may take a worker.
@@ -57,6 +59,31 @@ class ServiceLimits:
                 raise ConfigError(f"service.{name}={value} lets nothing through. Give a number above 0.")
 
 
+PREFIX = re.compile(r"(/(?!\.{1,2}(/|$))[\w.~-]+)*", re.ASCII)
+"""Of addresses: none, or a path without empty parts, which browsers would take for the name of a machine."""
+
+
+def clean_prefix(prefix: str) -> str:
+    """Return a prefix without slashes at its end; empty for none.
+
+    Raises:
+        ConfigError: It is not a path of letters, digits and `._~-`.
+    """
+    cleaned = prefix.rstrip("/")
+    if not PREFIX.fullmatch(cleaned):
+        raise ConfigError(
+            f"root_path='{prefix}' cannot be the path of a page. Give one such as /unmask: what the proxy strips."
+        )
+    return cleaned
+
+
+def check_names(hosts: tuple[str, ...]) -> None:
+    """Raise a ConfigError where a name of the service is an address of a page, or has a port."""
+    for host in hosts:
+        if "/" in host or (":" in host and not host.startswith("[")) or host in ("", "*"):
+            raise ConfigError(f"hosts: '{host}' must be a name without scheme and port, such as unmask.example.")
+
+
 @dataclass(frozen=True)
 class ServiceSettings:
     """The service as a whole.
@@ -69,6 +96,10 @@ class ServiceSettings:
         video_workers: Processes for videos.
         api_keys: Hashes of `unmask.web.api.keys.hash_key`; none lets everyone in.
         cors_origins: Web pages of other origins that may ask.
+        hosts: Names by which it may be asked, beside those of this machine; none lets a service that others can reach
+            answer to every name.
+        root_path: Prefix under which a proxy shows it.
+        trusted_proxies: Addresses whose forwarded headers are believed; `*` for all.
     """
 
     model: ModelSettings
@@ -78,8 +109,13 @@ class ServiceSettings:
     video_workers: int = 1
     api_keys: tuple[str, ...] = ()
     cors_origins: tuple[str, ...] = ()
+    hosts: tuple[str, ...] = ()
+    root_path: str = ""
+    trusted_proxies: tuple[str, ...] = ("127.0.0.1", "::1")
 
     def __post_init__(self) -> None:
         for name in ("image_workers", "video_workers"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name}={getattr(self, name)} leaves nobody to work. Give 1 or more.")
+        check_names(self.hosts)
+        clean_prefix(self.root_path)

@@ -91,7 +91,7 @@ def _predict_picture(predictor: Predictor, path: Path, name: str, *, heatmaps: b
     for row, face in zip(result["faces"], prediction.frames[0].faces, strict=True):
         row["landmarks"] = face.landmarks
     if heatmaps and prediction.frames[0].faces:
-        image = read_picture(path, max_pixels=predictor.limits.max_pixels)
+        image = read_picture(path, max_pixels=predictor.limits.max_pixels, bounds=None)
         for row, face in zip(result["faces"], prediction.frames[0].faces, strict=True):
             row |= {key: _as_uri(data) for key, data in _draw(image, face, predictor.crop_spec).items()}
     return result

@@ -18,12 +18,15 @@ from unmask.web.api.jobs import Job, JobStore
 from unmask.web.api.pool import Pool
 from unmask.web.api.problems import Problem
 from unmask.web.api.settings import ModelSettings, ServiceSettings
+from unmask.web.api.shares import Turn, Turns
 from unmask.web.api.uploads import Upload
 from unmask.web.api.work import predict_job, predict_pictures, say_ready, start_worker
 
 logger = logging.getLogger("unmask.web.api")
 
 _MOST_ATTEMPTS = 2
+_SLOW_IMAGE_SECONDS, _SLOW_VIDEO_SECONDS = 2.0, 60.0
+_NOBODY = "nobody"  # whose job it was is not known after a restart
 _TERMINATED = (signal.SIGTERM, -signal.SIGTERM)  # with pebble's handler of the signal, and without
 
 
@@ -41,8 +44,11 @@ class Workers:
         self._note_verdict = note_verdict
         self._pictures = Pool(settings.image_workers, start_worker, settings.model)
         self._videos = Pool(settings.video_workers, start_worker, settings.model)
+        self._picture_turns = Turns(settings.image_workers, slow_seconds=_SLOW_IMAGE_SECONDS)
+        self._video_turns = Turns(settings.video_workers, slow_seconds=_SLOW_VIDEO_SECONDS)
+        self._turns: dict[str, Turn] = {}  # of the jobs that wait or run
         self._running: dict[str, Future[Any]] = {}
-        self._lock = RLock()  # what is in `_running` and what the store says change together
+        self._lock = RLock()  # what is in these two and what the store says change together
         self.is_ready = False
 
     async def start(self) -> None:
@@ -62,7 +68,7 @@ class Workers:
             pool.mend()
         with self._lock:
             for job in self._store.list_open():
-                if job.id not in self._running and self.is_ready:
+                if job.id not in self._turns and self.is_ready:
                     self._begin_again(job)
 
     def stop(self) -> None:
@@ -72,8 +78,8 @@ class Workers:
             pool.stop()
         self._store.release_all()
 
-    async def score_pictures(self, uploads: list[Upload], *, heatmaps: bool) -> list[dict[str, Any]]:
-        """Score pictures; see `predict_pictures`.
+    async def score_pictures(self, uploads: list[Upload], *, heatmaps: bool, client: str) -> list[dict[str, Any]]:
+        """Score pictures when it is the client's turn; see `predict_pictures`.
 
         Raises:
             Problem: They take too long, or end the process.
@@ -81,7 +87,8 @@ class Workers:
         files = [(str(upload.path), upload.name) for upload in uploads]
         limit = self._limits.image_seconds
         try:
-            return await self._try_pictures(partial(predict_pictures, self._model, files, heatmaps=heatmaps))
+            async with self._picture_turns.one(client):
+                return await self._try_pictures(partial(predict_pictures, self._model, files, heatmaps=heatmaps))
         except TimeoutError as error:
             detail = f"The pictures took longer than {limit:g} s. Send fewer or smaller ones."
             raise Problem(422, "too_slow", detail) from error
@@ -99,24 +106,44 @@ class Workers:
                 return found
         raise _ended_by_others()
 
-    def add(self, upload: Upload) -> Job | None:
-        """Take a video as a job, for the next process that is free; None where too many wait or run already."""
+    def add(self, upload: Upload, client: str) -> Job | None:
+        """Take a video as a job, which begins when it is the client's turn; None where too many wait or run already."""
         with self._lock:
             job = self._store.add(upload.path, name=upload.name, most=self._limits.jobs)
             if job is not None:
-                self._submit(job)
+                self._submit(job, client)
         return job
 
-    def _submit(self, job: Job) -> None:
-        limit = self._limits.job_seconds
-        task = self._videos.schedule(_run_job, self._model, self._store, job.id, job.name, timeout=limit)
-        self._running[job.id] = task
+    def count_jobs(self, client: str) -> int:
+        """Return how many jobs of a client wait or run."""
+        with self._lock:
+            return sum(turn.client == client for turn in self._turns.values())
+
+    def _submit(self, job: Job, client: str) -> None:
+        self._turns[job.id] = Turn(client, partial(self._begin, job))
+        self._video_turns.ask(self._turns[job.id])
+
+    def _begin(self, job: Job) -> None:
+        with self._lock:
+            if not self.is_ready or job.id not in self._turns:  # the service stops, or it was deleted just now
+                return
+            limit = self._limits.job_seconds
+            task = self._videos.schedule(_run_job, self._model, self._store, job.id, job.name, timeout=limit)
+            self._running[job.id] = task
         task.add_done_callback(lambda done: self._end(job.id, done))
+
+    def _leave(self, job_id: str) -> None:
+        """Let the next job begin."""
+        self._running.pop(job_id, None)
+        turn = self._turns.pop(job_id, None)
+        if turn is not None:
+            self._video_turns.leave(turn)
 
     def cancel(self, job_id: str) -> None:
         """End a job, in the middle of its work if need be, and delete it."""
         with self._lock:
-            task = self._running.pop(job_id, None)
+            task = self._running.get(job_id)
+            self._leave(job_id)
             if task is not None:
                 task.cancel()
             self._store.delete(job_id)
@@ -124,7 +151,9 @@ class Workers:
     def _end(self, job_id: str, task: "Future[Any]") -> None:
         """Keep how a job ended; one that was cancelled, or whose service stops, is left as it is."""
         with self._lock:
-            self._running.pop(job_id, None)
+            if self._running.get(job_id) is not task:  # cancelled: another one may run under its name by now
+                return
+            self._leave(job_id)
             try:
                 result = task.result()
             except (CancelledError, BrokenProcessPool):  # `tend` takes up the latter again
@@ -155,7 +184,7 @@ class Workers:
             self._fail(job.id, "crashed", "The process that scored this video was ended twice.")
             return
         self._store.requeue(job.id)
-        self._submit(job)
+        self._submit(job, f"{_NOBODY} {job.id}")
 
 
 def _ended_by_others() -> Problem:

@@ -92,7 +92,8 @@ def _look(
 
 def _look_at_picture(model: Model, path: Path, name: str) -> tuple[Prediction, tuple[FrameView, ...]]:
     with model.lock:
-        still = read_still(path, name=name, max_pixels=model.predictor.limits.max_pixels)
+        limits = model.predictor.limits
+        still = read_still(path, name=name, max_pixels=limits.max_pixels, bounds=limits.bounds)
         prediction = model.predictor.predict_image(still.image, name=name)
         seen = prediction.frames[0].faces
         places = sorted(range(len(seen)), key=lambda place: -seen[place].score)[:MAX_FACES]

@@ -25,6 +25,11 @@ async function load(path) {
   return URL.createObjectURL(await (await ask(path)).blob());
 }
 
+// A proxy may show the service under a prefix, of which it need not know: all addresses are relative to this page.
+function beside(address) {
+  return address.slice(address.lastIndexOf("/v1/jobs/") + 1);
+}
+
 function percent(value) {
   return `${Math.round(value * 100)} %`;
 }
@@ -40,7 +45,7 @@ function showProbability(probability) {
 
 async function tellModel() {
   try {
-    model = await (await ask("/v1/model")).json();
+    model = await (await ask("v1/model")).json();
     const { service, file } = model.limits;
     most = service;
     isVideoName = new RegExp(`(${model.formats.video_suffixes.map((suffix) => suffix.replace(".", "\\.")).join("|")})$`, "i");
@@ -184,7 +189,7 @@ async function judgePictures(files, cards) {
   const body = new FormData();
   files.forEach((file) => body.append("files", file));
   try {
-    const { results: rows } = await (await ask("/v1/images", { method: "POST", body })).json();
+    const { results: rows } = await (await ask("v1/images", { method: "POST", body })).json();
     rows.forEach((row, place) => {
       if (row.error) return fail(cards[place], row.error);
       showVerdict(cards[place], row);
@@ -202,7 +207,7 @@ function send(file, card) {
   // XMLHttpRequest, since fetch does not tell how much of an upload is sent.
   return new Promise((resolve, reject) => {
     const request = new XMLHttpRequest();
-    request.open("POST", "/v1/videos");
+    request.open("POST", "v1/videos");
     if (key) request.setRequestHeader("Authorization", `Bearer ${key}`);
     request.responseType = "json";
     request.upload.onprogress = (event) => say(card, `Sending: ${percent(event.loaded / event.total)}`, event.loaded / event.total);
@@ -224,7 +229,7 @@ async function judgeVideo(file, card) {
   let isClosed = false;
   try {
     let job = await send(file, card);
-    const address = `/v1/jobs/${job.id}`;
+    const address = `v1/jobs/${job.id}`;
     card.addEventListener("closed", () => {
       isClosed = true;
       ask(address, { method: "DELETE" }).catch(() => {});
@@ -243,7 +248,7 @@ async function judgeVideo(file, card) {
     for (const drawing of job.result.heatmaps) {
       const seen = job.result.frames.find((frame) => frame.index === drawing.frame).faces.find((face) => face.track === drawing.track);
       const caption = `${drawing.time_seconds.toFixed(1)} s, ${nameFace(drawing.track)}: ${showScore(seen.score)}`;
-      addFace(card, caption, seen.verdict, await load(drawing.crop), drawing.heatmap ? await load(drawing.heatmap) : null);
+      addFace(card, caption, seen.verdict, await load(beside(drawing.crop)), drawing.heatmap ? await load(beside(drawing.heatmap)) : null);
     }
   } catch (error) {
     if (!isClosed) fail(card, error.message);
