@@ -320,7 +320,7 @@ def test_splits_of_the_config_are_used_and_repeat(tmp_path: Path) -> None:
 
 
 def _copy(path: Path, target: Path) -> Path:
-    target.write_bytes(path.read_bytes())
+    target.write_bytes(path.read_bytes() + target.name.encode())  # or they would be copies, which stay together
     return target
 
 

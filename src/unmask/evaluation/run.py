@@ -120,7 +120,10 @@ def _qualify(dataset: FaceDataset, figures: dict[str, Any]) -> list[str]:
             "nothing of how well fakes of other making are found."
         )
     if figures["video"]["auroc"] is None:
-        notes.append("Only one class could be scored: there is no ROC-AUC, no PR-AUC, and no curve.")
+        notes.append(
+            "Only one class could be scored: ROC-AUC, PR-AUC, balanced accuracy and the curves cannot be computed, and "
+            "precision and F1 say nothing. Accuracy is the share of that class that was recognized."
+        )
     return notes
 
 

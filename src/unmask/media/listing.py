@@ -11,7 +11,16 @@ from unmask.media.kinds import PICTURE_SUFFIXES, VIDEO_SUFFIXES, is_typescript
 MEDIA_SUFFIXES = PICTURE_SUFFIXES | VIDEO_SUFFIXES
 
 _OF_SYSTEMS = frozenset(
-    {"__macosx", "@eadir", "#recycle", "@recycle", "$recycle.bin", "recycler", "lost+found", "system volume information"}
+    {
+        "__macosx",
+        "@eadir",
+        "#recycle",
+        "@recycle",
+        "$recycle.bin",
+        "recycler",
+        "lost+found",
+        "system volume information",
+    }
     | {"thumbs.db", "ehthumbs.db", "desktop.ini"}
 )
 """What macOS, Windows, Linux and storage boxes put beside the data, in lower case; most hold small or older copies."""
@@ -56,8 +65,8 @@ def list_media(folder: Path, *, follow_links: bool = True) -> list[Path]:
 def list_folder(folder: Path, *, follow_links: bool = True) -> Listing:
     """Find the pictures and videos below a folder by their suffix, and count what is passed over.
 
-    Hidden files and folders, those of operating systems (`__MACOSX`, `@eaDir`, `Thumbs.db`) and unfinished downloads are
-    passed over. Links are followed, and no folder or file is taken twice, so that circles of links come to an end.
+    Hidden files and folders, those of systems (`__MACOSX`, `@eaDir`, `Thumbs.db`) and unfinished downloads are passed
+    over. Links are followed, and no folder or file is taken twice, so that circles of links come to an end.
 
     Args:
         folder: Where to look, to the bottom; its own name may be a hidden one.

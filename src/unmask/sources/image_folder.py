@@ -8,8 +8,8 @@ from pathlib import Path
 
 from unmask.errors import ConfigError, SourceError, list_problems
 from unmask.sources.folders import check_root, kind_of, list_folders, list_root, quote_some, refuse_layout
-from unmask.sources.frame_names import find_frame_folders
-from unmask.sources.label_words import (
+from unmask.sources.layout.frame_names import find_frame_folders
+from unmask.sources.layout.label_words import (
     FAKE_WORDS,
     REAL_WORDS,
     Doubt,
@@ -18,6 +18,7 @@ from unmask.sources.label_words import (
     read_split_of_label,
     split_name,
 )
+from unmask.sources.layout.recognition import recognize_folder
 from unmask.types import ORIGINAL, Label, MediaKind, Video
 
 _LOOKED_FOR = (
@@ -112,6 +113,12 @@ class ImageFolder:
         for folder, files in sorted(labelled.items(), key=lambda item: item[0].parts):
             paths = [self.root / folder] if folder in frame_folders else files
             videos += [self._make_video(path, places[folder], folder in frame_folders) for path in paths]
+        others = [one for one in recognize_folder(self.root) if one.source != "image_folder"]
+        if others:
+            logger.warning(
+                "'%s' is recognized by source=%s too (%s), which may know more of its people and splits.",
+                self.root, others[0].source, others[0].reason,
+            )  # fmt: skip
         if frame_folders:
             logger.info(
                 "%d folders of numbered pictures, such as '%s', are taken for the frames of one video each. Set "
@@ -139,6 +146,7 @@ class ImageFolder:
             others = f", {num_left:,} in folders whose names say neither ({quote_some(unlabelled)})" if num_left else ""
             raise refuse_layout(
                 self.root,
+                source="image_folder",
                 layout="folders by label",
                 looked_for=f"{_LOOKED_FOR} ({found}{others})",
                 advice="Rename the folders, or name their words with source.real=[...] and source.fake=[...]; a table "
