@@ -68,10 +68,13 @@ class DeepFakeDetection:
         originals, forgeries = self.tree.list_originals(ACTORS), self.tree.list_fakes(DEEP_FAKE_DETECTION)
         if not originals.names and not forgeries.names:
             raise refuse_layout(
-                self.root, source="dfd", layout="DeepFakeDetection",
-                looked_for=f"videos in '{forgeries.folder}' and in '{originals.folder}'", advice="Set source.root to the folder that holds 'manipulated_sequences' or "
-                "'DeepFakeDetection', and source.compression to one that is there.",
-            )  # fmt: skip
+                self.root,
+                source="dfd",
+                layout="DeepFakeDetection",
+                looked_for=f"videos in '{forgeries.folder}' and in '{originals.folder}'",
+                advice="Set source.root to the folder that holds 'manipulated_sequences' or 'DeepFakeDetection', and "
+                "source.compression to one that is there.",
+            )
         for clips in (originals, forgeries):
             if not clips.names:
                 logger.warning("No videos in '%s': only one class can be read.", clips.folder)
