@@ -108,8 +108,12 @@ def _divide(
     """Return those of a set that agree in a measure with another one."""
     if len(same) < 2:
         return []
-    with ThreadPoolExecutor(16) as pool:  # the time goes into waiting for disks
-        values = list(pool.map(measure, [files[index] for index in same]))
+    members = [files[index] for index in same]
+    if measure is _measure_sizes:
+        values = [measure(paths) for paths in members]
+    else:
+        with ThreadPoolExecutor(16) as pool:  # the time goes into waiting for disks
+            values = list(pool.map(measure, members))
     found: dict[Hashable, list[int]] = defaultdict(list)
     for index, value in zip(same, values, strict=True):
         if value is not None:

@@ -101,9 +101,10 @@ class ImageFolder:
         """Return every picture, video and folder of frames below the label folders."""
         check_root(self.root)
         listing = list_root(self.root, follow_links=self.follow_links)
-        by_folder: dict[Path, list[Path]] = defaultdict(list)
+        by_parent: dict[Path, list[Path]] = defaultdict(list)
         for path in listing.files:
-            by_folder[path.parent.relative_to(self.root)].append(path)
+            by_parent[path.parent].append(path)
+        by_folder = {folder.relative_to(self.root): files for folder, files in by_parent.items()}
         places = _read_places(by_folder, self.words)
         labelled = {folder: files for folder, files in by_folder.items() if places[folder].label is not None}
         self._check_labels(places, by_folder)
