@@ -169,10 +169,11 @@ def test_folders_of_frames_in_place_of_videos_are_read(tmp_path: Path, media: st
 
 
 def test_files_that_no_list_names_are_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    root = _official(tmp_path, "071", "mine", "Deepfakes/071_054")
+    root = _official(tmp_path, "071", "mine", "._071", "Deepfakes/071_054")
     FaceForensics(root).list_videos()
     assert "1 entries" in caplog.text
     assert "'mine'" in caplog.text
+    assert "'._071.mp4'" in caplog.text
 
 
 def test_lists_that_name_nothing_there_are_refused(tmp_path: Path) -> None:

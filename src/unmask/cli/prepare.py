@@ -50,8 +50,13 @@ def run(cfg: DictConfig) -> None:
         "seconds": round(result.seconds, 1),
     }
     (run_dir() / "result.json").write_text(json.dumps(summary, indent=2) + "\n")
-    _print_summary(result.dataset)
-    print(f"Took {result.seconds:.0f} s. Train on it with: python train.py dataset.root={result.dataset}")
+    has_training = _print_summary(result.dataset)
+    use = (
+        "Train on it with: python train.py"
+        if has_training
+        else "Evaluate on it with: python evaluate.py checkpoint=..."
+    )
+    print(f"Took {result.seconds:.0f} s. {use} dataset.root={result.dataset}")
 
 
 def _check_duplicates(choice: str) -> str:
@@ -79,7 +84,8 @@ def _describe_crops(cfg: DictConfig, detector: "Detector | None") -> "CropSpec":
         raise ConfigError(f"crop.{error}") from error
 
 
-def _print_summary(root: Path) -> None:
+def _print_summary(root: Path) -> bool:
+    """Print the counts of each method, and return whether there is anything to train on."""
     from rich.console import Console
     from rich.table import Table
 
@@ -107,3 +113,4 @@ def _print_summary(root: Path) -> None:
         console.print(f"  {row.outcome}: {row.video_id}: {row.message}", markup=False, highlight=False, soft_wrap=True)
     if len(lost) > 10:
         console.print(f"  ... and {len(lost) - 10} more; all are listed in {root / 'videos.parquet'} (column outcome)")
+    return bool((dataset.faces["split"] == "train").any())

@@ -109,6 +109,7 @@ def _divide(
     if len(same) < 2:
         return []
     members = [files[index] for index in same]
+    values: list[Hashable]
     if measure is _measure_sizes:
         values = [measure(paths) for paths in members]
     else:

@@ -8,8 +8,7 @@ from pathlib import Path
 
 from unmask.errors import ConfigError, SourceError, list_problems
 from unmask.media.kinds import VIDEO_SUFFIXES
-from unmask.media.listing import list_visible
-from unmask.sources.folders import check_root, list_folders, quote_some, refuse_layout
+from unmask.sources.folders import check_root, list_entries, list_folders, quote_some, refuse_layout
 from unmask.sources.layout.people import split_people
 from unmask.types import ORIGINAL, Label, MediaKind, Video
 
@@ -182,7 +181,7 @@ def _descend(folder: Path) -> Path:
 
 
 def _list_clips(folder: Path) -> list[Path]:
-    entries = list_visible(folder)
+    entries = list_entries(folder)
     clips = [path for path in entries if path.is_dir() or path.suffix.lower() in VIDEO_SUFFIXES]
     others = [path.name for path in entries if path not in set(clips)]
     if others:

@@ -10,8 +10,7 @@ from typing import Any
 
 from unmask.errors import ConfigError, SourceError, list_problems
 from unmask.media.kinds import VIDEO_SUFFIXES
-from unmask.media.listing import list_visible
-from unmask.sources.folders import check_root, list_folders, quote_some, refuse_layout
+from unmask.sources.folders import check_root, list_entries, list_folders, quote_some, refuse_layout
 from unmask.sources.layout.label_words import SPLIT_NAMES
 from unmask.types import ORIGINAL, Label, Video
 
@@ -48,7 +47,7 @@ class DFDC:
         """Recognize metadata of the right form in the folder or one below it."""
         for folder in (root, *list_folders(root)):
             path = folder / METADATA
-            if path.is_file() and '"label"' in path.open(encoding="utf-8", errors="replace").read(400):
+            if path.is_file() and _holds_labels(path):
                 return f"'{path.relative_to(root)}'"
         return f"'{LABELS}'" if _read_label_rows(root / LABELS) is not None else None
 
@@ -82,7 +81,7 @@ class DFDC:
                 f"{len(problems)} entries of '{part}' have a label that is neither REAL nor FAKE:\n"
                 f"{list_problems(problems)}\nDownload '{METADATA}' or '{LABELS}' again."
             )
-        there = [path.name for path in list_visible(part) if path.suffix.lower() in VIDEO_SUFFIXES]
+        there = [path.name for path in list_entries(part) if path.suffix.lower() in VIDEO_SUFFIXES]
         unexpected = [name for name in there if name not in entries]
         if unexpected:
             logger.warning(
@@ -110,6 +109,11 @@ class DFDC:
 
     def _make_id(self, method: str, part: Path, file: str) -> str:
         return "/".join((self.name, method, part.name, Path(file).with_suffix("").as_posix()))
+
+
+def _holds_labels(path: Path) -> bool:
+    with path.open(encoding="utf-8", errors="replace") as file:
+        return '"label"' in file.read(400)
 
 
 def _find_parts(root: Path) -> list[Path]:

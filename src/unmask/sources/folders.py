@@ -6,7 +6,7 @@ from pathlib import Path
 
 from unmask.errors import SourceError, list_problems
 from unmask.media.kinds import PICTURE_SUFFIXES
-from unmask.media.listing import Listing, is_passed_over, list_folder
+from unmask.media.listing import Listing, is_passed_over, list_folder, list_visible
 from unmask.sources.layout.recognition import suggest_source
 from unmask.types import MediaKind
 
@@ -43,6 +43,19 @@ def list_root(root: Path, *, follow_links: bool = True) -> Listing:
         level = logging.WARNING if listing.num_media_passed_over else logging.INFO
         logger.log(level, "Passed over in '%s': %s.", root, passed_over)
     return listing
+
+
+def list_entries(folder: Path) -> list[Path]:
+    """Return what lies in a folder itself, sorted, and log what is passed over there; nothing where it is absent."""
+    if not folder.is_dir():
+        return []
+    passed_over = [path.name for path in folder.iterdir() if is_passed_over(path.name)]
+    if passed_over:
+        logger.warning(
+            "%d hidden entries or unfinished downloads are passed over in '%s': %s.",
+            len(passed_over), folder, quote_some(sorted(passed_over)),
+        )  # fmt: skip
+    return list_visible(folder)
 
 
 def describe_folder(folder: Path, *, limit: int = 8) -> str:

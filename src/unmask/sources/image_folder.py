@@ -116,7 +116,7 @@ class ImageFolder:
             videos += [self._make_video(path, places[folder], folder in frame_folders) for path in paths]
         others = [one for one in recognize_folder(self.root) if one.source != "image_folder"]
         if others:
-            logger.warning(
+            logger.info(
                 "'%s' is recognized by source=%s too (%s), which may know more of its people and splits.",
                 self.root, others[0].source, others[0].reason,
             )  # fmt: skip
