@@ -28,7 +28,8 @@ def find_targets(group: str) -> dict[str, str]:
     Args:
         group: Folder of `configs`, such as `source`.
     """
-    nodes = {path.stem: OmegaConf.load(path) for path in sorted((config_dir() / group).glob("*.yaml"))}
+    paths = sorted((config_dir() / group).glob("*.yaml"))
+    nodes = {path.stem: DictConfig(OmegaConf.load(path)) for path in paths}
     return {name: str(node["_target_"]) for name, node in nodes.items() if "_target_" in node}
 
 

@@ -101,6 +101,7 @@ class Video:
         identities: Everyone whose face went into it.
         original: `video_id` of the video it was forged from, where known.
         split: `train`, `val` or `test` where the source says so.
+        frames: Its images in order, where the source lists them; otherwise those in the folder `path` are its frames.
     """
 
     video_id: str
@@ -112,8 +113,9 @@ class Video:
     identities: tuple[str, ...] = ()
     original: str | None = None
     split: str | None = None
+    frames: tuple[Path, ...] = ()
 
     @property
     def is_there(self) -> bool:
-        """Whether its file, or its folder of frames, exists."""
-        return self.path.exists()
+        """Whether its file, its folder of frames, or one of the frames that are listed exists."""
+        return any(frame.exists() for frame in self.frames) if self.frames else self.path.exists()

@@ -58,6 +58,8 @@ def test_limit_and_detector_of_the_command_line_are_used(
         (("source=ffpp", "source.root=raw"), ("looked for", "original_sequences/youtube/c23/videos", "'fake_gan/'")),
         (("source=ffpp",), ("No value for: source.root",)),
         (("source=image_folder", "source.root=raw", "split.train=0.9"), ("a sum of 1",)),
+        (("source=image_folder", "source.root=raw", "duplicates=drop"), ("duplicates='drop'", "warn or refuse")),
+        (("source=celebdf", "source.root=raw"), ("'Celeb-real/'", "source=image_folder source.root='raw'")),
     ],
 )
 def test_mistakes_are_told_in_one_message(

@@ -12,7 +12,7 @@ import pytest
 from unmask.data.prepare import PrepareResult, prepare
 from unmask.data.prepare_video import prepare_video
 from unmask.data.tables import FaceDataset
-from unmask.errors import DatasetError, DetectorError
+from unmask.errors import DatasetError, DetectorError, LeakageError
 from unmask.faces.spec import CropSpec
 from unmask.media.encode import write_video
 from unmask.media.picture import read_picture, write_jpeg
@@ -321,7 +321,7 @@ def test_splits_of_the_config_are_used_and_repeat(tmp_path: Path) -> None:
 
 
 def _copy(path: Path, target: Path) -> Path:
-    target.write_bytes(path.read_bytes())
+    target.write_bytes(path.read_bytes() + target.name.encode())  # or they would be copies, which stay together
     return target
 
 
@@ -378,3 +378,95 @@ def test_crops_of_a_video_are_of_one_person_though_another_takes_the_place(tmp_p
     cuts = Video("listed/cuts", path, Label.REAL, "original", identities=("cuts",))
     record = prepare_video(cuts, detector=BrightSpot(), spec=replace(SPEC, num_frames=24), root=tmp_path / "out")
     assert {crop.frame_index for crop in record.crops} == set(range(24)) - {6, 7, 8, 15, 16}
+
+
+def _frames(folder: Path, name: str, *, lit: bool = True, label: Label = Label.REAL) -> Video:
+    for number in range(12):
+        write_jpeg(folder / name / f"{number}.jpg", _spot(lit=lit), quality=95)
+    method = "original" if label == Label.REAL else "FaceSwap"
+    return Video(f"listed/{name}", folder / name, label, method, MediaKind.FRAMES, identities=(name,))
+
+
+def test_a_folder_of_frames_is_a_video(tmp_path: Path) -> None:
+    videos = [_frames(tmp_path, "a"), _frames(tmp_path, "b", label=Label.FAKE), _frames(tmp_path, "dark", lit=False)]
+    (tmp_path / "empty").mkdir()
+    videos.append(replace(videos[0], video_id="listed/empty", path=tmp_path / "empty", identities=("c",)))
+    videos.append(replace(videos[0], video_id="listed/gone", path=tmp_path / "gone", identities=("d",)))
+    result = _prepare(videos, tmp_path / "out")
+    assert result.outcomes == {"ok": 2, "no_face": 1, "decode_error": 1, "missing": 1}
+    dataset = FaceDataset.load(tmp_path / "out")
+    assert dataset.has_videos
+    rows = dataset.videos.set_index("video_id")
+    assert rows.loc["listed/a", ["kind", "frames", "codec", "width", "height"]].tolist() == ["frames", 4, "jpg", 96, 96]
+    faces = dataset.faces[dataset.faces["video_id"] == "listed/a"]
+    assert faces["frame_index"].tolist() == [0, 4, 7, 11]
+    assert faces["time_seconds"].tolist() == [0, 4, 7, 11]
+    assert _prepare(videos, tmp_path / "out").num_reused == 4
+
+
+def test_frames_that_a_source_lists_are_one_video(tmp_path: Path) -> None:
+    whole = _frames(tmp_path, "a")
+    listed = replace(whole, frames=tuple(tmp_path / "a" / f"{number}.jpg" for number in (7, 3)))
+    _prepare([listed, _frames(tmp_path, "b", label=Label.FAKE)], tmp_path / "out")
+    assert FaceDataset.load(tmp_path / "out").videos["frames"].tolist() == [2, 4]
+
+
+def test_frames_that_are_crops_already_are_indexed_as_one_video(tmp_path: Path) -> None:
+    videos = [_frames(tmp_path, "a"), _frames(tmp_path, "b", label=Label.FAKE)]
+    (tmp_path / "a" / "4.jpg").write_bytes(b"no picture")
+    _prepare(videos, tmp_path / "out", detector=None, spec=CropSpec("none", num_frames=4))
+    faces = FaceDataset.load(tmp_path / "out").faces
+    assert faces.groupby("video_id")["frame_index"].apply(list).to_dict() == {
+        "listed/a": [0, 7, 11], "listed/b": [0, 4, 7, 11]
+    }  # fmt: skip
+    assert faces["crop"].iloc[0] == str(tmp_path / "a" / "0.jpg")
+
+
+def test_limit_counts_what_is_there_and_takes_of_every_split(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    videos = [
+        replace(_video(tmp_path, f"{split}{number}", write=number > 3), split=split)
+        for split in ("train", "val", "test") for number in range(6)
+    ]  # fmt: skip
+    _prepare(videos, tmp_path / "out", limit=3)
+    rows = FaceDataset.load(tmp_path / "out").videos
+    assert sorted(rows["video_id"]) == ["listed/test4", "listed/train4", "listed/val4"]
+    assert "limit=3: 12 videos that are not there" in caplog.text
+
+
+def test_what_was_understood_is_logged_before_the_work(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    videos = [
+        replace(_video(tmp_path, "a"), split="train"), replace(_video(tmp_path, "b", label=Label.FAKE), split="train"),
+        replace(_video(tmp_path, "c", label=Label.FAKE, lit=False), split="test"),
+        replace(_video(tmp_path, "gone", write=False), split="test"),
+    ]  # fmt: skip
+    _prepare(videos, tmp_path / "out", fractions={"train": 1, "val": 0, "test": 0})
+    assert (
+        "3 videos: 1 real, 2 fake (FaceSwap 2). train: 1 real, 1 fake; val: 0 real, 0 fake; test: 0 real, 1 fake"
+        in (caplog.text)
+    )
+    assert "1 of the 4 videos that source 'listed' names are not there" in caplog.text
+    assert "Split 'val' has nothing" in caplog.text
+    assert "Split 'test' has no real ones" in caplog.text
+
+
+def test_copies_share_a_split_unless_the_source_has_its_own(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    videos = []
+    for number in range(20):
+        path = tmp_path / f"{number}.jpg"
+        write_jpeg(path, np.full((16, 16, 3), 10 * (number // 2), np.uint8), quality=90)
+        label = Label(number // 2 % 2)
+        method = "original" if label == Label.REAL else "FaceSwap"
+        videos.append(Video(f"listed/{number}", path, label, method, MediaKind.PICTURE))
+    options = {"detector": None, "spec": CropSpec("none")}
+    _prepare(videos, tmp_path / "out", **options)
+    rows = FaceDataset.load(tmp_path / "out").videos
+    assert rows["split"].nunique() == 3
+    assert (rows["split"].to_numpy()[::2] == rows["split"].to_numpy()[1::2]).all()
+    split = [replace(video, split=("train", "val")[number % 2]) for number, video in enumerate(videos)]
+    _prepare(split, tmp_path / "own", **options)
+    assert "10 files stand in more than one split" in caplog.text
+    assert (tmp_path / "own" / "copies.csv").is_file()
+    with pytest.raises(LeakageError, match="duplicates=warn"):
+        _prepare(split, tmp_path / "refused", duplicates="refuse", **options)

@@ -7,7 +7,8 @@ from PIL import Image
 from tests.media.conftest import draw_brands
 
 from unmask.errors import MediaError
-from unmask.media.kinds import check_file, list_media, sniff_kind
+from unmask.media.kinds import check_file, sniff_kind
+from unmask.media.listing import list_media
 from unmask.media.picture import read_picture, write_jpeg
 from unmask.types import MediaKind
 

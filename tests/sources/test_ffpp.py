@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from unmask.errors import SourceError
-from unmask.sources.ffpp import METHODS, FaceForensics
+from unmask.errors import ConfigError, SourceError
+from unmask.sources.ffpp import FaceForensics
 from unmask.types import Label, MediaKind
 
 Layout = Callable[..., Path]
+METHODS = ("Deepfakes", "Face2Face", "FaceSwap", "NeuralTextures")
 PAIRS = {"train": [["000", "001"]], "val": [["002", "003"]], "test": [["004", "005"]]}
 
 
@@ -75,9 +76,9 @@ def test_videos_of_the_lists_are_promised_even_if_absent(layout: Layout) -> None
     assert missing == ["ffpp/original/c23/002", *(f"ffpp/{method}/c23/003_002" for method in METHODS)]
 
 
-def test_official_lists_hold_the_thousand_clips_of_the_paper(layout: Layout, caplog: pytest.LogCaptureFixture) -> None:
+def test_official_lists_hold_the_thousand_clips_of_the_paper(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
-        videos = FaceForensics(layout(), methods=("Deepfakes",)).list_videos()
+        videos = FaceForensics(_official(tmp_path, "071", "Deepfakes/071_054")).list_videos()
     counts = {split: sum(v.split == split and v.label == Label.REAL for v in videos) for split in PAIRS}
     assert counts == {"train": 720, "val": 140, "test": 140}
     assert sum(video.label == Label.FAKE for video in videos) == 1000
@@ -113,6 +114,83 @@ def test_pictures_in_place_of_videos_are_read(layout: Layout) -> None:
     assert all(video.path.suffix == ".jpg" and video.path.is_file() for video in videos)
 
 
+def _touch(root: Path, *names: str) -> Path:
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).touch()
+    return root
+
+
+def _official(root: Path, *clips: str) -> Path:
+    """Lays out clips such as `071` and `Deepfakes/071_054` as the download script does."""
+    parts = {clip: clip.split("/") for clip in clips}
+    folders = {
+        clip: f"manipulated_sequences/{part[0]}" if len(part) == 2 else "original_sequences/youtube"
+        for clip, part in parts.items()
+    }
+    return _touch(root, *(f"{folders[clip]}/c23/videos/{parts[clip][-1]}.mp4" for clip in clips))
+
+
+def test_methods_are_those_that_are_there(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    root = _official(tmp_path, "071", "054", "Deepfakes/071_054", "FaceShifter/054_071", "DeepFakeDetection/01_02__x")
+    with caplog.at_level(logging.INFO):
+        videos = FaceForensics(root).list_videos()
+    assert {video.method for video in videos} == {"original", "Deepfakes", "FaceShifter"}
+    assert sorted(video.video_id for video in videos if video.is_there) == [
+        "ffpp/Deepfakes/c23/071_054", "ffpp/FaceShifter/c23/054_071", "ffpp/original/c23/054", "ffpp/original/c23/071"
+    ]  # fmt: skip
+    assert "Deepfakes, FaceShifter; not there: Face2Face, FaceSwap, NeuralTextures" in caplog.text
+    assert "source=dfd" in caplog.text
+
+
+def test_flat_copy_of_kaggle_is_read_with_the_official_pairs(tmp_path: Path) -> None:
+    names = ("original/000.mp4", "original/003.mp4", "Deepfakes/000_003.mp4", "FaceSwap/003_000.mp4", "csv/x.csv")
+    root = _touch(tmp_path, *names, "DeepFakeDetection/01_02__exit__ABCDEFGH.mp4")
+    videos = {video.video_id: video for video in FaceForensics(root).list_videos() if video.is_there}
+    assert sorted(videos) == [
+        "ffpp/Deepfakes/c23/000_003", "ffpp/FaceSwap/c23/003_000", "ffpp/original/c23/000", "ffpp/original/c23/003"
+    ]  # fmt: skip
+    assert {video.split for video in videos.values()} == {"test"}  # the pair stands in the paper's test list
+    fake = videos["ffpp/FaceSwap/c23/003_000"]
+    assert (fake.label, fake.original, fake.identities) == (Label.FAKE, "ffpp/original/c23/003", ("003", "000"))
+
+
+@pytest.mark.parametrize("media", ["images", "frames"])
+def test_folders_of_frames_in_place_of_videos_are_read(tmp_path: Path, media: str) -> None:
+    folder = f"c23/{media}"
+    root = _touch(
+        tmp_path,
+        f"original_sequences/youtube/{folder}/071/0000.png", f"original_sequences/youtube/{folder}/054/0000.png",
+        f"manipulated_sequences/Deepfakes/{folder}/071_054/0000.png",
+    )  # fmt: skip
+    there = [video for video in FaceForensics(root).list_videos() if video.is_there]
+    assert {video.kind for video in there} == {MediaKind.FRAMES}
+    assert sorted(video.path.name for video in there) == ["054", "071", "071_054"]
+
+
+def test_files_that_no_list_names_are_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    root = _official(tmp_path, "071", "mine", "._071", "Deepfakes/071_054")
+    FaceForensics(root).list_videos()
+    assert "1 entries" in caplog.text
+    assert "'mine'" in caplog.text
+    assert "'._071.mp4'" in caplog.text
+
+
+def test_lists_that_name_nothing_there_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match=r"None of the 1000 videos .*found 'mine'.*source\.splits=null"):
+        FaceForensics(_official(tmp_path, "071", "Deepfakes/mine")).list_videos()
+
+
+def test_deepfakedetection_has_a_source_of_its_own(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"DeepFakeDetection.*source=dfd"):
+        FaceForensics(tmp_path, methods=("DeepFakeDetection",))
+
+
+def test_media_of_another_name_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"source\.media='clips'.*videos"):
+        FaceForensics(tmp_path, media="clips")
+
+
 def test_compression_and_name_are_part_of_the_id(layout: Layout) -> None:
     root = layout(compression="c40")
     videos = FaceForensics(root, splits=root / "splits", compression="c40", name="mine").list_videos()
@@ -142,21 +220,21 @@ def test_wrong_layout_says_what_was_looked_for_and_what_was_found(tmp_path: Path
 
 
 def test_other_compression_is_found_and_named(layout: Layout) -> None:
-    with pytest.raises(SourceError, match=r"youtube/c23/videos'.*found in.*'c40/'"):
+    with pytest.raises(SourceError, match=r"youtube/c23/videos'.*there is 'c40'.*source\.compression"):
         FaceForensics(layout(compression="c40")).list_videos()
 
 
 def test_absent_method_is_named_with_those_there(layout: Layout) -> None:
     root = layout(methods=("Deepfakes", "FaceSwap"))
     with pytest.raises(SourceError, match=r"for method 'Face2Face'. Found in .*'Deepfakes/', 'FaceSwap/'"):
-        FaceForensics(root, splits=root / "splits").list_videos()
+        FaceForensics(root, splits=root / "splits", methods=("Face2Face",)).list_videos()
 
 
 def test_folder_without_any_video_says_which_were_looked_for(layout: Layout) -> None:
     root = layout()
     for path in root.rglob("*.mp4"):
         path.unlink()
-    with pytest.raises(SourceError, match=r"None of the 30 videos.*looked for such as '.*/000\.mp4', found .*empty"):
+    with pytest.raises(SourceError, match=r"looked for '.*/original_sequences/youtube/c23/videos'.*source\.root"):
         FaceForensics(root, splits=root / "splits").list_videos()
 
 

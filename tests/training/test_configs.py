@@ -46,7 +46,7 @@ def test_every_option_composes_and_instantiates(tmp_path: Path, command: str, gr
     overrides += ["dataset.root=faces"] if command == "train" else ["output=faces"]
     if group == "model" and option != "tiny":
         overrides.append("model.weights=null")  # no download here
-    if command == "prepare" and (group, option) in {("source", name) for name in ("ffpp", "image_folder", "forge")}:
+    if (group, option) != ("source", "synthetic") and group == "source":
         overrides.append("source.root=raw")
     cfg = compose_config(command, *overrides)
     if command == "train" and group == "callbacks":

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -51,9 +52,13 @@ def run(cfg: DictConfig) -> None:
         "seconds": round(result.seconds, 1),
     }
     (run_dir() / "result.json").write_text(json.dumps(summary, indent=2) + "\n")
-    _print_summary(result.dataset)
-    command = show_command("train.py", f"dataset.root={result.dataset}")
-    print(f"Took {result.seconds:.0f} s. Train on it with: {command}")
+    has_training = _print_summary(result.dataset)
+    root = f"dataset.root={result.dataset}"
+    if has_training:
+        use = f"Train on it with: {show_command('train.py', root)}"
+    else:
+        use = f"Evaluate on it with: python evaluate.py checkpoint=... {shlex.quote(root)}"
+    print(f"Took {result.seconds:.0f} s. {use}")
 
 
 def _check_duplicates(choice: str) -> str:
@@ -81,7 +86,8 @@ def _describe_crops(cfg: DictConfig, detector: "Detector | None") -> "CropSpec":
         raise ConfigError(f"crop.{error}") from error
 
 
-def _print_summary(root: Path) -> None:
+def _print_summary(root: Path) -> bool:
+    """Print the counts of each method, and return whether there is anything to train on."""
     from rich.console import Console
     from rich.table import Table
 
@@ -109,3 +115,4 @@ def _print_summary(root: Path) -> None:
         console.print(f"  {row.outcome}: {row.video_id}: {row.message}", markup=False, highlight=False, soft_wrap=True)
     if len(lost) > 10:
         console.print(f"  ... and {len(lost) - 10} more; all are listed in {root / 'videos.parquet'} (column outcome)")
+    return bool((dataset.faces["split"] == "train").any())

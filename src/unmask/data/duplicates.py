@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 def find_copies(videos: Sequence[Video]) -> list[list[int]]:
     """Return the positions of videos that are the same, byte for byte, in sets of two or more.
 
-    Files are compared by size, then by their ends, then by all their bytes. Folders of frames are compared frame by frame.
+    Files are compared by size, then by their ends, then by all their bytes; folders of frames, frame by frame.
     """
     files = [_list_files(video) for video in videos]
     candidates = [[index for index, found in enumerate(files) if found]]
@@ -57,8 +57,10 @@ def tell_copies(
     contradicting = [same for same in copies if len({videos[index].label for index in same}) > 1]
 
     def show(same: Sequence[int]) -> str:
-        label = {index: videos[index].label.name.lower() for index in same}
-        return ", ".join(f"'{videos[index].path}' ({label[index]}, {splits[index]})" for index in same[:4])
+        """Name one of each label and split."""
+        different = {(videos[index].label, splits[index]): index for index in reversed(same)}
+        names = [f"'{videos[i].path}' ({label.name.lower()}, {split})" for (label, split), i in different.items()]
+        return ", ".join(sorted(names)) + (f" and {len(same) - len(names)} more" if len(same) > len(names) else "")
 
     if crossing and choice == "refuse":
         raise LeakageError(
@@ -69,8 +71,8 @@ def tell_copies(
     listed = f"'{root / COPIES_FILE}' lists all copies."
     if crossing:
         logger.warning(
-            "%d files stand in more than one split under several names, so figures on val and test are better than they "
-            "should be (duplicates=refuse stops here):\n%s\n%s",
+            "%d files stand in more than one split under several names, so figures on val and test are too good "
+            "(duplicates=refuse stops here):\n%s\n%s",
             len(crossing), list_problems(map(show, crossing)), listed,
         )  # fmt: skip
     if contradicting:
@@ -93,6 +95,8 @@ def _write(path: Path, videos: Sequence[Video], splits: Sequence[str], copies: S
 
 
 def _list_files(video: Video) -> list[Path]:
+    if video.frames:
+        return list(video.frames)
     if video.path.is_dir():
         return sorted(path for path in video.path.iterdir() if path.is_file())
     return [video.path] if video.path.is_file() else []
@@ -104,8 +108,13 @@ def _divide(
     """Return those of a set that agree in a measure with another one."""
     if len(same) < 2:
         return []
-    with ThreadPoolExecutor(16) as pool:  # the time goes into waiting for disks
-        values = list(pool.map(measure, [files[index] for index in same]))
+    members = [files[index] for index in same]
+    values: list[Hashable]
+    if measure is _measure_sizes:
+        values = [measure(paths) for paths in members]
+    else:
+        with ThreadPoolExecutor(16) as pool:  # the time goes into waiting for disks
+            values = list(pool.map(measure, members))
     found: dict[Hashable, list[int]] = defaultdict(list)
     for index, value in zip(same, values, strict=True):
         if value is not None:

@@ -14,7 +14,7 @@ from unmask.faces.detector import Detector
 from unmask.faces.search import Batch, ReadFrames, search_faces
 from unmask.faces.spec import CropSpec
 from unmask.faces.track import Look, follow_largest
-from unmask.media.frame_folder import open_frame_folder, read_frame_folder
+from unmask.media.frame_folder import FrameFolder, open_frame_folder, read_frame_folder
 from unmask.media.picture import read_picture, write_bytes
 from unmask.media.video import choose_frames, index_video, read_indexed
 from unmask.types import Face, Frame, MediaKind, Outcome, Video
@@ -103,7 +103,7 @@ def _index_pictures(video: Video, spec: CropSpec) -> VideoRecord:
         )
     if video.kind == MediaKind.FRAMES:
         crops, problem = [], ""
-        for index, path in open_frame_folder(video.path).choose(spec.num_frames):
+        for index, path in _list_frames(video).choose(spec.num_frames):
             try:
                 crops.append(_index_picture(path, index))
             except MediaError as error:  # the others still show the video
@@ -115,6 +115,10 @@ def _index_pictures(video: Video, spec: CropSpec) -> VideoRecord:
     width, height = (int(side) for side in crops[0].box[2:])
     codec = Path(crops[0].crop).suffix.lower().lstrip(".")
     return VideoRecord(video.video_id, Outcome.OK, "", len(crops), 0.0, width, height, codec, tuple(crops))
+
+
+def _list_frames(video: Video) -> FrameFolder:
+    return FrameFolder(video.path, video.frames) if video.frames else open_frame_folder(video.path)
 
 
 def _index_picture(path: Path, index: int) -> CropRow:
@@ -136,7 +140,7 @@ def _crop_video(video: Video, detector: Detector, spec: CropSpec, root: Path) ->
         batches = iter([Batch((Frame(image, 0, 0.0),), (detector.detect([image])[0],), 1)])
         codec, fps, total, (height, width) = video.path.suffix.lower().lstrip("."), 0.0, 1, image.shape[:2]
     elif video.kind == MediaKind.FRAMES:
-        frame_folder = open_frame_folder(video.path)
+        frame_folder = _list_frames(video)
         codec, fps, total = frame_folder.codec, 0.0, len(frame_folder.files)
         width, height = frame_folder.measure()
         batches = _search(partial(read_frame_folder, frame_folder), total, detector, spec)

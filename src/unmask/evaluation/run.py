@@ -116,7 +116,10 @@ def _qualify(model: Checkpoint, dataset: FaceDataset, figures: dict[str, Any]) -
     told = (qualify_figures(dataset.sources), warn_of_training(read_trained_on(model.provenance)))
     notes = [note for note in told if note is not None]
     if figures["video"]["auroc"] is None:
-        notes.append("Only one class could be scored: there is no ROC-AUC, no PR-AUC, and no curve.")
+        notes.append(
+            "Only one class could be scored: ROC-AUC, PR-AUC, balanced accuracy and the curves cannot be computed, and "
+            "precision and F1 say nothing. Accuracy is the share of that class that was recognized."
+        )
     return notes
 
 

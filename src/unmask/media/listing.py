@@ -65,8 +65,8 @@ def list_media(folder: Path, *, follow_links: bool = True) -> list[Path]:
 def list_folder(folder: Path, *, follow_links: bool = True) -> Listing:
     """Find the pictures and videos below a folder by their suffix, and count what is passed over.
 
-    Hidden files and folders, those of operating systems (`__MACOSX`, `@eaDir`, `Thumbs.db`) and unfinished downloads are
-    passed over. Links are followed, and no folder or file is taken twice, so that circles of links come to an end.
+    Hidden files and folders, those of systems (`__MACOSX`, `@eaDir`, `Thumbs.db`) and unfinished downloads are passed
+    over. Links are followed, and no folder or file is taken twice, so that circles of links come to an end.
 
     Args:
         folder: Where to look, to the bottom; its own name may be a hidden one.
@@ -123,7 +123,7 @@ class _Walk:
                     self._links.append(Path(path))
                 elif entry.is_dir(follow_symlinks=False):
                     pending.append((path, os.path.join(real, entry.name)))
-                else:
+                elif entry.is_file(follow_symlinks=False):
                     self._take(Path(path), os.path.join(real, entry.name))
 
     def _scan(self, folder: str) -> Iterator[os.DirEntry[str]]:
@@ -143,7 +143,7 @@ class _Walk:
             self.passed_over["links to what is listed already"] += 1
         elif os.path.isdir(real):
             self._search(link)
-        else:
+        elif os.path.isfile(real):
             self._take(link, real)
 
     def _is_inside(self, real: str) -> bool:
@@ -153,7 +153,7 @@ class _Walk:
         suffix = path.suffix.lower()
         if suffix not in MEDIA_SUFFIXES or is_typescript(path):
             self.passed_over[f"'{suffix or path.name}' files"] += 1
-        elif os.path.isfile(real):
+        else:
             self._seen.add(real)
             self.files.append(path)
 

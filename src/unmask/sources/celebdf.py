@@ -7,10 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from unmask.errors import ConfigError, SourceError, list_problems
+from unmask.forgeries import Forgeries
 from unmask.media.kinds import VIDEO_SUFFIXES
-from unmask.media.listing import list_visible
-from unmask.sources.folders import check_root, list_folders, quote_some, refuse_layout
-from unmask.sources.people import split_people
+from unmask.sources.folders import check_root, find_forgeries, list_entries, list_folders, quote_some, refuse_layout
+from unmask.sources.layout.people import split_people
 from unmask.types import ORIGINAL, Label, MediaKind, Video
 
 TEST_LIST = "List_of_testing_videos.txt"
@@ -33,7 +33,7 @@ class CelebDF:
         name: First part of every `video_id`.
         splits: `official` for the test list, and a validation split of other people carved out of the rest; None to let
             prepare split by identity, as far as the swaps allow it.
-        val_fraction: Share of the videos outside the test list for validation.
+        val_fraction: Share of the people outside the test list for validation.
         seed: Decides whose videos these are.
     """
 
@@ -62,13 +62,18 @@ class CelebDF:
         there = _find_parts(root)
         return f"'{_CELEBRITIES}/' and '{_FAKES}/'" if {_CELEBRITIES, _FAKES} <= there.keys() else None
 
+    @property
+    def forgeries(self) -> Forgeries:
+        """Who made the fakes: others, unless the folder is one that Unmask wrote."""
+        return find_forgeries(self.root)
+
     def list_videos(self) -> list[Video]:
         """Return every video in the folders, and those of the test list that are missing."""
         check_root(self.root)
         parts = _find_parts(self.root)
         if not parts:
             raise refuse_layout(
-                self.root, layout="Celeb-DF", looked_for=quote_some(f"{part}/" for part in _PARTS),
+                self.root, source="celebdf", layout="Celeb-DF", looked_for=quote_some(f"{part}/" for part in _PARTS),
                 advice="Set source.root to the folder that holds these.",
             )  # fmt: skip
         absent = [part for part in _PARTS if part not in parts]
@@ -112,12 +117,16 @@ class CelebDF:
                 "which is kept as published. Figures on it are those that are published, not those for strangers.",
                 len(shared), len(people_of_test),
             )  # fmt: skip
-        known = {video.video_id for video in kept}
         # The audit must not stop the run for what the authors of the list decided and the log has said.
         apart = [
             replace(video, identities=tuple(f"{person} (test list)" for person in video.identities)) for video in test
         ]
-        return kept + [replace(video, original=None if video.original in known else video.original) for video in apart]
+        videos_of_all = kept + apart
+        split_of = {video.video_id: video.split for video in videos_of_all}
+        return [
+            video if split_of.get(str(video.original)) == video.split else replace(video, original=None)
+            for video in videos_of_all
+        ]
 
     def _make_video(self, part: str, path: Path) -> Video:
         people = _PERSON.findall(path.stem) if part != _YOUTUBE else []
@@ -178,7 +187,7 @@ def _descend(folder: Path) -> Path:
 
 
 def _list_clips(folder: Path) -> list[Path]:
-    entries = list_visible(folder)
+    entries = list_entries(folder)
     clips = [path for path in entries if path.is_dir() or path.suffix.lower() in VIDEO_SUFFIXES]
     others = [path.name for path in entries if path not in set(clips)]
     if others:

@@ -4,9 +4,10 @@ import logging
 from pathlib import Path
 
 from unmask.errors import ConfigError
-from unmask.sources.ffpp_tree import ACTORS, DEEP_FAKE_DETECTION, MEDIA, Clips, Tree
-from unmask.sources.folders import check_root, quote_some, refuse_layout
-from unmask.sources.people import split_people
+from unmask.forgeries import Forgeries
+from unmask.sources.folders import check_root, find_forgeries, quote_some, refuse_layout
+from unmask.sources.layout.ffpp_tree import ACTORS, DEEP_FAKE_DETECTION, MEDIA, Clips, Tree
+from unmask.sources.layout.people import split_people
 from unmask.types import ORIGINAL, Label, Video
 
 SPLITS = ("test", "actor")
@@ -17,8 +18,8 @@ logger = logging.getLogger(__name__)
 class DeepFakeDetection:
     """Read `original_sequences/actors` and `manipulated_sequences/DeepFakeDetection` of the tree of FaceForensics++.
 
-    Kaggle's flat copy has `DeepFakeDetection/` alone. `24__walking.mp4` shows actor 24; in `24_07__walking__A1B2C3D4.mp4`
-    the face of 07 was put on 24.
+    Kaggle's flat copy has `DeepFakeDetection/` alone. `24__walking.mp4` shows actor 24; in
+    `24_07__walking__A1B2C3D4.mp4` the face of 07 was put on 24.
 
     Args:
         root: The folder that holds `original_sequences` and `manipulated_sequences`, or `DeepFakeDetection`.
@@ -26,8 +27,8 @@ class DeepFakeDetection:
         compression: `raw`, `c23`, `c40`.
         splits: `test` puts everything into test, as the dataset is used to see how a detector does on other data;
             `actor` splits by people, and takes out fakes that mix those of two splits.
-        val_fraction: Share of the videos for validation, with `actor`.
-        test_fraction: Share of the videos for test, with `actor`.
+        val_fraction: Share of the actors for validation, with `actor`.
+        test_fraction: Share of the actors for test, with `actor`.
         seed: Decides who goes where, with `actor`.
         media: `videos`, `images` or `frames`; None for the first that is there.
     """
@@ -62,16 +63,24 @@ class DeepFakeDetection:
         folders = (f"manipulated_sequences/{DEEP_FAKE_DETECTION}", DEEP_FAKE_DETECTION, f"original_sequences/{ACTORS}")
         return next((f"'{folder}/'" for folder in folders if (root / folder).is_dir()), None)
 
+    @property
+    def forgeries(self) -> Forgeries:
+        """Who made the fakes: others, unless the folder is one that Unmask wrote."""
+        return find_forgeries(self.root)
+
     def list_videos(self) -> list[Video]:
         """Return every video that is there; the dataset has no list."""
         check_root(self.root)
         originals, forgeries = self.tree.list_originals(ACTORS), self.tree.list_fakes(DEEP_FAKE_DETECTION)
         if not originals.names and not forgeries.names:
             raise refuse_layout(
-                self.root, layout="DeepFakeDetection", looked_for=f"videos in '{forgeries.folder}' and in "
-                f"'{originals.folder}'", advice="Set source.root to the folder that holds 'manipulated_sequences' or "
-                "'DeepFakeDetection', and source.compression to one that is there.",
-            )  # fmt: skip
+                self.root,
+                source="dfd",
+                layout="DeepFakeDetection",
+                looked_for=f"videos in '{forgeries.folder}' and in '{originals.folder}'",
+                advice="Set source.root to the folder that holds 'manipulated_sequences' or 'DeepFakeDetection', and "
+                "source.compression to one that is there.",
+            )
         for clips in (originals, forgeries):
             if not clips.names:
                 logger.warning("No videos in '%s': only one class can be read.", clips.folder)

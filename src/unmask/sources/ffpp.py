@@ -12,8 +12,8 @@ from pathlib import Path
 
 from unmask.errors import ConfigError, SourceError
 from unmask.forgeries import Forgeries
-from unmask.sources.ffpp_tree import DEEP_FAKE_DETECTION, MEDIA, YOUTUBE, Clips, Tree
 from unmask.sources.folders import check_root, describe_folder, find_forgeries, list_folders, quote_some, refuse_layout
+from unmask.sources.layout.ffpp_tree import DEEP_FAKE_DETECTION, MEDIA, YOUTUBE, Clips, Tree
 from unmask.types import ORIGINAL, Label, Video
 
 METHODS = ("Deepfakes", "Face2Face", "FaceSwap", "NeuralTextures", "FaceShifter")
@@ -117,10 +117,12 @@ class FaceForensics:
         if not originals.names and not any(clips.names for clips in fakes_of.values()):
             there = self._list_compressions()
             official = self.root / "original_sequences" / YOUTUBE / self.compression / "videos"
+            flat = self.root / "original"
             raise refuse_layout(
                 self.root,
+                source="ffpp",
                 layout="FaceForensics++",
-                looked_for=f"'{official}'{f' (there is {quote_some(there)})' if there else ''} and '{self.root / 'original'}'",
+                looked_for=f"'{official}'{f' (there is {quote_some(there)})' if there else ''} and '{flat}'",
                 advice="Set source.root to the folder that holds 'original_sequences', or 'original' and the methods, "
                 "and source.compression to one that is there.",
             )
@@ -182,7 +184,7 @@ class FaceForensics:
             unexpected = [name for name in clips.names if name not in promised]
             if unexpected and len(unexpected) == len(clips.names):
                 raise SourceError(
-                    f"None of the {len(promised)} videos that the lists name is in '{clips.folder}': looked for such as "
+                    f"None of the {len(promised)} videos of the lists is in '{clips.folder}': looked for such as "
                     f"'{clips.path(min(promised, default='000'))}', found {quote_some(unexpected)}. Set "
                     f"source.splits=null to take what is there."
                 )

@@ -8,8 +8,8 @@ from pathlib import Path
 from unmask.errors import SourceError, list_problems
 from unmask.forgeries import Forgeries
 from unmask.media.kinds import PICTURE_SUFFIXES
-from unmask.media.listing import Listing, is_passed_over, list_folder
-from unmask.sources.recognition import suggest_source
+from unmask.media.listing import Listing, is_passed_over, list_folder, list_visible
+from unmask.sources.layout.recognition import suggest_source
 from unmask.types import MediaKind
 
 logger = logging.getLogger(__name__)
@@ -47,6 +47,19 @@ def list_root(root: Path, *, follow_links: bool = True) -> Listing:
     return listing
 
 
+def list_entries(folder: Path) -> list[Path]:
+    """Return what lies in a folder itself, sorted, and log what is passed over there; nothing where it is absent."""
+    if not folder.is_dir():
+        return []
+    passed_over = [path.name for path in folder.iterdir() if is_passed_over(path.name)]
+    if passed_over:
+        logger.warning(
+            "%d hidden entries or unfinished downloads are passed over in '%s': %s.",
+            len(passed_over), folder, quote_some(sorted(passed_over)),
+        )  # fmt: skip
+    return list_visible(folder)
+
+
 def describe_folder(folder: Path, *, limit: int = 8) -> str:
     """List the first names in a folder, such as `'a/', 'b.mp4'`, or say that it is empty or absent."""
     if not folder.is_dir():
@@ -62,16 +75,17 @@ def quote_some(names: Iterable[str], *, limit: int = 8) -> str:
     return f"{shown} and {len(known) - limit:,} more" if len(known) > limit else shown
 
 
-def refuse_layout(root: Path, *, layout: str, looked_for: str, advice: str = "") -> SourceError:
+def refuse_layout(root: Path, *, source: str, layout: str, looked_for: str, advice: str = "") -> SourceError:
     """Return the error for a folder that is laid out otherwise: what was looked for, what is there, what reads it.
 
     Args:
         root: `source.root`.
+        source: Name of the source on the command line.
         layout: What it was read as, such as `Celeb-DF`.
         looked_for: Files or folders that are missing.
         advice: What to do where no other source reads the folder.
     """
-    suggestion = suggest_source(root)
+    suggestion = suggest_source(root, refused_by=source)
     return SourceError(
         f"'{root}' is not laid out as {layout}: looked for {looked_for}; found in it: {describe_folder(root)}. "
         f"{suggestion or advice or 'Set source.root to the folder that holds them.'}"

@@ -17,8 +17,8 @@ from unmask.sources.folders import (
     quote_some,
     refuse_layout,
 )
-from unmask.sources.frame_names import find_frame_folders
-from unmask.sources.label_words import (
+from unmask.sources.layout.frame_names import find_frame_folders
+from unmask.sources.layout.label_words import (
     FAKE_WORDS,
     REAL_WORDS,
     Doubt,
@@ -27,6 +27,7 @@ from unmask.sources.label_words import (
     read_split_of_label,
     split_name,
 )
+from unmask.sources.layout.recognition import recognize_folder
 from unmask.types import ORIGINAL, Label, MediaKind, Video
 
 _LOOKED_FOR = (
@@ -114,9 +115,10 @@ class ImageFolder:
         """Return every picture, video and folder of frames below the label folders."""
         check_root(self.root)
         listing = list_root(self.root, follow_links=self.follow_links)
-        by_folder: dict[Path, list[Path]] = defaultdict(list)
+        by_parent: dict[Path, list[Path]] = defaultdict(list)
         for path in listing.files:
-            by_folder[path.parent.relative_to(self.root)].append(path)
+            by_parent[path.parent].append(path)
+        by_folder = {folder.relative_to(self.root): files for folder, files in by_parent.items()}
         places = _read_places(by_folder, self.words)
         labelled = {folder: files for folder, files in by_folder.items() if places[folder].label is not None}
         self._check_labels(places, by_folder)
@@ -126,6 +128,12 @@ class ImageFolder:
         for folder, files in sorted(labelled.items(), key=lambda item: item[0].parts):
             paths = [self.root / folder] if folder in frame_folders else files
             videos += [self._make_video(path, places[folder], folder in frame_folders) for path in paths]
+        others = [one for one in recognize_folder(self.root) if one.source != "image_folder"]
+        if others:
+            logger.info(
+                "'%s' is recognized by source=%s too (%s), which may know more of its people and splits.",
+                self.root, others[0].source, others[0].reason,
+            )  # fmt: skip
         if frame_folders:
             logger.info(
                 "%d folders of numbered pictures, such as '%s', are taken for the frames of one video each. Set "
@@ -153,6 +161,7 @@ class ImageFolder:
             others = f", {num_left:,} in folders whose names say neither ({quote_some(unlabelled)})" if num_left else ""
             raise refuse_layout(
                 self.root,
+                source="image_folder",
                 layout="folders by label",
                 looked_for=f"{_LOOKED_FOR} ({found}{others})",
                 advice="Rename the folders, or name their words with source.real=[...] and source.fake=[...]; a table "

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from unmask.media.kinds import PICTURE_SUFFIXES, VIDEO_SUFFIXES
-from unmask.media.listing import list_visible
-from unmask.sources.folders import list_folders
+from unmask.sources.folders import list_entries, list_folders
 from unmask.types import MediaKind
 
 MEDIA = ("videos", "images", "frames")
@@ -91,7 +90,7 @@ class Tree:
 
 
 def _list_clips(folder: Path) -> Clips:
-    entries = list_visible(folder) if folder.is_dir() else []
+    entries = list_entries(folder)
     known = [path for path in entries if path.is_dir() or path.suffix.lower() in VIDEO_SUFFIXES | PICTURE_SUFFIXES]
     suffixes = Counter("" if path.is_dir() else path.suffix for path in known)
     suffix = suffixes.most_common(1)[0][0] if suffixes else ".mp4"

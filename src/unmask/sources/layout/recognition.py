@@ -51,14 +51,28 @@ def recognize_folder(root: Path) -> list[Recognition]:
     return found
 
 
-def suggest_source(root: Path) -> str:
-    """Return a sentence that names the sources which read a folder, or one just below or above it; "" for none."""
+def suggest_source(root: Path, *, refused_by: str) -> str:
+    """Return a sentence that names the sources which read a folder, or one just below or above it; "" for none.
+
+    Args:
+        root: A folder that a source has refused.
+        refused_by: Name of that source; it may still read another folder.
+    """
     for folder in _list_places(root):
-        found = recognize_folder(folder)
+        found = [
+            one for one in recognize_folder(folder)
+            if (one.source, folder) != (refused_by, root) and _is_about(one, root)
+        ]  # fmt: skip
         if found:
             ways = " or ".join(f"source={one.source} source.root='{one.root}' ({one.reason})" for one in found)
-            return f"The folder looks like another layout: use {ways}."
+            return f"Another layout is recognized: use {ways}."
     return ""
+
+
+def _is_about(found: Recognition, root: Path) -> bool:
+    """Tell whether what was recognized in a folder above the root leads to the root, and is not beside it."""
+    own, other = Path(os.path.abspath(root)), Path(os.path.abspath(found.root))
+    return not own.is_relative_to(other) or own == other or f"'{own.relative_to(other).parts[0]}/" in found.reason
 
 
 def _list_places(root: Path) -> Iterator[Path]:

@@ -1,0 +1,276 @@
+"""Tables that list media with their labels, as Kaggle, colleagues and one's own scripts write them."""
+
+import logging
+import os
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+
+from unmask.errors import SourceError, list_problems
+from unmask.forgeries import Forgeries
+from unmask.sources.folders import describe_folder, find_forgeries, kind_of, list_folders, quote_some
+from unmask.sources.layout.label_words import SPLIT_NAMES, read_split
+from unmask.sources.layout.table import SUFFIXES, Row, find_columns, read_header, read_table
+from unmask.sources.layout.table_labels import read_labels
+from unmask.types import ORIGINAL, Label, MediaKind, Video
+
+_SAMPLE = 50
+"""Rows by which the folder that paths are relative to is found."""
+
+_MAX_FOLDERS = 200
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """A row that was understood.
+
+    Args:
+        where: Table and line, for messages.
+        split: Of its own, or of its table.
+        row: Its values.
+        label: Real or fake.
+        path: The file or folder.
+    """
+
+    where: str
+    split: str | None
+    row: Row
+    label: Label
+    path: Path
+
+
+class CsvTable:
+    """Read `path,label[,video,identity,method,split]`: one table, or train, val and test tables in a folder.
+
+    A path is an image, a video or a folder of frames. Rows that share a `video` are its frames. What the labels were
+    taken for is logged, and a label that contradicts the folders that most paths lead through is refused.
+
+    Args:
+        root: A table, or a folder with one, or with one for each split.
+        name: First part of every `video_id`.
+        media: Folder that paths are relative to; None to find it: that of the table, or one below.
+        columns: The table's own names for `path`, `label`, `video`, `identity`, `method` and `split`.
+        fake_label: Value that means fake, where it is neither `1` nor `fake`: in some tables 1 means real.
+        real_label: Value that means real; None for all others than `fake_label`, where that is set.
+        replace: Beginnings of paths from another machine, and what stands for them here.
+    """
+
+    def __init__(
+        self,
+        root: str | Path,
+        *,
+        name: str = "csv",
+        media: str | Path | None = None,
+        columns: Mapping[str, str | None] | None = None,
+        fake_label: str | int | None = None,
+        real_label: str | int | None = None,
+        replace: Mapping[str, str] | None = None,
+    ) -> None:
+        self.root = Path(root)
+        self.name = name
+        self.media = None if media is None else Path(media)
+        self.columns = dict(columns or {})
+        find_columns(list(filter(None, self.columns.values())), columns=self.columns)  # refuses unknown ones
+        self.fake_label = None if fake_label is None else str(fake_label)
+        self.real_label = None if real_label is None else str(real_label)
+        self.replace = dict(replace or {})
+
+    @staticmethod
+    def recognize(root: Path) -> str | None:
+        """Recognize tables whose first line names a path and a label."""
+        paths = [root] if root.is_file() else _list_tables(root)
+        for path in paths:
+            if {"path", "label"} <= find_columns(read_header(path), columns={}).keys():
+                return f"'{path.name}' with columns for path and label"
+        return None
+
+    @property
+    def forgeries(self) -> Forgeries:
+        """Who made the fakes: others, unless the folder is one that Unmask wrote."""
+        return find_forgeries(self.root)
+
+    def list_videos(self) -> list[Video]:
+        """Return a video for every row, or for every `video` that rows share, there or not."""
+        entries: list[_Entry] = []
+        tables = self._find_tables()
+        rows_of = {path: read_table(path, columns=self.columns) for path, _ in tables}
+        for path, rows in rows_of.items():
+            _check_cells(path, rows)
+        folder = self._find_media_folder(tables[0][0].parent, [row for rows in rows_of.values() for row in rows])
+        for path, split in tables:
+            rows = rows_of[path]
+            labels = read_labels(path, rows, fake_label=self.fake_label, real_label=self.real_label)
+            for row, label in zip(rows, labels, strict=True):
+                where = f"'{path.name}' line {row.line}"
+                entries.append(_Entry(where, split or _read_split_of(row), row, label, self._place(row, folder)))
+        self._check_there(entries)
+        kept = _drop_repeated(entries)
+        return list(self._make_videos(kept, has_tables=len(tables) > 1))
+
+    def _find_tables(self) -> list[tuple[Path, str | None]]:
+        if not self.root.exists():
+            raise SourceError(f"No such table or folder: source.root='{self.root}'. Check the path.")
+        if self.root.is_file():
+            return [(self.root, None)]
+        tables = _list_tables(self.root)
+        of_splits = [(path, split) for path in tables if (split := read_split(path.stem))]
+        if of_splits:
+            others = [path.name for path in tables if path not in dict(of_splits)]
+            if others:
+                logger.warning("Passed over in '%s': %s.", self.root, quote_some(others))
+            return list(of_splits)
+        if len(tables) == 1:
+            return [(tables[0], None)]
+        raise SourceError(
+            f"'{self.root}' holds {len(tables)} tables (.csv, .tsv), and one is needed, or train.csv, val.csv and "
+            f"test.csv; found in it: {describe_folder(self.root)}. Set source.root to a table."
+        )
+
+    def _find_media_folder(self, top: Path, rows: Sequence[Row]) -> Path:
+        """Return the folder in which most paths exist; a table may lie above its media."""
+        if self.media is not None:
+            return self.media
+        names = [self._rename(row.values["path"]) for row in rows[:: max(1, len(rows) // _SAMPLE)]]
+        best, most = top, 0
+        for folder in _list_places(top):
+            found = sum((folder / name).exists() for name in names)
+            if found > most:
+                best, most = folder, found
+            if most == len(names):
+                break
+        if best != top:
+            logger.info("The paths are relative to '%s'.", best)
+        return best
+
+    def _rename(self, name: str) -> str:
+        for old, new in self.replace.items():
+            if name.startswith(old):
+                name = new + name[len(old) :]
+        return name.replace("\\", "/") if "\\" in name and os.sep == "/" else name
+
+    def _place(self, row: Row, folder: Path) -> Path:
+        return folder / self._rename(row.values["path"])
+
+    def _check_there(self, entries: Sequence[_Entry]) -> None:
+        missing = [entry for entry in entries if not entry.path.exists()]
+        if missing and len(missing) == len(entries):
+            raise SourceError(
+                f"None of the {len(entries)} files that '{self.root}' lists is there, such as '{missing[0].path}' "
+                f"({missing[0].where}). Set source.media to the folder that paths are relative to, or give beginnings "
+                f"of paths to exchange: '+source.replace={{/old/folder: /new/folder}}'."
+            )
+        if missing:
+            logger.warning(
+                "%d of %d rows name files that are not there, such as '%s' (%s).",
+                len(missing), len(entries), missing[0].path, missing[0].where,
+            )  # fmt: skip
+
+    def _make_videos(self, entries: Sequence[_Entry], *, has_tables: bool) -> Iterator[Video]:
+        videos: dict[str, list[_Entry]] = defaultdict(list)
+        for entry in entries:
+            name = entry.row.values.get("video") or entry.row.values["path"]
+            prefix = (entry.split or "",) if has_tables and entry.split else ()
+            key = "/".join((self.name, *prefix, *(part for part in PurePosixPath(self._rename(name)).parts if
+                            part not in ("/", "..", ".")))).replace(":", "_")  # fmt: skip
+            videos[key].append(entry)
+        for video_id, members in videos.items():
+            yield self._make_video(video_id, members)
+
+    def _make_video(self, video_id: str, members: Sequence[_Entry]) -> Video:
+        first = members[0]
+        for name, values in (
+            ("label", {entry.label.name.lower() for entry in members}),
+            ("split", {entry.split for entry in members}),
+        ):
+            if len(values) > 1:
+                where = ", ".join(entry.where for entry in members[:4])
+                raise SourceError(f"The rows of video '{video_id}' have more than one {name}: {values} ({where}).")
+        method = first.row.values.get("method") or "fake"
+        identities = {name for entry in members for name in _split_cell(entry.row.values.get("identity", ""))}
+        video = Video(
+            video_id=video_id,
+            path=first.path,
+            label=first.label,
+            method=ORIGINAL if first.label == Label.REAL else method,
+            kind=kind_of(first.path),
+            identities=tuple(sorted(identities)),
+            split=first.split,
+        )
+        if video.kind is MediaKind.PICTURE and first.row.values.get("video"):
+            frames = tuple(entry.path for entry in members)
+            return replace(video, path=first.path.parent, kind=MediaKind.FRAMES, frames=frames)
+        if len(members) > 1:
+            where = ", ".join(entry.where for entry in members[:4])
+            raise SourceError(
+                f"{len(members)} rows give '{video_id}', with files that are not images: {where}. Only images can be "
+                f"the frames of one video; remove the column, or name another with source.columns.video=..."
+            )
+        return video
+
+
+def _list_tables(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        return []
+    return sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and path.name[0] != ".")
+
+
+def _list_places(folder: Path) -> Iterator[Path]:
+    """Yield a folder and those at most three levels below it."""
+    level, num_left = [folder], _MAX_FOLDERS
+    for _ in range(4):
+        yield from level
+        level = [child for parent in level for child in list_folders(parent)][:num_left]
+        num_left -= len(level)
+
+
+def _check_cells(path: Path, rows: Sequence[Row]) -> None:
+    """Refuse a table without rows, and rows without a path or with an unknown split."""
+    if not rows:
+        raise SourceError(f"The table '{path}' has no rows below its first line.")
+    problems = [f"line {row.line}: no path" for row in rows if not row.values["path"]]
+    problems += [
+        f"line {row.line}: split '{row.values['split']}'" for row in rows
+        if row.values.get("split") and row.values["split"].lower() not in SPLIT_NAMES
+    ]  # fmt: skip
+    if problems:
+        raise SourceError(
+            f"{len(problems)} rows of '{path}' cannot be used:\n{list_problems(problems)}\nA row needs a path; a split "
+            f"is one of {', '.join(SPLIT_NAMES)}, and another column is taken with source.columns.split=..."
+        )
+
+
+def _read_split_of(row: Row) -> str | None:
+    return SPLIT_NAMES.get(row.values.get("split", "").lower())
+
+
+def _split_cell(text: str) -> list[str]:
+    """Return the people in a cell; a fake may have two, as `id1;id2` or `id1|id2`."""
+    return [part.strip() for part in text.replace("|", ";").split(";") if part.strip()]
+
+
+def _drop_repeated(entries: Sequence[_Entry]) -> list[_Entry]:
+    """Refuse a path under two labels, and take one that is listed twice in a split once."""
+    first: dict[Path, _Entry] = {}
+    kept, problems, seen, num_repeated = [], [], set[tuple[Path, str | None]](), Counter[str]()
+    for entry in entries:
+        path = Path(os.path.normpath(entry.path))
+        known = first.setdefault(path, entry)
+        if known.label != entry.label:
+            problems.append(
+                f"'{path}': {known.label.name.lower()} in {known.where}, {entry.label.name.lower()} in {entry.where}"
+            )
+        if (path, entry.split) in seen:
+            num_repeated[str(entry.split)] += 1
+        else:
+            seen.add((path, entry.split))
+            kept.append(entry)
+    if problems:
+        raise SourceError(
+            f"{len(problems)} paths are listed with two labels:\n{list_problems(problems)}\nKeep one row of each."
+        )
+    if num_repeated:
+        logger.warning("%d rows repeat a path of the same split and are taken once.", num_repeated.total())
+    return kept

@@ -1,0 +1,167 @@
+"""The dataset of the DeepFake Detection Challenge in its parts, as Kaggle has it (Dolhansky et al., 2020)."""
+
+import csv
+import json
+import logging
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from unmask.errors import ConfigError, SourceError, list_problems
+from unmask.forgeries import Forgeries
+from unmask.media.kinds import VIDEO_SUFFIXES
+from unmask.sources.folders import check_root, find_forgeries, list_entries, list_folders, quote_some, refuse_layout
+from unmask.sources.layout.label_words import SPLIT_NAMES
+from unmask.types import ORIGINAL, Label, Video
+
+METADATA, LABELS = "metadata.json", "labels.csv"
+METHOD = "dfdc"
+GROUPS = (None, "part", "original")
+
+_LABELS = {"REAL": Label.REAL, "FAKE": Label.FAKE}
+_FEWEST_PARTS = 3
+"""With fewer, one of the three splits stays empty if each part goes into one."""
+
+logger = logging.getLogger(__name__)
+
+
+class DFDC:
+    """Read `dfdc_train_part_0/{metadata.json,*.mp4}`, one part or a folder of parts, or a test set with `labels.csv`.
+
+    Args:
+        root: A part, or the folder that holds parts.
+        name: First part of every `video_id`.
+        groups: What stays in one split: `part`, since the people of a part are in no other, or `original`, an original
+            with its fakes; None for parts where there are three or more.
+    """
+
+    def __init__(self, root: str | Path, *, name: str = "dfdc", groups: str | None = None) -> None:
+        if groups not in GROUPS:
+            raise ConfigError(f"source.groups='{groups}' is unknown. Choose part, original or null.")
+        self.root = Path(root)
+        self.name = name
+        self.groups = groups
+
+    @staticmethod
+    def recognize(root: Path) -> str | None:
+        """Recognize metadata of the right form in the folder or one below it."""
+        for folder in (root, *list_folders(root)):
+            path = folder / METADATA
+            if path.is_file() and _holds_labels(path):
+                return f"'{path.relative_to(root)}'"
+        return f"'{LABELS}'" if _read_label_rows(root / LABELS) is not None else None
+
+    @property
+    def forgeries(self) -> Forgeries:
+        """Who made the fakes: others, unless the folder is one that Unmask wrote."""
+        return find_forgeries(self.root)
+
+    def list_videos(self) -> list[Video]:
+        """Return every video that the metadata name, there or not."""
+        check_root(self.root)
+        parts = _find_parts(self.root)
+        if not parts:
+            raise refuse_layout(
+                self.root, source="dfdc", layout="DFDC",
+                looked_for=f"'{METADATA}' or '{LABELS}', there or in folders such as 'dfdc_train_part_0/'",
+            )  # fmt: skip
+        entries = {part: _read_part(part) for part in parts}
+        by_part = self.groups == "part" or (self.groups is None and len(parts) >= _FEWEST_PARTS)
+        logger.info(
+            "Parts read: %s; %s stays in one split (source.groups).",
+            quote_some(part.name for part in parts), "each part" if by_part else "an original with its fakes",
+        )  # fmt: skip
+        videos = [video for part in parts for video in self._list_part(part, entries[part], by_part=by_part)]
+        splits = {video.split for video in videos}
+        # Kaggle's metadata call all of it train, which says nothing.
+        return [replace(video, split=None) for video in videos] if splits == {"train"} else videos
+
+    def _list_part(self, part: Path, entries: Mapping[str, Mapping[str, Any]], *, by_part: bool) -> list[Video]:
+        problems = [
+            f"{name}: label '{entry.get('label')}'" for name, entry in entries.items()
+            if str(entry.get("label")).upper() not in _LABELS
+        ]  # fmt: skip
+        if problems:
+            raise SourceError(
+                f"{len(problems)} entries of '{part}' have a label that is neither REAL nor FAKE:\n"
+                f"{list_problems(problems)}\nDownload '{METADATA}' or '{LABELS}' again."
+            )
+        there = [path.name for path in list_entries(part) if path.suffix.lower() in VIDEO_SUFFIXES]
+        unexpected = [name for name in there if name not in entries]
+        if unexpected:
+            logger.warning(
+                "%d videos in '%s' are passed over, since its metadata do not name them: %s.",
+                len(unexpected), part, quote_some(unexpected),
+            )  # fmt: skip
+        return [self._make_video(part, name, entries, by_part=by_part) for name in sorted(entries)]
+
+    def _make_video(self, part: Path, file: str, entries: Mapping[str, Mapping[str, Any]], *, by_part: bool) -> Video:
+        entry = entries[file]
+        label = _LABELS[str(entry["label"]).upper()]
+        original = str(entry.get("original") or "")
+        method = ORIGINAL if label == Label.REAL else METHOD
+        # An original in a part that was not downloaded still ties its fakes together.
+        origin = original if label == Label.FAKE else file
+        return Video(
+            video_id=self._make_id(method, part, file),
+            path=part / file,
+            label=label,
+            method=method,
+            identities=(part.name,) if by_part else (f"{part.name}/{origin}",) if origin else (),
+            original=self._make_id(ORIGINAL, part, original) if original in entries else None,
+            split=SPLIT_NAMES.get(str(entry.get("split", "")).lower()),
+        )
+
+    def _make_id(self, method: str, part: Path, file: str) -> str:
+        return "/".join((self.name, method, part.name, Path(file).with_suffix("").as_posix()))
+
+
+def _holds_labels(path: Path) -> bool:
+    with path.open(encoding="utf-8", errors="replace") as file:
+        return '"label"' in file.read(400)
+
+
+def _find_parts(root: Path) -> list[Path]:
+    """Return the folders that hold metadata: the root, or those at most two levels below it."""
+    level = [root]
+    for _ in range(3):
+        parts = [folder for folder in level if (folder / METADATA).is_file() or (folder / LABELS).is_file()]
+        if parts:
+            lacking = [folder.name for folder in level if folder not in parts and any(folder.glob("*.mp4"))]
+            if lacking:
+                logger.warning("Folders of videos without '%s' are passed over: %s.", METADATA, quote_some(lacking))
+            return parts
+        level = [child for folder in level for child in list_folders(folder)]
+    return []
+
+
+def _read_part(part: Path) -> dict[str, dict[str, Any]]:
+    """Return what the metadata say of each file, or the test set's table."""
+    path = part / METADATA
+    if not path.is_file():
+        rows = _read_label_rows(part / LABELS)
+        if rows is None:
+            raise SourceError(f"'{part / LABELS}' has no columns 'filename' and 'label'. Download it again.")
+        return rows
+    try:
+        entries = json.loads(path.read_text(encoding="utf-8-sig"))
+        return {str(name): dict(entry) for name, entry in entries.items()}
+    except (ValueError, TypeError, AttributeError) as error:
+        raise SourceError(
+            f'\'{path}\' is not an object such as {{"a.mp4": {{"label": "FAKE", ...}}}}: {error}. Download it again.'
+        ) from error
+
+
+def _read_label_rows(path: Path) -> dict[str, dict[str, Any]] | None:
+    """Return the entries of the test set's `filename,label` with 1 for fake, or None where it is no such table."""
+    if not path.is_file():
+        return None
+    with path.open(newline="", encoding="utf-8-sig") as file:
+        reader = csv.DictReader(file)
+        if not {"filename", "label"} <= set(reader.fieldnames or ()):
+            return None
+        names = {"0": "REAL", "1": "FAKE"}
+        return {
+            row["filename"]: {"label": names.get(row["label"].strip(), row["label"]), "split": "test"} for row in reader
+        }

@@ -1,0 +1,80 @@
+from pathlib import Path
+
+import pytest
+
+from unmask.config import find_targets
+from unmask.errors import SourceError
+from unmask.sources.celebdf import CelebDF
+from unmask.sources.csv_table import CsvTable
+from unmask.sources.dfd import DeepFakeDetection
+from unmask.sources.dfdc import DFDC
+from unmask.sources.ffpp import FaceForensics
+from unmask.sources.image_folder import ImageFolder
+from unmask.sources.layout.recognition import recognize_folder
+
+TREES = {
+    "ffpp": ("original_sequences/youtube/c23/videos/071.mp4", "manipulated_sequences/Deepfakes/c23/videos/071_054.mp4"),
+    "dfd": (
+        "manipulated_sequences/DeepFakeDetection/c23/videos/01_02__walk__ABCDEFGH.mp4",
+        "original_sequences/actors/c23/videos/01__walk.mp4",
+    ),
+    "celebdf": ("Celeb-real/id0_0000.mp4", "Celeb-synthesis/id0_id1_0000.mp4"),
+    "dfdc": ("dfdc_train_part_0/a.mp4", "dfdc_train_part_0/metadata.json"),
+    "image_folder": ("train/0_real/a.jpg", "train/1_fake/b.jpg"),
+    "csv": ("train.csv", "a.jpg"),
+}
+TEXTS = {"metadata.json": '{"a.mp4": {"label": "REAL"}}', "train.csv": "path,label\na.jpg,0\n"}
+SOURCES = (FaceForensics, DeepFakeDetection, CelebDF, DFDC, ImageFolder)
+
+
+def _lay_out(root: Path, names: tuple[str, ...]) -> Path:
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(TEXTS.get(Path(name).name, ""))
+    return root
+
+
+@pytest.mark.parametrize("source", TREES)
+def test_each_layout_is_recognized_by_its_source_alone(tmp_path: Path, source: str) -> None:
+    (found,) = recognize_folder(_lay_out(tmp_path, TREES[source]))
+    assert found.source == source
+    assert found.reason
+    assert found.source in find_targets("source")
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_a_refusal_names_the_source_that_reads_the_folder(tmp_path: Path, source: type) -> None:
+    for name, names in TREES.items():
+        if find_targets("source")[name].endswith(f".{source.__name__}"):
+            continue
+        root = _lay_out(tmp_path / name, names)
+        with pytest.raises(SourceError) as refused:
+            source(root).list_videos()
+        assert f"use source={name} source.root='{root}'" in str(refused.value)
+
+
+@pytest.mark.parametrize(("low", "high"), [("x/data", "x"), ("x/y/data", "x")])
+def test_a_root_that_is_too_high_is_answered_with_the_right_one(tmp_path: Path, low: str, high: str) -> None:
+    _lay_out(tmp_path / low, TREES["celebdf"])
+    with pytest.raises(SourceError, match=rf"use source=celebdf source\.root='{tmp_path / low}'"):
+        CelebDF(tmp_path / high).list_videos()
+
+
+def test_a_root_that_is_too_low_is_answered_with_the_right_one(tmp_path: Path) -> None:
+    root = _lay_out(tmp_path / "Celeb-DF-v2", TREES["celebdf"])
+    with pytest.raises(SourceError, match=rf"use source=celebdf source\.root='{root}'"):
+        CelebDF(root / "Celeb-real").list_videos()
+
+
+def test_folders_beside_the_root_are_not_suggested(tmp_path: Path) -> None:
+    _lay_out(tmp_path, TREES["celebdf"])
+    root = _lay_out(tmp_path / "other", ("cats/a.jpg",))
+    with pytest.raises(SourceError) as refused:
+        DFDC(root).list_videos()
+    assert "celebdf" not in str(refused.value)
+
+
+def test_a_table_without_media_columns_is_not_recognized(tmp_path: Path) -> None:
+    (tmp_path / "notes.csv").write_text("date,text\n1,2\n")
+    assert CsvTable.recognize(tmp_path) is None
+    assert recognize_folder(tmp_path) == []
