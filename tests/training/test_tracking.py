@@ -11,6 +11,7 @@ from tests.conftest import compose_config
 
 from unmask.data.tables import FaceDataset
 from unmask.errors import TrackingError
+from unmask.models.checkpoint import load_checkpoint
 from unmask.training import tracking_logger
 from unmask.training.provenance import find_code_state
 from unmask.training.tracking import TrackedRun, count_crops, digest_table, flatten
@@ -146,8 +147,6 @@ def test_environment_tells_packages_and_hardware(client: Any, result: dict[str, 
 def test_logged_model_scores_as_the_checkpoint_does(client: Any, result: dict[str, Any]) -> None:
     import mlflow.pyfunc
     import numpy as np
-
-    from unmask.models.checkpoint import load_checkpoint
 
     model = mlflow.pyfunc.load_model(_path(client, result, "model"))
     assert model.metadata.signature.inputs.input_names() == ["images"]
