@@ -47,6 +47,7 @@ def write_predictions(
         "checkpoint": str(checkpoint),
         "inputs": list(names),
         "files": len(rows),
+        "warnings": list(dict.fromkeys(row["warning"] for row in rows if row["warning"])),
         "verdicts": dict(Counter(row["verdict"] for row in rows if row["verdict"])),
         "errors": sum(row["error"] is not None for row in rows),
         "predictions": str(folder / "predictions.json"),
