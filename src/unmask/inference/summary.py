@@ -72,7 +72,7 @@ def conclude(
         num_examined=len(frames),
         num_frames=num_frames,
         headline=say_headline(verdict, faces=faces, extent=extent),
-        reason=say_reason(verdict, threshold=threshold, faces=faces, extent=extent, suspicious=suspicious),
+        reason=say_reason(verdict, threshold=threshold, faces=faces, suspicious=suspicious),
         trained_on=tuple(trained_on),
     )
 

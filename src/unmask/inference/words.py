@@ -145,7 +145,6 @@ def say_reason(
     *,
     threshold: float,
     faces: Sequence[FaceResult],
-    extent: str,
     suspicious: Sequence[TimeRange],
 ) -> str:
     """Say in sentences with numbers how a verdict came about, and what speaks against it.
@@ -154,7 +153,6 @@ def say_reason(
         verdict: Of the file.
         threshold: A score from here on is fake.
         faces: All of them.
-        extent: As for `say_headline`.
         suspicious: Stretches in which a face that decides looks forged.
     """
     main = find_main(faces)
@@ -164,11 +162,11 @@ def say_reason(
             "away, covered or dark."
         )
     sentences = [f"{_name_decider(main, faces)} scores {compare(main.score, threshold)}."]
-    if verdict is Verdict.UNCERTAIN and main.score < threshold and extent:
-        sentences.append(f"But {extent} {_look(extent)} forged, so a part of it may be.")
-    elif verdict is Verdict.UNCERTAIN:
+    if verdict is Verdict.UNCERTAIN and not suspicious:
         sentences.append("That is too close to call.")
-    if suspicious:
+    elif verdict is Verdict.UNCERTAIN:
+        sentences.append(f"A part of the video may be forged: above the threshold at {show_stretches(suspicious)}.")
+    elif suspicious:
         sentences.append(f"Above the threshold at {show_stretches(suspicious)}.")
     sentences += say_bystanders(faces)
     return " ".join(sentences)
