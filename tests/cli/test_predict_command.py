@@ -134,8 +134,8 @@ def test_a_table_and_heat_maps_lie_beside_the_predictions(folder: Path, predict:
     assert [row["faces"] for row in rows] == ["1", "1", "0"]
     assert float(rows[0]["score"]) == json.loads((written / "predictions.json").read_text())[0]["score"]
     saved = json.loads((written / "result.json").read_text())["saved"]
-    assert [Path(path).name for path in saved["a.jpg"]] == ["heatmap_000000_0.jpg"]
-    assert (written / "0001_b,c" / "heatmap_000000_0.jpg").is_file()
+    assert [Path(path).name for path in saved["a.jpg"]] == ["heatmap_000000_face1.jpg"]
+    assert (written / "0001_b,c" / "heatmap_000000_face1.jpg").is_file()
 
 
 def test_a_bundle_without_maps_says_where_they_are(

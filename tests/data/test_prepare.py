@@ -96,6 +96,7 @@ def test_prepared_dataset_follows_its_contract(face_dataset: Path, synthetic_roo
     assert len(row["landmarks"]) == 10
     assert dataset.info["preprocessing_hash"] == dataset.spec.hash
     assert dataset.info["counts"]["videos"] == {"ok": 40}
+    assert dataset.info["sources"] == [{"name": "synthetic", "forgeries": "drawn"}]
     lists = {split: json.loads((synthetic_root / f"splits/{split}.json").read_text()) for split in FRACTIONS}
     for split, pairs in lists.items():
         names = {name for a, b in pairs for name in (a, b, f"{a}_{b}", f"{b}_{a}")}

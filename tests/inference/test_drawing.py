@@ -18,7 +18,7 @@ def face(verdict: Verdict | None, score: float = 0.9) -> FaceScore:
 @pytest.mark.parametrize("verdict", [Verdict.REAL, Verdict.FAKE, Verdict.UNCERTAIN, None])
 def test_a_box_has_the_colour_of_the_score_in_its_frame(verdict: Verdict | None) -> None:
     marked = draw_faces(GREY, [face(verdict)])
-    assert tuple(marked[199, 150]) == colour_of(verdict)
+    assert tuple(marked[200, 150]) == colour_of(verdict)
 
 
 def test_verdicts_differ_in_colour() -> None:

@@ -143,3 +143,11 @@ def test_a_model_is_called_by_its_run_and_its_training_data() -> None:
     known = {"run_name": "trial", "run_id": "0123abcd", "trained_on": [SourceRecord("a", Forgeries.DRAWN).to_dict()]}
     assert name_model(known, network="tiny") == "trial (tiny), trained on a (drawn faces)"
     assert name_model({}, network="tiny").startswith("tiny, trained on unnamed")
+
+
+def test_an_uncertain_video_shows_the_frames_that_made_it_so() -> None:
+    half: list[float | None] = [0.01] * 16 + [0.6] * 17
+    told = judge([0.45] * 33, half)
+    assert told.verdict is Verdict.UNCERTAIN
+    assert "Face 2, the most suspicious," in told.reason
+    assert min(told.key_frames) >= 16

@@ -187,8 +187,6 @@ def test_logged_model_scores_as_the_checkpoint_does(client: Any, result: dict[st
     import mlflow.pyfunc
     import numpy as np
 
-    from unmask.models.checkpoint import load_checkpoint
-
     model = mlflow.pyfunc.load_model(_path(client, result, "model"))
     assert model.metadata.signature.inputs.input_names() == ["images"]
     assert model.metadata.saved_input_example_info is not None

@@ -257,3 +257,16 @@ def test_debug_run_is_short(face_dataset: Path, tmp_path: Path) -> None:
     content = torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)
     assert (content["global_step"], content["epoch"]) == (2, 0)
     assert np.isfinite(json.loads((tmp_path / "result.json").read_text())["metrics"]["train/loss"])
+
+
+def test_a_training_that_blends_its_own_fakes_puts_that_on_record(face_dataset: Path, tmp_path: Path) -> None:
+    faces = tmp_path / "faces"
+    faces.mkdir()
+    for path in face_dataset.iterdir():
+        (faces / path.name).symlink_to(path)
+    info = json.loads((faces / "dataset.json").read_text()) | {"sources": [{"name": "ff", "forgeries": "external"}]}
+    (faces / "dataset.json").unlink()
+    (faces / "dataset.json").write_text(json.dumps(info))
+    trained = train_tiny(faces, tmp_path / "run", "augmentation=sbi", "dataset.limit.train=8", "dataset.limit.val=8")
+    told = load_checkpoint(str(trained["best_checkpoint"])).provenance["trained_on"]
+    assert told == [{"name": "ff", "forgeries": "self_made"}]

@@ -57,6 +57,8 @@ def _print_figures(evaluation: "Evaluation", *, split: str) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from unmask.inference.words import show_score
+
     figures, unit = evaluation.figures, "video" if evaluation.has_videos else "picture"
     levels = ["video", "frame"] if evaluation.has_videos else ["video"]
     table = Table(title=f"{evaluation.dataset}, {split} split", title_justify="left")
@@ -72,13 +74,13 @@ def _print_figures(evaluation: "Evaluation", *, split: str) -> None:
     console, decision, coverage = Console(), evaluation.decision, figures["coverage"]
     console.print(table)
     lines = [
-        f"threshold {decision['threshold']:.4f} (criterion {decision['criterion']}, from the checkpoint), "
+        f"threshold {show_score(decision['threshold'])} (criterion {decision['criterion']}, from the checkpoint), "
         f"{decision['aggregation']} of frame scores",
         f"{coverage['num_scored']} of {coverage['num_videos']} {unit}s scored",
         f"report  {evaluation.report}",
         f"scores  {evaluation.scores}",
     ]
-    for line in lines:
+    for line in [f"note: {note}" for note in evaluation.notes] + lines:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 

@@ -47,6 +47,7 @@ def write_predictions(
         "checkpoint": str(checkpoint),
         "inputs": list(names),
         "files": len(rows),
+        "warnings": list(dict.fromkeys(row["warning"] for row in rows if row["warning"])),
         "verdicts": dict(Counter(row["verdict"] for row in rows if row["verdict"])),
         "errors": sum(row["error"] is not None for row in rows),
         "predictions": str(folder / "predictions.json"),
@@ -74,13 +75,13 @@ def _write_csv(rows: list[dict[str, Any]], path: Path) -> None:
                 "path": _no_formula(row["path"]),
                 "notes": " ".join(row["notes"]),
                 "faces": len(row["faces"]),
-                "trained_on": name_sources(SourceRecord.from_dict(source) for source in row["trained_on"]),
+                "trained_on": _no_formula(name_sources(map(SourceRecord.from_dict, row["trained_on"]))),
             }
             writer.writerow(row | cells)
 
 
 def _no_formula(path: str) -> str:
-    """Return the same path so that no spreadsheet takes it for a formula and runs it."""
+    """Return the same path, or another name from outside, so that no spreadsheet takes it for a formula and runs it."""
     return f"./{path}" if path.startswith(("=", "+", "-", "@", "\t", "\r")) else path
 
 

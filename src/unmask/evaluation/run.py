@@ -34,6 +34,7 @@ class Evaluation:
         result: `result.json`.
         report: `report.html`.
         scores: `scores_frames.parquet`; `scores_videos.parquet` lies beside it.
+        notes: Sentences that qualify the figures, as in the report.
     """
 
     dataset: str
@@ -43,6 +44,7 @@ class Evaluation:
     result: Path
     report: Path
     scores: Path
+    notes: tuple[str, ...] = ()
 
 
 def evaluate(
@@ -142,7 +144,7 @@ def _write(report: Report, output: Path, *, has_videos: bool) -> Evaluation:
     names = ("result.json", "report.html", "scores_frames.parquet", "scores_videos.parquet")
     result, page, frames, videos = (output / name for name in names)
     evaluation = Evaluation(
-        report.dataset, dict(report.figures), report.decision.to_dict(), has_videos, result, page, frames
+        report.dataset, dict(report.figures), report.decision.to_dict(), has_videos, result, page, frames, report.notes
     )
     write_bytes(frames, _parquet(report.frames))
     write_bytes(videos, _parquet(report.videos))

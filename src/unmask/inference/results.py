@@ -1,5 +1,6 @@
 """What a prediction says, as plain values in the end (a row of predictions.json)."""
 
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -71,6 +72,15 @@ class FaceResult:
     verdict: Verdict
     num_frames: int = 1
     decides: bool = True
+
+
+_GRAVITY = (Verdict.NO_FACE, Verdict.REAL, Verdict.UNCERTAIN, Verdict.FAKE)
+
+
+def find_main(faces: Iterable[FaceResult]) -> FaceResult | None:
+    """Return the face that a verdict is about: of those that decide, one with the gravest verdict and highest score."""
+    deciding = (face for face in faces if face.decides)
+    return max(deciding, key=lambda face: (_GRAVITY.index(face.verdict), face.score), default=None)
 
 
 @dataclass(frozen=True)

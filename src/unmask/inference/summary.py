@@ -8,7 +8,7 @@ from unmask.faces.track import Look, link_tracks
 from unmask.forgeries import SourceRecord
 from unmask.inference.deciding import Deciding, Moment, measure
 from unmask.inference.notes import note_small_faces
-from unmask.inference.results import FaceResult, FaceScore, FrameResult, Prediction, TimeRange
+from unmask.inference.results import FaceResult, FaceScore, FrameResult, Prediction, TimeRange, find_main
 from unmask.inference.words import say_headline, say_reason, show_seconds
 from unmask.types import MediaKind, Verdict
 
@@ -72,7 +72,7 @@ def conclude(
         num_examined=len(frames),
         num_frames=num_frames,
         headline=say_headline(verdict, faces=faces, extent=extent),
-        reason=say_reason(verdict, score=score, threshold=threshold, faces=faces, extent=extent, suspicious=suspicious),
+        reason=say_reason(verdict, threshold=threshold, faces=faces, suspicious=suspicious),
         trained_on=tuple(trained_on),
     )
 
@@ -168,7 +168,9 @@ def find_ranges(
 def find_key_frames(
     frames: Sequence[FrameResult], faces: Sequence[FaceResult], *, threshold: float, limit: int = NUM_KEY_FRAMES
 ) -> tuple[int, ...]:
-    """List the frames that weighed most in the result: of the most fake person, those farthest on the verdict's side.
+    """List the frames that weighed most in the result: of the person it is about, those farthest on the verdict's side.
+
+    Of an uncertain person they are the most fake ones: those to look at.
 
     Args:
         frames: In order of time.
@@ -179,9 +181,9 @@ def find_key_frames(
     Returns:
         Their `index`, the weightiest first.
     """
-    main = max((face for face in faces if face.decides), key=lambda face: face.score, default=None)
+    main = find_main(faces)
     if main is None:
         return ()
-    side = 1 if main.score >= threshold else -1
+    side = 1 if main.score >= threshold or main.verdict is Verdict.UNCERTAIN else -1
     scored = [(face.score, frame.index) for frame in frames for face in frame.faces if face.track == main.track]
     return tuple(index for _, index in sorted(scored, key=lambda pair: (-side * pair[0], pair[1]))[:limit])

@@ -7,7 +7,7 @@ from textwrap import wrap
 from typing import Any
 
 from unmask.inference.colours import PERSONS, hex_of
-from unmask.inference.results import FaceResult, Prediction, TimeRange
+from unmask.inference.results import FaceResult, Prediction, TimeRange, find_main
 from unmask.inference.words import entitle, name_face, show_examined, show_score
 from unmask.media.picture import write_bytes
 from unmask.types import Verdict
@@ -89,8 +89,8 @@ def _list_points(prediction: Prediction, face: FaceResult) -> tuple[list[float],
 
 
 def _draw_key_frames(axes: Any, prediction: Prediction) -> None:
-    """Ring the frames that weighed most, which are those of the most fake person that decides."""
-    main = max((face for face in prediction.faces if face.decides), key=lambda face: face.score, default=None)
+    """Ring the frames that weighed most, which are those of the person that the verdict is about."""
+    main = find_main(prediction.faces)
     points = [
         (frame.time_seconds, seen.score)
         for frame in prediction.frames

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from unmask.forgeries import name_sources, read_trained_on, warn_in_short
-from unmask.inference.results import FaceResult, Prediction, TimeRange
+from unmask.inference.results import FaceResult, Prediction, TimeRange, find_main
 from unmask.types import Verdict
 
 VERDICTS = {
@@ -145,9 +145,7 @@ def say_reason(
     *,
     threshold: float,
     faces: Sequence[FaceResult],
-    extent: str,
     suspicious: Sequence[TimeRange],
-    score: float | None,
 ) -> str:
     """Say in sentences with numbers how a verdict came about, and what speaks against it.
 
@@ -155,21 +153,20 @@ def say_reason(
         verdict: Of the file.
         threshold: A score from here on is fake.
         faces: All of them.
-        extent: As for `say_headline`, of the person that looks forged for longest.
         suspicious: Stretches in which a face that decides looks forged.
-        score: Of the file.
     """
-    if score is None:
+    main = find_main(faces)
+    if main is None:
         return (
             "No face was found in what was examined. That does not mean it is real: a face may be too small, turned "
             "away, covered or dark."
         )
-    sentences = [f"{_name_decider(faces)} scores {compare(score, threshold)}."]
-    if verdict is Verdict.UNCERTAIN and score < threshold and extent:
-        sentences.append(f"But {extent} {_look(extent)} forged, so a part of it may be.")
-    elif verdict is Verdict.UNCERTAIN:
+    sentences = [f"{_name_decider(main, faces)} scores {compare(main.score, threshold)}."]
+    if verdict is Verdict.UNCERTAIN and not suspicious:
         sentences.append("That is too close to call.")
-    if suspicious:
+    elif verdict is Verdict.UNCERTAIN:
+        sentences.append(f"A part of the video may be forged: above the threshold at {show_stretches(suspicious)}.")
+    elif suspicious:
         sentences.append(f"Above the threshold at {show_stretches(suspicious)}.")
     sentences += say_bystanders(faces)
     return " ".join(sentences)
@@ -189,11 +186,9 @@ def _look(extent: str) -> str:
     return "looks" if extent.startswith("1 of ") else "look"
 
 
-def _name_decider(faces: Sequence[FaceResult]) -> str:
-    deciding = [face for face in faces if face.decides]
-    main = name_face(max(deciding, key=lambda face: face.score).track)
+def _name_decider(main: FaceResult, faces: Sequence[FaceResult]) -> str:
+    deciding = sum(face.decides for face in faces)
     if len(faces) == 1:
         return "The face"
-    if len(deciding) == 1:
-        return f"{main.capitalize()}, the one of {len(faces)} that decides,"
-    return f"{main.capitalize()}, the most suspicious of {len(deciding)},"
+    name = name_face(main.track).capitalize()
+    return f"{name}, the one of {len(faces)} that decides," if deciding == 1 else f"{name}, the most suspicious,"

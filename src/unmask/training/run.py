@@ -12,9 +12,9 @@ from omegaconf import DictConfig
 from unmask import __version__
 from unmask.config import config_dir
 from unmask.data.tables import FaceDataset
-from unmask.forgeries import record_training
+from unmask.forgeries import read_trained_on, record_training
 from unmask.models.bundle import write_bundle
-from unmask.models.checkpoint import load_checkpoint
+from unmask.models.checkpoint import Checkpoint, load_checkpoint
 from unmask.paths import show_command
 from unmask.training.build import Parts, build_parts, resolve_objective
 from unmask.training.checkpoint_io import drop_previous
@@ -65,8 +65,7 @@ def train(cfg: DictConfig, *, folder: Path, overrides: list[str]) -> TrainResult
             parts = build_parts(
                 cfg, dataset, folder=folder, logger_of_run=logger_of_run, provenance=provenance, request=request
             )
-            sources = record_training(dataset.sources, makes_fakes=parts.data.makes_fakes)
-            provenance["trained_on"] = [source.to_dict() for source in sources]
+            provenance["trained_on"] = _record_sources(dataset, parts, resumed)
             parts.data.setup()
             _log_start(cfg, parts, folder)
             if tracked is not None:
@@ -93,6 +92,13 @@ def _describe_origin(cfg: DictConfig, dataset: FaceDataset, overrides: list[str]
         "dataset_root": str(dataset.root),
         "preprocessing_hash": dataset.spec.hash,
     }
+
+
+def _record_sources(dataset: FaceDataset, parts: Parts, resumed: Checkpoint | None) -> list[dict[str, str]]:
+    """Return what the network will have been trained on, before it was resumed too: that may be another dataset."""
+    before = () if resumed is None else read_trained_on(resumed.provenance)
+    now = record_training(dataset.sources, makes_fakes=parts.data.makes_fakes)
+    return [source.to_dict() for source in dict.fromkeys((*before, *now))]
 
 
 def _log_start(cfg: DictConfig, parts: Parts, folder: Path) -> None:

@@ -22,7 +22,7 @@ import httpx2
 import numpy as np
 import psutil
 import pytest
-from playwright.sync_api import expect, sync_playwright
+from playwright.sync_api import Locator, Page, expect, sync_playwright
 from tests.conftest import REPOSITORY
 from tests.web.api.test_api_attacks import Payload
 
@@ -351,11 +351,12 @@ def test_page_judges_pictures_and_videos(
         )
         page.goto(server[0])
         page.set_input_files("#choose", [str(hostile), str(huge_png(30_000, 30_000))])
-        page.wait_for_selector(".verdict:not([hidden])", timeout=60_000)
+        page.wait_for_selector(".headline:not([hidden])", timeout=60_000)
         page.set_input_files("#choose", [str(media / "clip.mp4")])
         page.wait_for_selector(".timeline:not([hidden]) svg", timeout=60_000)
         page.wait_for_selector(".face img.heat", timeout=60_000)
         page.screenshot(path=tmp_path / "page.png", full_page=True)
+        _check_words(page, page.locator("article", has_text="clip.mp4"), server[0])
         assert page.locator("article h2", has_text="onerror").count() == 1
         assert page.locator("article h2 img").count() == 0
         assert "more than the" in page.locator("article", has_text="30000x30000").inner_text()
@@ -364,8 +365,29 @@ def test_page_judges_pictures_and_videos(
         page.set_input_files("#choose", [large, *({"name": f"{number}.jpg", **face} for number in range(17))])
         refused = "The file has 1.2 MB, and 1 MB is the most. Cut it, or make it smaller."
         assert page.locator("article", has_text="large.jpg").locator(".state").inner_text() == refused
-        expect(page.locator(".verdict:not([hidden])")).to_have_count(19, timeout=60_000)
+        expect(page.locator(".headline:not([hidden])")).to_have_count(19, timeout=60_000)
         assert page.title() == "Unmask"
         assert page.evaluate("document.documentElement.scrollWidth") <= width
         assert not problems
         browser.close()
+
+
+def _check_words(page: Page, video: Locator, address: str) -> None:
+    """Check that the card of a video says what the API says, and that its result can be downloaded."""
+    model = httpx2.get(f"{address}/v1/model").json()
+    expect(page.locator("#model")).to_contain_text(model["title"])
+    expect(page.locator("#warning")).to_have_text(model["warning"])
+    expect(page.locator("#formats")).to_contain_text("JPEG")
+    with page.expect_download() as loading:
+        video.locator(".download").click()
+    told = json.loads(Path(loading.value.path()).read_text())
+    assert told["model"]["trained_on"] == model["trained_on"]
+    expect(video.locator(".headline")).to_have_text(told["headline"])
+    expect(video.locator(".reason")).to_contain_text(told["reason"])
+    expect(video.locator(".warning")).to_have_text(told["warning"])
+    expect(video.locator(".examined")).to_contain_text(f"{told['num_examined']} of {told['num_frames']}")
+    assert video.locator("svg circle").count() == sum(len(frame["faces"]) for frame in told["frames"])
+    assert video.locator("svg polyline").count() == 0
+    expect(video.locator(".persons")).to_contain_text("Face 1: ")
+    expect(video.locator(".scale")).to_be_visible()
+    expect(video.locator("figcaption").first).to_contain_text("face 1")

@@ -44,7 +44,8 @@ def app_bundle(shared_folder: Path) -> Path:
 
     def make(folder: Path) -> None:
         decision = Decision(threshold=0.0, criterion="balanced_accuracy", calibration=(1.0, 0.0))
-        provenance = {"dataset": "celebs", "run_id": "run-1", "seed": 3}
+        trained_on = [{"name": "celebs", "forgeries": "external"}]
+        provenance = {"dataset": "celebs", "trained_on": trained_on, "run_id": "run-1", "seed": 3}
         path = save_checkpoint(folder / "checkpoints" / "best.ckpt", decision=decision, provenance=provenance)
         write_bundle(load_checkpoint(path), folder / "bundle")
 

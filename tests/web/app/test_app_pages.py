@@ -325,7 +325,7 @@ def test_two_models_are_compared_on_one_file(bundle: Path, home: Path, make_png:
     write_bundle(load_checkpoint(other / "checkpoints/best.ckpt"), other / "bundle")
     page = give(open_page("compare_models"), ("photo.png", make_png(1)))
     assert "The models contradict each other" in said(page)
-    assert "Unmask made itself" in page.warning[0].value
+    assert "faces that Unmask drew" in page.warning[0].value
     assert len(page.metric) == 2
     assert {metric.value for metric in page.metric} > {"unknown"}
     assert len(page.get("image")) == 6

@@ -66,6 +66,8 @@ def explain(prediction: Prediction, *, margin: float) -> str:
     who = _name_decider(prediction, thing)
     if prediction.verdict is Verdict.UNCERTAIN:
         low, high = threshold * (1 - margin), threshold + (1 - threshold) * margin
+        if score <= low:  # by the rule for suspicious stretches
+            return f"{prediction.headline}. {prediction.reason}"
         return (
             f"{who} scores {score:.3f}, too near to the threshold {threshold:.3f} to call: between {low:.3f} and "
             f"{high:.3f} this app does not decide. Read it as “not known”."

@@ -282,8 +282,6 @@ function drawTimeline(card, result) {
     add("rect", { x: from, y: 10, width: to - from, height: height - bottom - 20, class: "stretch" });
   }
   add("line", { x1: left, x2: width - 12, y1: up(result.threshold), y2: up(result.threshold), class: "threshold" });
-  const label = `threshold ${showScore(result.threshold)}`;
-  add("text", { x: width - 12, y: up(result.threshold) + (result.threshold > 0.5 ? 14 : -5), "text-anchor": "end" }, label);
   const tracks = [...new Set(frames.flatMap((frame) => frame.faces.map((face) => face.track)))];
   for (const frame of frames) {
     for (const face of frame.faces) {
@@ -314,6 +312,7 @@ function listPersons(result, tracks) {
     add(`swatch person${number}`, `Face ${track + 1}: ${face.verdict}, ${showScore(face.score)}${role}`);
   });
   if (tracks.length > 8) add("swatch", `and ${tracks.length - 8} more, in the same colours`);
+  add("swatch threshold", `threshold ${showScore(result.threshold)}`);
   if (result.suspicious.length) add("swatch stretch", "looks forged");
   return list;
 }
