@@ -19,7 +19,7 @@ from unmask.inference.deciding import Deciding
 from unmask.inference.detectors import build_detector
 from unmask.inference.limits import Limits, choose_within, count_at_once
 from unmask.inference.loading import load_model
-from unmask.inference.notes import note_animation, note_crowd, note_frames
+from unmask.inference.notes import note_crowd, note_frames
 from unmask.inference.pixels import take_picture
 from unmask.inference.results import FrameResult, Prediction, Progress
 from unmask.inference.scorer import Scorer
@@ -195,7 +195,7 @@ class Predictor:
                 found = self.detector.detect([still.image])[0] if faces is None else faces[position]
                 scorer.add(Frame(still.image, 0, 0.0), found[: self.limits.max_faces])
                 crowd = note_crowd(len(found), max_faces=self.limits.max_faces, is_video=False)
-                notes.append(note_animation(still.is_animated) + crowd)
+                notes.append([*still.notes, *crowd])
             frames = scorer.finish()
         return [
             self._conclude(title, MediaKind.PICTURE, [frame], notes=some)
@@ -243,7 +243,7 @@ class Predictor:
                 done += len(some)
                 yield Progress(done, len(wanted), seen=tuple(zip(some, map(tuple, found), strict=True)))
             seen = scorer.finish()
-        notes = note_frames(asked=len(asked), looked_at=len(wanted), decoded=done)
+        notes = [*index.notes, *note_frames(asked=len(asked), looked_at=len(wanted), decoded=done)]
         notes += note_crowd(most, max_faces=self.limits.max_faces, is_video=True)
         frames_of_tracks = number_tracks(seen)
         yield Progress(done, len(wanted), self._conclude(index.name, MediaKind.VIDEO, frames_of_tracks, notes=notes))
