@@ -173,13 +173,11 @@ def decode_crop_file(path: Path) -> Picture:
 
 
 def _is_plain_jpeg(data: bytes) -> bool:
-    """Tell whether a JPEG is grey or YCbCr without a colour profile or an EXIF orientation, by its first segments."""
+    """Tell whether a JPEG is grey or YCbCr without a colour profile, by its first segments."""
     place = 2
     while data[place : place + 1] == b"\xff" and place + 10 <= len(data):
         kind, length = data[place + 1], int.from_bytes(data[place + 2 : place + 4], "big")
         if kind == 0xE2 and data[place + 4 : place + 16] == b"ICC_PROFILE\0":
-            return False
-        if kind == 0xE1 and data[place + 4 : place + 8] == b"Exif":
             return False
         if 0xC0 <= kind <= 0xCF and kind not in (0xC4, 0xC8, 0xCC):
             return data[place + 9] != 4
