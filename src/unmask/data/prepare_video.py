@@ -11,8 +11,8 @@ from unmask.faces.crop import MAX_SIDE, cut_crop, encode_crop
 from unmask.faces.detector import Detector
 from unmask.faces.spec import CropSpec
 from unmask.faces.track import follow_largest
-from unmask.media.picture import read_picture, write_bytes
-from unmask.media.video import probe_video, read_frames
+from unmask.media.picture import read_still, write_bytes
+from unmask.media.video import choose_frames, index_video, read_indexed
 from unmask.types import Face, Frame, MediaKind, Outcome, Video
 
 _FACES_PER_FRAME = 4
@@ -41,7 +41,7 @@ class VideoRecord:
     Args:
         video_id: Of the video.
         outcome: Whether it gave crops, and if not, why.
-        message: The error's text, or "".
+        message: The error's text, or what of the file was not shown, or only approximately; or "".
         frames: Frames that were looked at.
         fps: Of the file; 0 for a picture.
         width: In pixels.
@@ -97,7 +97,8 @@ def _index_picture(video: Video) -> VideoRecord:
             f"detector=none indexes pictures that are crops already, but '{video.path}' is a video. "
             f"Choose a detector, such as detector=retinaface_mobilenet."
         )
-    height, width = read_picture(video.path).shape[:2]
+    still = read_still(video.path)
+    height, width = still.image.shape[:2]
     if max(height, width) > MAX_SIDE:
         raise MediaError(
             f"'{video.path}' has {width:,} x {height:,} pixels and cannot be made square, {MAX_SIDE:,} being the most. "
@@ -106,19 +107,21 @@ def _index_picture(video: Video) -> VideoRecord:
     box = (0.0, 0.0, float(width), float(height))
     crop = CropRow(str(video.path.resolve()), 0, 0.0, 0, box, None, 1.0)
     codec = video.path.suffix.lower().lstrip(".")
-    return VideoRecord(video.video_id, Outcome.OK, "", 1, 0.0, width, height, codec, (crop,))
+    return VideoRecord(video.video_id, Outcome.OK, " ".join(still.notes), 1, 0.0, width, height, codec, (crop,))
 
 
 def _crop_video(video: Video, detector: Detector, spec: CropSpec, root: Path) -> VideoRecord:
     folder = root / "crops" / video.video_id
     shutil.rmtree(folder, ignore_errors=True)  # what an interrupted run left
     if video.kind == MediaKind.PICTURE:
-        image = read_picture(video.path)
+        still = read_still(video.path)
+        image, notes = still.image, still.notes
         frames = iter([Frame(image, 0, 0.0)])
         codec, fps, (height, width) = video.path.suffix.lower().lstrip("."), 0.0, image.shape[:2]
     else:
-        info = probe_video(video.path)
-        frames = read_frames(video.path, num_frames=spec.num_frames)
+        video_index = index_video(video.path)
+        info, notes = video_index.info, video_index.notes
+        frames = read_indexed(video_index, choose_frames(info.num_frames, num_frames=spec.num_frames))
         codec, fps, width, height = info.codec, info.fps, info.width, info.height
     faces, cut, places = _detect_and_cut(frames, detector, spec)
     rows = []
@@ -130,7 +133,7 @@ def _crop_video(video: Video, detector: Detector, spec: CropSpec, root: Path) ->
         write_bytes(root / path, cut[position][faces[position].index(face)])
         rows.append(CropRow(path, index, seconds, 0, face.box, face.landmarks, face.confidence))
     outcome = Outcome.OK if rows else Outcome.NO_FACE
-    message = "" if rows else f"No face in any of {len(places)} frames."
+    message = " ".join([*([] if rows else [f"No face in any of {len(places)} frames."]), *notes])
     return VideoRecord(video.video_id, outcome, message, len(places), fps, width, height, codec, tuple(rows))
 
 
