@@ -88,7 +88,8 @@ def write_frames(
         is_array = isinstance(first, np.ndarray)
         stream.height, stream.width = first.shape[:2] if is_array else (first.height, first.width)
         stream.pix_fmt = "yuv420p" if is_array else first.format.name
-        stream.options = {"crf": "5", "x265-params": "log-level=none", **(options or {})}
+        # Without B-frames, of which x265 loses count in a video of one frame.
+        stream.options = {"crf": "5", "x265-params": "log-level=none:bframes=0", **(options or {})}
         for name, value in (colours or {}).items():
             setattr(stream.codec_context, name, value)
         if aspect is not None:

@@ -58,16 +58,15 @@ def _draw_cover(codec: str) -> bytes:
     return data.getvalue()
 
 
-@pytest.mark.parametrize(("name", "cover"), [("a.m4a", "mjpeg"), ("a.mp4", "png"), ("a.mp4", "mjpeg")])
-def test_sound_with_a_cover_has_no_video(tmp_path: Path, name: str, cover: str) -> None:
-    path = _write(tmp_path / name, cover=cover)
+@pytest.mark.parametrize("cover", ["png", "mjpeg"])
+def test_sound_with_a_cover_has_no_video(tmp_path: Path, cover: str) -> None:
+    path = _write(tmp_path / "a.mp4", cover=cover).rename(tmp_path / "a.m4a")
     with pytest.raises(MediaError, match=r"no video stream, only audio and cover image"):
         index_video(path)
 
 
-@pytest.mark.parametrize("name", ["a.mp4", "a.mov"])
-def test_a_cover_is_never_the_video(tmp_path: Path, name: str) -> None:
-    path = _write(tmp_path / name, videos=1, cover="mjpeg")
+def test_a_cover_is_never_the_video(tmp_path: Path) -> None:
+    path = _write(tmp_path / "a.mp4", videos=1, cover="mjpeg")
     assert is_close(read_quarters(next(iter(read_frames(path))).image), [RED, GREEN, BLUE, GREY])
     assert "cover image" in " ".join(index_video(path).notes)
 
