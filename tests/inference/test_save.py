@@ -15,6 +15,7 @@ from unmask.inference.results import FaceScore, FrameResult, Prediction
 from unmask.inference.save import check_extras, save_extras
 from unmask.media import remux, video
 from unmask.media.encode import write_video
+from unmask.media.frames import Screen
 from unmask.media.picture import read_picture, write_jpeg
 from unmask.media.video import probe_video, read_frames
 
@@ -81,8 +82,8 @@ def test_heat_maps_decode_the_frames_they_show_alone(
 ) -> None:
     prediction = Predictor.load(make_checkpoint(spec), device="cpu", every_n=1).predict_video(clip)
     decoded = []
-    to_picture = video._to_picture
-    monkeypatch.setattr(video, "_to_picture", lambda frame: decoded.append(frame) or to_picture(frame))
+    show = Screen.show
+    monkeypatch.setattr(Screen, "show", lambda *frame, **beside: decoded.append(frame) or show(*frame, **beside))
     files = save_extras(prediction, tmp_path, names=["heatmaps"], spec=spec)
     assert len(files) == len(decoded) == len(prediction.key_frames) == 5
 

@@ -15,7 +15,7 @@ from unmask.faces.search import Batch, ReadFrames, search_faces
 from unmask.faces.spec import CropSpec
 from unmask.faces.track import Look, follow_largest
 from unmask.media.frame_folder import FrameFolder, open_frame_folder, read_frame_folder
-from unmask.media.picture import read_picture, write_bytes
+from unmask.media.picture import read_still, write_bytes
 from unmask.media.video import choose_frames, index_video, read_indexed
 from unmask.types import Face, Frame, MediaKind, Outcome, Video
 
@@ -45,7 +45,7 @@ class VideoRecord:
     Args:
         video_id: Of the video.
         outcome: Whether it gave crops, and if not, why.
-        message: The error's text, or "".
+        message: The error's text, or what of the file was not shown, or only approximately; or "".
         frames: Frames that were examined.
         fps: Of the file; 0 for a picture or a folder of frames.
         width: In pixels.
@@ -102,51 +102,55 @@ def _index_pictures(video: Video, spec: CropSpec) -> VideoRecord:
             f"Choose a detector, such as detector=retinaface_mobilenet."
         )
     if video.kind == MediaKind.FRAMES:
-        crops, problem = [], ""
+        indexed, problem = [], ""
         for index, path in _list_frames(video).choose(spec.num_frames):
             try:
-                crops.append(_index_picture(path, index))
+                indexed.append(_index_picture(path, index))
             except MediaError as error:  # the others still show the video
                 problem = str(error)
-        if not crops:
+        if not indexed:
             raise MediaError(f"No frame of '{video.path}' can be read: {problem}")
     else:
-        crops = [_index_picture(video.path, 0)]
+        indexed = [_index_picture(video.path, 0)]
+    crops, notes = tuple(crop for crop, _ in indexed), indexed[0][1]
     width, height = (int(side) for side in crops[0].box[2:])
     codec = Path(crops[0].crop).suffix.lower().lstrip(".")
-    return VideoRecord(video.video_id, Outcome.OK, "", len(crops), 0.0, width, height, codec, tuple(crops))
+    return VideoRecord(video.video_id, Outcome.OK, " ".join(notes), len(crops), 0.0, width, height, codec, crops)
 
 
 def _list_frames(video: Video) -> FrameFolder:
     return FrameFolder(video.path, video.frames) if video.frames else open_frame_folder(video.path)
 
 
-def _index_picture(path: Path, index: int) -> CropRow:
-    height, width = read_picture(path).shape[:2]
+def _index_picture(path: Path, index: int) -> tuple[CropRow, tuple[str, ...]]:
+    """Return a picture as a crop of itself, and what of it was not shown."""
+    still = read_still(path)
+    height, width = still.image.shape[:2]
     if max(height, width) > MAX_SIDE:
         raise MediaError(
             f"'{path}' has {width:,} x {height:,} pixels and cannot be made square, {MAX_SIDE:,} being the most. "
             f"Cut it, or make it smaller."
         )
     box = (0.0, 0.0, float(width), float(height))
-    return CropRow(str(path.resolve()), index, float(index), 0, box, None, 1.0)
+    return CropRow(str(path.resolve()), index, float(index), 0, box, None, 1.0), still.notes
 
 
 def _crop_video(video: Video, detector: Detector, spec: CropSpec, root: Path) -> VideoRecord:
     folder = root / "crops" / video.video_id
     shutil.rmtree(folder, ignore_errors=True)  # what an interrupted run left
     if video.kind == MediaKind.PICTURE:
-        image = read_picture(video.path)
+        still = read_still(video.path)
+        image, notes = still.image, still.notes
         batches = iter([Batch((Frame(image, 0, 0.0),), (detector.detect([image])[0],), 1)])
         codec, fps, total, (height, width) = video.path.suffix.lower().lstrip("."), 0.0, 1, image.shape[:2]
     elif video.kind == MediaKind.FRAMES:
         frame_folder = _list_frames(video)
-        codec, fps, total = frame_folder.codec, 0.0, len(frame_folder.files)
+        codec, fps, total, notes = frame_folder.codec, 0.0, len(frame_folder.files), ()
         width, height = frame_folder.measure()
         batches = _search(partial(read_frame_folder, frame_folder), total, detector, spec)
     else:
         index = index_video(video.path)
-        info = index.info
+        info, notes = index.info, index.notes
         codec, fps, total, width, height = info.codec, info.fps, info.num_frames, info.width, info.height
         batches = _search(partial(read_indexed, index), total, detector, spec)
     examined = sorted(_examine(batches, spec), key=lambda frame: frame.index)
@@ -156,7 +160,8 @@ def _crop_video(video: Video, detector: Detector, spec: CropSpec, root: Path) ->
         write_bytes(root / path, frame.crops[frame.faces.index(face)])
         rows.append(CropRow(path, frame.index, frame.seconds, 0, face.box, face.landmarks, face.confidence))
     outcome = Outcome.OK if rows else Outcome.NO_FACE
-    message = "" if rows else f"No face in any of the {len(examined):,} of {total:,} frames examined."
+    found = [] if rows else [f"No face in any of the {len(examined):,} of {total:,} frames examined."]
+    message = " ".join([*found, *notes])
     return VideoRecord(video.video_id, outcome, message, len(examined), fps, width, height, codec, tuple(rows))
 
 

@@ -86,7 +86,8 @@ class Examination:
             frames: All that were examined.
         """
         done, planned, wanted, total = self.num_done, self.num_planned, len(self._wanted), self._index.info.num_frames
-        notes = note_frames(asked=self._num_asked, looked_at=wanted, planned=planned, decoded=done)
+        notes = [*self._index.notes]
+        notes += note_frames(asked=self._num_asked, looked_at=wanted, planned=planned, decoded=done)
         notes += note_search(frames, num_asked=wanted, num_planned=planned, num_frames=total)
         notes += note_crowd(self._most_faces, max_faces=self._limits.max_faces, is_video=True)
         return notes + note_scene(self._reasons, is_video=True)

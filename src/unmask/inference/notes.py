@@ -8,11 +8,6 @@ SMALL_FACE = 40
 """A face whose longer side has fewer pixels shows little of what a detector looks for. A rule of thumb of ours."""
 
 
-def note_animation(is_animated: bool) -> list[str]:
-    """Say that of an animation only the first picture was looked at."""
-    return ["The file is an animation: only its first picture was looked at."] if is_animated else []
-
-
 def note_crowd(most: int, *, max_faces: int, is_video: bool) -> list[str]:
     """Say that faces were left out.
 

@@ -20,7 +20,7 @@ from unmask.inference.detectors import build_detector
 from unmask.inference.examine import Examination
 from unmask.inference.limits import Limits
 from unmask.inference.loading import load_model
-from unmask.inference.notes import note_animation, note_crowd
+from unmask.inference.notes import note_crowd
 from unmask.inference.pixels import take_picture
 from unmask.inference.results import FrameResult, Prediction, Progress
 from unmask.inference.scene import SceneCheck, note_scene
@@ -204,7 +204,7 @@ class Predictor:
                 scorer.add(Frame(still.image, 0, 0.0), found[: self.limits.max_faces])
                 crowd = note_crowd(len(found), max_faces=self.limits.max_faces, is_video=False)
                 reasons = [] if self.scene_check is None else [self.scene_check.explain(still.image)]
-                notes.append(note_animation(still.is_animated) + crowd + note_scene(reasons, is_video=False))
+                notes.append([*still.notes, *crowd, *note_scene(reasons, is_video=False)])
             frames = scorer.finish()
         return [
             self._conclude(title, MediaKind.PICTURE, [frame], notes=some)

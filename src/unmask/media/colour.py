@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from unmask.types import Array, Picture
 
+HDR_NOTE = "It is HDR: it was tone-mapped to SDR (ITU-R BT.2390), as viewers do, each a little differently."
 PQ, HLG = 16, 18
 _LINEAR = 8
 _GAMMAS = {4: 2.2, 5: 2.8}
@@ -105,7 +106,7 @@ def _make_curve(space: ColourSpace, levels: int) -> Floats:
         light = np.where(signal <= 0.04045, signal / 12.92, ((signal + 0.055) / 1.055) ** 2.4)
     else:
         light = signal**2.4
-    return light.astype(np.float32)
+    return np.asarray(light, np.float32)
 
 
 def _decode_pq(signal: Any) -> Any:
@@ -156,7 +157,7 @@ def _compress(light: Floats, peak: float) -> Floats:
 def _make_matrix(primaries: int) -> Floats:
     """Return the matrix from RGB of some primaries to RGB of BT.709; unknown ones are taken for those."""
     from_709 = _to_xyz(_PRIMARIES[1])
-    return (np.linalg.inv(from_709) @ _to_xyz(_PRIMARIES.get(primaries, _PRIMARIES[1]))).astype(np.float32)
+    return np.asarray(np.linalg.inv(from_709) @ _to_xyz(_PRIMARIES.get(primaries, _PRIMARIES[1])), np.float32)
 
 
 def _to_xyz(primaries: tuple[tuple[float, float], ...]) -> Array:

@@ -1,13 +1,16 @@
-"""Encode videos with PyAV (x264)."""
+"""Encode videos with PyAV (x264), in colours that name themselves: BT.709 in limited range."""
 
 import os
 from collections.abc import Iterable
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from unmask.types import Picture
+
+_BT709, _LIMITED = 1, 1  # of FFmpeg
 
 
 def write_video(path: Path, images: Iterable[Picture], *, fps: float, crf: int = 23) -> None:
@@ -32,15 +35,39 @@ def write_video(path: Path, images: Iterable[Picture], *, fps: float, crf: int =
                     stream.height, stream.width = image.shape[:2]
                     stream.pix_fmt = "yuv420p"
                     stream.thread_count = 1
+                    name_colours(stream)
                     # Without the last option x264 gives now these bytes, now those, where a side is no multiple of 64.
                     stream.options = {"crf": str(crf), "preset": "veryfast", "x264-params": "cpu-independent=1"}
-                container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+                container.mux(stream.encode(to_yuv(image)))
             if stream is None:
                 raise ValueError(f"no frames to write to '{path}'")
             container.mux(stream.encode(None))
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
+
+
+def name_colours(stream: Any) -> None:
+    """Write into a stream which colours `to_yuv` gives it; players guess those of others by their size.
+
+    Args:
+        stream: Of PyAV, not yet opened.
+    """
+    context = stream.codec_context
+    context.colorspace = context.color_primaries = context.color_trc = _BT709
+    context.color_range = _LIMITED
+
+
+def to_yuv(image: Picture) -> Any:
+    """Return a picture as a frame that x264 takes.
+
+    Args:
+        image: RGB, with even sides.
+    """
+    import av
+
+    frame = av.VideoFrame.from_ndarray(image, format="rgb24")
+    return frame.reformat(format="yuv420p", dst_colorspace=_BT709, dst_color_range=_LIMITED)
 
 
 def recode_picture(image: Picture, *, crf: int) -> Picture:

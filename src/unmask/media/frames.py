@@ -7,7 +7,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from unmask.media.colour import ColourSpace, convert_to_sdr
+from unmask.media.colour import HDR_NOTE, PQ, ColourSpace, convert_to_sdr
 from unmask.types import Array, Picture
 
 _WIDEST = 10
@@ -21,27 +21,9 @@ _HD_WIDTH, _SD_HEIGHT = 1280, 576
 """Where a file does not name its matrix, mpv takes BT.709 from this width or above this height, else BT.601."""
 
 _LIMITED, _FULL = 1, 2
+_UNKNOWN = (0, 2)
 _LIMITED_GREY = frozenset({"h264", "hevc", "av1", "vp9", "mpeg2video"})
 """Codecs whose grey goes from 16 to 235 unless they say otherwise, which FFmpeg's scaler does not expect of grey."""
-
-
-@dataclass(frozen=True)
-class Screen:
-    """What is known of a stream beside its frames.
-
-    Args:
-        aspect: Width of a pixel by its height.
-        codec: FFmpeg's name.
-        has_alpha: False where an alpha channel holds nothing, as in uncompressed AVI.
-        transfer: Of the stream, for frames that do not say.
-        primaries: Of the stream, for frames that do not say.
-    """
-
-    aspect: Fraction = Fraction(1)
-    codec: str = ""
-    has_alpha: bool = True
-    transfer: int = 2
-    primaries: int = 2
 
 
 @dataclass(frozen=True)
@@ -57,15 +39,84 @@ class Decoded:
     alpha: Array | None = None
 
 
-def describe_screen(container: Any, stream: Any) -> Screen:
-    """Return what the container and the codec say of how a stream is shown."""
-    context = stream.codec_context
-    # Uncompressed AVI of 32 bits has a fourth byte, which nobody writes or reads.
-    has_alpha = not (container.format.name == "avi" and context.name in ("rawvideo", "dib"))
-    aspect = stream.sample_aspect_ratio or Fraction(1)
-    return Screen(
-        aspect if is_sane(aspect) else Fraction(1), context.name, has_alpha, context.color_trc, context.color_primaries
-    )
+class Screen:
+    """Shows the frames of one stream.
+
+    Args:
+        container: Of PyAV.
+        stream: Of its video.
+    """
+
+    def __init__(self, container: Any, stream: Any) -> None:
+        from av.video.reformatter import VideoReformatter
+
+        context, aspect = stream.codec_context, stream.sample_aspect_ratio
+        self.aspect = aspect if aspect and is_sane(aspect) else Fraction(1)
+        self._codec, self._transfer, self._primaries = context.name, context.color_trc, context.color_primaries
+        # Uncompressed AVI of 32 bits has a fourth byte, which nobody writes or reads.
+        self._has_alpha = not (container.format.name == "avi" and context.name == "rawvideo")
+        self._reformatter = VideoReformatter()  # one of all frames: preparing it takes a quarter of the time
+        self._matrix: tuple[float, tuple[int, int, int, int] | None] | None = None
+        self._peak: float | None = None
+        self._is_peak_known = False
+
+    def show(self, decoded: Decoded, *, before: Any = None, after: Any = None) -> Picture:
+        """Return the RGB of a frame as players show it.
+
+        Args:
+            decoded: The frame.
+            before: The frame before, for a frame of two fields; None at the beginning.
+            after: The frame after.
+        """
+        source = decoded.frame
+        frame = _deinterlace(before, source, after) if source.interlaced_frame else source
+        size = square_size(frame.width, frame.height, self.aspect)
+        space = self._find_space(source)
+        if space.is_plain:
+            image = self._to_rgb(frame, source, size, format="rgb24")
+        else:
+            image = convert_to_sdr(self._to_rgb(frame, source, size, format="rgb48le"), space)
+        alpha = decoded.alpha
+        if alpha is None and self._has_alpha and has_alpha_format(frame.format):
+            alpha = np.ascontiguousarray(frame.to_ndarray(format="rgba")[..., 3])
+        if alpha is not None and alpha.min() < 255:
+            alpha = cv2.resize(alpha, size, interpolation=cv2.INTER_LINEAR)
+            image = cv2.multiply(image, cv2.merge([alpha] * 3), scale=1 / 255)
+        return turn_upright(image, self._find_matrix(source))
+
+    def _to_rgb(self, frame: Any, source: Any, size: tuple[int, int], *, format: str) -> Array:
+        from av.video.reformatter import Interpolation
+
+        name, (width, height) = frame.format.name, size
+        is_grey = name.startswith(("gray", "ya"))
+        colours: dict[str, int] = {}
+        if not frame.format.is_rgb and not is_grey and not name.startswith(("mono", "pal")):
+            is_full = source.color_range == _FULL or name.startswith("yuvj")
+            colours = {"src_colorspace": _choose_matrix(source), "src_color_range": _FULL if is_full else _LIMITED}
+        kind = Interpolation.BICUBIC if size != (frame.width, frame.height) else Interpolation.BILINEAR
+        if format != "rgb24":
+            kind |= Interpolation.ACCURATE_RND
+        shown = self._reformatter.reformat(frame, width, height, format, interpolation=kind, **colours)
+        is_limited = source.color_range == _LIMITED or (source.color_range != _FULL and self._codec in _LIMITED_GREY)
+        return _expand_grey(shown.to_ndarray()) if is_grey and is_limited else shown.to_ndarray()
+
+    def _find_space(self, source: Any) -> ColourSpace:
+        transfer, primaries = getattr(source, "color_trc", 2), getattr(source, "color_primaries", 2)
+        transfer = self._transfer if transfer in _UNKNOWN else transfer
+        primaries = self._primaries if primaries in _UNKNOWN else primaries
+        if transfer == PQ and not self._is_peak_known:
+            self._peak, self._is_peak_known = _find_peak(source), True
+        return ColourSpace(primaries, transfer, self._peak)
+
+    def _find_matrix(self, source: Any) -> tuple[int, int, int, int] | None:
+        """Return the display matrix's a, b, c, d, by which (x, y) becomes (ax + cy, bx + dy).
+
+        It is read again only where the rotation changes: PyAV's frames that were asked for their side data stay in
+        memory until Python's garbage collector comes by.
+        """
+        if self._matrix is None or self._matrix[0] != source.rotation:
+            self._matrix = source.rotation, _read_matrix(source)
+        return self._matrix[1]
 
 
 def list_screen_notes(stream: Any) -> list[str]:
@@ -74,10 +125,10 @@ def list_screen_notes(stream: Any) -> list[str]:
     if not is_sane(stream.sample_aspect_ratio or Fraction(1)):
         notes.append(f"The file claims pixels of {stream.sample_aspect_ratio} width by height: taken as square.")
     if ColourSpace(1, context.color_trc).is_hdr:
-        notes.append("The video is HDR: it was tone-mapped to SDR (ITU-R BT.2390), as players do approximately.")
+        notes.append(HDR_NOTE)
     if context.field_order > 1:
         notes.append("The video is interlaced: it was deinterlaced, which approximates every second line.")
-    if stream.metadata.get("alpha_mode") == "1" or (context.pix_fmt and _has_alpha_format(context.format)):
+    if stream.metadata.get("alpha_mode") == "1" or (context.pix_fmt and has_alpha_format(context.format)):
         notes.append("The video has an alpha channel: what is transparent was shown on black.")
     return notes
 
@@ -94,50 +145,6 @@ def square_size(width: int, height: int, aspect: Fraction) -> tuple[int, int]:
     return width, max(round(height / aspect), 1)
 
 
-def show_frame(decoded: Decoded, screen: Screen, *, before: Any = None, after: Any = None) -> Picture:
-    """Return the RGB of a frame as players show it.
-
-    Args:
-        decoded: The frame.
-        screen: Of its stream.
-        before: The frame before, for a frame of two fields; None at the beginning.
-        after: The frame after.
-    """
-    source = decoded.frame
-    frame = _deinterlace(before, source, after) if source.interlaced_frame else source
-    width, height = square_size(frame.width, frame.height, screen.aspect)
-    space = _find_space(source, screen)
-    if space.is_plain:
-        image = _to_rgb(frame, source, screen, width=width, height=height, format="rgb24")
-    else:
-        image = convert_to_sdr(_to_rgb(frame, source, screen, width=width, height=height, format="rgb48le"), space)
-    alpha = _find_alpha(decoded, frame, screen)
-    if alpha is not None and alpha.min() < 255:
-        alpha = cv2.resize(alpha, (width, height), interpolation=cv2.INTER_LINEAR)
-        image = cv2.multiply(image, cv2.merge([alpha] * 3), scale=1 / 255)
-    return turn_upright(image, _find_matrix(source))
-
-
-def _to_rgb(frame: Any, source: Any, screen: Screen, *, width: int, height: int, format: str) -> Array:
-    from av.video.reformatter import Interpolation
-
-    name = frame.format.name
-    is_yuv = not frame.format.is_rgb and not name.startswith(("gray", "ya", "mono", "pal"))
-    colours = {}
-    if is_yuv:
-        is_full = source.color_range == _FULL or name.startswith("yuvj")
-        colours = {"src_colorspace": _choose_matrix(source), "src_color_range": _FULL if is_full else _LIMITED}
-    # Bicubic costs nothing where nothing is scaled; deep colours deserve exact rounding.
-    kind = Interpolation.BICUBIC if (width, height) != (frame.width, frame.height) else Interpolation.BILINEAR
-    if format != "rgb24":
-        kind |= Interpolation.ACCURATE_RND
-    image = frame.to_ndarray(format=format, width=width, height=height, interpolation=kind, **colours)
-    is_limited = source.color_range == _LIMITED or (source.color_range != _FULL and screen.codec in _LIMITED_GREY)
-    if name.startswith(("gray", "ya")) and is_limited:
-        return _expand_grey(image)
-    return image
-
-
 def _expand_grey(image: Array) -> Array:
     top = int(np.iinfo(image.dtype).max)
     levels = (np.arange(top + 1) - 16 * (top + 1) / 256) * (top / (219 * (top + 1) / 256))
@@ -147,15 +154,6 @@ def _expand_grey(image: Array) -> Array:
 def _choose_matrix(source: Any) -> int:
     is_large = source.width >= _HD_WIDTH or source.height > _SD_HEIGHT
     return _MATRICES.get(source.colorspace, _BT709 if is_large else _BT601)
-
-
-def _find_space(source: Any, screen: Screen) -> ColourSpace:
-    transfer = getattr(source, "color_trc", 2)
-    primaries = getattr(source, "color_primaries", 2)
-    transfer = screen.transfer if transfer in (0, 2) else transfer
-    primaries = screen.primaries if primaries in (0, 2) else primaries
-    space = ColourSpace(primaries, transfer)
-    return space if space.is_plain or not space.is_hdr else ColourSpace(primaries, transfer, _find_peak(source))
 
 
 def _find_peak(source: Any) -> float | None:
@@ -177,16 +175,9 @@ def _find_side_data(source: Any, kind: Any) -> bytes | None:
     return next((bytes(item) for item in source.side_data if item.type == kind), None)
 
 
-def _has_alpha_format(format: Any) -> bool:
+def has_alpha_format(format: Any) -> bool:
+    """Tell whether a pixel format of PyAV can be transparent."""
     return format.name == "pal8" or any(component.is_alpha for component in format.components)
-
-
-def _find_alpha(decoded: Decoded, frame: Any, screen: Screen) -> Array | None:
-    if decoded.alpha is not None:
-        return decoded.alpha
-    if not screen.has_alpha or not _has_alpha_format(frame.format):
-        return None
-    return np.ascontiguousarray(frame.to_ndarray(format="rgba")[..., 3])
 
 
 def _deinterlace(before: Any, frame: Any, after: Any) -> Any:
@@ -218,8 +209,7 @@ def _is_alike(other: Any, frame: Any) -> bool:
     return len(shapes) == 2 and shapes[0] == shapes[1]
 
 
-def _find_matrix(source: Any) -> tuple[int, int, int, int] | None:
-    """Return the display matrix's a, b, c, d, by which (x, y) becomes (ax + cy, bx + dy)."""
+def _read_matrix(source: Any) -> tuple[int, int, int, int] | None:
     from av.sidedata.sidedata import Type
 
     data = _find_side_data(source, Type.DISPLAYMATRIX)

@@ -10,11 +10,14 @@ from unmask.media.amplifiers import check_parts
 from unmask.types import MediaKind
 
 PICTURE_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "AVIF")
-"""Pillow's names of what is read. It knows many more, and starts Ghostscript for some of them."""
+"""Pillow's names of what it reads here. It knows many more, and starts Ghostscript for some of them."""
+
+IMAGE_NAMES = (*PICTURE_FORMATS, "HEIC")
+"""What messages call the images that are read; libheif reads HEIC, Pillow the others."""
 
 PICTURE_SUFFIXES = frozenset(
-    {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".avif"}
-    | {".jfif", ".heic", ".heif"}  # the last two are refused, in words, and not passed over
+    {".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".avif"}
+    | {".heic", ".heif", ".hif", ".heics", ".heifs"}
 )
 VIDEO_FORMATS = ("MP4", "MOV", "MKV", "WEBM", "AVI", "WMV", "FLV", "MPEG", "TS", "OGG")
 """What messages call the videos that are read."""
@@ -52,6 +55,10 @@ def is_picture(path: Path) -> bool:
     """Tell whether what a file holds is a picture in one of the formats that are read, whole or damaged."""
     from PIL import Image, UnidentifiedImageError
 
+    with path.open("rb") as file:
+        head = file.read(256)
+    if is_heic(head):
+        return True  # FFmpeg would open it as a video of its first tile, in which no face may be whole
     try:
         _check_parts_of(path)
         with warnings.catch_warnings():
@@ -60,7 +67,7 @@ def is_picture(path: Path) -> bool:
                 return True
     except UnidentifiedImageError:
         # Of an AVIF that Pillow cannot read, FFmpeg might make a video: of its first tile.
-        return not _AVIF.isdisjoint(_list_brands(path))
+        return not _AVIF.isdisjoint(_list_brands(head))
     except (OSError, Image.DecompressionBombError, SyntaxError, ValueError, MediaError):
         return True  # its format is known, and something is wrong with it: reading it as a picture will say what
 
@@ -78,7 +85,7 @@ def _is_text(path: Path) -> bool:
 
 
 def check_file(path: Path, *, name: str | None = None) -> None:
-    """Raise a MediaError unless the path is a file that holds something, and is no HEIC.
+    """Raise a MediaError unless the path is a file that holds something and can be opened.
 
     Args:
         path: Any.
@@ -95,26 +102,22 @@ def check_file(path: Path, *, name: str | None = None) -> None:
         raise MediaError(f"'{name}' is not a file. Name a picture or a video.")
     if found.st_size == 0:
         raise MediaError(f"'{name}' holds 0 bytes. Download or copy it again.")
-    if _is_heic(path, name):
-        # FFmpeg would open it as a video of its first tile, in which no face may be whole.
-        raise MediaError(
-            f"'{name}' is a HEIC (HEIF) picture, which is not read. Export it as JPEG or PNG. An iPhone takes JPEG "
-            f"itself with Settings > Camera > Formats > Most Compatible."
-        )
-
-
-def _is_heic(path: Path, name: str) -> bool:
     try:
-        main, *others = _list_brands(path) or [b""]
+        with path.open("rb"):
+            return
     except OSError as error:
         raise MediaError(f"'{name}' cannot be read: {error.strerror}. Check its permissions and the disk.") from error
+
+
+def is_heic(head: bytes) -> bool:
+    """Tell by the first bytes of a file whether it is a HEIC or another HEIF that is not an AVIF."""
+    main, *others = _list_brands(head) or [b""]
     return main in _HEIC or (main in _ANY_HEIF and _AVIF.isdisjoint(others))
 
 
-def _list_brands(path: Path) -> list[bytes]:
+def _list_brands(data: bytes) -> list[bytes]:
     """Return what the first box of an MP4, HEIF or AVIF says it is, the main brand first; nothing of other files."""
-    with path.open("rb") as file:
-        head = file.read(256)
+    head = data[:256]
     if head[4:8] != b"ftyp":
         return []
     length, start = int.from_bytes(head[:4], "big"), 8

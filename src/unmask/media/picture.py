@@ -13,7 +13,9 @@ import numpy as np
 
 from unmask.errors import MediaError
 from unmask.media.amplifiers import DEFAULT_BOUNDS, Bounds, check_work
-from unmask.media.kinds import PICTURE_FORMATS, check_file
+from unmask.media.heif import read_heif
+from unmask.media.kinds import IMAGE_NAMES, PICTURE_FORMATS, check_file, is_heic
+from unmask.media.profiles import show_image
 from unmask.types import Picture
 
 if TYPE_CHECKING:
@@ -25,6 +27,9 @@ MAX_PIXELS = 100_000_000
 _ANIMATED = frozenset({"GIF", "WEBP", "PNG", "AVIF"})
 """Formats whose further pictures are an animation; those of the others are previews, pages and depth maps."""
 
+_ANIMATION_NOTE = "The file is an animation: only its first image was examined."
+_XMP = ("xmp", "XML:com.adobe.xmp")
+
 _BITS_PER_SAMPLE, _PHOTOMETRIC = 258, 262  # of TIFF
 
 _JPEG_START, _JPEG_END = b"\xff\xd8", b"\xff\xd9"
@@ -35,19 +40,19 @@ class Still:
     """A picture, and what was left out of it.
 
     Args:
-        image: RGB, upright.
-        is_animated: Whether the file holds more pictures, of which this is the first.
+        image: RGB, upright, as a viewer shows it.
+        notes: What of the file is not shown, or only approximately; a sentence each.
     """
 
     image: Picture
-    is_animated: bool = False
+    notes: tuple[str, ...] = ()
 
 
 def read_picture(path: Path, *, max_pixels: int = MAX_PIXELS, bounds: Bounds | None = DEFAULT_BOUNDS) -> Picture:
     """Decode a picture file, turned upright by its EXIF orientation; of an animation the first picture.
 
     Args:
-        path: JPEG, PNG, WebP, BMP, TIFF, GIF or AVIF.
+        path: JPEG, PNG, WebP, BMP, TIFF, GIF, AVIF or HEIC.
         max_pixels: A larger picture is refused before it is decoded.
         bounds: Of the work that it asks for, likewise; None for a file that has passed them before.
 
@@ -90,6 +95,11 @@ def decode_picture(data: bytes, *, where: str, max_pixels: int = MAX_PIXELS) -> 
 def _decode(data: bytes, *, where: str, max_pixels: int) -> Still:
     from PIL import Image, ImageOps, UnidentifiedImageError
 
+    if is_heic(data):
+        heif = read_heif(data, where=where, max_pixels=max_pixels)
+        image, notes = show_image(heif.image, data, space=heif.space)
+        more = [f"The file holds {heif.num_images} images: only its main one was examined."]
+        return Still(image, (*(more if heif.num_images > 1 else []), *heif.notes, *notes))
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own limit follows
@@ -103,11 +113,17 @@ def _decode(data: bytes, *, where: str, max_pixels: int) -> Still:
                 )
             _check_mode(picture, where=where)
             is_animated = picture.format in _ANIMATED and bool(getattr(picture, "is_animated", False))
+            if is_animated and getattr(picture, "default_image", False):
+                picture.seek(1)  # of an animated PNG, the image that is for viewers which show no animations
+            picture.load()
+            for key in _XMP:  # viewers turn an image by EXIF alone, Pillow by this too
+                picture.info.pop(key, None)
             ImageOps.exif_transpose(picture, in_place=True)
-            return Still(_to_rgb(picture), is_animated)
+            image, notes = _show(picture, data)
+            return Still(image, (*([_ANIMATION_NOTE] if is_animated else []), *notes))
     except UnidentifiedImageError as error:
         raise MediaError(
-            f"'{where}' cannot be read as a picture: it is none of {', '.join(PICTURE_FORMATS)}. Export it as JPEG."
+            f"'{where}' cannot be read as an image: it is none of {', '.join(IMAGE_NAMES)}. Export it as JPEG."
         ) from error
     except Image.DecompressionBombError as error:
         raise MediaError(
@@ -128,13 +144,18 @@ def _check_mode(picture: "Image.Image", *, where: str) -> None:
         )
 
 
-def _to_rgb(picture: "Image.Image") -> Picture:
+def _show(picture: "Image.Image", data: bytes) -> tuple[Picture, list[str]]:
     from PIL import Image
 
-    if picture.mode == "I" or picture.mode.startswith("I;16"):  # Pillow would clip 16 bits to white, not scale them
-        picture = Image.fromarray(_narrow(picture))
-    # Converting RGB to RGB would copy it: 300 MB at the limit.
-    return np.array(picture if picture.mode == "RGB" else picture.convert("RGB"))
+    if picture.mode != "I" and not picture.mode.startswith("I;16"):
+        return show_image(picture, data)
+    key = picture.info.get("transparency")
+    grey = Image.fromarray(_narrow(picture))  # Pillow would clip 16 bits to white, not scale them
+    if isinstance(key, int):
+        opacity = np.where(np.asarray(picture) == key, 0, 255).astype(np.uint8)
+        grey = Image.merge("LA", (grey, Image.fromarray(opacity)))
+    grey.info = {name: value for name, value in picture.info.items() if name != "transparency"}
+    return show_image(grey, data)
 
 
 def _narrow(picture: "Image.Image") -> Picture:
@@ -149,14 +170,28 @@ def decode_crop_file(path: Path) -> Picture:
     """Decode a stored crop as fast as possible, and strictly.
 
     OpenCV fills the missing part of a truncated JPEG with grey and only prints a warning; so a JPEG without its end
-    marker, and every other format, goes through `read_picture`, which refuses it.
+    marker, and every other format, goes through `read_picture`, which refuses it. So does a JPEG whose colours OpenCV
+    would take as they are stored: with a profile, or CMYK.
     """
     data = _read_bytes(path)
-    if data.startswith(_JPEG_START) and data.endswith(_JPEG_END):
+    if data.startswith(_JPEG_START) and data.endswith(_JPEG_END) and _is_plain_jpeg(data):
         return decode_jpeg(data, where=str(path))
     if not data:
         raise MediaError(f"'{path}' holds 0 bytes.")
     return decode_picture(data, where=str(path))
+
+
+def _is_plain_jpeg(data: bytes) -> bool:
+    """Tell whether a JPEG is grey or YCbCr without a colour profile, by its first segments."""
+    place = 2
+    while data[place : place + 1] == b"\xff" and place + 10 <= len(data):
+        kind, length = data[place + 1], int.from_bytes(data[place + 2 : place + 4], "big")
+        if kind == 0xE2 and data[place + 4 : place + 16] == b"ICC_PROFILE\0":
+            return False
+        if 0xC0 <= kind <= 0xCF and kind not in (0xC4, 0xC8, 0xCC):
+            return data[place + 9] != 4
+        place += 2 + length
+    return True
 
 
 def _read_bytes(path: Path) -> bytes:

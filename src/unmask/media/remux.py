@@ -12,6 +12,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from unmask.media.encode import name_colours, to_yuv
 from unmask.media.failures import name_failures
 from unmask.media.sound import hold_sound
 from unmask.types import Frame, Picture
@@ -86,6 +87,7 @@ def _add_video(output: Any, image: Picture, *, crf: int) -> Any:
     video.pix_fmt, video.thread_count = "yuv420p", 1
     video.height, video.width = (side + side % 2 for side in image.shape[:2])
     video.time_base = video.codec_context.time_base = Fraction(1, _TICKS)
+    name_colours(video)
     video.options = {"crf": str(crf), "preset": "veryfast"}
     return video
 
@@ -100,11 +102,9 @@ def _copy_sound(output: Any, sound: Any) -> Iterator[Any]:
 
 def _prepare(frames: Iterable[Frame], *, height: int, width: int) -> Iterator[tuple[float, Any]]:
     """Yield the time of every frame, and the frame as the encoder takes it."""
-    import av
-
     last = -1
     for frame in frames:
-        picture = av.VideoFrame.from_ndarray(_fit(frame.image, height=height, width=width), format="rgb24")
+        picture = to_yuv(_fit(frame.image, height=height, width=width))
         # Two frames at one time, which clocks finer than ours may have, would end the file.
         picture.pts = last = max(round(frame.time_seconds * _TICKS), last + 1)
         picture.time_base = Fraction(1, _TICKS)

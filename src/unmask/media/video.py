@@ -13,8 +13,8 @@ import numpy.typing as npt
 from unmask.errors import MediaError
 from unmask.media.decoder import Decoder
 from unmask.media.failures import tell_reason
-from unmask.media.frames import describe_screen, is_sane, list_screen_notes, show_frame, square_size
-from unmask.media.kinds import PICTURE_FORMATS, PICTURE_SUFFIXES, VIDEO_FORMATS, VIDEO_SUFFIXES, check_file, is_picture
+from unmask.media.frames import Screen, is_sane, list_screen_notes, square_size
+from unmask.media.kinds import IMAGE_NAMES, PICTURE_SUFFIXES, VIDEO_FORMATS, VIDEO_SUFFIXES, check_file, is_picture
 from unmask.media.mp4 import check_claims
 from unmask.media.packets import count_times, list_packets
 from unmask.media.picture import MAX_PIXELS
@@ -193,7 +193,7 @@ def _refusal(error: Exception, path: Path, name: str) -> MediaError:
     is_unknown = getattr(error, "errno", None) == errno.EINVAL  # what FFmpeg says of formats we do not let it read
     if is_unknown or (suffix not in VIDEO_SUFFIXES and isinstance(error, av.InvalidDataError)):
         return MediaError(
-            f"{said}its format is none of those that are read. Pictures: {', '.join(PICTURE_FORMATS)}; "
+            f"{said}its format is none of those that are read. Pictures: {', '.join(IMAGE_NAMES)}; "
             f"videos: {', '.join(VIDEO_FORMATS)}. If it should be one of them, download or copy it again."
         )
     return MediaError(f"{said}{tell_reason(error)}. Download or copy it again.")
@@ -248,7 +248,7 @@ def _decode_wanted(container: Any, stream: Any, index: VideoIndex, wanted: Seque
     import av
 
     times, is_timed, base = index.times, index.is_timed, float(stream.time_base or 0)
-    decoder, screen = Decoder(container, stream, max_pixels=index.max_pixels), describe_screen(container, stream)
+    decoder, screen = Decoder(container, stream, max_pixels=index.max_pixels), Screen(container, stream)
     last_index, problem, found = -1, "no frame was found in it", 0
     for target in wanted:
         try:
@@ -267,8 +267,9 @@ def _decode_wanted(container: Any, stream: Any, index: VideoIndex, wanted: Seque
                     size = square_size(frame.width, frame.height, screen.aspect)
                     _check_size(*size, name=index.name, max_pixels=index.max_pixels)
                     after = decoder.look_ahead() if frame.interlaced_frame else None
-                    image = show_frame(decoded, screen, before=decoder.before, after=after)
-                    yield Frame(image, target, (int(times[target]) - int(times[0])) * base)
+                    seconds = (int(times[target]) - int(times[0])) * base
+                    # Without a name here, which would hold its memory while the next one is made.
+                    yield Frame(screen.show(decoded, before=decoder.before, after=after), target, seconds)
         except (av.FFmpegError, OSError) as error:
             problem = tell_reason(error)
             decoder.restart()

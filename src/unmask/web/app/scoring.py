@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import BinaryIO
 
 from unmask.errors import MediaError
-from unmask.inference.notes import note_animation
 from unmask.inference.results import Prediction
 from unmask.inference.words import UNREADABLE
 from unmask.media.kinds import PICTURE_SUFFIXES, VIDEO_SUFFIXES, sniff_kind
@@ -99,7 +98,7 @@ def _look_at_picture(model: Model, path: Path, name: str) -> tuple[Prediction, t
         places = sorted(range(len(seen)), key=lambda place: -seen[place].score)[:MAX_FACES]
         faces = [(place, seen[place].face) for place in places]
         view = make_view(still.image, 0, faces, spec=model.predictor.crop_spec)
-    notes = (*note_animation(still.is_animated), *prediction.notes)  # which pixels alone do not tell
+    notes = (*still.notes, *prediction.notes)  # which pixels alone do not tell
     return replace(prediction, notes=notes), (view,)
 
 
