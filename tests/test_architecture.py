@@ -7,8 +7,8 @@ import unmask
 
 PACKAGE = Path(unmask.__file__).parent
 ROOMS = (
-    "errors", "types", "parameters", "paths", "decision", "config", "media", "faces", "synthetic", "sources", "data",
-    "models", "metrics", "training", "evaluation", "inference", "web", "cli",
+    "errors", "types", "parameters", "paths", "decision", "composition", "config", "media", "faces", "synthetic",
+    "sources", "data", "models", "metrics", "training", "evaluation", "inference", "web", "cli",
 )  # fmt: skip
 OPEN_TO_INFERENCE = {
     "errors", "types", "parameters", "paths", "decision", "media", "faces", "models.network", "models.checkpoint",

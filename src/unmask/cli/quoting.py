@@ -1,4 +1,4 @@
-"""Take paths and texts as they are typed in the shell: quoted for Hydra's grammar before Hydra reads the command line."""
+"""Take paths and texts as typed in the shell: quoted for Hydra's grammar before Hydra reads the command line."""
 
 import re
 from collections.abc import Callable, Sequence
@@ -11,7 +11,8 @@ from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 from omegaconf.grammar_parser import parse as parse_interpolation
 
-from unmask.config import COMMANDS, escape_interpolation, list_typed_keys
+from unmask.composition import escape_interpolation
+from unmask.config import COMMANDS, list_typed_keys
 from unmask.paths import expand_home, is_path_key
 
 _ASSIGNMENT = re.compile(r"(\+{0,2}[A-Za-z_][\w.\-/@]*)=(.+)", re.DOTALL)

@@ -8,6 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from unmask.errors import ConfigError, TrackingError
+from unmask.paths import expand_home
+
+_SQLITE = "sqlite:///"
 
 
 @dataclass(frozen=True)
@@ -57,8 +60,25 @@ class MLflowSettings:
 
 
 def store_uri(tracking_db: str) -> str:
-    """Return the address of a sqlite file."""
-    return f"sqlite:///{Path(tracking_db).resolve()}"
+    """Return the address of a sqlite file, with an absolute path.
+
+    Raises:
+        ConfigError: The path has a question mark, at which SQLAlchemy ends the path, without an escape for it.
+    """
+    path = Path(expand_home(tracking_db)).resolve()
+    if "?" in str(path):
+        raise ConfigError(
+            f"paths.tracking_db='{path}' has a question mark, which the address of a sqlite file cannot have. Keep the "
+            f"store elsewhere with paths.tracking_db=..., or train without one: logger=none"
+        )
+    return f"{_SQLITE}{path}"
+
+
+def store_file(uri: str) -> Path | None:
+    """Return the sqlite file that an address names; None for an address of another kind."""
+    if not uri.startswith(_SQLITE):
+        return None
+    return Path(uri.removeprefix(_SQLITE).partition("?")[0])
 
 
 def no_tracking() -> None:
