@@ -39,6 +39,13 @@ class SplitKeys:
 
 
 @dataclass
+class MediaLimitKeys:
+    """How much of one file is decoded."""
+
+    max_pixels: int = 100_000_000
+
+
+@dataclass
 class PrepareKeys:
     """Root keys of `prepare.yaml`."""
 
@@ -51,6 +58,7 @@ class PrepareKeys:
     seed: int = 0
     num_workers: int | None = None
     limit: int | None = None
+    limits: MediaLimitKeys = field(default_factory=MediaLimitKeys)
 
 
 @dataclass
@@ -99,10 +107,9 @@ class EvaluateKeys:
 
 
 @dataclass
-class LimitKeys:
+class LimitKeys(MediaLimitKeys):
     """How much of one file is looked at; see `unmask.inference.limits.Limits`."""
 
-    max_pixels: int = 100_000_000
     max_seconds: float | None = None
     max_frames: int = 10_000
     max_faces: int = 64

@@ -11,7 +11,7 @@ from unmask.faces.crop import MAX_SIDE, cut_crop, encode_crop
 from unmask.faces.detector import Detector
 from unmask.faces.spec import CropSpec
 from unmask.faces.track import follow_largest
-from unmask.media.picture import read_picture, write_bytes
+from unmask.media.picture import MAX_PIXELS, read_picture, write_bytes
 from unmask.media.video import probe_video, read_frames
 from unmask.types import Face, Frame, MediaKind, Outcome, Video
 
@@ -71,7 +71,9 @@ class VideoRecord:
         return cls(**{**values, "outcome": Outcome(values["outcome"]), "crops": crops})
 
 
-def prepare_video(video: Video, *, detector: Detector | None, spec: CropSpec, root: Path) -> VideoRecord:
+def prepare_video(
+    video: Video, *, detector: Detector | None, spec: CropSpec, root: Path, max_pixels: int = MAX_PIXELS
+) -> VideoRecord:
     """Detect, follow and crop the largest face of a video; never raises for what is wrong with the file itself.
 
     Args:
@@ -79,25 +81,26 @@ def prepare_video(video: Video, *, detector: Detector | None, spec: CropSpec, ro
         detector: None where pictures are crops already.
         spec: How crops are made.
         root: Of the face dataset.
+        max_pixels: A picture or video with larger frames is refused.
     """
     if not video.path.is_file():
         return VideoRecord(video.video_id, Outcome.MISSING, f"No such file: '{video.path}'.")
     try:
         if detector is None:
-            return _index_picture(video)
-        return _crop_video(video, detector, spec, root)
+            return _index_picture(video, max_pixels)
+        return _crop_video(video, detector, spec, root, max_pixels)
     except MediaError as error:
         return VideoRecord(video.video_id, Outcome.DECODE_ERROR, str(error))
 
 
-def _index_picture(video: Video) -> VideoRecord:
+def _index_picture(video: Video, max_pixels: int) -> VideoRecord:
     """List a picture where it lies, as the one crop of itself."""
     if video.kind == MediaKind.VIDEO:
         raise DetectorError(
             f"detector=none indexes pictures that are crops already, but '{video.path}' is a video. "
             f"Choose a detector, such as detector=retinaface_mobilenet."
         )
-    height, width = read_picture(video.path).shape[:2]
+    height, width = read_picture(video.path, max_pixels=max_pixels).shape[:2]
     if max(height, width) > MAX_SIDE:
         raise MediaError(
             f"'{video.path}' has {width:,} x {height:,} pixels and cannot be made square, {MAX_SIDE:,} being the most. "
@@ -109,16 +112,16 @@ def _index_picture(video: Video) -> VideoRecord:
     return VideoRecord(video.video_id, Outcome.OK, "", 1, 0.0, width, height, codec, (crop,))
 
 
-def _crop_video(video: Video, detector: Detector, spec: CropSpec, root: Path) -> VideoRecord:
+def _crop_video(video: Video, detector: Detector, spec: CropSpec, root: Path, max_pixels: int) -> VideoRecord:
     folder = root / "crops" / video.video_id
     shutil.rmtree(folder, ignore_errors=True)  # what an interrupted run left
     if video.kind == MediaKind.PICTURE:
-        image = read_picture(video.path)
+        image = read_picture(video.path, max_pixels=max_pixels)
         frames = iter([Frame(image, 0, 0.0)])
         codec, fps, (height, width) = video.path.suffix.lower().lstrip("."), 0.0, image.shape[:2]
     else:
-        info = probe_video(video.path)
-        frames = read_frames(video.path, num_frames=spec.num_frames)
+        info = probe_video(video.path, max_pixels=max_pixels)
+        frames = read_frames(video.path, num_frames=spec.num_frames, max_pixels=max_pixels)
         codec, fps, width, height = info.codec, info.fps, info.width, info.height
     faces, cut, places = _detect_and_cut(frames, detector, spec)
     rows = []

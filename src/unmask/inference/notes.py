@@ -24,7 +24,7 @@ def note_crowd(most: int, *, max_faces: int, is_video: bool) -> list[str]:
     if most <= max_faces:
         return []
     found = f"Up to {most} faces were found in a frame" if is_video else f"{most} faces were found"
-    return [f"{found}: only the {max_faces} largest were scored."]
+    return [f"{found}: only the {max_faces} largest were scored (limits.max_faces)."]
 
 
 def note_frames(*, asked: int, looked_at: int, decoded: int) -> list[str]:
@@ -37,7 +37,8 @@ def note_frames(*, asked: int, looked_at: int, decoded: int) -> list[str]:
     """
     notes = []
     if looked_at < asked:
-        notes.append(f"{asked:,} frames were asked for: only {looked_at:,} of them, evenly spaced, were looked at.")
+        left = f"only {looked_at:,} of them, evenly spaced, were looked at (limits.max_frames)."
+        notes.append(f"{asked:,} frames were asked for: {left}")
     if decoded < looked_at:
         notes.append(f"{looked_at - decoded} of {looked_at} frames could not be decoded.")
     return notes
