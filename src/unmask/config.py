@@ -1,19 +1,15 @@
 """Where the configuration lies, and which root keys each command has."""
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field, is_dataclass
 from pathlib import Path
 from typing import Any, get_type_hints
 
-import hydra._internal.hydra
-from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.config_store import ConfigStore
-from omegaconf import MISSING, DictConfig, ListConfig, OmegaConf, read_write
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf import MISSING, DictConfig, OmegaConf
 
+from unmask.composition import expand_home_in_paths
 from unmask.errors import ConfigError
-from unmask.paths import expand_home, is_path_key
 
 
 def config_dir() -> Path:
@@ -54,6 +50,13 @@ class SplitKeys:
 
 
 @dataclass
+class MediaLimitKeys:
+    """How much of one file is decoded."""
+
+    max_pixels: int = 100_000_000
+
+
+@dataclass
 class PrepareKeys:
     """Root keys of `prepare.yaml`."""
 
@@ -67,6 +70,7 @@ class PrepareKeys:
     num_workers: int | None = None
     limit: int | None = None
     duplicates: str = "warn"
+    limits: MediaLimitKeys = field(default_factory=MediaLimitKeys)
 
 
 @dataclass
@@ -123,10 +127,9 @@ class EvaluateKeys:
 
 
 @dataclass
-class LimitKeys:
+class LimitKeys(MediaLimitKeys):
     """How much of one file is looked at; see `unmask.inference.limits.Limits`."""
 
-    max_pixels: int = 100_000_000
     max_seconds: float | None = None
     max_frames: int = 10_000
     max_search: int = 500
@@ -231,55 +234,9 @@ def list_typed_keys(keys: type, *, prefix: str = "") -> Iterator[tuple[str, Any]
             yield f"{prefix}{name}", hint
 
 
-class HomeExpandingLoader(ConfigLoaderImpl):
-    """Hydra's composition, in whose paths `~` is the home folder, wherever they come from.
-
-    Hydra makes its folders before any code of ours sees the configuration, in the processes of a launcher too, and has
-    no hook between.
-    """
-
-    def load_configuration(self, *args: Any, **kwargs: Any) -> DictConfig:
-        """Compose, and replace `~`."""
-        cfg = super().load_configuration(*args, **kwargs)
-        expand_paths(cfg)
-        return cfg
-
-
-def expand_paths(cfg: DictConfig) -> None:
-    """Replace a leading `~` by the home folder in every key that is a path.
-
-    Args:
-        cfg: Changed in place.
-    """
-    for key in list(cfg):
-        node = cfg._get_node(key)
-        if isinstance(node, DictConfig) and not node._is_none() and not node._is_missing():
-            expand_paths(node)
-        elif is_path_key(str(key)) and isinstance(node, ListConfig) and not node._is_none():
-            _expand(node, range(len(node)))
-        elif is_path_key(str(key)) or str(key).endswith("uri"):
-            _expand(cfg, [key])
-
-
-def _expand(parent: DictConfig | ListConfig, places: Any) -> None:
-    for place in places:
-        try:
-            text = parent[place]
-        except (OmegaConfBaseException, ValueError):  # needs what is not there yet, such as the number of a job
-            continue
-        if isinstance(text, str) and text != (expanded := expand_home(text)):
-            with read_write(parent):
-                parent[place] = escape_interpolation(expanded)
-
-
-def escape_interpolation(text: str) -> str:
-    """Return a text that OmegaConf takes as it is, also where it holds `${`."""
-    return re.sub(r"(\\*)\$\{", r"\1\1\\${", text)
-
-
 def register_schemas() -> None:
     """Tell Hydra the root keys of each command and their types, so that a misspelt one stops the run."""
-    hydra._internal.hydra.ConfigLoaderImpl = HomeExpandingLoader  # type: ignore[attr-defined]
+    expand_home_in_paths()
     store = ConfigStore.instance()
     for name, keys in COMMANDS.items():
         store.store(name=f"{name}_keys", node=keys)

@@ -7,6 +7,7 @@ from statistics import fmean, median
 from typing import Any, Self
 
 from unmask.errors import ConfigError
+from unmask.names import suggest
 from unmask.types import Verdict
 
 AGGREGATIONS = ("mean", "median", "max")
@@ -36,7 +37,11 @@ class Decision:
     def __post_init__(self) -> None:
         if self.aggregation not in AGGREGATIONS:
             choices = ", ".join(AGGREGATIONS)
-            raise ConfigError(f"No aggregation '{self.aggregation}' of frame scores. Choose one of: {choices}.")
+            raise ConfigError(
+                f"No aggregation '{self.aggregation}' of frame scores."
+                + suggest(self.aggregation, AGGREGATIONS, key="aggregation")
+                + f" Choose one of: {choices}."
+            )
         if not 0.0 <= self.threshold <= 1.0:
             raise ConfigError(f"The threshold {self.threshold!r} is no score. Give a number from 0 to 1.")
         if self.calibration is not None:

@@ -24,6 +24,42 @@ class MediaError(UnmaskError):
     """A picture or video cannot be read."""
 
 
+class LimitError(MediaError):
+    """A picture or video is over a limit that can be raised.
+
+    Args:
+        problem: What is over it, as a sentence.
+        limit: Key of the limit, on the command lines that have one.
+        needed: The least value that would let the file pass.
+        instead: What else helps, such as "scale it down".
+    """
+
+    def __init__(self, problem: str, limit: str, needed: float, instead: str) -> None:
+        super().__init__(problem, limit, needed, instead)  # all of them, so that it goes from process to process
+        self.problem, self.limit, self.needed, self.instead = problem, limit, needed, instead
+
+    def __str__(self) -> str:
+        return f"{self.problem} Raise the limit with {self.limit}={self.needed}, or {self.instead}."
+
+    def tell_guest(self, *, where: str) -> str:
+        """Say the same to somebody who cannot set the limit.
+
+        Args:
+            where: What has it and who sets it, such as "this service, whose operator can raise it".
+        """
+        return f"{self.problem} {self.instead[0].upper()}{self.instead[1:]}: {self.limit} is a limit of {where}."
+
+
+def names_limit(message: str) -> bool:
+    """Tell whether a message that was kept is of a file over a limit, which may be another by now."""
+    return "Raise the limit with " in message
+
+
+def tell_guest(error: UnmaskError, *, where: str) -> str:
+    """Return the words of an error for somebody who sends a file and sets nothing; see `LimitError.tell_guest`."""
+    return error.tell_guest(where=where) if isinstance(error, LimitError) else str(error)
+
+
 class DetectorError(UnmaskError):
     """A face detector or its weights cannot be used."""
 

@@ -73,6 +73,26 @@ def test_misspelt_option_is_told_with_the_choices(told: Told) -> None:
     assert "Did you mean 'optimizer=adam" in text
 
 
+@pytest.mark.parametrize(
+    ("command", "argument", "meant"),
+    [
+        ("train", "precision=bf16-mixed", "precision=bf16"),
+        ("train", "precision=16", "precision=fp16"),
+        ("train", "scheduler=ReduceLROnPlateau", "scheduler=plateau"),
+        ("train", "optimizer=AdamW", "optimizer=adamw"),
+        ("train", "model=xception", "model=timm model.name=legacy_xception"),
+        ("prepare", "detector=mtcnn", "detector=retinaface_mobilenet"),
+        ("prepare", "source=ff++", "source=ffpp"),
+    ],
+)
+def test_names_of_options_known_from_elsewhere_lead_to_ours(
+    told: Told, command: str, argument: str, meant: str
+) -> None:
+    text = told(argument, command=command)
+    assert meant in text
+    assert "Choose one of: " in text
+
+
 def test_option_far_from_any_is_told_without_a_guess(told: Told) -> None:
     text = told("scheduler=xyz")
     assert "Did you mean" not in text

@@ -40,6 +40,20 @@ def test_folders_of_crops_are_indexed_and_split(
     assert "python train.py dataset.root=faces" in out
 
 
+def test_the_key_that_a_refusal_names_is_a_key_of_prepare(
+    pictures: Path, in_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ("source=image_folder", "source.root=raw", "detector=none", "output=faces", "num_workers=0")
+    with pytest.raises(SystemExit, match="2"):
+        _prepare(monkeypatch, *arguments, "limits.max_pixels=255")
+    assert "limits.max_pixels=256" in capsys.readouterr().err
+    _prepare(monkeypatch, *arguments, "limits.max_pixels=256")
+    assert len(FaceDataset.load("faces").faces) == 40
+    with pytest.raises(SystemExit, match="2"):
+        _prepare(monkeypatch, *arguments, "limits.max_pixels=0")
+    assert "limits.max_pixels=0" in capsys.readouterr().err
+
+
 def test_limit_and_detector_of_the_command_line_are_used(
     synthetic_root: Path, in_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -107,6 +107,14 @@ def test_prepared_dataset_follows_its_contract(face_dataset: Path, synthetic_roo
         assert (merged[column] == merged[f"{column}_of_video"]).all()
 
 
+def test_what_was_over_a_limit_is_tried_again_with_a_higher_one(tmp_path: Path) -> None:
+    videos = [_video(tmp_path, "a"), _video(tmp_path, "b", label=Label.FAKE)]
+    with pytest.raises(DatasetError, match=rf"limits\.max_pixels={96 * 96}\b"):
+        _prepare(videos, tmp_path / "out", max_pixels=9000)
+    result = _prepare(videos, tmp_path / "out", max_pixels=96 * 96)
+    assert (result.outcomes, result.num_reused) == ({"ok": 2}, 0)
+
+
 def test_crop_shows_the_face_with_its_margin(tmp_path: Path) -> None:
     _prepare([_video(tmp_path, "a"), _video(tmp_path, "b", label=Label.FAKE)], tmp_path / "out")
     dataset = FaceDataset.load(tmp_path / "out")

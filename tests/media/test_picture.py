@@ -1,4 +1,5 @@
 import io
+import pickle
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -7,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image, PngImagePlugin
 
-from unmask.errors import MediaError
+from unmask.errors import LimitError, MediaError
 from unmask.media.picture import decode_crop_file, decode_picture, encode_jpeg, read_picture, write_bytes, write_jpeg
 
 RED = (200, 30, 10)
@@ -99,13 +100,31 @@ def test_numbers_without_a_white_are_refused(tmp_path: Path, number: np.generic,
 def test_huge_picture_is_refused_before_it_is_decoded(huge_png: Callable[..., Path]) -> None:
     # No pixels stand behind the header, so whoever decodes complains of the data instead of the size.
     path = huge_png(30_000, 30_000)
-    with pytest.raises(MediaError, match=r"30000x30000\.png' .*more than the 100,000,000.*Scale it down"):
+    with pytest.raises(
+        MediaError,
+        match=r"30000x30000\.png' .*limits\.max_pixels=900000000, or scale it down",
+    ):
         read_picture(path)
 
 
 def test_picture_just_past_the_limit_is_refused_with_its_size(huge_png: Callable[..., Path]) -> None:
     with pytest.raises(MediaError, match=r"10001 x 10000 pixels, more than the 100,000,000 that are decoded"):
         read_picture(huge_png(10_001, 10_000))
+
+
+@pytest.mark.parametrize(("width", "height"), [(12_000, 9_000), (30_000, 30_000)])
+def test_the_limit_that_a_refusal_names_lets_the_picture_pass(
+    huge_png: Callable[..., Path], width: int, height: int
+) -> None:
+    path = huge_png(width, height)
+    with pytest.raises(LimitError) as told:
+        read_picture(path)
+    assert f"limits.max_pixels={width * height}" in str(told.value)
+    assert str(pickle.loads(pickle.dumps(told.value))) == str(told.value)  # a worker process raises it
+    assert "max_pixels=" not in told.value.tell_guest(where="this service")
+    assert "limits.max_pixels is a limit of this service" in told.value.tell_guest(where="this service")
+    with pytest.raises(MediaError, match="cannot be read"):  # no pixels stand behind the header
+        read_picture(path, max_pixels=width * height)
 
 
 def test_picture_of_exactly_the_limit_is_decoded(tmp_path: Path) -> None:

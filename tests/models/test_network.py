@@ -6,7 +6,7 @@ import torch
 
 from unmask.errors import CheckpointError, ConfigError
 from unmask.faces.spec import InputSpec
-from unmask.models.backbones import check_backbone
+from unmask.models.backbones import check_backbone, find_name
 from unmask.models.network import FaceNetwork, rebuild_network
 
 
@@ -68,7 +68,7 @@ def test_a_network_is_rebuilt_without_looking_for_further_weights(
     weights: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     network = FaceNetwork(name="resnet18", input_size=32)
-    monkeypatch.setattr("unmask.models.backbones._read_resnet_weights", lambda *_: pytest.fail("weights are read"))
+    monkeypatch.setattr("unmask.models.backbones._download_resnet_weights", lambda *_: pytest.fail("weights are read"))
     again = rebuild_network(network.config | {"weights": weights}, network.state_dict())
     assert torch.equal(again.head.weight, network.head.weight)
 
@@ -78,6 +78,50 @@ def test_unknown_network_lists_the_choices() -> None:
         ConfigError, match=r"No network 'vgg' \(model\.name\)\. Choose one of: resnet18, resnet34, resnet50, tiny"
     ):
         FaceNetwork(name="vgg")
+
+
+@pytest.mark.parametrize(
+    ("name", "library", "today"),
+    [
+        ("xception", "timm", "legacy_xception"),
+        ("Xception", "timm", "legacy_xception"),
+        ("tf_efficientnet_b4_ns", "timm", "tf_efficientnet_b4.ns_jft_in1k"),
+        ("EfficientNet-B4", "timm", "efficientnet_b4"),
+        ("resnet18.a1_in1k", "timm", "resnet18.a1_in1k"),
+        ("ResNet18", "torchvision", "resnet18"),
+        ("resnet-18", "torchvision", "resnet18"),
+    ],
+)
+def test_names_that_people_know_lead_to_those_of_today(name: str, library: str, today: str) -> None:
+    assert find_name(name, library=library) == today
+
+
+def test_every_network_that_timm_has_renamed_is_found_or_said_to_be_gone() -> None:
+    import timm
+    from timm.models import get_deprecated_models
+
+    known = {*timm.list_models(), *timm.list_pretrained()}
+    for name, today in get_deprecated_models().items():
+        if today not in known:
+            with pytest.raises(ConfigError, match=f"'{name}'"):
+                find_name(name, library="timm")
+        else:
+            assert find_name(name, library="timm") == today
+
+
+def test_the_name_that_is_taken_is_logged_and_kept(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("INFO"):
+        network = FaceNetwork(name="ResNet-18", input_size=64)
+        rebuild_network(network.config, network.state_dict())
+    assert network.config["name"] == "resnet18"
+    (line,) = caplog.messages
+    assert "model.name=ResNet-18" in line
+    assert "'resnet18'" in line
+
+
+def test_a_network_of_timm_that_is_asked_of_torchvision_is_told() -> None:
+    with pytest.raises(ConfigError, match=r"model=timm model\.name=legacy_xception$"):
+        FaceNetwork(name="xception")
 
 
 def test_weights_of_a_file_are_taken(tmp_path: Path) -> None:

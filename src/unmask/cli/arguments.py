@@ -37,8 +37,8 @@ class Arguments:
 def split_arguments(arguments: Sequence[str]) -> Arguments:
     """Sort the arguments of a command into paths and overrides.
 
-    A path is what exists, even as `a=b.jpg` or `-1.jpg`; else what looks neither like an override (`key=value`, `+key=value`,
-    `~key`) nor like a flag (`--help`); and everything after `--`.
+    A path is what exists, even as `a=b.jpg` or `-1.jpg`; else what looks neither like an override (`key=value`,
+    `+key=value`, `~key`) nor like a flag (`--help`); and everything after `--`.
 
     Args:
         arguments: Without the name of the program.

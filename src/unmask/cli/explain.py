@@ -13,6 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from unmask.config import config_dir
+from unmask.names import suggest
 
 
 def explain_config_error(error: Exception, *, config_name: str, arguments: Sequence[str]) -> str:
@@ -112,11 +113,21 @@ def _explain_choice(group: str, option: str, text: str) -> str:
     """Say which options a group has: those in our folder and those of Hydra's plugins, as Hydra lists them."""
     listed = text.partition(f"Available options in '{group}':\n")[2]
     options = [line.strip() for line in listed.splitlines() if line.startswith("\t") and "provider=" not in line]
-    near = difflib.get_close_matches(option, options, n=1)
-    hint = f" Did you mean '{group}={near[0]}'?" if near else ""
+    hint = suggest(option, options, key=group) or (_find_network(option) if group == "model" else "")
     folder = config_dir() / group
     where = f" (folder {_shorten(folder)})" if folder.is_dir() else ""
     return f"No option '{option}' for '{group}'{where}.{hint} Choose one of: {', '.join(options)}"
+
+
+def _find_network(name: str) -> str:
+    """Return how to choose a network that is no option of ours but one of timm's."""
+    from unmask.errors import ConfigError
+    from unmask.models.timm_networks import find_name  # seconds, for a name that would take longer to look up
+
+    try:
+        return f" timm has it: model=timm model.name={find_name(name)}."
+    except ConfigError:
+        return ""
 
 
 def _compose_choices(config_name: str, arguments: Sequence[str]) -> DictConfig | None:

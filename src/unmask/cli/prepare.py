@@ -10,6 +10,7 @@ from omegaconf import DictConfig
 
 from unmask.cli.shell import run_command
 from unmask.cli.values import check_values
+from unmask.parameters import as_config_error, check_whole
 from unmask.paths import show_command
 
 if TYPE_CHECKING:
@@ -32,6 +33,8 @@ def run(cfg: DictConfig) -> None:
     from unmask.training.nodes import build_node
 
     check_values(cfg, seed=0, num_workers=0, limit=1)
+    with as_config_error():
+        check_whole("limits.max_pixels", cfg.limits.max_pixels, least=1)
     detector = build_node(cfg.detector)
     result = prepare(
         build_node(cfg.source),
@@ -43,6 +46,7 @@ def run(cfg: DictConfig) -> None:
         num_workers=(os.cpu_count() or 1) if cfg.num_workers is None else cfg.num_workers,
         limit=cfg.limit,
         duplicates=_check_duplicates(cfg.duplicates),
+        max_pixels=cfg.limits.max_pixels,
     )
     summary = {
         "dataset": str(result.dataset),

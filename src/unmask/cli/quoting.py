@@ -1,4 +1,4 @@
-"""Take paths and texts as they are typed in the shell: quoted for Hydra's grammar before Hydra reads the command line."""
+"""Take paths and texts as typed in the shell: quoted for Hydra's grammar before Hydra reads the command line."""
 
 import re
 from collections.abc import Callable, Sequence
@@ -11,7 +11,8 @@ from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 from omegaconf.grammar_parser import parse as parse_interpolation
 
-from unmask.config import COMMANDS, escape_interpolation, list_typed_keys
+from unmask.composition import escape_interpolation
+from unmask.config import COMMANDS, config_dir, list_typed_keys
 from unmask.paths import expand_home, is_path_key
 
 _ASSIGNMENT = re.compile(r"(\+{0,2}[A-Za-z_][\w.\-/@]*)=(.+)", re.DOTALL)
@@ -51,6 +52,8 @@ def quote_arguments(arguments: Sequence[str], *, config_name: str) -> list[str]:
 
 def _choose(key: str, hints: dict[str, Any], *, is_sweep: bool) -> Callable[[str], str] | None:
     """Return what quotes the values of a key; None for a key whose values are Hydra's to read."""
+    if (config_dir() / key).is_dir():
+        return _quote_option
     if hints.get(key) == list[str]:
         return _quote_list
     if hints.get(key) in (str, str | None) or (hints.get(key, Any) is Any and is_path_key(key)):
@@ -65,6 +68,11 @@ def _quote(value: str) -> str:
     if value in _NO_TEXT or (isinstance(parsed, QuotedString) and not is_there) or value == text == parsed:
         return value
     return QuotedString(text, Quote.double).with_quotes()
+
+
+def _quote_option(value: str) -> str:
+    """Quote an option of a config group that reads as a number, such as `precision=16`: Hydra takes text alone."""
+    return f'"{value}"' if isinstance(_parse(value), int | float) else value
 
 
 def _quote_several(value: str) -> str:

@@ -25,10 +25,10 @@ def serve_pages() -> None:
     """
     from unmask.training.tracking_fetch import find_uri
     from unmask.training.tracking_links import LOCAL_UI, find_server
-    from unmask.training.tracking_store import find_sqlite_file
+    from unmask.training.tracking_store import store_file
 
     uri = find_uri(str(home_folder() / "mlflow.db"))
-    file = find_sqlite_file(uri)
+    file = store_file(uri)
     if file is not None and not file.is_file():
         raise ConfigError(
             f"No runs have been tracked in '{file}'. Train first (make demo), or name the store with "

@@ -20,6 +20,7 @@ from unmask.data.selection import Rows, cap_methods, find_originals, limit_rows
 from unmask.data.tables import FaceDataset
 from unmask.errors import ConfigError
 from unmask.faces.spec import InputSpec
+from unmask.names import suggest
 from unmask.types import Label
 
 
@@ -90,7 +91,8 @@ class FaceDataModule(L.LightningDataModule):
         self._check_numbers()
         if self.sampling not in SAMPLINGS:
             raise ConfigError(
-                f"No sampling '{self.sampling}' (dataset.sampling). Choose one of: {', '.join(SAMPLINGS)}"
+                f"No sampling '{self.sampling}' (dataset.sampling).{suggest(self.sampling, SAMPLINGS)} "
+                f"Choose one of: {', '.join(SAMPLINGS)}"
             )
         if self.sampling != "weighted" and self.samples_per_epoch is not None:
             raise ConfigError(

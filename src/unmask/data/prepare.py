@@ -24,9 +24,10 @@ from unmask.data.prepare_video import VideoRecord, prepare_video
 from unmask.data.records import Journal
 from unmask.data.splits import assign_splits
 from unmask.data.tables import FACE_COLUMNS, VIDEO_COLUMNS, FaceDataset, count_rows, write_dataset
-from unmask.errors import DatasetError, list_problems
+from unmask.errors import DatasetError, list_problems, names_limit
 from unmask.faces.detector import Detector
 from unmask.faces.spec import CropSpec
+from unmask.media.picture import MAX_PIXELS
 from unmask.sources.base import CreatedSource, Source, record_source
 from unmask.types import Label, Outcome, Video
 
@@ -63,6 +64,7 @@ def prepare(
     num_workers: int,
     limit: int | None = None,
     duplicates: str = "warn",
+    max_pixels: int = MAX_PIXELS,
 ) -> PrepareResult:
     """Write the face dataset of a source; videos that cannot be used become rows with their outcome.
 
@@ -76,6 +78,7 @@ def prepare(
         num_workers: Processes; 0 works in this one.
         limit: Only so many of the videos of each method that are there, for a trial.
         duplicates: `warn` of files that stand in two splits under several names, or `refuse` them.
+        max_pixels: A picture or video with larger frames is refused.
 
     Raises:
         SourceError: The source cannot be read.
@@ -93,12 +96,13 @@ def prepare(
     tell_overview(videos, splits, name=source.name)
     tell_copies(videos, splits, copies, choice=duplicates, root=output)
     journal = Journal(output / "prepare.jsonl", spec_hash=spec.hash)
-    records = journal.read(videos)
+    records = {name: record for name, record in journal.read(videos).items() if not names_limit(record.message)}
     num_reused = len(records)
     if num_reused:
         logger.info("%d of %d videos were finished by an earlier run.", num_reused, len(videos))
     todo = [video for video in videos if video.video_id not in records]
-    for video, record in _work(todo, detector=detector, spec=spec, root=output, num_workers=num_workers):
+    settings = {"detector": detector, "spec": spec, "root": output, "max_pixels": max_pixels}
+    for video, record in _work(todo, settings, num_workers=num_workers):
         journal.append(video, record)
         records[video.video_id] = record
     ordered = [records[video.video_id] for video in videos]
@@ -133,7 +137,7 @@ def _take_first(videos: Sequence[Video], limit: int | None) -> list[Video]:
 
 
 def _work(
-    videos: Sequence[Video], *, detector: Detector | None, spec: CropSpec, root: Path, num_workers: int
+    videos: Sequence[Video], settings: dict[str, Any], *, num_workers: int
 ) -> Iterator[tuple[Video, VideoRecord]]:
     """Yield each video with its record as it is finished, behind a progress bar."""
     columns = (
@@ -146,26 +150,22 @@ def _work(
     with Progress(*columns) as progress:
         task = progress.add_task("Preparing videos", total=len(videos))
         jobs = _work_here if num_workers == 0 else _work_in_processes
-        for pair in jobs(videos, detector, spec, root, num_workers):
+        for pair in jobs(videos, settings, num_workers):
             progress.advance(task)
             yield pair
 
 
-def _work_here(
-    videos: Sequence[Video], detector: Detector | None, spec: CropSpec, root: Path, _: int
-) -> Iterator[tuple[Video, VideoRecord]]:
+def _work_here(videos: Sequence[Video], settings: dict[str, Any], _: int) -> Iterator[tuple[Video, VideoRecord]]:
     for video in videos:
-        yield video, prepare_video(video, detector=detector, spec=spec, root=root)
+        yield video, prepare_video(video, **settings)
 
 
 def _work_in_processes(
-    videos: Sequence[Video], detector: Detector | None, spec: CropSpec, root: Path, num_workers: int
+    videos: Sequence[Video], settings: dict[str, Any], num_workers: int
 ) -> Iterator[tuple[Video, VideoRecord]]:
     # Spawned, not forked: the progress bar's thread may hold a lock at the moment of a fork.
     context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(
-        num_workers, mp_context=context, initializer=_start_worker, initargs=(detector, spec, root)
-    )
+    pool = ProcessPoolExecutor(num_workers, mp_context=context, initializer=_start_worker, initargs=(settings,))
     pending: dict[Future[VideoRecord], Video] = {}
     waiting = iter(videos)
     try:
@@ -197,8 +197,8 @@ _worker: dict[str, Any] = {}
 """Arguments of this worker process: sent once, since a detector that has loaded its weights is large."""
 
 
-def _start_worker(detector: Detector | None, spec: CropSpec, root: Path) -> None:
-    _worker.update(detector=detector, spec=spec, root=root)
+def _start_worker(settings: dict[str, Any]) -> None:
+    _worker.update(settings)
 
 
 def _prepare_in_worker(video: Video) -> VideoRecord:

@@ -15,7 +15,7 @@ from unmask.faces.search import Batch, ReadFrames, search_faces
 from unmask.faces.spec import CropSpec
 from unmask.faces.track import Look, follow_largest
 from unmask.media.frame_folder import FrameFolder, open_frame_folder, read_frame_folder
-from unmask.media.picture import read_still, write_bytes
+from unmask.media.picture import MAX_PIXELS, read_still, write_bytes
 from unmask.media.video import choose_frames, index_video, read_indexed
 from unmask.types import Face, Frame, MediaKind, Outcome, Video
 
@@ -75,7 +75,9 @@ class VideoRecord:
         return cls(**{**values, "outcome": Outcome(values["outcome"]), "crops": crops})
 
 
-def prepare_video(video: Video, *, detector: Detector | None, spec: CropSpec, root: Path) -> VideoRecord:
+def prepare_video(
+    video: Video, *, detector: Detector | None, spec: CropSpec, root: Path, max_pixels: int = MAX_PIXELS
+) -> VideoRecord:
     """Detect, follow and crop the largest face of a video; never raises for what is wrong with the file itself.
 
     Args:
@@ -83,18 +85,19 @@ def prepare_video(video: Video, *, detector: Detector | None, spec: CropSpec, ro
         detector: None where pictures are crops already.
         spec: How crops are made.
         root: Of the face dataset.
+        max_pixels: A picture or video with larger frames is refused.
     """
     if not video.is_there:
         return VideoRecord(video.video_id, Outcome.MISSING, f"No such file: '{video.path}'.")
     try:
         if detector is None:
-            return _index_pictures(video, spec)
-        return _crop_video(video, detector, spec, root)
+            return _index_pictures(video, spec, max_pixels)
+        return _crop_video(video, detector, spec, root, max_pixels)
     except MediaError as error:
         return VideoRecord(video.video_id, Outcome.DECODE_ERROR, str(error))
 
 
-def _index_pictures(video: Video, spec: CropSpec) -> VideoRecord:
+def _index_pictures(video: Video, spec: CropSpec, max_pixels: int) -> VideoRecord:
     """List a picture, or the frames of a folder, where they lie: each is the one crop of itself."""
     if video.kind == MediaKind.VIDEO:
         raise DetectorError(
@@ -105,13 +108,13 @@ def _index_pictures(video: Video, spec: CropSpec) -> VideoRecord:
         indexed, problem = [], ""
         for index, path in _list_frames(video).choose(spec.num_frames):
             try:
-                indexed.append(_index_picture(path, index))
+                indexed.append(_index_picture(path, index, max_pixels))
             except MediaError as error:  # the others still show the video
                 problem = str(error)
         if not indexed:
             raise MediaError(f"No frame of '{video.path}' can be read: {problem}")
     else:
-        indexed = [_index_picture(video.path, 0)]
+        indexed = [_index_picture(video.path, 0, max_pixels)]
     crops, notes = tuple(crop for crop, _ in indexed), indexed[0][1]
     width, height = (int(side) for side in crops[0].box[2:])
     codec = Path(crops[0].crop).suffix.lower().lstrip(".")
@@ -122,9 +125,9 @@ def _list_frames(video: Video) -> FrameFolder:
     return FrameFolder(video.path, video.frames) if video.frames else open_frame_folder(video.path)
 
 
-def _index_picture(path: Path, index: int) -> tuple[CropRow, tuple[str, ...]]:
+def _index_picture(path: Path, index: int, max_pixels: int) -> tuple[CropRow, tuple[str, ...]]:
     """Return a picture as a crop of itself, and what of it was not shown."""
-    still = read_still(path)
+    still = read_still(path, max_pixels=max_pixels)
     height, width = still.image.shape[:2]
     if max(height, width) > MAX_SIDE:
         raise MediaError(
@@ -135,21 +138,21 @@ def _index_picture(path: Path, index: int) -> tuple[CropRow, tuple[str, ...]]:
     return CropRow(str(path.resolve()), index, float(index), 0, box, None, 1.0), still.notes
 
 
-def _crop_video(video: Video, detector: Detector, spec: CropSpec, root: Path) -> VideoRecord:
+def _crop_video(video: Video, detector: Detector, spec: CropSpec, root: Path, max_pixels: int) -> VideoRecord:
     folder = root / "crops" / video.video_id
     shutil.rmtree(folder, ignore_errors=True)  # what an interrupted run left
     if video.kind == MediaKind.PICTURE:
-        still = read_still(video.path)
+        still = read_still(video.path, max_pixels=max_pixels)
         image, notes = still.image, still.notes
         batches = iter([Batch((Frame(image, 0, 0.0),), (detector.detect([image])[0],), 1)])
         codec, fps, total, (height, width) = video.path.suffix.lower().lstrip("."), 0.0, 1, image.shape[:2]
     elif video.kind == MediaKind.FRAMES:
         frame_folder = _list_frames(video)
         codec, fps, total, notes = frame_folder.codec, 0.0, len(frame_folder.files), ()
-        width, height = frame_folder.measure()
-        batches = _search(partial(read_frame_folder, frame_folder), total, detector, spec)
+        width, height = frame_folder.measure(max_pixels=max_pixels)
+        batches = _search(partial(read_frame_folder, frame_folder, max_pixels=max_pixels), total, detector, spec)
     else:
-        index = index_video(video.path)
+        index = index_video(video.path, max_pixels=max_pixels)
         info, notes = index.info, index.notes
         codec, fps, total, width, height = info.codec, info.fps, info.num_frames, info.width, info.height
         batches = _search(partial(read_indexed, index), total, detector, spec)

@@ -13,6 +13,7 @@ from unmask.errors import DatasetError
 from unmask.faces.spec import CropSpec
 from unmask.forgeries import SourceRecord, read_sources
 from unmask.media.picture import write_bytes
+from unmask.names import suggest
 from unmask.paths import expand_home, show_command
 from unmask.types import Label, MediaKind
 
@@ -104,7 +105,8 @@ class FaceDataset:
             DatasetError: The split holds no crop, or an unknown split is asked for.
         """
         if split not in SPLITS:
-            raise DatasetError(f"There is no split '{split}'. Choose one of: {', '.join(SPLITS)}")
+            meant = suggest(split, SPLITS, key="split")
+            raise DatasetError(f"There is no split '{split}'.{meant} Choose one of: {', '.join(SPLITS)}")
         rows = self.faces[self.faces["split"] == split].reset_index(drop=True)
         if rows.empty:
             counts = self.faces["split"].value_counts().to_dict()

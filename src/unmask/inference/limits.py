@@ -1,9 +1,10 @@
 """How much of a file is looked at, so that no file can take all memory or go on for ever."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from unmask.errors import ConfigError, MediaError
+from unmask.errors import ConfigError, LimitError
 from unmask.faces.search import MAX_SEARCH
 from unmask.media.amplifiers import MAX_PARTS, MAX_SCANS, Bounds
 from unmask.media.picture import MAX_PIXELS
@@ -72,8 +73,8 @@ def choose_within(index: VideoIndex, asked: Sequence[int], *, limits: Limits) ->
     """
     seconds = index.info.duration_seconds
     if limits.max_seconds is not None and seconds > limits.max_seconds:
-        raise MediaError(
-            f"'{index.name}' is {seconds:,.1f} seconds long, more than the {limits.max_seconds:,g} that are looked at. "
-            f"Cut out the part that matters."
+        problem = (
+            f"'{index.name}' is {seconds:,.1f} seconds long, more than the {limits.max_seconds:,g} that are looked at."
         )
+        raise LimitError(problem, "limits.max_seconds", math.ceil(seconds), "cut out the part that matters")
     return [asked[place] for place in choose_frames(len(asked), num_frames=limits.max_frames)]

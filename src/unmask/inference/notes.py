@@ -19,7 +19,7 @@ def note_crowd(most: int, *, max_faces: int, is_video: bool) -> list[str]:
     if most <= max_faces:
         return []
     found = f"Up to {most} faces were found in a frame" if is_video else f"{most} faces were found"
-    return [f"{found}: only the {max_faces} largest were scored."]
+    return [f"{found}: only the {max_faces} largest were scored (limits.max_faces)."]
 
 
 def note_frames(*, asked: int, looked_at: int, planned: int, decoded: int) -> list[str]:
@@ -33,7 +33,8 @@ def note_frames(*, asked: int, looked_at: int, planned: int, decoded: int) -> li
     """
     notes = []
     if looked_at < asked:
-        notes.append(f"{asked:,} frames were asked for: only {looked_at:,} of them, evenly spaced, were examined.")
+        left = f"only {looked_at:,} of them, evenly spaced, were examined (limits.max_frames)."
+        notes.append(f"{asked:,} frames were asked for: {left}")
     if decoded < planned:
         notes.append(f"{planned - decoded:,} of {planned:,} frames could not be decoded.")
     return notes

@@ -27,7 +27,8 @@ def write_video(path: Path, images: Iterable[Picture], *, fps: float, crf: int =
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
     try:
-        with av.open(str(part), "w") as container:
+        # A bare name such as 'pipe:1/x.mp4' is an address.
+        with av.open(f"file:{part}", "w") as container:
             stream = None
             for image in images:
                 if stream is None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from unmask.errors import MediaError
 from unmask.media.kinds import PICTURE_SUFFIXES
 from unmask.media.listing import list_visible
-from unmask.media.picture import read_picture
+from unmask.media.picture import MAX_PIXELS, read_picture
 from unmask.media.video import choose_frames
 from unmask.types import Frame
 
@@ -32,13 +32,16 @@ class FrameFolder:
         ((suffix, _),) = Counter(file.suffix.lower().lstrip(".") for file in self.files).most_common(1)
         return suffix
 
-    def measure(self) -> tuple[int, int]:
+    def measure(self, *, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
         """Return width and height of the first frame that can be read.
+
+        Args:
+            max_pixels: A larger frame is refused.
 
         Raises:
             MediaError: None of them can be read.
         """
-        first = next(read_frame_folder(self, range(len(self.files))))
+        first = next(read_frame_folder(self, range(len(self.files)), max_pixels=max_pixels))
         return first.image.shape[1], first.image.shape[0]
 
     def choose(self, num_frames: int | None) -> list[tuple[int, Path]]:
@@ -58,7 +61,9 @@ def open_frame_folder(path: Path) -> FrameFolder:
     return FrameFolder(path, tuple(sorted(files, key=_natural_order)))
 
 
-def read_frame_folder(folder: FrameFolder, wanted: Sequence[int]) -> Iterator[Frame]:
+def read_frame_folder(
+    folder: FrameFolder, wanted: Sequence[int], *, max_pixels: int = MAX_PIXELS
+) -> Iterator[Frame]:
     """Yield the wanted frames of a folder; damaged ones are left out, as in a video.
 
     Nobody knows at which times they were taken, so a frame's time is its position, as if there were one a second.
@@ -66,6 +71,7 @@ def read_frame_folder(folder: FrameFolder, wanted: Sequence[int]) -> Iterator[Fr
     Args:
         folder: Of `open_frame_folder`.
         wanted: Positions of frames, rising.
+        max_pixels: A larger frame is left out.
 
     Raises:
         MediaError: Not one of them can be read.
@@ -73,7 +79,7 @@ def read_frame_folder(folder: FrameFolder, wanted: Sequence[int]) -> Iterator[Fr
     problem, found = "", 0
     for index in wanted:
         try:
-            image = read_picture(folder.files[index])
+            image = read_picture(folder.files[index], max_pixels=max_pixels)
         except MediaError as error:
             problem = str(error)
             continue

@@ -2,6 +2,7 @@
 
 import io
 import os
+import re
 import struct
 import warnings
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
-from unmask.errors import MediaError
+from unmask.errors import LimitError, MediaError
 from unmask.media.amplifiers import DEFAULT_BOUNDS, Bounds, check_work
 from unmask.media.heif import read_heif
 from unmask.media.kinds import IMAGE_NAMES, PICTURE_FORMATS, check_file, is_heic
@@ -103,14 +104,12 @@ def _decode(data: bytes, *, where: str, max_pixels: int) -> Still:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own limit follows
+            Image.MAX_IMAGE_PIXELS = max(Image.MAX_IMAGE_PIXELS or 0, max_pixels)  # Pillow refuses twice as many
             opened = Image.open(io.BytesIO(data), formats=PICTURE_FORMATS)
         with opened as picture:
             width, height = picture.size
             if width * height > max_pixels:
-                raise MediaError(
-                    f"'{where}' is {width} x {height} pixels, more than the {max_pixels:,} that are decoded. "
-                    f"Scale it down first."
-                )
+                raise _over_limit(where, f"is {width} x {height} pixels,", width * height, max_pixels=max_pixels)
             _check_mode(picture, where=where)
             is_animated = picture.format in _ANIMATED and bool(getattr(picture, "is_animated", False))
             if is_animated and getattr(picture, "default_image", False):
@@ -126,12 +125,16 @@ def _decode(data: bytes, *, where: str, max_pixels: int) -> Still:
             f"'{where}' cannot be read as an image: it is none of {', '.join(IMAGE_NAMES)}. Export it as JPEG."
         ) from error
     except Image.DecompressionBombError as error:
-        raise MediaError(
-            f"'{where}' holds more than the {max_pixels:,} pixels that are decoded. Scale it down first."
-        ) from error
+        found = int(re.findall(r"\d+", str(error))[0])
+        raise _over_limit(where, f"holds {found:,} pixels,", found, max_pixels=max_pixels) from error
     except (OSError, SyntaxError, ValueError, KeyError, IndexError, TypeError, struct.error, EOFError) as error:
         # Pillow's readers fail in all these ways on bytes that were made up.
         raise MediaError(f"'{where}' cannot be read as a picture: {error}. Download or export it again.") from error
+
+
+def _over_limit(where: str, told: str, num_pixels: int, *, max_pixels: int) -> LimitError:
+    problem = f"'{where}' {told} more than the {max_pixels:,} that are decoded."
+    return LimitError(problem, "limits.max_pixels", num_pixels, "scale it down")
 
 
 def _check_mode(picture: "Image.Image", *, where: str) -> None:

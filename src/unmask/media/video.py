@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from unmask.errors import MediaError
+from unmask.errors import LimitError, MediaError
 from unmask.media.decoder import Decoder
 from unmask.media.failures import tell_reason
 from unmask.media.frames import Screen, is_sane, list_screen_notes, square_size
@@ -78,13 +78,17 @@ class VideoIndex:
     notes: tuple[str, ...] = ()
 
 
-def probe_video(path: Path) -> VideoInfo:
+def probe_video(path: Path, *, max_pixels: int = MAX_PIXELS) -> VideoInfo:
     """Read size, rate, codec and the true number of frames of a video.
+
+    Args:
+        path: A video.
+        max_pixels: A video with larger frames is refused.
 
     Raises:
         MediaError: Absent, empty, not a video, or without a video stream.
     """
-    return index_video(path).info
+    return index_video(path, max_pixels=max_pixels).info
 
 
 def index_video(path: Path, *, name: str | None = None, max_pixels: int = MAX_PIXELS) -> VideoIndex:
@@ -110,7 +114,9 @@ def index_video(path: Path, *, name: str | None = None, max_pixels: int = MAX_PI
         return VideoIndex(path, name, info, times, is_timed, max_pixels, notes)
 
 
-def read_frames(path: Path, *, num_frames: int | None = None, every_n: int | None = None) -> Iterator[Frame]:
+def read_frames(
+    path: Path, *, num_frames: int | None = None, every_n: int | None = None, max_pixels: int = MAX_PIXELS
+) -> Iterator[Frame]:
     """Yield frames evenly spaced over the whole video, first and last included; or every n-th.
 
     Only one frame is held at a time. Where the stream is shorter than asked for, every frame is yielded once.
@@ -119,11 +125,12 @@ def read_frames(path: Path, *, num_frames: int | None = None, every_n: int | Non
         path: A video.
         num_frames: How many; None for every frame.
         every_n: Takes every n-th frame instead.
+        max_pixels: A video with larger frames is refused.
 
     Raises:
         MediaError: As `probe_video`, or where not one frame can be decoded.
     """
-    index = index_video(path)
+    index = index_video(path, max_pixels=max_pixels)
     yield from read_indexed(index, choose_frames(index.info.num_frames, num_frames=num_frames, every_n=every_n))
 
 
@@ -225,10 +232,10 @@ def _find_size(stream: Any) -> tuple[int, int]:
 
 def _check_size(width: int, height: int, *, name: str, max_pixels: int) -> None:
     if width * height > max_pixels:
-        raise MediaError(
-            f"The frames of '{name}' are {width} x {height} pixels, more than the {max_pixels:,} that are decoded. "
-            f"Scale it down first."
+        problem = (
+            f"The frames of '{name}' are {width} x {height} pixels, more than the {max_pixels:,} that are decoded."
         )
+        raise LimitError(problem, "limits.max_pixels", width * height, "scale it down")
 
 
 def _has_true_times(container: Any, stream: Any) -> bool:

@@ -8,6 +8,7 @@ import numpy.typing as npt
 from unmask.decision import Decision
 from unmask.errors import ConfigError
 from unmask.metrics.calibration import fit_calibration
+from unmask.names import suggest
 from unmask.types import Label
 
 CRITERIA = ("balanced_accuracy", "f1", "eer")
@@ -19,7 +20,8 @@ logger = logging.getLogger(__name__)
 def check_criterion(criterion: str) -> None:
     """Raise a ConfigError unless a criterion is one of `CRITERIA`."""
     if criterion not in CRITERIA:
-        raise ConfigError(f"No threshold criterion '{criterion}'. Choose one of: {', '.join(CRITERIA)}.")
+        meant = suggest(criterion, CRITERIA, key="threshold_criterion")
+        raise ConfigError(f"No threshold criterion '{criterion}'.{meant} Choose one of: {', '.join(CRITERIA)}.")
 
 
 def choose_threshold(

@@ -3,7 +3,6 @@
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 from itertools import pairwise
 from pathlib import Path
 from urllib.error import URLError
@@ -13,11 +12,15 @@ from torch import Tensor, nn
 
 from unmask.errors import CheckpointError, ConfigError
 from unmask.models import timm_networks
+from unmask.models.weights_file import load_backbone, read_weights
+from unmask.names import strip_signs
 
 RESNETS = {"resnet18": ("ResNet-18", 512), "resnet34": ("ResNet-34", 512), "resnet50": ("ResNet-50", 2048)}
 """Names in words, and features; He et al., Deep Residual Learning for Image Recognition, CVPR 2016."""
 
 NETWORKS = (*RESNETS, "tiny")
+
+LIBRARIES = ("torchvision", "timm")
 
 
 @dataclass(frozen=True)
@@ -40,19 +43,17 @@ def build_backbone(name: str, *, library: str, weights: str | None, input_size: 
     """Build a network without its head.
 
     Args:
-        name: One of `NETWORKS`, or a name of timm's.
+        name: One of `NETWORKS`, or a name of timm's, as `find_name` gives it.
         library: `torchvision` or `timm`.
         weights: `imagenet`, a file of the library's weights, or None for a random start.
         input_size: Side of its input in pixels.
 
     Raises:
-        ConfigError: An unknown name.
         CheckpointError: Weights that are absent or do not fit.
     """
-    check_name(name, library=library)
     if library == "timm":
         return _build_timm(name, weights, input_size)
-    return _build_tiny() if name == "tiny" else _build_resnet(name, weights)
+    return _build_tiny(weights) if name == "tiny" else _build_resnet(name, weights)
 
 
 def check_backbone(name: str, *, library: str, input_size: int) -> None:
@@ -63,27 +64,31 @@ def check_backbone(name: str, *, library: str, input_size: int) -> None:
     Raises:
         ConfigError: It does not, with names near it.
     """
-    check_name(name, library=library)
+    name = find_name(name, library=library)
     if library == "timm":
         timm_networks.find_features(name, input_size)
 
 
-def check_name(name: str, *, library: str) -> None:
-    """Raise a ConfigError unless a library has such a network."""
-    if library == "timm":
-        import timm
+def find_name(name: str, *, library: str) -> str:
+    """Return a library's own name of a network, which people may know by an older name or spell otherwise.
 
-        known = timm.list_models()
-        if name.partition(".")[0] not in known or ("." in name and name not in timm.list_pretrained()):
-            known = timm.list_pretrained() if "." in name else known
-            near = get_close_matches(name, known, n=5) or known[:5]
-            raise ConfigError(f"timm has no network '{name}' (model.name). Near it: {', '.join(near)}")
-    elif library != "torchvision":
-        raise ConfigError(f"No library '{library}' (model.library). Choose one of: torchvision, timm")
-    elif name not in NETWORKS:
-        raise ConfigError(
-            f"No network '{name}' (model.name). Choose one of: {', '.join(NETWORKS)}; or one of timm's: model=timm"
-        )
+    Raises:
+        ConfigError: No such library or network.
+    """
+    if library not in LIBRARIES:
+        raise ConfigError(f"No library '{library}' (model.library). Choose one of: {', '.join(LIBRARIES)}")
+    return timm_networks.find_name(name) if library == "timm" else _find_ours(name)
+
+
+def _find_ours(name: str) -> str:
+    spelled = {strip_signs(each): each for each in NETWORKS}
+    if strip_signs(name) in spelled:
+        return spelled[strip_signs(name)]
+    try:
+        of_timm = f"; timm has it: model=timm model.name={timm_networks.find_name(name)}"
+    except ConfigError:
+        of_timm = "; or one of timm's: model=timm"
+    raise ConfigError(f"No network '{name}' (model.name). Choose one of: {', '.join(NETWORKS)}{of_timm}")
 
 
 def _build_resnet(name: str, weights: str | None) -> Backbone:
@@ -91,21 +96,18 @@ def _build_resnet(name: str, weights: str | None) -> Backbone:
 
     title, num_features = RESNETS[name]
     resnet = torchvision.models.get_model(name, weights=None)
-    if weights is not None:
-        _load_state(
-            resnet, _read_resnet_weights(name, weights), weights=weights, of=f"torchvision's weights of {title}"
-        )
     names = ("conv1", "bn1", "relu", "maxpool", "layer1", "layer2", "layer3", "layer4")
-    parts = OrderedDict((part, getattr(resnet, part)) for part in names)
-    return Backbone(nn.Sequential(parts), num_features, has_map=True)
+    module = nn.Sequential(OrderedDict((part, getattr(resnet, part)) for part in names))
+    if weights is not None:
+        content = _download_resnet_weights(name) if weights == "imagenet" else read_weights(weights)
+        load_backbone(module, content, weights=weights, of=f"torchvision's weights of {title}")
+    return Backbone(module, num_features, has_map=True)
 
 
-def _read_resnet_weights(name: str, weights: str) -> Mapping[str, Tensor]:
-    """Read ImageNet weights from torchvision's download cache, or from a file."""
+def _download_resnet_weights(name: str) -> Mapping[str, Tensor]:
+    """Read ImageNet weights from torchvision's download cache, or fetch them."""
     import torchvision
 
-    if weights != "imagenet":
-        return _read_file(weights)
     known = torchvision.models.get_model_weights(name)["IMAGENET1K_V1"]
     try:
         downloaded: Mapping[str, Tensor] = known.get_state_dict(progress=True, check_hash=True)
@@ -126,36 +128,19 @@ def _build_timm(name: str, weights: str | None, input_size: int) -> Backbone:
     else:
         network = timm_networks.create(name, features)
         if weights is not None:
-            _load_state(network, _read_file(weights), weights=weights, of=f"timm's weights of {name}")
+            load_backbone(network, read_weights(weights), weights=weights, of=f"timm's weights of {name}")
     return Backbone(network, features.count, features.has_map)
 
 
-def _read_file(weights: str) -> Mapping[str, Tensor]:
-    path = Path(weights)
-    if not path.is_file():
-        raise CheckpointError(f"No such file: model.weights='{weights}'. Use 'imagenet', a file, or null.")
-    try:
-        state: Mapping[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # bytes of something else make the reader fail in every way there is
-        raise CheckpointError(
-            f"model.weights='{weights}' cannot be read as weights of PyTorch. Use 'imagenet', a file, or null."
-        ) from error
-    return state
-
-
-def _load_state(network: nn.Module, state: Mapping[str, Tensor], *, weights: str, of: str) -> None:
-    try:
-        network.load_state_dict(state)
-    except (RuntimeError, TypeError) as error:
-        raise CheckpointError(
-            f"model.weights='{weights}' does not hold {of}: {error}\nUse 'imagenet', a file of its weights, or null."
-        ) from error
-
-
-def _build_tiny() -> Backbone:
+def _build_tiny(weights: str | None) -> Backbone:
     """Four strided convolutions: trains in seconds, for tests."""
+    if weights == "imagenet":
+        raise ConfigError("model.name=tiny has no ImageNet weights (model.weights). Use a file, or null.")
     widths = (3, 16, 32, 64, 64)
     layers: list[nn.Module] = []
     for before, after in pairwise(widths):
         layers += [nn.Conv2d(before, after, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(after), nn.ReLU()]
-    return Backbone(nn.Sequential(*layers), widths[-1], has_map=True)
+    module = nn.Sequential(*layers)
+    if weights is not None:
+        load_backbone(module, read_weights(weights), weights=weights, of="weights of tiny")
+    return Backbone(module, widths[-1], has_map=True)

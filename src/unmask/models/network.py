@@ -1,5 +1,6 @@
 """The network: from a picture of a face to one logit."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -7,7 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from unmask.faces.spec import IMAGENET_MEAN, IMAGENET_STD, InputSpec
-from unmask.models.backbones import build_backbone
+from unmask.models.backbones import build_backbone, find_name
+
+logger = logging.getLogger(__name__)
 
 
 class FaceNetwork(nn.Module):
@@ -42,6 +45,9 @@ class FaceNetwork(nn.Module):
         std: Sequence[float] = IMAGENET_STD,
     ) -> None:
         super().__init__()
+        given, name = name, find_name(name, library=library)
+        if name != given:
+            logger.info("model.name=%s is called '%s' in %s; that one is taken.", given, name, library)
         self.config: dict[str, Any] = {
             "name": name,
             "library": library,

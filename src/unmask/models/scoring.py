@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 from unmask.errors import ConfigError
+from unmask.names import suggest
 
 if TYPE_CHECKING:
     import torch
@@ -27,7 +28,8 @@ def choose_device(name: str) -> "torch.device":
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason = str(error).splitlines()[0]
-        raise ConfigError(f"device={name} cannot be used: {reason}. Choose auto, cpu or another GPU.") from error
+        meant = suggest(name, ("auto", "cpu", "cuda", "mps"), key="device") if ":" not in str(name) else ""
+        raise ConfigError(f"device={name} cannot be used: {reason}.{meant} Choose auto, cpu or another GPU.") from error
     return device
 
 

@@ -1,12 +1,14 @@
 """Networks of timm (Wightman, PyTorch Image Models) without their heads."""
 
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from typing import Any
 
 import torch
 from torch import nn
 
 from unmask.errors import CheckpointError, ConfigError
+from unmask.names import strip_signs
 
 
 @dataclass(frozen=True)
@@ -22,6 +24,33 @@ class Features:
     count: int
     has_map: bool
     options: dict[str, Any] = field(hash=False)
+
+
+def find_name(name: str) -> str:
+    """Return the name that timm has today for a network: of one it has renamed, or that is spelled otherwise.
+
+    Args:
+        name: Such as `xception`, `tf_efficientnet_b4_ns` or `EfficientNet-B4`.
+
+    Raises:
+        ConfigError: It has none, with names near it.
+    """
+    import timm
+    from timm.models import get_deprecated_models
+
+    known, renamed = timm.list_models(), get_deprecated_models()
+    if name.partition(".")[0] in known and ("." not in name or name in timm.list_pretrained()):
+        return name
+    spelled = {strip_signs(each): each for each in (*renamed, *known)}
+    given = spelled.get(strip_signs(name), name)
+    today = renamed.get(given, given)
+    if today is None:
+        raise ConfigError(f"timm has no network '{name}' (model.name) any more, and none in its place.")
+    if today in known or today in timm.list_pretrained():
+        return str(today)
+    names = timm.list_pretrained() if "." in name else known
+    near = get_close_matches(name.lower().replace("-", "_"), names, n=5) or names[:5]
+    raise ConfigError(f"timm has no network '{name}' (model.name). Near it: {', '.join(near)}")
 
 
 def find_features(name: str, input_size: int) -> Features:

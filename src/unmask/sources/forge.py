@@ -7,10 +7,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from unmask.errors import ConfigError, SourceError, list_problems
+from unmask.errors import ConfigError, SourceError, list_problems, names_limit
 from unmask.faces.detector import Detector
 from unmask.forgeries import Forgeries
 from unmask.media.kinds import PICTURE_SUFFIXES
+from unmask.media.picture import MAX_PIXELS
 from unmask.paths import show_command
 from unmask.sources.ffpp import FaceForensics
 from unmask.sources.folders import check_root, find_forgeries, list_root
@@ -53,6 +54,7 @@ class ForgedMedia:
         methods: Names of forging functions.
         num_frames: Frames taken of every video, evenly spaced.
         max_side: Larger frames are shrunk to this longer side.
+        max_pixels: A file with larger frames is refused.
         jpeg_quality: Of written pictures.
         crf: Constant rate factor of written videos.
         seed: Decides who is paired with whom.
@@ -72,6 +74,7 @@ class ForgedMedia:
         methods: Sequence[str] = tuple(FORGERS),
         num_frames: int = 48,
         max_side: int = 640,
+        max_pixels: int = MAX_PIXELS,
         jpeg_quality: int = 95,
         crf: int = 23,
         seed: int = 0,
@@ -87,6 +90,7 @@ class ForgedMedia:
         self.methods = tuple(methods)
         self.num_frames = num_frames
         self.max_side = max_side
+        self.max_pixels = max_pixels
         self.encoding = Encoding(jpeg_quality, crf)
         self.seed = seed
         self.val_fraction = val_fraction
@@ -110,7 +114,7 @@ class ForgedMedia:
         kind, paths = _choose_media(self.root, self.kind)
         digits = max(3, len(str(len(paths) - 1)))
         media = [
-            Medium(f"{number:0{digits}d}", path, kind, self.num_frames, self.max_side)
+            Medium(f"{number:0{digits}d}", path, kind, self.num_frames, self.max_side, self.max_pixels)
             for number, path in enumerate(paths)
         ]
         parameters = self._describe(paths)
@@ -162,7 +166,7 @@ class ForgedMedia:
     def _find_faces(self, media: Sequence[Medium], *, num_workers: int) -> dict[str, FoundFace]:
         assert self.detector is not None
         folder = self.output / "landmarks"
-        todo = [medium for medium in media if not (folder / f"{medium.name}.json").exists()]
+        todo = [medium for medium in media if not _is_found(folder / f"{medium.name}.json")]
         batches = [todo[start : start + _MEDIA_PER_JOB] for start in range(0, len(todo), _MEDIA_PER_JOB)]
         work = partial(_find_and_save, folder, self.detector)
         run_jobs(work, batches, num_workers=num_workers, description="Finding faces")
@@ -248,6 +252,10 @@ def _choose_media(root: Path, kind: MediaKind | None) -> tuple[MediaKind, list[P
         wanted = "pictures or videos" if kind is None else f"{kind}s"
         raise SourceError(f"'{root}' holds no {wanted}. Set source.root to a folder that holds authentic ones.")
     return chosen, by_kind[chosen]
+
+
+def _is_found(path: Path) -> bool:
+    return path.exists() and not names_limit(FoundFace.load(path).problem)
 
 
 def _find_and_save(folder: Path, detector: Detector, media: Sequence[Medium]) -> None:

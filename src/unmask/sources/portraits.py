@@ -11,7 +11,7 @@ from unmask.errors import ConfigError, MediaError
 from unmask.faces.appearance import describe_faces
 from unmask.faces.detector import Detector, shrink
 from unmask.faces.track import follow_largest
-from unmask.media.picture import read_picture, write_bytes
+from unmask.media.picture import MAX_PIXELS, read_picture, write_bytes
 from unmask.media.video import probe_video, read_frames
 from unmask.synthetic.forge import Portrait
 from unmask.types import Face, MediaKind, Picture, Point
@@ -35,6 +35,7 @@ class Medium:
         kind: Picture or video.
         num_frames: Taken of a video, evenly spaced.
         max_side: Larger frames are shrunk to this longer side.
+        max_pixels: A file with larger frames is refused.
     """
 
     name: str
@@ -42,18 +43,19 @@ class Medium:
     kind: MediaKind
     num_frames: int
     max_side: int
+    max_pixels: int = MAX_PIXELS
 
     def read(self) -> list[Picture]:
         """Return its frames; of a video with even sides, since yuv420p halves them."""
         if self.kind is MediaKind.PICTURE:
-            return [shrink(read_picture(self.path), max_side=self.max_side)[0]]
-        frames = read_frames(self.path, num_frames=self.num_frames)
+            return [shrink(read_picture(self.path, max_pixels=self.max_pixels), max_side=self.max_side)[0]]
+        frames = read_frames(self.path, num_frames=self.num_frames, max_pixels=self.max_pixels)
         images = [shrink(frame.image, max_side=self.max_side)[0] for frame in frames]
         return [image[: image.shape[0] // 2 * 2, : image.shape[1] // 2 * 2] for image in images]
 
     def frame_rate(self, num_frames: int) -> float:
         """Return the frames a second at which so many frames last as long as the video did."""
-        info = probe_video(self.path)
+        info = probe_video(self.path, max_pixels=self.max_pixels)
         if info.duration_seconds <= 0:
             return 25.0
         return min(max(1.0, num_frames / info.duration_seconds), 60.0)

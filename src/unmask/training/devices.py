@@ -6,6 +6,7 @@ from typing import Any
 from omegaconf import DictConfig, ListConfig
 
 from unmask.errors import ConfigError
+from unmask.names import suggest
 
 ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps")
 STRATEGIES = ("auto", "ddp", "ddp_find_unused_parameters_true")
@@ -71,9 +72,11 @@ def check_devices(trainer: DictConfig) -> None:
     """
     accelerator, strategy = str(trainer.accelerator), trainer.get("strategy", "auto")
     if accelerator not in ACCELERATORS:
-        raise ConfigError(f"No trainer.accelerator '{accelerator}'. Choose one of: {', '.join(ACCELERATORS)}")
+        meant = suggest(accelerator, ACCELERATORS)
+        raise ConfigError(f"No trainer.accelerator '{accelerator}'.{meant} Choose one of: {', '.join(ACCELERATORS)}")
     if isinstance(strategy, str) and strategy not in STRATEGIES:
-        raise ConfigError(f"No trainer.strategy '{strategy}' here. Choose one of: {', '.join(STRATEGIES)}")
+        meant = suggest(strategy, STRATEGIES)
+        raise ConfigError(f"No trainer.strategy '{strategy}' here.{meant} Choose one of: {', '.join(STRATEGIES)}")
     num_nodes = trainer.get("num_nodes", 1)
     if not isinstance(num_nodes, int) or num_nodes < 1:
         raise ConfigError(f"trainer.num_nodes={num_nodes} must be a whole number of machines, at least 1.")

@@ -1,6 +1,7 @@
 """Choose the number format of the training."""
 
 from unmask.errors import ConfigError
+from unmask.names import suggest
 
 _LIGHTNING_NAMES = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
 
@@ -18,7 +19,8 @@ def choose_precision(name: str, *, has_gpu: bool) -> str:
     if name == "auto":
         name = "bf16" if _has_fast_bf16(has_gpu) else "fp32"
     if name not in _LIGHTNING_NAMES:
-        raise ConfigError(f"No precision '{name}'. Choose one of: auto, {', '.join(_LIGHTNING_NAMES)}")
+        meant = suggest(name, _LIGHTNING_NAMES, key="precision")
+        raise ConfigError(f"No precision '{name}'.{meant} Choose one of: auto, {', '.join(_LIGHTNING_NAMES)}")
     if name == "fp16" and not has_gpu:
         raise ConfigError("precision=fp16 needs a GPU, and this training runs on a CPU. Choose precision=auto or fp32.")
     return _LIGHTNING_NAMES[name]

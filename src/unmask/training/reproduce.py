@@ -9,6 +9,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from unmask.composition import read_value
 from unmask.data.tables import FaceDataset
 from unmask.errors import ConfigError, TrackingError, UnmaskError
 from unmask.training.provenance import describe_environment, find_code_state
@@ -93,7 +94,7 @@ def restore_config(cfg: DictConfig, past: PastRun, overrides: list[str]) -> Dict
             logger.warning("The run had a key '%s' that this version does not know; it is left out.", key)
             restored.pop(key)
     for override in overrides:
-        key, _, value = override.partition("=")
+        key = override.partition("=")[0]
         root = key.split(".")[0]
         if root in _OF_NOW:
             continue
@@ -106,7 +107,7 @@ def restore_config(cfg: DictConfig, past: PastRun, overrides: list[str]) -> Dict
         node = OmegaConf.select(restored, parent) if parent else restored
         if not OmegaConf.is_dict(node) or leaf not in node:
             raise ConfigError(f"No key '{key}' (in '{override}') in the configuration of run {past.run_id}.")
-        OmegaConf.update(restored, key, OmegaConf.create(f"value: {value}").value)
+        OmegaConf.update(restored, key, read_value(override))
     return restored
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from unmask.composition import read_text
 from unmask.training.tracking_store import make_client
 
 logger = logging.getLogger(__name__)
@@ -93,7 +94,7 @@ def _list_lost(children: dict[int, Any], known: set[int]) -> list[dict[str, Any]
 def _make_table(jobs: list[dict[str, Any]], keys: list[str], runs: dict[int, str]) -> pd.DataFrame:
     rows = []
     for job in jobs:
-        given = dict(override.lstrip("+").split("=", 1) for override in job["overrides"] if "=" in override)
+        given = {text.partition("=")[0].lstrip("+"): read_text(text) for text in job["overrides"] if "=" in text}
         row = {"job": job["job"], "status": job["status"]} | {key: given.get(key, "") for key in keys}
         rows.append(
             row

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from unmask.errors import CheckpointError
 from unmask.paths import expand_home, home_folder
-from unmask.training.tracking_store import find_artifact_folder, find_sqlite_file, make_client, store_uri
+from unmask.training.tracking_store import find_artifact_folder, make_client, store_file, store_uri
 
 _BEST = "checkpoints/best.ckpt"
 _BUNDLE = "bundle"
@@ -57,8 +57,8 @@ def _fetch(address: str, *, uri: str, folder: Path, prefers_bundle: bool) -> Pat
             f"checkpoint='{address}' is an address in MLflow, and {error.name} is not installed here. Install mlflow, "
             f"or name the folder of a bundle."
         ) from error
-    file = find_sqlite_file(uri)
-    if file is not None and not file.is_file():
+    store = store_file(uri)
+    if store is not None and not store.is_file():
         raise CheckpointError(
             f"checkpoint='{address}' cannot be looked up: there is no MLflow store '{uri}'. {_hint()}"
         )

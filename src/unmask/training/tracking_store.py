@@ -10,6 +10,9 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from unmask.errors import ConfigError, TrackingError
+from unmask.paths import expand_home
+
+_SQLITE = "sqlite:///"
 
 CHECKPOINTS = ("best", "all", "none")
 """Which checkpoints of a run the store keeps, beside the run's folder."""
@@ -75,13 +78,25 @@ class MLflowSettings:
 
 
 def store_uri(tracking_db: str) -> str:
-    """Return the address of a sqlite file."""
-    return f"sqlite:///{Path(tracking_db).resolve()}"
+    """Return the address of a sqlite file, with an absolute path.
+
+    Raises:
+        ConfigError: The path has a question mark, at which SQLAlchemy ends the path, without an escape for it.
+    """
+    path = Path(expand_home(tracking_db)).resolve()
+    if "?" in str(path):
+        raise ConfigError(
+            f"paths.tracking_db='{path}' has a question mark, which the address of a sqlite file cannot have. Keep the "
+            f"store elsewhere with paths.tracking_db=..., or train without one: logger=none"
+        )
+    return f"{_SQLITE}{path}"
 
 
-def find_sqlite_file(uri: str) -> Path | None:
-    """Return the file of a sqlite store; None of any other store."""
-    return Path(uri.removeprefix("sqlite:///")) if uri.startswith("sqlite:///") else None
+def store_file(uri: str) -> Path | None:
+    """Return the sqlite file that an address names; None for an address of another kind."""
+    if not uri.startswith(_SQLITE):
+        return None
+    return Path(uri.removeprefix(_SQLITE).partition("?")[0])
 
 
 def find_artifact_folder(client: Any, run_id: str) -> Path | None:

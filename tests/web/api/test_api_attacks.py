@@ -231,7 +231,7 @@ def test_of_two_hundred_faces_the_largest_are_scored_and_small_ones_doubted(clie
     assert len(row["faces"]) == 64
     many, small = sorted(row["notes"], key=lambda note: "pixels" in note)
     assert int(many.split()[0]) >= 200
-    assert many.endswith("faces were found: only the 64 largest were scored.")
+    assert many.endswith("faces were found: only the 64 largest were scored (limits.max_faces).")
     assert small.endswith("such a score says little.")
     assert all(15 < face["box"][2] - face["box"][0] < 25 for face in row["faces"])
 

@@ -148,7 +148,7 @@ def test_no_face_is_said_and_not_called_real(bundle: Path, find: Callable[..., N
 def test_two_hundred_faces_are_scored_in_part_and_that_is_said(bundle: Path, find: Callable[..., None]) -> None:
     find(200, 60)
     page = give(open_app(), ("a.png", save(draw((100, 900)), "PNG")))
-    assert "200 faces were found: only the 64 largest were scored." in said(page)
+    assert "200 faces were found: only the 64 largest were scored (limits.max_faces)." in said(page)
     (faces,) = [box for box in page.selectbox if box.label == "Face"]
     assert len(faces.options) == 12  # as many as are kept to look closer at
 
@@ -167,8 +167,8 @@ def test_what_was_left_out_of_a_video_is_said(
     monkeypatch.setattr("unmask.web.app.settings.read_settings", lambda: settings)
     find(70, 20)
     text = said(give(open_app(), ("clip.mp4", make_video(temporary, num_frames=30).read_bytes())))
-    assert "30 frames were asked for: only 4 of them, evenly spaced, were examined." in text
-    assert "Up to 70 faces were found in a frame: only the 3 largest were scored." in text
+    assert "30 frames were asked for: only 4 of them, evenly spaced, were examined (limits.max_frames)." in text
+    assert "Up to 70 faces were found in a frame: only the 3 largest were scored (limits.max_faces)." in text
     assert "3 of 3 faces are smaller than 40 pixels" in text
 
 

@@ -63,7 +63,8 @@ class FileForm(MultiPartParser):
         upload = self._current_part.file
         if upload is not None and self._num_bytes > self._max_bytes:
             detail = f"'{clean_name(upload.filename)}' has more than the {self._max_bytes:,} bytes that are taken"
-            raise Problem(413, "file_too_large", f"{detail} of a file (see /v1/model). Send a smaller one.")
+            keys = "service.image_bytes, service.video_bytes; see /v1/model"
+            raise Problem(413, "file_too_large", f"{detail} of a file ({keys}). Send a smaller one.")
         super().on_part_data(data, start, end)
 
 

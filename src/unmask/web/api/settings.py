@@ -7,6 +7,9 @@ from pathlib import Path
 from unmask.errors import ConfigError
 from unmask.inference.settings import PredictorSettings
 
+OF_SERVICE = "this service, which its operator can raise"
+"""Whose limits those of files are, as clients are told."""
+
 
 @dataclass(frozen=True)
 class ModelSettings:

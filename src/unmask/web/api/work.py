@@ -12,7 +12,7 @@ from pathlib import Path
 from threading import Thread
 from typing import Any
 
-from unmask.errors import MediaError
+from unmask.errors import MediaError, tell_guest
 from unmask.faces.crop import cut_shown
 from unmask.faces.spec import CropSpec
 from unmask.inference.heatmap import draw_heat
@@ -24,7 +24,7 @@ from unmask.media.video import index_video, read_indexed
 from unmask.types import MediaKind, Picture
 from unmask.web.api.jobs import JobStore
 from unmask.web.api.log import log_as_json
-from unmask.web.api.settings import ModelSettings
+from unmask.web.api.settings import OF_SERVICE, ModelSettings
 
 _QUALITY = 90
 _SECONDS_BETWEEN_NOTES = 0.5
@@ -84,7 +84,7 @@ def _predict_picture(predictor: Predictor, path: Path, name: str, *, heatmaps: b
             raise MediaError(f"'{name}' is no picture. If it is a video, send it to POST /v1/videos.")
         prediction = predictor.predict_image(path, name=name)
     except MediaError as error:
-        return {"name": name, "code": "unreadable_file", "error": str(error)}
+        return {"name": name, "code": "unreadable_file", "error": tell_guest(error, where=OF_SERVICE)}
     result = _describe(prediction)
     for key in ("frames", "suspicious", "key_frames"):
         del result[key]

@@ -13,11 +13,11 @@ from typing import Any
 
 from pebble import ProcessExpired
 
-from unmask.errors import MediaError
+from unmask.errors import MediaError, tell_guest
 from unmask.web.api.jobs import Job, JobStore
 from unmask.web.api.pool import Pool
 from unmask.web.api.problems import Problem
-from unmask.web.api.settings import ModelSettings, ServiceSettings
+from unmask.web.api.settings import OF_SERVICE, ModelSettings, ServiceSettings
 from unmask.web.api.shares import Turn, Turns
 from unmask.web.api.uploads import Upload
 from unmask.web.api.work import predict_job, predict_pictures, say_ready, start_worker
@@ -90,7 +90,7 @@ class Workers:
             async with self._picture_turns.one(client):
                 return await self._try_pictures(partial(predict_pictures, self._model, files, heatmaps=heatmaps))
         except TimeoutError as error:
-            detail = f"The pictures took longer than {limit:g} s. Send fewer or smaller ones."
+            detail = f"The pictures took longer than {limit:g} s (service.image_seconds). Send fewer or smaller ones."
             raise Problem(422, "too_slow", detail) from error
         except ProcessExpired as error:
             if error.exitcode in _TERMINATED:
@@ -159,9 +159,10 @@ class Workers:
             except (CancelledError, BrokenProcessPool):  # `tend` takes up the latter again
                 return
             except TimeoutError:
-                self._fail(job_id, "too_slow", f"The video took longer than {self._limits.job_seconds:g} s. Cut it.")
+                limit = self._limits.job_seconds
+                self._fail(job_id, "too_slow", f"The video took longer than {limit:g} s (service.job_seconds). Cut it.")
             except MediaError as error:
-                self._fail(job_id, "unreadable_file", str(error))
+                self._fail(job_id, "unreadable_file", tell_guest(error, where=OF_SERVICE))
             except ProcessExpired as error:
                 # Nobody's file does SIGTERM; whoever ends a service may, and `tend` takes the job up again.
                 if self.is_ready and error.exitcode not in _TERMINATED:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 import streamlit as st
 
+from unmask.errors import ConfigError
 from unmask.paths import home_folder
 from unmask.web.app.finding import ModelFile
 
@@ -66,11 +67,14 @@ def _remember(name: str, alias: str) -> Alias:
 def _ask(name: str, alias: str) -> float | None:
     """Ask MLflow's store, the one that loading takes, when a version was made; None where it does not say."""
     from unmask.training.tracking_fetch import find_uri
-    from unmask.training.tracking_store import find_sqlite_file, make_client
+    from unmask.training.tracking_store import make_client, store_file
 
-    uri = find_uri(str(home_folder() / "mlflow.db"))
-    file = find_sqlite_file(uri)
-    if file is not None and not file.is_file():
+    try:
+        uri = find_uri(str(home_folder() / "mlflow.db"))
+    except ConfigError:
+        return None  # loading says what is wrong with it
+    store = store_file(uri)
+    if store is not None and not store.is_file():
         return None  # asking would make an empty one
     try:
         from mlflow.exceptions import MlflowException

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
-from unmask.errors import MediaError
+from unmask.errors import MediaError, tell_guest
 from unmask.inference.results import Prediction
 from unmask.inference.words import UNREADABLE
 from unmask.media.kinds import PICTURE_SUFFIXES, VIDEO_SUFFIXES, sniff_kind
@@ -16,6 +16,7 @@ from unmask.media.picture import read_still
 from unmask.media.video import index_video, read_indexed
 from unmask.types import MediaKind
 from unmask.web.app.loading import Model
+from unmask.web.app.settings import OF_APP
 from unmask.web.app.text import printable
 from unmask.web.app.views import MAX_FACES, FrameView, Looked, ViewKeeper, make_view
 
@@ -60,8 +61,8 @@ def look_at(model: Model, dropped: DroppedFile, *, max_bytes: int, on_step: OnSt
             prediction, views = _look(model, path, name, max_bytes, on_step)
         except MediaError as error:
             threshold = model.predictor.decision.threshold
-            views = ()
-            prediction = Prediction(name, None, None, None, threshold, error=str(error), headline=UNREADABLE)
+            views, told = (), tell_guest(error, where=OF_APP)
+            prediction = Prediction(name, None, None, None, threshold, error=told, headline=UNREADABLE)
     return Looked(dropped.key, sha256, num_bytes, prediction, views)
 
 

@@ -13,6 +13,9 @@ from unmask.paths import expand_home
 MAX_FILES = 100
 """Files looked at in one go; the results of all of them are held."""
 
+OF_APP = "this app, which its operator can raise in configs/local"
+"""Whose limits those of files are, as visitors are told."""
+
 PICTURES_MB = 200
 """What the pictures of one visitor's files may take, where the environment's `UNMASK_PICTURES_MB` says nothing."""
 
