@@ -40,6 +40,7 @@ class SplitKeys:
 class PrepareKeys:
     """Root keys of `prepare.yaml`."""
 
+    task: str = "prepare"
     source: Any = MISSING
     detector: Any = MISSING
     paths: Any = MISSING
@@ -79,6 +80,7 @@ class TrainKeys:
     checkpoint_minutes: float | None = 15
     reproduce: str | None = None
     register: str | None = None
+    send_dir: str | None = None
 
 
 @dataclass

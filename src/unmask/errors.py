@@ -4,6 +4,8 @@ The commands print these as one message and end with exit code 2; anything else 
 traceback.
 """
 
+import re
+import shlex
 import signal
 from collections.abc import Iterable
 
@@ -56,6 +58,10 @@ class TrackingError(UnmaskError):
     """The store that runs are tracked in cannot be used."""
 
 
+class OutputError(UnmaskError):
+    """A file cannot be written: its disk is full, or its folder refuses it. What was there before still is."""
+
+
 class Interrupted(BaseException):
     """Somebody wants the process to end. Not an error, so that nothing that handles errors holds it up.
 
@@ -83,3 +89,22 @@ def list_problems(problems: Iterable[str], *, limit: int = 10) -> str:
     lines = list(problems)
     shown = "\n".join(f"  {line}" for line in lines[:limit])
     return f"{shown}\n  ... and {len(lines) - limit} more" if len(lines) > limit else shown
+
+
+def show_command(program: str, **values: object) -> str:
+    """Return a command as it can be pasted into a shell, whatever its paths are called.
+
+    Args:
+        program: Such as `train.py`.
+        values: By key of the command line; `__` in a key stands for its dot.
+    """
+    arguments = [f"{key.replace('__', '.')}={_quote_value(str(value))}" for key, value in values.items()]
+    return shlex.join(["python", program, *arguments])
+
+
+def _quote_value(value: str) -> str:
+    """Quote what Hydra's grammar would not read as plain text."""
+    if re.fullmatch(r"[\w.+@%/-]+", value, re.ASCII):
+        return value
+    escaped = re.sub(r'(\\*)("|$)', lambda found: found[1] * 2 + found[2].replace('"', '\\"'), value)
+    return f'"{escaped.replace("${", chr(92) + "${")}"'

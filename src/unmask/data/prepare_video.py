@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from unmask.errors import DetectorError, MediaError
+from unmask.errors import DetectorError, MediaError, OutputError
 from unmask.faces.crop import MAX_SIDE, cut_crop, encode_crop
 from unmask.faces.detector import Detector
 from unmask.faces.spec import CropSpec
@@ -74,6 +74,8 @@ class VideoRecord:
 def prepare_video(video: Video, *, detector: Detector | None, spec: CropSpec, root: Path) -> VideoRecord:
     """Detect, follow and crop the largest face of a video; never raises for what is wrong with the file itself.
 
+    Where a crop cannot be written, none of the video is kept.
+
     Args:
         video: A video or picture.
         detector: None where pictures are crops already.
@@ -88,6 +90,9 @@ def prepare_video(video: Video, *, detector: Detector | None, spec: CropSpec, ro
         return _crop_video(video, detector, spec, root)
     except MediaError as error:
         return VideoRecord(video.video_id, Outcome.DECODE_ERROR, str(error))
+    except OutputError:
+        shutil.rmtree(root / "crops" / video.video_id, ignore_errors=True)  # the disk is full: these are not all
+        raise
 
 
 def _index_picture(video: Video) -> VideoRecord:

@@ -13,6 +13,7 @@ from omegaconf import DictConfig
 from unmask import __version__
 from unmask.config import config_dir
 from unmask.data.tables import FaceDataset
+from unmask.media.picture import write_bytes
 from unmask.models.bundle import write_bundle
 from unmask.models.checkpoint import load_checkpoint
 from unmask.training.build import Parts, build_parts, resolve_objective
@@ -70,7 +71,7 @@ def train(cfg: DictConfig, *, folder: Path, overrides: list[str]) -> TrainResult
             fit(cfg, parts, resumed, folder=folder)
             result = _summarise(cfg, parts, tracked, folder=folder)
             if parts.trainer.is_global_zero:
-                (folder / "result.json").write_text(json.dumps(asdict(result), indent=2) + "\n")
+                write_bytes(folder / "result.json", (json.dumps(asdict(result), indent=2) + "\n").encode())
             if tracked is not None:
                 track_end(tracked, cfg, dataset, parts, result, folder=folder)
     return result

@@ -68,6 +68,7 @@ def track_start(
 
 def _choose_params(cfg: DictConfig) -> dict[str, Any]:
     noise = {"paths", "logger", "callbacks", "run_name", "experiment_name", "resume", "reproduce", "register", "task"}
+    noise.add("send_dir")
     choices = {group: option for group, option in find_choices().items() if group in cfg and group not in noise}
     plain = to_plain(cfg)
     learning = {name: plain["callbacks"].get(name) or {} for name in ("freeze", "ema")}  # the others only look on

@@ -13,10 +13,10 @@ from typing import Any
 
 from pebble import ProcessExpired
 
-from unmask.errors import MediaError
+from unmask.errors import MediaError, OutputError
 from unmask.web.api.jobs import Job, JobStore
 from unmask.web.api.pool import Pool
-from unmask.web.api.problems import Problem
+from unmask.web.api.problems import DISK_FULL, Problem
 from unmask.web.api.settings import ModelSettings, ServiceSettings
 from unmask.web.api.uploads import Upload
 from unmask.web.api.work import predict_job, predict_pictures, say_ready, start_worker
@@ -133,6 +133,9 @@ class Workers:
                 self._fail(job_id, "too_slow", f"The video took longer than {self._limits.job_seconds:g} s. Cut it.")
             except MediaError as error:
                 self._fail(job_id, "unreadable_file", str(error))
+            except OutputError as error:
+                logger.error("%s", error, extra={"job": job_id})
+                self._fail(job_id, "disk_full", DISK_FULL)
             except ProcessExpired as error:
                 # Nobody's file does SIGTERM; whoever ends a service may, and `tend` takes the job up again.
                 if self.is_ready and error.exitcode not in _TERMINATED:
