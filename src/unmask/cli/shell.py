@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 import sys
 from collections.abc import Callable
 from typing import NoReturn
@@ -85,7 +86,11 @@ def run_command(
 
 
 def _add_kept(error: UnmaskError, kept: str) -> str:
-    return f"{error} {kept}".rstrip() if isinstance(error, OutputError) else str(error)
+    # A process that decodes hands over the traceback as the message, which ends with the message.
+    text = re.sub(
+        rf"^Caught \w+ in DataLoader .*\n[\w.]+{type(error).__name__}: ", "", str(error), flags=re.DOTALL
+    ).strip()
+    return f"{text} {kept}".rstrip() if isinstance(error, OutputError) else text
 
 
 def find_own_error(error: BaseException) -> UnmaskError | None:
