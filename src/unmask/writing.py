@@ -1,9 +1,11 @@
 """Make one error of what the system says of a file that cannot be written."""
 
 import errno
+import io
 import os
 import re
 import shutil
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -45,14 +47,27 @@ def describe_refusal(error: OSError, path: Path | None = None) -> str:
 
     Args:
         error: Of the system.
-        path: The file; None takes what the error names.
+        path: The file; None takes the one that the error names, or that was being written.
     """
-    place = path or (Path(os.fsdecode(error.filename)) if isinstance(error.filename, str | bytes) else None)
+    place = path or _find_file(error)
     name = "an output file" if place is None else f"'{place}'"
     reason = error.strerror or str(error) or type(error).__name__
     if error.errno not in _FULL:
         return f"Cannot write {name}: {reason}. Name a folder that can be written to."
     return f"Cannot write {name}: {reason}{_tell_free(place)}. Make room on its disk."
+
+
+def _find_file(error: OSError) -> Path | None:
+    """Return the file that could not be written; the system names it where it is opened, and not where it is full."""
+    if isinstance(error.filename, str | bytes):
+        return Path(os.fsdecode(error.filename))
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    for frame in reversed(frames):
+        for value in frame.f_locals.values():
+            name = getattr(value, "name", None) if isinstance(value, io.IOBase) else None
+            if isinstance(name, str) and Path(name).exists():
+                return Path(name)
+    return None
 
 
 def _tell_free(path: Path | None) -> str:

@@ -21,7 +21,10 @@ _NOT_SEEN_IN_CROPS = {"_target_", "weights", "device", "batch_size"}
 
 
 TASKS = ("prepare", "repair")
-_KEPT = "Videos that are finished are kept: run the same command again, and it continues after them."
+_KEPT = (
+    "Videos that are finished are kept: run the same command again, and it continues after them. "
+    "output=... names another folder for the dataset, UNMASK_HOME=... one for everything."
+)
 
 
 def main() -> None:

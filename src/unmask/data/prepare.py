@@ -1,6 +1,7 @@
 """From a source to a face dataset."""
 
 import logging
+import shutil
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import closing, suppress
@@ -21,7 +22,7 @@ from unmask.data.records import Journal
 from unmask.data.remake import find_damaged, remove_remains
 from unmask.data.splits import assign_splits
 from unmask.data.tables import FaceDataset, count_rows, write_dataset
-from unmask.errors import DatasetError, list_problems
+from unmask.errors import DatasetError, OutputError, list_problems
 from unmask.faces.detector import Detector
 from unmask.faces.spec import CropSpec
 from unmask.sources.base import CreatedSource, Source
@@ -98,7 +99,12 @@ def prepare(
     _disown_other_crops(workshop)
     with closing(work_on(tasks, workshop, num_workers=num_workers, description="Preparing videos")) as work:
         for task, record in work:
-            journal.append(task.video, record)
+            try:
+                journal.append(task.video, record)
+            except OutputError:
+                if task.record is None:  # its crops would be on record nowhere
+                    shutil.rmtree(output / "crops" / record.video_id, ignore_errors=True)
+                raise
             records[task.video.video_id] = record
     num_repaired = _count_repaired(tasks, workshop)
     ordered = [records[video.video_id] for video in videos]
