@@ -56,13 +56,14 @@ def _open_detector(dataset: "FaceDataset", cfg: DictConfig) -> "Detector | None"
     if spec.detector == "none":
         return None
     given = [text for text in HydraConfig.get().overrides.task if text.lstrip("+~").startswith("detector")]
-    options = [f"++detector.{key}={value}" for key, value in spec.detector_options.items()]
     needed = f"'{dataset.root}' was prepared with the detector '{spec.detector}' (weights {spec.detector_sha256[:12]})"
     advice = "Name it with detector=..., and its weights with detector.weights=..."
     try:
-        composed = compose("prepare", overrides=[f"detector={spec.detector}", *options, *given])
+        chosen = compose("prepare", overrides=[f"detector={spec.detector}", *given]).detector
     except MissingConfigException as error:  # a detector of one's own may have another name there
         raise ConfigError(f"{needed}, which no file of the configs is named after. {advice}") from error
+    options = [f"detector.{key}={value}" for key, value in spec.detector_options.items() if key in chosen]
+    composed = compose("prepare", overrides=[f"detector={spec.detector}", *given, *options])
     detector: Detector | None = build_node(composed.detector)
     found = ("none", "") if detector is None else (detector.name, detector.weights_sha256)
     if found != (spec.detector, spec.detector_sha256):
