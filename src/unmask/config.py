@@ -60,6 +60,7 @@ class MediaLimitKeys:
 class PrepareKeys:
     """Root keys of `prepare.yaml`."""
 
+    task: str = "prepare"
     source: Any = MISSING
     detector: Any = MISSING
     paths: Any = MISSING
@@ -109,6 +110,7 @@ class TrainKeys:
     checkpoint_minutes: float | None = 15
     reproduce: str | None = None
     register: str | None = None
+    send_dir: str | None = None
 
 
 @dataclass

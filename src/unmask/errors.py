@@ -92,6 +92,10 @@ class TrackingError(UnmaskError):
     """The store that runs are tracked in cannot be used."""
 
 
+class OutputError(UnmaskError):
+    """A file cannot be written: its disk is full, or its folder refuses it. What was there before still is."""
+
+
 class Interrupted(BaseException):
     """Somebody wants the process to end. Not an error, so that nothing that handles errors holds it up.
 

@@ -7,7 +7,7 @@ import torch
 
 from unmask.data.dataset import FaceCrops
 from unmask.data.tables import FaceDataset
-from unmask.errors import MediaError
+from unmask.errors import DatasetError
 from unmask.faces.crop import prepare_input
 from unmask.faces.spec import InputSpec
 from unmask.media.picture import decode_crop_file
@@ -55,5 +55,5 @@ def test_crop_that_vanished_is_named(make_faces: Callable[..., Path]) -> None:
     root = make_faces({"train": (1, 1)})
     table = FaceDataset.load(root).faces_of("train")
     (root / table["crop"][1]).unlink()
-    with pytest.raises(MediaError, match=r"train000/000000_0\.jpg' cannot be read"):
+    with pytest.raises(DatasetError, match=r"train000/000000_0\.jpg' cannot be read.* task=repair output="):
         FaceCrops(table, root=root, input_spec=SPEC)[1]

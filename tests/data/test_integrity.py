@@ -47,7 +47,7 @@ def test_more_than_one_in_a_hundred_bad_crops_stop_the_run(make_faces: Maker) ->
     assert "2 of 100 crops of split 'train'" in str(told.value)
     assert "more than 1%" in str(told.value)
     assert f"{_crop(root, 2)}: missing" in str(told.value)
-    assert f"delete '{root / 'prepare.jsonl'}'" in str(told.value)
+    assert f"python prepare.py task=repair output={root}" in str(told.value)
 
 
 def test_only_the_first_ten_of_many_are_named(make_faces: Maker) -> None:

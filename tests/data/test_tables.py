@@ -2,7 +2,6 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-import pandas as pd
 import pytest
 
 from unmask.data.tables import FACE_COLUMNS, VIDEO_COLUMNS, FaceDataset, count_rows, write_dataset
@@ -75,19 +74,24 @@ def test_one_class_in_a_split_is_refused(make_faces: Maker, counts: tuple[int, i
         dataset.check_classes("val")
 
 
-def test_interrupted_write_leaves_no_complete_dataset(make_faces: Maker, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("number", [0, 1, 2])
+def test_interrupted_write_leaves_the_tables_that_were_there(
+    make_faces: Maker, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
     root = make_faces({"train": (1, 1)})
-    dataset = FaceDataset.load(root)
+    dataset, before = FaceDataset.load(root), {path: path.read_bytes() for path in root.iterdir() if path.is_file()}
+    written: list[Path] = []
 
-    def fail(self: pd.DataFrame, **options: object) -> bytes:
-        raise KeyboardInterrupt
+    def fail(path: Path, data: bytes) -> None:
+        if len(written) == number:
+            raise KeyboardInterrupt
+        written.append(path)
+        path.write_bytes(data)
 
-    monkeypatch.setattr(pd.DataFrame, "to_parquet", fail)
+    monkeypatch.setattr("unmask.data.tables.write_bytes", fail)
     with pytest.raises(KeyboardInterrupt):
-        write_dataset(root, info=dataset.info, videos=dataset.videos, faces=dataset.faces)
-    monkeypatch.undo()
-    with pytest.raises(DatasetError, match=r"dataset\.json missing"):
-        FaceDataset.load(root)
+        write_dataset(root, info={"name": "other"}, videos=dataset.videos.head(1), faces=dataset.faces.head(1))
+    assert {path: path.read_bytes() for path in root.iterdir() if path.is_file()} == before
 
 
 def test_counts_are_plain_values(make_faces: Maker) -> None:

@@ -212,7 +212,10 @@ def test_limits_of_a_video_refuse_or_thin_out_and_say_so(predictor: Predictor, i
     predictor.every_n, predictor.limits = 1, Limits(max_frames=4)
     prediction = predictor.predict_video(path)
     assert [frame.index for frame in prediction.frames] == [0, 10, 19, 29]
-    assert prediction.notes[0] == "30 frames were asked for: only 4 of them, evenly spaced, were examined (limits.max_frames)."
+    assert (
+        prediction.notes[0]
+        == "30 frames were asked for: only 4 of them, evenly spaced, were examined (limits.max_frames)."
+    )
     assert "4 of 30 frames" in prediction.notes[1]
     predictor.limits = Limits(max_seconds=2)
     with pytest.raises(MediaError, match=r"a\.mp4' is 3\.0 seconds long, more than the 2 .*limits\.max_seconds=3"):

@@ -1,4 +1,5 @@
 import json
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -87,6 +88,33 @@ def test_failed_jobs_are_told_at_the_end(swept: tuple[Path, str]) -> None:
     text = swept[1]
     assert "3 of 4 jobs failed." in text
     assert "Job 1 failed: " in text
+
+
+def test_sweep_whose_store_went_away_is_closed_by_the_command_it_names(
+    swept: tuple[Path, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from mlflow.exceptions import MlflowException
+
+    from unmask.cli.sweep import closing_sweep
+    from unmask.cli.train import main
+    from unmask.training.sweep_callback import FOLDER_VARIABLE
+
+    def fail(uri: str) -> None:
+        raise MlflowException("connection refused")
+
+    (folder,) = swept[0].glob("multirun/train/*")
+    monkeypatch.chdir(swept[0])
+    with monkeypatch.context() as away:
+        away.setattr("unmask.training.sweep.make_client", fail)
+        with pytest.raises(SystemExit, match="1"), closing_sweep():
+            away.setenv(FOLDER_VARIABLE, str(folder))
+    assert len(pd.read_csv(folder / "sweep.csv")) == 4
+    command = capsys.readouterr().err.splitlines()[-1]
+    monkeypatch.setattr(sys, "argv", shlex.split(command)[1:])
+    main()
+    assert "1 sweeps closed, 0 still wait" in capsys.readouterr().out
+    assert _runs(swept[0])[0].info.status == "FAILED"
+    assert pd.read_csv(folder / "sweep.csv")["run_id"].notna().all()
 
 
 def test_sweep_whose_store_is_down_ends_before_any_job(face_dataset: Path, in_folder: Path) -> None:

@@ -1,12 +1,14 @@
 import json
 import logging
+import shlex
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from unmask.training.tracking_store import MLflowSettings, open_experiment
-from unmask.training.unsent import Message, Outbox, send_unsent
+from unmask.training.unsent import _DELIVERIES, Message, Outbox, send_unsent
 
 
 class Store:
@@ -108,3 +110,83 @@ def test_command_sends_what_runs_have_kept(tmp_path: Path, store: Store) -> None
     assert (run.info.status, run.info.end_time, run.data.params) == ("FINISHED", 1000, {"seed": "0"})
     assert [item.path for item in client.list_artifacts(run_id)] == ["note.txt"]
     assert send_unsent([tmp_path / "outputs"]) == (0, 0)
+
+
+def _lose_run(folder: Path, home: Path) -> tuple[Any, str]:
+    """Leave a message of a run in a folder, as an outage of its store does; return a client of the store and the id."""
+    settings = MLflowSettings(None, str(home / "mlflow.db"), str(home / "artifacts"), "unmask")
+    client, experiment = open_experiment(settings)
+    run_id = client.create_run(experiment).info.run_id
+    away = Store()
+    away.is_up = False
+    lost = Outbox(away, uri=settings.uri, run_id=run_id, folder=folder)
+    lost.send(_tag(7))
+    return client, run_id
+
+
+def test_command_that_is_named_after_an_outage_sends_what_was_kept(
+    in_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from unmask.cli.train import main
+    from unmask.cli.unsent import print_unsent
+
+    print_unsent(in_folder)
+    assert capsys.readouterr().err == ""
+    name = "it's (a) run, = ü"
+    client, run_id = _lose_run(in_folder / name, in_folder)
+    print_unsent(Path(name))
+    command = capsys.readouterr().err.splitlines()[-1]
+    (in_folder / "elsewhere").mkdir()
+    monkeypatch.chdir(in_folder / "elsewhere")
+    python, *arguments = shlex.split(command)
+    assert (python, *arguments[:2]) == ("python", "train.py", "task=send")
+    monkeypatch.setattr(sys, "argv", arguments)
+    main()
+    assert "1 runs sent, 0 still wait" in capsys.readouterr().out
+    assert client.get_run(run_id).data.tags["t"] == "7"
+    print_unsent(in_folder)
+    assert capsys.readouterr().err == ""
+
+
+def test_folder_that_is_not_there_is_refused(
+    in_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from unmask.cli.train import main
+
+    monkeypatch.setattr(sys, "argv", ["train.py", "task=send", "send_dir=gone"])
+    with pytest.raises(SystemExit, match="2"):
+        main()
+    assert "send_dir='gone'" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_training_names_the_command_at_its_end(
+    face_dataset: Path, in_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from mlflow import MlflowClient
+    from mlflow.exceptions import MlflowException
+
+    from unmask.cli.train import main
+
+    def fail(*_: object, **__: object) -> None:
+        raise MlflowException("away")
+
+    deliveries = dict(_DELIVERIES)
+    monkeypatch.setattr("unmask.training.unsent._DELIVERIES", dict.fromkeys(deliveries, fail))
+    folder = in_folder / "my runs" / "first"
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.setattr(sys, "argv", [
+        "train.py", f"dataset.root={face_dataset}", "model=tiny", "dataset.num_workers=0", "precision=fp32",
+        "trainer=cpu", "trainer.max_epochs=1", f'hydra.run.dir="{folder}"', "logger.log_model=false",
+        "logger.system_metrics_seconds=0",
+    ])  # fmt: skip
+    main()
+    command = capsys.readouterr().err.splitlines()[-1].strip()
+    monkeypatch.setattr("unmask.training.unsent._DELIVERIES", deliveries)
+    monkeypatch.setattr(sys, "argv", shlex.split(command)[1:])
+    main()
+    assert "1 runs sent, 0 still wait" in capsys.readouterr().out
+    client = MlflowClient(f"sqlite:///{in_folder / 'mlflow.db'}")
+    (run,) = client.search_runs([client.get_experiment_by_name("unmask").experiment_id])
+    assert run.info.status == "FINISHED"
+    assert "best/val/auroc" in run.data.metrics

@@ -10,8 +10,10 @@ from typing import Any
 
 from unmask.cli.shell import fail
 from unmask.config import config_dir
-from unmask.errors import ConfigError, UnmaskError
+from unmask.errors import ConfigError, Interrupted, UnmaskError
 from unmask.paths import home_folder, show_command
+from unmask.processes import end_with_starter, mark_children, wait_for
+from unmask.training.interruption import ending_on_sigterm
 
 
 @dataclass(frozen=True)
@@ -34,12 +36,15 @@ class Stage:
 
 def main() -> None:
     """Run `make demo`; arguments are overrides of the training, such as `trainer.max_epochs=8`."""
+    end_with_starter()
+    mark_children()
     try:
-        run(sys.argv[1:])
+        with ending_on_sigterm():
+            run(sys.argv[1:])
     except UnmaskError as error:
         fail(str(error))
-    except KeyboardInterrupt:
-        sys.exit(130)
+    except (KeyboardInterrupt, Interrupted) as error:
+        sys.exit(error.exit_code if isinstance(error, Interrupted) else 130)
 
 
 def run(overrides: list[str]) -> None:
@@ -68,10 +73,10 @@ def _run(stage: Stage, folder: Path, seconds: dict[str, float]) -> dict[str, Any
     run_dir = folder / stage.name
     code = f"from unmask.cli.{stage.name} import main; main()"
     start = time.monotonic()
-    done = subprocess.run([sys.executable, "-c", code, *stage.arguments, f"hydra.run.dir={run_dir}"], check=False)
+    exit_code = wait_for(subprocess.Popen([sys.executable, "-c", code, *stage.arguments, f"hydra.run.dir={run_dir}"]))
     seconds[stage.name] = time.monotonic() - start
-    if done.returncode != 0:
-        raise ConfigError(f"The demo stopped: '{stage.shown}' ended with exit code {done.returncode}.")
+    if exit_code != 0:
+        raise ConfigError(f"The demo stopped: '{stage.shown}' ended with exit code {exit_code}.")
     result: dict[str, Any] = json.loads((run_dir / "result.json").read_text())
     return result
 

@@ -23,9 +23,12 @@ _ROWS = (
 )
 
 
+_KEPT = "What is written is kept. Write elsewhere with UNMASK_HOME=... and run the same command again."
+
+
 def main() -> None:
     """Run `python evaluate.py checkpoint=... dataset.root=...`."""
-    run_command(run, config_name="evaluate")
+    run_command(run, config_name="evaluate", kept=_KEPT)
 
 
 def run(cfg: DictConfig) -> float | None:

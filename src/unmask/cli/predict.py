@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from unmask.inference.results import Prediction
 
 
+_KEPT = "What is written is kept. Write elsewhere with UNMASK_HOME=... and run the same command again."
+
+
 @dataclass(frozen=True)
 class Outcome:
     """What became of the files.
@@ -47,7 +50,7 @@ def main() -> None:
         nonlocal num_failed
         num_failed += predict(cfg, paths=arguments.paths).num_failed
 
-    run_command(run, config_name="predict")
+    run_command(run, config_name="predict", kept=_KEPT)
     if num_failed:
         sys.exit(1)
 

@@ -1,6 +1,7 @@
 """What `predict.py` writes and prints."""
 
 import csv
+import io
 import json
 import unicodedata
 from collections.abc import Sequence
@@ -58,26 +59,30 @@ def write_predictions(
 
 
 def _write_json(values: Any, path: Path) -> None:
+    from unmask.media.picture import write_bytes
+
     text = json.dumps(values, indent=2, ensure_ascii=False) + "\n"
     # A file name need not be UTF-8. The escapes of Python's stand-ins for such bytes are those of JSON too.
-    path.write_bytes(text.encode("utf-8", "backslashreplace"))
+    write_bytes(path, text.encode("utf-8", "backslashreplace"))
 
 
 def _write_csv(rows: list[dict[str, Any]], path: Path) -> None:
     """Write a row per file, with the numbers of its faces and frames."""
     from unmask.forgeries import SourceRecord, name_sources
+    from unmask.media.picture import write_bytes
 
-    with path.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
-        writer = csv.DictWriter(file, _COLUMNS, extrasaction="ignore")
-        writer.writeheader()
-        for row in rows:
-            cells = {
-                "path": _no_formula(row["path"]),
-                "notes": " ".join(row["notes"]),
-                "faces": len(row["faces"]),
-                "trained_on": _no_formula(name_sources(map(SourceRecord.from_dict, row["trained_on"]))),
-            }
-            writer.writerow(row | cells)
+    file = io.StringIO(newline="")
+    writer = csv.DictWriter(file, _COLUMNS, extrasaction="ignore")
+    writer.writeheader()
+    for row in rows:
+        cells = {
+            "path": _no_formula(row["path"]),
+            "notes": " ".join(row["notes"]),
+            "faces": len(row["faces"]),
+            "trained_on": _no_formula(name_sources(map(SourceRecord.from_dict, row["trained_on"]))),
+        }
+        writer.writerow(row | cells)
+    write_bytes(path, file.getvalue().encode("utf-8", "backslashreplace"))
 
 
 def _no_formula(path: str) -> str:

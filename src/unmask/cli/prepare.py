@@ -3,6 +3,7 @@
 import json
 import os
 import shlex
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,7 @@ from omegaconf import DictConfig
 
 from unmask.cli.shell import run_command
 from unmask.cli.values import check_values
+from unmask.errors import ConfigError
 from unmask.parameters import as_config_error, check_whole
 from unmask.paths import show_command
 
@@ -21,29 +23,62 @@ _NOT_SEEN_IN_CROPS = {"_target_", "weights", "device", "batch_size"}
 """Keys of a detector that do not change what it finds; its weights are known by their hash."""
 
 
+TASKS = ("prepare", "repair")
+_KEPT = (
+    "Videos that are finished are kept: run the same command again, and it continues after them. "
+    "output=... names another folder for the dataset, UNMASK_HOME=... one for everything."
+)
+
+
 def main() -> None:
-    """Run `python prepare.py source=... output=...`."""
-    run_command(run, config_name="prepare")
+    """Run `python prepare.py source=... output=...`; exit code 1 where a repair leaves something damaged."""
+    num_left = 0
+
+    def run(cfg: DictConfig) -> None:
+        nonlocal num_left
+        num_left += do_task(cfg)
+
+    run_command(run, config_name="prepare", kept=_KEPT)
+    if num_left:
+        sys.exit(1)
 
 
-def run(cfg: DictConfig) -> None:
-    """Prepare, write `result.json`, print a summary."""
-    from unmask.config import run_dir, to_plain
-    from unmask.data.prepare import prepare
-    from unmask.training.nodes import build_node
-
+def do_task(cfg: DictConfig) -> int:
+    """Prepare or repair; return how much could not be repaired."""
     check_values(cfg, seed=0, num_workers=0, limit=1)
     with as_config_error():
         check_whole("limits.max_pixels", cfg.limits.max_pixels, least=1)
+    if cfg.task == "repair":
+        from unmask.cli.repair import repair
+
+        return repair(cfg)
+    if cfg.task != "prepare":
+        raise ConfigError(f"No task '{cfg.task}' (task). Choose one of: {', '.join(TASKS)}")
+    prepare(cfg)
+    return 0
+
+
+def count_workers(cfg: DictConfig) -> int:
+    """Return how many processes work; one a core where the configuration does not say."""
+    return (os.cpu_count() or 1) if cfg.num_workers is None else int(cfg.num_workers)
+
+
+def prepare(cfg: DictConfig) -> None:
+    """Prepare, write `result.json`, print a summary."""
+    from unmask.config import run_dir, to_plain
+    from unmask.data.prepare import prepare
+    from unmask.media.picture import write_bytes
+    from unmask.training.nodes import build_node
+
     detector = build_node(cfg.detector)
     result = prepare(
         build_node(cfg.source),
         output=Path(cfg.output),
         detector=detector,
-        spec=_describe_crops(cfg, detector),
+        spec=describe_crops(cfg, detector),
         fractions=to_plain(cfg.split),
         seed=cfg.seed,
-        num_workers=(os.cpu_count() or 1) if cfg.num_workers is None else cfg.num_workers,
+        num_workers=count_workers(cfg),
         limit=cfg.limit,
         duplicates=_check_duplicates(cfg.duplicates),
         max_pixels=cfg.limits.max_pixels,
@@ -53,10 +88,13 @@ def run(cfg: DictConfig) -> None:
         "videos": result.outcomes,
         "faces": result.num_faces,
         "reused": result.num_reused,
+        "repaired": result.num_repaired,
         "seconds": round(result.seconds, 1),
     }
-    (run_dir() / "result.json").write_text(json.dumps(summary, indent=2) + "\n")
+    write_bytes(run_dir() / "result.json", (json.dumps(summary, indent=2) + "\n").encode())
     has_training = _print_summary(result.dataset)
+    if result.num_repaired:
+        print(f"Crops that were missing or damaged and are made again: {result.num_repaired}")
     root = f"dataset.root={result.dataset}"
     if has_training:
         use = f"Train on it with: {show_command('train.py', root)}"
@@ -67,16 +105,20 @@ def run(cfg: DictConfig) -> None:
 
 def _check_duplicates(choice: str) -> str:
     from unmask.data.duplicates import CHOICES
-    from unmask.errors import ConfigError
 
     if choice not in CHOICES:
         raise ConfigError(f"duplicates='{choice}' is unknown. Choose {' or '.join(CHOICES)}.")
     return choice
 
 
-def _describe_crops(cfg: DictConfig, detector: "Detector | None") -> "CropSpec":
+def describe_crops(cfg: DictConfig, detector: "Detector | None") -> "CropSpec":
+    """Return the preprocessing spec of a configuration.
+
+    Args:
+        cfg: Of `prepare.yaml`.
+        detector: Built of it.
+    """
     from unmask.config import to_plain
-    from unmask.errors import ConfigError
     from unmask.faces.spec import CropSpec
 
     try:

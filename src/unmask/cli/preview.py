@@ -10,6 +10,7 @@ def preview(cfg: DictConfig) -> None:
     from unmask.config import run_dir
     from unmask.data.preview import write_previews
     from unmask.faces.spec import InputSpec
+    from unmask.media.picture import write_bytes
     from unmask.training.nodes import build_node
 
     data = build_node(
@@ -20,6 +21,7 @@ def preview(cfg: DictConfig) -> None:
     )
     data.setup()
     paths = write_previews(data, run_dir())
-    (run_dir() / "result.json").write_text(json.dumps({name: str(path) for name, path in paths.items()}) + "\n")
+    text = json.dumps({name: str(path) for name, path in paths.items()}) + "\n"
+    write_bytes(run_dir() / "result.json", text.encode())
     for name, path in paths.items():
         print(f"{name.capitalize()}  {path}")

@@ -23,7 +23,7 @@ _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 def main() -> None:
     """Run `python serve.py checkpoint=...`."""
-    run_command(run, config_name="serve", check=check)
+    run_command(run, config_name="serve", check=check, kept="Give the service another folder with folder=...")
 
 
 def check(cfg: DictConfig) -> None:
@@ -113,6 +113,7 @@ def serve(cfg: DictConfig) -> None:
     with own_folder(settings.folder), copied_model(settings.model, settings.folder) as model:
         is_loopback = cfg.host in _LOOPBACK
         app = create_app(replace(settings, model=model), is_loopback=is_loopback, connections=cfg.connections)
+        app.state.service.store.create()  # a full disk is said here, and not in a traceback of the server's
         _answer(app, cfg)
     if app.state.service.failure is not None:
         raise app.state.service.failure

@@ -1,6 +1,8 @@
 """The frame of every command: Hydra around a task, and errors that a user can act on."""
 
+import logging
 import os
+import re
 import sys
 from collections.abc import Callable
 from typing import NoReturn
@@ -17,7 +19,10 @@ from unmask.cli.explain import explain_config_error
 from unmask.cli.help import FLAGS, render_help
 from unmask.cli.quoting import quote_arguments
 from unmask.config import check_complete, config_dir, register_schemas
-from unmask.errors import Interrupted, UnmaskError
+from unmask.errors import Interrupted, OutputError, UnmaskError
+from unmask.processes import end_with_starter, mark_children
+from unmask.training.interruption import ending_on_sigterm
+from unmask.writing import describe_refusal, is_of_disk
 
 
 def run_command(
@@ -25,14 +30,21 @@ def run_command(
     *,
     config_name: str,
     check: Callable[[DictConfig], None] = check_complete,
+    kept: str = "",
 ) -> None:
     """Compose the configuration, run the task, and print what a user must mend as one message with exit code 2.
+
+    SIGTERM ends the command as Ctrl-C does: what is open is closed, and no process that it started is left.
 
     Args:
         task: Gets the composed configuration; what it returns is the objective of a sweep.
         config_name: Root config, such as `train`.
         check: Raises where the configuration lacks a value.
+        kept: Said where a file cannot be written: what was finished, and how to continue.
     """
+    end_with_starter()
+    mark_children()
+    logging.raiseExceptions = False  # a log file on a full disk, for one, would print a traceback for each line
     os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # no version check over the network
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
@@ -42,28 +54,44 @@ def run_command(
 
     @hydra.main(version_base="1.3", config_path=str(config_dir()), config_name=config_name)
     def run(cfg: DictConfig) -> float | None:
+        end_with_starter()  # a launcher may have started this process, with this function as all it calls
         try:
             check(cfg)
             return task(cfg)
         except Exception as error:
             told = find_own_error(error)
             if told is not None and HydraConfig.get().mode == RunMode.RUN:
-                fail(str(told))  # a sweep needs the exception, and goes on with its other jobs
+                fail(_add_kept(told, kept))  # a sweep needs the exception, and goes on with its other jobs
             raise
 
     try:
-        if any(flag in sys.argv[1:] for flag in FLAGS):
-            print(render_help(config_name, [argument for argument in sys.argv[1:] if not argument.startswith("-")]))
-        else:
-            run()
+        with ending_on_sigterm():
+            if any(flag in sys.argv[1:] for flag in FLAGS):
+                print(render_help(config_name, [argument for argument in sys.argv[1:] if not argument.startswith("-")]))
+            else:
+                run()
     except (HydraException, OmegaConfBaseException, UnmaskError) as error:
         told = find_own_error(error)
-        fail(str(told or explain_config_error(error, config_name=config_name, arguments=sys.argv[1:])))
+        if told is not None:
+            fail(_add_kept(told, kept))
+        fail(str(explain_config_error(error, config_name=config_name, arguments=sys.argv[1:])))
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # whoever read our output has read enough
+    except OSError as error:
+        if not is_of_disk(error):
+            raise
+        fail(_add_kept(OutputError(describe_refusal(error)), kept))
     except (KeyboardInterrupt, Interrupted) as error:
         print("Interrupted.", file=sys.stderr)
         sys.exit(error.exit_code if isinstance(error, Interrupted) else 130)
+
+
+def _add_kept(error: UnmaskError, kept: str) -> str:
+    # A process that decodes hands over the traceback as the message, which ends with the message.
+    text = re.sub(
+        rf"^Caught \w+ in DataLoader .*\n[\w.]+{type(error).__name__}: ", "", str(error), flags=re.DOTALL
+    ).strip()
+    return f"{text} {kept}".rstrip() if isinstance(error, OutputError) else text
 
 
 def find_own_error(error: BaseException) -> UnmaskError | None:

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
 
+from unmask.cli.unsent import print_unsent
 from unmask.errors import Interrupted
+from unmask.processes import wait_for
 
 if TYPE_CHECKING:
     from unmask.training.sweep import SweepResult
@@ -49,6 +51,7 @@ def _finish(folder: Path, *, was_stopped: bool) -> int:
 
     result = finish_sweep(folder, was_interrupted=was_stopped)
     _print(result)
+    print_unsent(folder)
     return result.num_failed
 
 
@@ -116,7 +119,7 @@ def run_in_own_process() -> float:
     environment = {key: value for key, value in os.environ.items() if key != FOLDER_VARIABLE}
     log = folder / "process.log"
     with log.open("w") as file:
-        code = _wait(subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT, env=environment))
+        code = wait_for(subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT, env=environment))
     if code in _STOPPED:
         raise Interrupted(code - 128)
     if code != 0:
@@ -124,14 +127,3 @@ def run_in_own_process() -> float:
         raise UnmaskError(f"The job's process ended with exit code {code}: {last} All it said is in '{log}'.")
     result = json.loads((folder / "result.json").read_text())
     return float(result["objective"])
-
-
-def _wait(process: "subprocess.Popen[bytes]") -> int:
-    """Wait for a job; where this process is to end, let it write its checkpoint first."""
-    try:
-        return process.wait()
-    except Interrupted:
-        process.terminate()
-        return process.wait()
-    except KeyboardInterrupt:  # which the terminal sends to both
-        return process.wait()

@@ -9,6 +9,7 @@ from unmask.cli.processes import leave_folder_to_first
 from unmask.cli.resume import restore_resumed
 from unmask.cli.shell import run_command
 from unmask.cli.sweep import closing_sweep, needs_own_process, run_in_own_process
+from unmask.cli.unsent import print_unsent
 from unmask.config import check_complete
 from unmask.errors import ConfigError, Interrupted
 from unmask.paths import show_command
@@ -20,13 +21,14 @@ if TYPE_CHECKING:
     from unmask.training.result import TrainResult
 
 TASKS = ("train", "preview", "send")
+_KEPT = "Checkpoints that are written are kept. Write elsewhere with UNMASK_HOME=... and continue from one: resume=..."
 
 
 def main() -> None:
     """Run `python train.py dataset.root=...`."""
     leave_folder_to_first()
     with ending_on_sigterm(), closing_sweep():
-        run_command(run, config_name="train", check=check)
+        run_command(run, config_name="train", check=check, kept=_KEPT)
 
 
 def check(cfg: DictConfig) -> None:
@@ -54,6 +56,7 @@ def run(cfg: DictConfig) -> float | None:
 
 def _train(cfg: DictConfig) -> float:
     from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
 
     from unmask.config import run_dir
     from unmask.training.run import train
@@ -66,17 +69,16 @@ def _train(cfg: DictConfig) -> float:
     check_complete(cfg)
     try:
         result = train(cfg, folder=run_dir(), overrides=overrides)
+        if is_first_process():
+            _print_result(cfg, result)
+            _print_past(result, past)
     except Interrupted:
         if (run_dir() / "checkpoints" / "last.ckpt").is_file():
             print("Go on with: python train.py resume=last", file=sys.stderr)
         raise
-    if not is_first_process():
-        return result.objective
-    _print_result(cfg, result)
-    if past is not None:
-        then = past.metrics.get(f"best/{result.objective_key}")
-        told = "not recorded" if then is None else f"{then:.4f}"
-        print(f"Compare     {result.objective_key} of run {past.run_id} was {told}")
+    finally:
+        if HydraConfig.get().mode == RunMode.RUN:  # a sweep says it of all its jobs, at its end
+            print_unsent(run_dir())
     return result.objective
 
 
@@ -105,14 +107,31 @@ def _print_result(cfg: DictConfig, result: "TrainResult") -> None:
     print(f"Next        {show_command(*evaluate)}")
 
 
+def _print_past(result: "TrainResult", past: "PastRun | None") -> None:
+    if past is not None:
+        then = past.metrics.get(f"best/{result.objective_key}")
+        told = "not recorded" if then is None else f"{then:.4f}"
+        print(f"Compare     {result.objective_key} of run {past.run_id} was {told}")
+
+
 def _send(cfg: DictConfig) -> None:
-    """Send what runs could not send while their store was away."""
+    """Send what runs and sweeps could not send while their store was away."""
     from pathlib import Path
 
+    from unmask.training.sweep import send_sweeps
     from unmask.training.unsent import send_unsent
 
-    sent, waiting = send_unsent([Path(cfg.paths.output_dir), Path(cfg.paths.multirun_dir)])
+    folders = [Path(cfg.paths.output_dir), Path(cfg.paths.multirun_dir)]
+    if cfg.send_dir is not None:
+        folders = [Path(cfg.send_dir)]
+        if not folders[0].is_dir():
+            raise ConfigError(f"No such folder: send_dir='{cfg.send_dir}'. Name that of a run or of a sweep.")
+    sent, waiting = send_unsent(folders)
     print(f"{sent} runs sent, {waiting} still wait for their store.")
+    sent_sweeps, waiting_sweeps = send_sweeps(folders)
+    if sent_sweeps or waiting_sweeps:
+        print(f"{sent_sweeps} sweeps closed, {waiting_sweeps} still wait for their store.")
+    waiting += waiting_sweeps
     if waiting:
         sys.exit(1)
 

@@ -1,8 +1,6 @@
 """The LightningDataModule of a face dataset."""
 
-import multiprocessing
 import os
-import signal
 from collections.abc import Mapping
 from typing import Any
 
@@ -21,6 +19,7 @@ from unmask.data.tables import FaceDataset
 from unmask.errors import ConfigError
 from unmask.faces.spec import InputSpec
 from unmask.names import suggest
+from unmask.processes import describe_loader
 from unmask.types import Label
 
 
@@ -224,20 +223,7 @@ class FaceDataModule(L.LightningDataModule):
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,
             pin_memory=torch.cuda.is_available(),
-            # Forked workers start in no time; spawned ones import torch anew, half a minute for four of them.
-            multiprocessing_context=_choose_context() if self.num_workers else None,
             generator=torch.Generator().manual_seed(self.seed),
-            worker_init_fn=_leave_signals_to_parent,
+            **describe_loader(self.num_workers),
             **options,
         )
-
-
-def _leave_signals_to_parent(number: int) -> None:
-    """Let the process that trains decide when to end: a terminal or a scheduler sends signals to its workers too."""
-    del number
-    for ignored in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(ignored, signal.SIG_IGN)
-
-
-def _choose_context() -> str:
-    return "fork" if "fork" in multiprocessing.get_all_start_methods() else "spawn"

@@ -12,10 +12,11 @@ from torch.utils.data import Dataset
 from unmask.data.augmentation import Augmentation, Landmarks
 from unmask.data.sampler import Draw
 from unmask.data.sbi import SelfBlending
-from unmask.errors import DatasetError
+from unmask.errors import DatasetError, MediaError
 from unmask.faces.crop import locate_landmarks, prepare_input
 from unmask.faces.spec import CropSpec, InputSpec
 from unmask.media.picture import decode_crop_file
+from unmask.paths import show_command
 from unmask.types import Face, Label, Picture
 
 
@@ -45,6 +46,7 @@ class FaceCrops(Dataset[dict[str, Any]]):
         self.table = table
         self.transform = transform
         self.input_spec = input_spec
+        self._root = root
         self._paths = [root / crop for crop in table["crop"]]
         self._labels = table["label"].to_numpy(np.int64)
         self._videos = pd.factorize(table["video_id"])[0].astype(np.int64)
@@ -64,8 +66,16 @@ class FaceCrops(Dataset[dict[str, Any]]):
         return {"image": image, "label": int(label), "row": row, "video": int(self._videos[row])}
 
     def stored(self, row: int) -> Picture:
-        """Return a crop as it is stored."""
-        return decode_crop_file(self._paths[row])
+        """Return a crop as it is stored.
+
+        Raises:
+            DatasetError: It cannot be read.
+        """
+        try:
+            return decode_crop_file(self._paths[row])
+        except MediaError as error:
+            repair = show_command("prepare.py", "task=repair", f"output={self._root}")
+            raise DatasetError(f"{error} Make it again with: {repair}") from error
 
     def _augment(self, crop: Picture, row: int, draw: Draw | None) -> Picture:
         assert self.transform is not None

@@ -9,6 +9,7 @@ import pandas as pd
 from unmask.data.tables import FaceDataset
 from unmask.errors import DatasetError, MediaError, list_problems
 from unmask.media.picture import decode_crop_file
+from unmask.paths import show_command
 
 MAX_BAD_SHARE = 0.01
 
@@ -34,7 +35,7 @@ def find_usable_crops(dataset: FaceDataset, *, split: str, max_bad_share: float 
     if not bad:
         return table
     told = f"{len(bad)} of {len(table)} crops of split '{split}' in '{dataset.root}' are missing or damaged"
-    advice = f"Make them again: delete '{dataset.root / 'prepare.jsonl'}' and run the same prepare.py command."
+    advice = f"Make them again with: {show_command('prepare.py', 'task=repair', f'output={dataset.root}')}"
     if len(bad) > max_bad_share * len(table):
         raise DatasetError(f"{told}, more than {max_bad_share:.0%}:\n{list_problems(bad)}\n{advice}")
     logger.warning("%s and are left out:\n%s\n%s", told, list_problems(bad), advice)

@@ -1,35 +1,37 @@
 """From a source to a face dataset."""
 
 import logging
-import multiprocessing
+import shutil
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Mapping, Sequence
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from unmask import __version__
 from unmask.data.audit import audit_splits
 from unmask.data.duplicates import find_copies, tell_copies
 from unmask.data.groups import find_groups
 from unmask.data.overview import tell_overview
-from unmask.data.prepare_video import VideoRecord, prepare_video
+from unmask.data.prepare_tables import build_tables
+from unmask.data.prepare_video import VideoRecord
+from unmask.data.prepare_work import Task, Workshop, work_on
 from unmask.data.records import Journal
+from unmask.data.remake import find_damaged, remove_remains
 from unmask.data.splits import assign_splits
-from unmask.data.tables import FACE_COLUMNS, VIDEO_COLUMNS, FaceDataset, count_rows, write_dataset
-from unmask.errors import DatasetError, list_problems, names_limit
+from unmask.data.tables import FaceDataset, count_rows, write_dataset
+from unmask.errors import DatasetError, OutputError, list_problems, names_limit
 from unmask.faces.detector import Detector
 from unmask.faces.spec import CropSpec
 from unmask.media.picture import MAX_PIXELS
 from unmask.sources.base import CreatedSource, Source, record_source
 from unmask.types import Label, Outcome, Video
+from unmask.writing import writing
 
 logger = logging.getLogger(__name__)
 
@@ -42,6 +44,7 @@ class PrepareResult:
         dataset: The face dataset.
         outcomes: Number of videos by outcome.
         num_reused: Videos that an earlier, interrupted run had finished.
+        num_repaired: Crops of these that were missing or damaged and were made again.
         num_faces: Crops.
         seconds: Wall time.
     """
@@ -49,6 +52,7 @@ class PrepareResult:
     dataset: Path
     outcomes: dict[str, int]
     num_reused: int
+    num_repaired: int
     num_faces: int
     seconds: float
 
@@ -70,7 +74,8 @@ def prepare(
 
     Args:
         source: What to read.
-        output: Folder of the face dataset; a run that was interrupted there is continued.
+        output: Folder of the face dataset; a run that was interrupted there is continued, and crops that are missing or
+            damaged are made again.
         detector: Finds faces; None where pictures are crops already.
         spec: How crops are made.
         fractions: Of train, val and test where the source has no splits of its own.
@@ -84,6 +89,7 @@ def prepare(
         SourceError: The source cannot be read.
         DatasetError: Not one video could be used.
         LeakageError: The splits cut a group, or the copies of a file where `duplicates` is `refuse`.
+        OutputError: The disk is full; videos that are finished are kept.
     """
     start = time.monotonic()
     if isinstance(source, CreatedSource):
@@ -100,20 +106,28 @@ def prepare(
     num_reused = len(records)
     if num_reused:
         logger.info("%d of %d videos were finished by an earlier run.", num_reused, len(videos))
-    todo = [video for video in videos if video.video_id not in records]
-    settings = {"detector": detector, "spec": spec, "root": output, "max_pixels": max_pixels}
-    for video, record in _work(todo, settings, num_workers=num_workers):
-        journal.append(video, record)
-        records[video.video_id] = record
+    workshop = Workshop(detector, spec, output, max_pixels)
+    tasks = _plan(videos, records, workshop)
+    _disown_other_crops(workshop)
+    with closing(work_on(tasks, workshop, num_workers=num_workers, description="Preparing videos")) as work:
+        for task, record in work:
+            try:
+                journal.append(task.video, record)
+            except OutputError:
+                if task.record is None:  # its crops would be on record nowhere
+                    shutil.rmtree(output / "crops" / record.video_id, ignore_errors=True)
+                raise
+            records[task.video.video_id] = record
+    num_repaired = _count_repaired(tasks, workshop)
     ordered = [records[video.video_id] for video in videos]
     _check_usable(ordered, source)
-    video_table, face_table = _build_tables(videos, ordered, groups, splits)
+    video_table, face_table = build_tables(videos, ordered, groups, splits)
     info = _describe(source, spec, video_table, face_table, seed=seed)
     write_dataset(output, info=info, videos=video_table, faces=face_table)
     audit_splits(FaceDataset.load(output))
     _warn_of_shortcuts(video_table, face_table)
     outcomes = {str(name): int(count) for name, count in video_table["outcome"].value_counts().items()}
-    return PrepareResult(output, outcomes, num_reused, len(face_table), time.monotonic() - start)
+    return PrepareResult(output, outcomes, num_reused, num_repaired, len(face_table), time.monotonic() - start)
 
 
 def _take_first(videos: Sequence[Video], limit: int | None) -> list[Video]:
@@ -136,73 +150,44 @@ def _take_first(videos: Sequence[Video], limit: int | None) -> list[Video]:
     return [video for video in videos if video.video_id in taken]
 
 
-def _work(
-    videos: Sequence[Video], settings: dict[str, Any], *, num_workers: int
-) -> Iterator[tuple[Video, VideoRecord]]:
-    """Yield each video with its record as it is finished, behind a progress bar."""
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns) as progress:
-        task = progress.add_task("Preparing videos", total=len(videos))
-        jobs = _work_here if num_workers == 0 else _work_in_processes
-        for pair in jobs(videos, settings, num_workers):
-            progress.advance(task)
-            yield pair
-
-
-def _work_here(videos: Sequence[Video], settings: dict[str, Any], _: int) -> Iterator[tuple[Video, VideoRecord]]:
+def _plan(videos: Sequence[Video], records: Mapping[str, VideoRecord], workshop: Workshop) -> list[Task]:
+    """List the videos that are not finished, and the finished ones whose crops are missing or damaged."""
+    remove_remains(workshop.root)
+    damaged: dict[str, str] = {}
+    if workshop.detector is not None:  # pictures that are crops already are no work of ours
+        crops = (crop.crop for record in records.values() for crop in record.crops)
+        damaged = find_damaged(crops, root=workshop.root, size=workshop.spec.crop_size)
+    if damaged:
+        problems = (f"{workshop.root / crop}: {problem}" for crop, problem in damaged.items())
+        logger.warning("%d crops are made again, which are:\n%s", len(damaged), list_problems(problems))
+    tasks = []
     for video in videos:
-        yield video, prepare_video(video, **settings)
+        record = records.get(video.video_id)
+        bad = tuple(crop.crop for crop in record.crops if crop.crop in damaged) if record is not None else ()
+        if record is None or bad:
+            tasks.append(Task(video, record, bad))
+    return tasks
 
 
-def _work_in_processes(
-    videos: Sequence[Video], settings: dict[str, Any], num_workers: int
-) -> Iterator[tuple[Video, VideoRecord]]:
-    # Spawned, not forked: the progress bar's thread may hold a lock at the moment of a fork.
-    context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(num_workers, mp_context=context, initializer=_start_worker, initargs=(settings,))
-    pending: dict[Future[VideoRecord], Video] = {}
-    waiting = iter(videos)
-    try:
-        with pool:
-            try:
-                while True:
-                    for video in waiting:
-                        pending[pool.submit(_prepare_in_worker, video)] = video
-                        if len(pending) >= 4 * num_workers:
-                            break
-                    if not pending:
-                        return
-                    for future in wait(pending, return_when=FIRST_COMPLETED).done:
-                        record = future.result()  # raises while its video is still listed as pending
-                        yield pending.pop(future), record
-            except BaseException:
-                pool.shutdown(wait=False, cancel_futures=True)
-                raise
-    except BrokenProcessPool as error:
-        names = (str(video.path) for video in pending.values())
-        raise DatasetError(
-            f"A worker process died, for want of memory or in a decoder, while these were in work:\n"
-            f"{list_problems(names)}\n"
-            f"What is finished is kept: run the same command again, with num_workers=0 to see which file it is."
-        ) from error
+def _disown_other_crops(workshop: Workshop) -> None:
+    """Take away the tables of crops that were made otherwise, since these are about to be replaced one by one."""
+    path = workshop.root / "dataset.json"
+    if path.is_file():
+        with suppress(DatasetError):
+            if FaceDataset.load(workshop.root).spec.hash == workshop.spec.hash:
+                return
+        with writing(path):
+            path.unlink()
 
 
-_worker: dict[str, Any] = {}
-"""Arguments of this worker process: sent once, since a detector that has loaded its weights is large."""
-
-
-def _start_worker(settings: dict[str, Any]) -> None:
-    _worker.update(settings)
-
-
-def _prepare_in_worker(video: Video) -> VideoRecord:
-    return prepare_video(video, **_worker)
+def _count_repaired(tasks: Sequence[Task], workshop: Workshop) -> int:
+    """Count the crops that were made again, and warn of those that could not be."""
+    crops = [crop for task in tasks for crop in task.damaged]
+    left = find_damaged(crops, root=workshop.root, size=workshop.spec.crop_size)
+    if left:
+        problems = (f"{workshop.root / crop}: {problem}" for crop, problem in left.items())
+        logger.warning("%d crops could not be made again:\n%s", len(left), list_problems(problems))
+    return len(crops) - len(left)
 
 
 def _check_usable(records: Sequence[VideoRecord], source: Source) -> None:
@@ -212,31 +197,6 @@ def _check_usable(records: Sequence[VideoRecord], source: Source) -> None:
     raise DatasetError(
         f"None of the {len(records)} videos of source '{source.name}' could be used:\n{list_problems(problems)}"
     )
-
-
-def _build_tables(
-    videos: Sequence[Video], records: Sequence[VideoRecord], groups: Sequence[int], splits: Sequence[str]
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    video_rows, face_rows = [], []
-    for video, record, group, split in zip(videos, records, groups, splits, strict=True):
-        row = {
-            "video_id": video.video_id, "path": str(video.path), "kind": str(video.kind), "label": int(video.label),
-            "method": video.method, "compression": video.compression, "identities": list(video.identities),
-            "original": video.original, "group": group, "split": split, "outcome": str(record.outcome),
-            "message": record.message, "frames": record.frames, "faces": len(record.crops), "fps": record.fps,
-            "width": record.width, "height": record.height, "codec": record.codec,
-        }  # fmt: skip
-        video_rows.append(row)
-        face_rows += [
-            {
-                "crop": crop.crop, "video_id": video.video_id, "frame_index": crop.frame_index,
-                "time_seconds": crop.time_seconds, "track": crop.track, "box": list(crop.box),
-                "landmarks": None if crop.landmarks is None else [value for point in crop.landmarks for value in point],
-                "confidence": crop.confidence, "label": int(video.label), "method": video.method, "split": split,
-            }
-            for crop in record.crops
-        ]  # fmt: skip
-    return pd.DataFrame(video_rows, columns=list(VIDEO_COLUMNS)), pd.DataFrame(face_rows, columns=list(FACE_COLUMNS))
 
 
 def _describe(

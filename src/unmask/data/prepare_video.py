@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from unmask.errors import DetectorError, MediaError
+from unmask.errors import DetectorError, MediaError, OutputError
 from unmask.faces.appearance import describe_faces
 from unmask.faces.crop import MAX_SIDE, cut_crop, encode_crop
 from unmask.faces.detector import Detector
@@ -80,6 +80,8 @@ def prepare_video(
 ) -> VideoRecord:
     """Detect, follow and crop the largest face of a video; never raises for what is wrong with the file itself.
 
+    Where a crop cannot be written, none of the video is kept.
+
     Args:
         video: A video or picture.
         detector: None where pictures are crops already.
@@ -95,6 +97,9 @@ def prepare_video(
         return _crop_video(video, detector, spec, root, max_pixels)
     except MediaError as error:
         return VideoRecord(video.video_id, Outcome.DECODE_ERROR, str(error))
+    except OutputError:
+        shutil.rmtree(root / "crops" / video.video_id, ignore_errors=True)  # the disk is full: these are not all
+        raise
 
 
 def _index_pictures(video: Video, spec: CropSpec, max_pixels: int) -> VideoRecord:

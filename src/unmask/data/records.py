@@ -8,6 +8,7 @@ from typing import Any
 
 from unmask.data.prepare_video import VideoRecord
 from unmask.types import Outcome, Video
+from unmask.writing import writing
 
 logger = logging.getLogger(__name__)
 
@@ -47,15 +48,31 @@ class Journal:
                 records[video.video_id] = VideoRecord.from_dict(entry["record"])
         return {name: record for name, record in records.items() if record.outcome != Outcome.MISSING}
 
+    def has_changed(self, video: Video) -> bool:
+        """Tell whether the file of a finished video is there and is another one than it was."""
+        return self.path.is_file() and video.is_there and video.video_id not in self.read([video])
+
     def append(self, video: Video, record: VideoRecord) -> None:
-        """Add a finished video; the line is on disk when this returns."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        """Add a finished video; the line is on disk when this returns.
+
+        Raises:
+            OutputError: The disk is full, or the folder cannot be written to.
+        """
         line = json.dumps({"key": self._key(video), "record": record.to_dict()}) + "\n"
-        with self.path.open("ab+") as file:
-            if file.tell():
-                file.seek(-1, os.SEEK_END)
-                line = line if file.read(1) == b"\n" else "\n" + line  # behind one that was cut off
-            file.write(line.encode())
+        with writing(self.path):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with self.path.open("ab+", buffering=0) as file:
+                size = file.tell()
+                if size:
+                    file.seek(-1, os.SEEK_END)
+                    line = line if file.read(1) == b"\n" else "\n" + line  # behind one that was cut off
+                content = line.encode()
+                try:
+                    while content:
+                        content = content[file.write(content) :]
+                except OSError:
+                    file.truncate(size)  # a full disk takes part of it
+                    raise
 
     def _key(self, video: Video) -> list[Any]:
         if not video.is_there:

@@ -16,6 +16,7 @@ from unmask.media.picture import write_bytes
 from unmask.names import suggest
 from unmask.paths import expand_home, show_command
 from unmask.types import Label, MediaKind
+from unmask.writing import writing
 
 SPLITS = ("train", "val", "test")
 
@@ -129,11 +130,26 @@ class FaceDataset:
 
 
 def write_dataset(root: Path, *, info: Mapping[str, Any], videos: pd.DataFrame, faces: pd.DataFrame) -> None:
-    """Write the three files atomically, `dataset.json` last: its presence tells that the dataset is complete."""
-    (root / "dataset.json").unlink(missing_ok=True)
-    for name, table in (("videos.parquet", videos), ("faces.parquet", faces)):
-        write_bytes(root / name, table.to_parquet(index=False))
-    write_bytes(root / "dataset.json", (json.dumps(info, indent=2, ensure_ascii=False) + "\n").encode())
+    """Write the three files; a disk that is full leaves those that were there, and nothing else.
+
+    `dataset.json` comes last: its presence tells that the dataset is complete.
+    """
+    contents = {
+        "videos.parquet": videos.to_parquet(index=False),
+        "faces.parquet": faces.to_parquet(index=False),
+        "dataset.json": (json.dumps(info, indent=2, ensure_ascii=False) + "\n").encode(),
+    }
+    news = {name: root / f".{name}.new" for name in contents}
+    with writing(root):
+        try:
+            for name, content in contents.items():
+                write_bytes(news[name], content)
+            (root / "dataset.json").unlink(missing_ok=True)
+            for name, new in news.items():
+                new.replace(root / name)
+        finally:
+            for new in news.values():
+                new.unlink(missing_ok=True)
 
 
 def count_rows(videos: pd.DataFrame, faces: pd.DataFrame) -> dict[str, Any]:

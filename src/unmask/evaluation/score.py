@@ -13,6 +13,7 @@ from unmask.decision import Decision
 from unmask.metrics.scores import aggregate_videos
 from unmask.models.checkpoint import Checkpoint
 from unmask.models.scoring import choose_device, score_crops
+from unmask.processes import describe_loader
 
 FRAME_COLUMNS = ["video_id", "crop", "frame_index", "track", "label", "method", "score"]
 VIDEO_COLUMNS = ["video_id", "path", "label", "method", "group", "split", "outcome", "num_crops", "score"]
@@ -49,7 +50,7 @@ def score_frames(
 
     table = find_usable_crops(dataset, split=split)
     crops = FaceCrops(table, root=dataset.root, input_spec=checkpoint.input_spec)
-    loader: Any = DataLoader(crops, batch_size=batch_size, num_workers=num_workers)
+    loader: Any = DataLoader(crops, batch_size=batch_size, num_workers=num_workers, **describe_loader(num_workers))
     target = choose_device(device)
     network = checkpoint.build_network().to(target)
     logger.info("Scoring %d crops of split '%s' of '%s' on %s.", len(crops), split, dataset.root, target)

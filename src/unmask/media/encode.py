@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from unmask.types import Picture
+from unmask.writing import writing
 
 _BT709, _LIMITED = 1, 1  # of FFmpeg
 
@@ -21,31 +22,36 @@ def write_video(path: Path, images: Iterable[Picture], *, fps: float, crf: int =
         images: RGB, all of one size with even sides.
         fps: Frames a second.
         crf: Constant rate factor of x264: 0 lossless, 23 its default, 40 strongly compressed.
+
+    Raises:
+        OutputError: The disk is full, or the folder cannot be written to.
     """
     import av
 
-    path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
-    try:
-        # A bare name such as 'pipe:1/x.mp4' is an address.
-        with av.open(f"file:{part}", "w") as container:
-            stream = None
-            for image in images:
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            # A bare name such as 'pipe:1/x.mp4' is an address.
+            with av.open(f"file:{part}", "w") as container:
+                stream = None
+                for image in images:
+                    if stream is None:
+                        stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1001))
+                        stream.height, stream.width = image.shape[:2]
+                        stream.pix_fmt = "yuv420p"
+                        stream.thread_count = 1
+                        name_colours(stream)
+                        # Without the last option x264 gives now these bytes, now those, where a side is no multiple
+                        # of 64.
+                        stream.options = {"crf": str(crf), "preset": "veryfast", "x264-params": "cpu-independent=1"}
+                    container.mux(stream.encode(to_yuv(image)))
                 if stream is None:
-                    stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1001))
-                    stream.height, stream.width = image.shape[:2]
-                    stream.pix_fmt = "yuv420p"
-                    stream.thread_count = 1
-                    name_colours(stream)
-                    # Without the last option x264 gives now these bytes, now those, where a side is no multiple of 64.
-                    stream.options = {"crf": str(crf), "preset": "veryfast", "x264-params": "cpu-independent=1"}
-                container.mux(stream.encode(to_yuv(image)))
-            if stream is None:
-                raise ValueError(f"no frames to write to '{path}'")
-            container.mux(stream.encode(None))
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+                    raise ValueError(f"no frames to write to '{path}'")
+                container.mux(stream.encode(None))
+            part.replace(path)
+        finally:
+            part.unlink(missing_ok=True)
 
 
 def name_colours(stream: Any) -> None:

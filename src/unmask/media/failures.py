@@ -6,15 +6,21 @@ from pathlib import Path
 from typing import TypeVar
 
 from unmask.errors import MediaError
+from unmask.writing import is_of_disk
 
 Item = TypeVar("Item")
 
 
 def list_failures() -> tuple[type[Exception], ...]:
-    """Return what PyAV raises on damaged media; other errors of the system, such as a full disk, are not the file's."""
+    """Return what PyAV raises on damaged media, and, of what it writes, on a full disk: see `is_of_output`."""
     import av
 
     return (av.FFmpegError, EOFError, ValueError, IndexError, ArithmeticError)
+
+
+def is_of_output(error: Exception) -> bool:
+    """Tell whether an error of FFmpeg's is one of the disk that it writes to, and not of the file that it reads."""
+    return isinstance(error, OSError) and is_of_disk(error)
 
 
 def tell_reason(error: Exception) -> str:
@@ -27,6 +33,7 @@ def name_failures(path: Path) -> Iterator[None]:
     """Raise a MediaError that names the file, whatever PyAV makes of it.
 
     Belongs around what reads and writes media alone: mistakes of other code raise the same errors, and shall be seen.
+    A full disk is let through, for `unmask.writing.writing` to name the file that is written.
 
     Args:
         path: The file that is read.
@@ -34,9 +41,10 @@ def name_failures(path: Path) -> Iterator[None]:
     try:
         yield
     except list_failures() as error:
+        if is_of_output(error):
+            raise
         raise MediaError(
-            f"'{path}' cannot be read again and drawn: {tell_reason(error)}. "
-            f"Check that it plays to its end, and that the disk is not full."
+            f"'{path}' cannot be read again and drawn: {tell_reason(error)}. Check that it plays to its end."
         ) from error
 
 

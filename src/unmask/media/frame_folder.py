@@ -61,9 +61,7 @@ def open_frame_folder(path: Path) -> FrameFolder:
     return FrameFolder(path, tuple(sorted(files, key=_natural_order)))
 
 
-def read_frame_folder(
-    folder: FrameFolder, wanted: Sequence[int], *, max_pixels: int = MAX_PIXELS
-) -> Iterator[Frame]:
+def read_frame_folder(folder: FrameFolder, wanted: Sequence[int], *, max_pixels: int = MAX_PIXELS) -> Iterator[Frame]:
     """Yield the wanted frames of a folder; damaged ones are left out, as in a video.
 
     Nobody knows at which times they were taken, so a frame's time is its position, as if there were one a second.

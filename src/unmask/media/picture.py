@@ -18,6 +18,7 @@ from unmask.media.heif import read_heif
 from unmask.media.kinds import IMAGE_NAMES, PICTURE_FORMATS, check_file, is_heic
 from unmask.media.profiles import show_image
 from unmask.types import Picture
+from unmask.writing import writing
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -230,11 +231,16 @@ def write_jpeg(path: Path, image: Picture, *, quality: int) -> None:
 
 
 def write_bytes(path: Path, data: bytes) -> None:
-    """Write a file that is either whole or absent, whatever interrupts."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Write a file that is either whole or as it was, whatever interrupts.
+
+    Raises:
+        OutputError: The disk is full, or the folder cannot be written to.
+    """
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        part.write_bytes(data)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            part.write_bytes(data)
+            part.replace(path)
+        finally:
+            part.unlink(missing_ok=True)

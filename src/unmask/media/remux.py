@@ -16,6 +16,7 @@ from unmask.media.encode import name_colours, to_yuv
 from unmask.media.failures import name_failures
 from unmask.media.sound import hold_sound
 from unmask.types import Frame, Picture
+from unmask.writing import writing
 
 logger = logging.getLogger(__name__)
 
@@ -44,25 +45,28 @@ def write_with_sound(
 
     Raises:
         MediaError: The source cannot be opened, or FFmpeg cannot write the video. What `frames` raises is let through.
+        OutputError: The disk is full, or the folder cannot be written to.
 
     Returns:
         The file, which is either whole or absent, whatever interrupts.
     """
     import av
 
-    path.parent.mkdir(parents=True, exist_ok=True)
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
     remaining = iter(frames)
     first = next(remaining, None)
     if first is None:
         raise ValueError(f"no frames to write to '{path}'")
-    with ExitStack() as stack:
+    with writing(path), ExitStack() as stack:  # what is closed at the end may write too
         with name_failures(source):
             sound = stack.enter_context(hold_sound(source, beside=path, tell=tell))
             path = path.with_suffix(sound.suffix if sound else ".mp4")
             part = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
             stack.callback(part.unlink, missing_ok=True)
             # A bare name such as 'pipe:1/x.mp4' is an address.
-            output = stack.enter_context(av.open(f"file:{part}", "w"))
+            with writing(path):
+                output = stack.enter_context(av.open(f"file:{part}", "w"))
             video = _add_video(output, first.image, crf=crf)
             packets = _copy_sound(output, stack.enter_context(av.open(f"file:{sound}"))) if sound else iter(())
             waiting = next(packets, None)

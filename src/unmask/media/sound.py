@@ -7,7 +7,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from unmask.media.failures import list_failures, tell_reason
+from unmask.media.failures import is_of_output, list_failures, tell_reason
 from unmask.media.packets import to_the_end
 from unmask.media.streams import choose_sound, choose_video
 from unmask.media.video import open_container
@@ -54,6 +54,8 @@ def _extract(source: Path, mp4: Path, mkv: Path, *, tell: Callable[[str], None])
             lost: list[str] = []
             has_packets = _write(source, part, add, lost)
         except list_failures() as error:
+            if is_of_output(error):
+                raise
             reason = tell_reason(error)
         else:
             for sentence in lost:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from unmask.models.checkpoint import Checkpoint
+from unmask.writing import writing
 
 BUNDLE_FORMAT = 1
 
@@ -22,22 +23,28 @@ def write_bundle(checkpoint: Checkpoint, folder: Path) -> Path:
     Args:
         checkpoint: Of `load_checkpoint`, old ones too.
         folder: Replaced if it exists.
+
+    Raises:
+        OutputError: The disk is full, or the folder cannot be written to.
     """
     from unmask.models.export import export_onnx
 
-    folder.parent.mkdir(parents=True, exist_ok=True)
     part = folder.with_name(f".{folder.name}.{os.getpid()}.part")
     old = folder.with_name(f".{folder.name}.{os.getpid()}.old")
-    try:
-        export_onnx(checkpoint.build_network(), part / MODEL_FILE)
-        spec = _describe(checkpoint, sha256=hash_file(part / MODEL_FILE))
-        (part / SPEC_FILE).write_text(json.dumps(spec, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-        if folder.exists():
-            folder.rename(old)  # a folder with files in it cannot be replaced in one step
-        part.rename(folder)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)
+    with writing(folder):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            export_onnx(checkpoint.build_network(), part / MODEL_FILE)
+            spec = _describe(checkpoint, sha256=hash_file(part / MODEL_FILE))
+            (part / SPEC_FILE).write_text(json.dumps(spec, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+            if folder.exists():
+                folder.rename(old)  # a folder with files in it cannot be replaced in one step
+            part.rename(folder)
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
+            if old.exists() and not folder.exists():
+                old.rename(folder)
+            shutil.rmtree(old, ignore_errors=True)
     return folder
 
 

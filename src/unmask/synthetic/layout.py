@@ -11,6 +11,7 @@ import numpy as np
 from unmask.errors import ConfigError, SourceError
 from unmask.media.picture import write_bytes
 from unmask.types import MediaKind
+from unmask.writing import remove_parts
 
 COMPRESSION = "c23"
 """The name FaceForensics++ gives to H.264 at a constant rate factor of 23."""
@@ -124,6 +125,7 @@ def claim_root(root: Path, *, record: str, parameters: Mapping[str, Any], key: s
     path = root / record
     if path.is_file():
         _check_parameters(path, parameters, key=key)
+        remove_parts(root)
         return
     if root.is_dir() and any(root.iterdir()):
         raise SourceError(

@@ -59,6 +59,9 @@ def ending_on_sigterm() -> Iterator[None]:
     def stop(number: int, frame: FrameType | None) -> None:
         raise Interrupted(number)
 
+    if threading.current_thread() is not threading.main_thread():  # which alone can
+        yield
+        return
     before = signal.signal(signal.SIGTERM, stop)
     try:
         yield

@@ -13,6 +13,7 @@ from unmask import __version__
 from unmask.config import config_dir
 from unmask.data.tables import FaceDataset
 from unmask.forgeries import read_trained_on, record_training
+from unmask.media.picture import write_bytes
 from unmask.models.bundle import write_bundle
 from unmask.models.checkpoint import Checkpoint, load_checkpoint
 from unmask.paths import show_command
@@ -75,7 +76,7 @@ def train(cfg: DictConfig, *, folder: Path, overrides: list[str]) -> TrainResult
                 drop_previous(folder / "checkpoints")
             result = _summarise(cfg, parts, tracked, folder=folder)
             if parts.trainer.is_global_zero:
-                (folder / "result.json").write_text(json.dumps(asdict(result), indent=2) + "\n")
+                write_bytes(folder / "result.json", (json.dumps(asdict(result), indent=2) + "\n").encode())
             if tracked is not None:
                 track_end(tracked, cfg, dataset, parts, result, folder=folder)
     return result

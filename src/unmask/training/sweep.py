@@ -3,6 +3,8 @@
 import json
 import logging
 import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,9 +12,13 @@ from typing import Any
 import pandas as pd
 
 from unmask.composition import read_text
-from unmask.training.tracking_store import make_client
+from unmask.errors import TrackingError
+from unmask.media.picture import write_bytes
+from unmask.training.tracking_store import explained, make_client
 
 logger = logging.getLogger(__name__)
+
+_UNSENT = "unsent_sweep.json"
 
 
 @dataclass(frozen=True)
@@ -48,28 +54,57 @@ def finish_sweep(folder: Path, *, was_interrupted: bool) -> SweepResult:
     """
     record = json.loads((folder / "sweep.json").read_text())
     jobs = [json.loads(path.read_text()) for path in folder.rglob("job.json")]
-    children: dict[int, Any] = {}
-    client = None
-    if record["run_id"] is not None:
-        client = make_client(record["uri"])
-        children = _find_children(client, record["run_id"])
+    client, experiment, children = None, None, dict[int, Any]()
+    with _noting_outage(folder, record, was_interrupted=was_interrupted):
+        if record["run_id"] is not None:
+            client = make_client(record["uri"])
+            experiment = str(client.get_run(record["run_id"]).info.experiment_id)
+            children = _find_children(client, experiment, record["run_id"])
     jobs += _list_lost(children, {job["job"] for job in jobs})
     table = _make_table(jobs, record["keys"], {number: run.info.run_id for number, run in children.items()})
     plot = draw_sweep(table, record["keys"])
     if plot is not None:
-        (folder / "sweep.svg").write_text(plot, encoding="utf-8")
-    experiment = None if client is None else str(client.get_run(record["run_id"]).info.experiment_id)
+        write_bytes(folder / "sweep.svg", plot.encode())
     result = SweepResult(table, folder, record["run_id"], record["uri"], experiment)
-    if client is not None:
-        _close_children(client, record, result, children)
-    table.to_csv(folder / "sweep.csv", index=False)
-    if client is not None:
-        _close_parent(client, record, result, was_interrupted=was_interrupted)
+    with _noting_outage(folder, record, was_interrupted=was_interrupted):
+        if client is not None and experiment is not None:
+            _close_children(client, record, result, children)
+    write_bytes(folder / "sweep.csv", table.to_csv(index=False).encode())
+    with _noting_outage(folder, record, was_interrupted=was_interrupted):
+        if client is not None and experiment is not None and not is_unsent(folder):
+            _close_parent(client, record, result, was_interrupted=was_interrupted)
     return result
 
 
-def _find_children(client: Any, parent: str) -> dict[int, Any]:
-    experiment = client.get_run(parent).info.experiment_id
+@contextmanager
+def _noting_outage(folder: Path, record: dict[str, Any], *, was_interrupted: bool) -> Iterator[None]:
+    """Let a sweep end whose store does not answer; `send_sweeps` closes it there later."""
+    try:
+        with explained(record["uri"] or ""):
+            yield
+    except TrackingError as error:
+        logger.warning("The sweep is not closed in MLflow: %s", error)
+        write_bytes(folder / _UNSENT, (json.dumps({"was_interrupted": was_interrupted}) + "\n").encode())
+
+
+def is_unsent(folder: Path) -> bool:
+    """Tell whether a sweep could not be closed in its store."""
+    return (folder / _UNSENT).exists()
+
+
+def send_sweeps(roots: Iterable[Path]) -> tuple[int, int]:
+    """Close the sweeps below some folders whose store was away; return how many are closed, and how many still wait."""
+    sent, waiting = 0, 0
+    for root in roots:
+        for path in sorted(root.rglob(_UNSENT)):
+            was_interrupted = bool(json.loads(path.read_text())["was_interrupted"])
+            path.unlink()
+            finish_sweep(path.parent, was_interrupted=was_interrupted)
+            sent, waiting = sent + (not path.exists()), waiting + path.exists()
+    return sent, waiting
+
+
+def _find_children(client: Any, experiment: str, parent: str) -> dict[int, Any]:
     query = f"tags.`mlflow.parentRunId` = '{parent}'"
     runs = client.search_runs([experiment], query, max_results=5000)
     return {int(run.data.tags["sweep.job"]): run for run in reversed(runs) if "sweep.job" in run.data.tags}

@@ -24,7 +24,7 @@ from unmask.training.tracking import TrackedRun, flatten
 _DESCRIPTION = "mlflow.note.content"
 
 _PLACES = ("paths", "logger", "tracking")
-_OF_ONE_RUN = ("experiment_name", "run_name", "resume", "reproduce", "register", "task")
+_OF_ONE_RUN = ("experiment_name", "run_name", "resume", "reproduce", "register", "task", "send_dir")
 _NOT_IN_NAMES = ("hydra", "model", "dataset.root", "trainer.enable_progress_bar", "checkpoint_minutes")
 _LONGEST_NAME = 120
 

@@ -123,11 +123,16 @@ class Outbox:
         new.replace(self._path)
 
 
+def list_unsent(root: Path) -> list[Path]:
+    """Return the files that name the runs below a folder which have kept something."""
+    return sorted(root.rglob(f"{FOLDER}/run.json"))
+
+
 def send_unsent(roots: Iterable[Path]) -> tuple[int, int]:
     """Send what any run below some folders has kept; return how many runs are sent, and how many still wait."""
     sent, waiting = 0, 0
     for root in roots:
-        for address in sorted(root.rglob(f"{FOLDER}/run.json")):
+        for address in list_unsent(root):
             content = json.loads(address.read_text())
             uri, run_id = content["tracking_uri"], content["run_id"]
             outbox = Outbox(make_client(uri), uri=uri, run_id=run_id, folder=address.parents[1])

@@ -8,11 +8,12 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from unmask.errors import ConfigError
+from unmask.errors import ConfigError, OutputError
 from unmask.inference.bundle import is_bundle, load_bundle
 from unmask.inference.loading import find_model
 from unmask.models.bundle import SPEC_FILE
 from unmask.web.api.settings import ModelSettings
+from unmask.writing import describe_refusal, is_of_disk, writing
 
 _LOCK, _COPY = "unmask.lock", ".model-"
 _OF_DISKS = frozenset({"lost+found"})  # which stands in the root of a volume
@@ -63,11 +64,13 @@ def copied_model(model: ModelSettings, folder: Path) -> Iterator[ModelSettings]:
 
     Raises:
         BundleError: It is a bundle, and not whole.
-        ConfigError: The folder's disk is full.
+        ConfigError: The model cannot be copied.
+        OutputError: The folder's disk is full.
     """
     for old in folder.glob(f"{_COPY}*"):
         shutil.rmtree(old, ignore_errors=True)
-    copy = Path(tempfile.mkdtemp(prefix=_COPY, dir=folder))
+    with writing(folder):
+        copy = Path(tempfile.mkdtemp(prefix=_COPY, dir=folder))
     try:
         yield replace(model, path=str(_copy(find_model(model.path), copy)))
     finally:
@@ -85,5 +88,7 @@ def _copy(original: Path, copy: Path) -> Path:
         for file in files:
             shutil.copyfile(file, copy / file.name)
     except OSError as error:
+        if is_of_disk(error):
+            raise OutputError(describe_refusal(error, copy / files[-1].name)) from error
         raise ConfigError(f"The model cannot be copied to '{copy}': {error}. Give another folder.") from error
     return copy / original.name if len(files) == 1 else copy

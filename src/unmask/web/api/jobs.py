@@ -14,6 +14,9 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from unmask.errors import OutputError
+from unmask.writing import writing
+
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS jobs (
     id TEXT PRIMARY KEY, name TEXT NOT NULL, state TEXT NOT NULL, created REAL NOT NULL, finished REAL,
@@ -32,6 +35,7 @@ class JobState(StrEnum):
     FAILED = "failed"
 
 
+_OF_DISKS = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN)
 _ID = re.compile(r"[0-9a-f]{32}")
 _SECONDS_OF_AN_ORPHAN = 10.0  # a new job has its folder before its row
 
@@ -78,17 +82,28 @@ class JobStore:
     folder: Path
 
     def create(self) -> None:
-        """Make the table, if it is not there."""
-        self.folder.mkdir(parents=True, exist_ok=True)
+        """Make the table, if it is not there.
+
+        Raises:
+            OutputError: The disk is full, or the folder cannot be written to; so does whatever changes a job.
+        """
+        with writing(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
         with self._connect() as connection:
             connection.execute("PRAGMA journal_mode=WAL")
             connection.execute(_SCHEMA)
 
     @contextmanager
     def _connect(self) -> Iterator[sqlite3.Connection]:
-        with closing(sqlite3.connect(self.folder / "jobs.sqlite", timeout=30)) as connection, connection:
-            connection.row_factory = sqlite3.Row
-            yield connection
+        path = self.folder / "jobs.sqlite"
+        try:
+            with closing(sqlite3.connect(path, timeout=30)) as connection, connection:
+                connection.row_factory = sqlite3.Row
+                yield connection
+        except sqlite3.OperationalError as error:
+            if getattr(error, "sqlite_errorcode", 0) & 0xFF in _OF_DISKS:
+                raise OutputError(f"Cannot write '{path}': {error}. Make room on its disk.") from error
+            raise
 
     def folder_of(self, job_id: str) -> Path:
         """Return the folder of a job."""
@@ -111,8 +126,9 @@ class JobStore:
             most: Open jobs.
         """
         job_id = uuid.uuid4().hex
-        self.folder_of(job_id).mkdir(parents=True)
-        file.replace(self.upload_of(job_id))
+        with writing(self.folder_of(job_id)):
+            self.folder_of(job_id).mkdir(parents=True)
+            file.replace(self.upload_of(job_id))
         with self._connect() as connection:
             added = connection.execute(
                 "INSERT INTO jobs (id, name, state, created) SELECT ?, ?, ?, ? "

@@ -11,9 +11,12 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
+from unmask.errors import OutputError
+
 logger = logging.getLogger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
+DISK_FULL = "The service cannot write to its disk; its log says where and why. Try again later."
 
 _ROUTE = re.compile(r"(?<= )/(?=v1/|openapi\.json)")
 
@@ -139,6 +142,12 @@ def handle_problems(app: FastAPI) -> None:
         if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
             headers["Allow"] = ", ".join(_find_methods(request))
         return answer(request, Problem(error.status_code, code, detail, headers=headers))
+
+    @app.exception_handler(OutputError)
+    def tell_full_disk(request: Request, error: OutputError) -> JSONResponse:
+        logger.error("%s", error, extra={"request_id": request.scope.get("request_id")})
+        headers = {"Retry-After": "60", "Connection": "close"}  # the body may not have been read to its end
+        return answer(request, Problem(507, "disk_full", DISK_FULL, headers=headers))
 
     @app.exception_handler(Exception)
     def tell_defect(request: Request, error: Exception) -> JSONResponse:

@@ -68,7 +68,7 @@ def _describe_body(what: str) -> dict[str, Any]:
     "/images",
     response_model=Pictures,
     response_model_exclude_unset=True,
-    responses=describe(400, 408, 413, 415, 429, 503),
+    responses=describe(400, 408, 413, 415, 429, 503, 507),
     openapi_extra=_describe_body("Pictures"),
 )
 async def judge_pictures(
@@ -123,7 +123,7 @@ async def _check_ready(request: Request, service: Service) -> None:
     "/videos",
     status_code=202,
     response_model=JobStatus,
-    responses=describe(400, 408, 413, 415, 429, 503),
+    responses=describe(400, 408, 413, 415, 429, 503, 507),
     openapi_extra=_describe_body("One video"),
 )
 async def accept_video(request: Request, response: Response, service: Here, client: Client) -> dict[str, Any]:

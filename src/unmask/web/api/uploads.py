@@ -18,6 +18,7 @@ from starlette.types import Message, Receive
 
 from unmask.web.api.form import FileForm, clean_name
 from unmask.web.api.problems import Problem
+from unmask.writing import writing
 
 FIELD = "files"
 
@@ -59,15 +60,18 @@ async def take_files(
 
     Raises:
         Problem: 400, 408, 413, 415 or 422.
+        OutputError: The disk is full, or the folder cannot be written to.
     """
     _check_kind(request.headers.get("content-type", ""))
     total = most * max_bytes + _FORM_BYTES
     _check_length(request, total)
     body = _Body(request.receive, total=total, seconds=seconds, idle_seconds=idle_seconds)
     home = folder / uuid.uuid4().hex
-    home.mkdir(parents=True)
     try:
-        yield await _read_form(Request(request.scope, body), home, body, most=most, max_bytes=max_bytes)
+        with writing(home):
+            home.mkdir(parents=True)
+            uploads = await _read_form(Request(request.scope, body), home, body, most=most, max_bytes=max_bytes)
+        yield uploads
     finally:
         shutil.rmtree(home, ignore_errors=True)
 

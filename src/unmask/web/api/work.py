@@ -2,14 +2,11 @@
 
 import base64
 import contextlib
-import multiprocessing
-import os
 import signal
 import time
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 from unmask.errors import MediaError, tell_guest
@@ -21,6 +18,7 @@ from unmask.inference.results import FaceScore, Prediction
 from unmask.media.kinds import sniff_kind
 from unmask.media.picture import encode_jpeg, read_picture, write_bytes
 from unmask.media.video import index_video, read_indexed
+from unmask.processes import end_with_parent
 from unmask.types import MediaKind, Picture
 from unmask.web.api.jobs import JobStore
 from unmask.web.api.log import log_as_json
@@ -41,17 +39,9 @@ def start_worker(settings: ModelSettings) -> None:
     """Make a process ready; signals of a terminal are for the process that serves."""
     log_as_json()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    Thread(target=_end_with_parent, daemon=True).start()
+    end_with_parent()
     with contextlib.suppress(Exception):  # raised again, to whoever asks, by the first call
         open_predictor(settings)
-
-
-def _end_with_parent() -> None:
-    """End this process when the service is gone; one that is killed cannot end its processes."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    parent.join()
-    os._exit(1)
 
 
 def say_ready(settings: ModelSettings) -> None:

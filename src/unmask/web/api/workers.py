@@ -13,10 +13,10 @@ from typing import Any
 
 from pebble import ProcessExpired
 
-from unmask.errors import MediaError, tell_guest
+from unmask.errors import MediaError, OutputError, tell_guest
 from unmask.web.api.jobs import Job, JobStore
 from unmask.web.api.pool import Pool
-from unmask.web.api.problems import Problem
+from unmask.web.api.problems import DISK_FULL, Problem
 from unmask.web.api.settings import OF_SERVICE, ModelSettings, ServiceSettings
 from unmask.web.api.shares import Turn, Turns
 from unmask.web.api.uploads import Upload
@@ -163,6 +163,9 @@ class Workers:
                 self._fail(job_id, "too_slow", f"The video took longer than {limit:g} s (service.job_seconds). Cut it.")
             except MediaError as error:
                 self._fail(job_id, "unreadable_file", tell_guest(error, where=OF_SERVICE))
+            except OutputError as error:
+                logger.error("%s", error, extra={"job": job_id})
+                self._fail(job_id, "disk_full", DISK_FULL)
             except ProcessExpired as error:
                 # Nobody's file does SIGTERM; whoever ends a service may, and `tend` takes the job up again.
                 if self.is_ready and error.exitcode not in _TERMINATED:

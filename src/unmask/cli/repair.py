@@ -1,0 +1,71 @@
+"""The task `repair` of `prepare.py`."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hydra import compose
+from hydra.errors import MissingConfigException
+from omegaconf import DictConfig
+
+from unmask.errors import ConfigError, list_problems
+
+if TYPE_CHECKING:
+    from unmask.data.tables import FaceDataset
+    from unmask.faces.detector import Detector
+
+
+def repair(cfg: DictConfig) -> int:
+    """Repair the dataset in `output`, write `result.json`, print what was repaired; return how much could not be."""
+    from unmask.cli.prepare import count_workers
+    from unmask.config import run_dir
+    from unmask.data.repair import repair as repair_dataset
+    from unmask.data.tables import FaceDataset
+    from unmask.media.picture import write_bytes
+
+    dataset = FaceDataset.load(cfg.output)
+    result = repair_dataset(Path(cfg.output), detector=_open_detector(dataset, cfg), num_workers=count_workers(cfg))
+    summary = {
+        "dataset": str(result.dataset),
+        "checked": result.num_checked,
+        "repaired": result.num_repaired,
+        "regained": list(result.regained),
+        "problems": dict(result.problems),
+    }
+    write_bytes(run_dir() / "result.json", (json.dumps(summary, indent=2) + "\n").encode())
+    print(f"{result.num_checked} crops checked, {result.num_repaired} made again.")
+    if result.regained:
+        print(f"{len(result.regained)} videos read that could not be before:\n{list_problems(result.regained)}")
+    if result.problems:
+        lines = [f"{name}: {problem}" for name, problem in result.problems.items()]
+        print(f"{len(lines)} could not be repaired (all are in {run_dir() / 'result.json'}):\n{list_problems(lines)}")
+    return len(result.problems)
+
+
+def _open_detector(dataset: "FaceDataset", cfg: DictConfig) -> "Detector | None":
+    """Build the detector that the dataset was prepared with, with what the command line says of it, such as a device.
+
+    Raises:
+        ConfigError: It finds other faces than those of the dataset.
+    """
+    from hydra.core.hydra_config import HydraConfig
+
+    from unmask.training.nodes import build_node
+
+    spec = dataset.spec
+    if spec.detector == "none":
+        return None
+    given = [text for text in HydraConfig.get().overrides.task if text.lstrip("+~").startswith("detector")]
+    needed = f"'{dataset.root}' was prepared with the detector '{spec.detector}' (weights {spec.detector_sha256[:12]})"
+    advice = "Name it with detector=..., and its weights with detector.weights=..."
+    try:
+        chosen = compose("prepare", overrides=[f"detector={spec.detector}", *given]).detector
+    except MissingConfigException as error:  # a detector of one's own may have another name there
+        raise ConfigError(f"{needed}, which no file of the configs is named after. {advice}") from error
+    options = [f"detector.{key}={value}" for key, value in spec.detector_options.items() if key in chosen]
+    composed = compose("prepare", overrides=[f"detector={spec.detector}", *given, *options])
+    detector: Detector | None = build_node(composed.detector)
+    found = ("none", "") if detector is None else (detector.name, detector.weights_sha256)
+    if found != (spec.detector, spec.detector_sha256):
+        raise ConfigError(f"{needed}, and this one is '{found[0]}' (weights {found[1][:12]}). {advice}")
+    return detector

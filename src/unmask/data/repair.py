@@ -1,0 +1,156 @@
+"""Repair a face dataset: crops that are missing or damaged, and videos that could not be read and now can."""
+
+import logging
+from collections.abc import Mapping
+from contextlib import closing
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from unmask.data.prepare_tables import build_tables
+from unmask.data.prepare_video import CropRow, VideoRecord
+from unmask.data.prepare_work import Task, Workshop, work_on
+from unmask.data.records import Journal
+from unmask.data.remake import find_damaged, remove_remains
+from unmask.data.tables import FaceDataset, count_rows, write_dataset
+from unmask.faces.detector import Detector
+from unmask.types import Label, MediaKind, Outcome, Video
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class RepairResult:
+    """What a repair did.
+
+    Args:
+        dataset: The face dataset.
+        num_checked: Crops looked at.
+        num_repaired: Crops that were missing or damaged and were made again.
+        regained: Videos that could not be read before.
+        problems: What could not be repaired, by crop or video, and why.
+    """
+
+    dataset: Path
+    num_checked: int
+    num_repaired: int
+    regained: tuple[str, ...]
+    problems: Mapping[str, str]
+
+
+def repair(root: Path, *, detector: Detector | None, num_workers: int) -> RepairResult:
+    """Make again what is missing or damaged in a face dataset; crops that are whole stay as they are.
+
+    Tables and counts are written anew where they change. What cannot be made again stays in the tables, so that a later
+    repair finds it, such as when the disk of the source is back.
+
+    Args:
+        root: The face dataset.
+        detector: The one that the dataset was prepared with; None where it indexes pictures.
+        num_workers: Processes; 0 works in this one.
+
+    Raises:
+        DatasetError: Absent, or its tables cannot be read.
+        OutputError: The disk is full; what was made again is kept.
+    """
+    dataset = FaceDataset.load(root)
+    remove_remains(root)
+    size = None if detector is None else dataset.spec.crop_size
+    damaged = find_damaged(dataset.faces["crop"], root=root, size=size)
+    workshop = Workshop(detector, dataset.spec, root)
+    records: dict[str, VideoRecord] = {}
+    journal = Journal(root / "prepare.jsonl", spec_hash=dataset.spec.hash)
+    tasks, problems = _plan(dataset, damaged if detector is not None else {}, journal)
+    with closing(work_on(tasks, workshop, num_workers=num_workers, description="Repairing videos")) as work:
+        for task, record in work:
+            if record.outcome == Outcome.OK:
+                records[task.video.video_id] = record
+                if journal.path.is_file():
+                    journal.append(task.video, record)
+    if records:
+        _update_tables(dataset, {task.video.video_id: task.video for task in tasks}, records)
+    left = find_damaged(damaged, root=root, size=size)
+    regained = tuple(task.video.video_id for task in tasks if not task.damaged and task.video.video_id in records)
+    problems = {name: problem for name, problem in problems.items() if name not in regained}
+    problems |= {str(root / crop): problem for crop, problem in left.items()}
+    return RepairResult(root, len(dataset.faces), len(damaged) - len(left), regained, problems)
+
+
+def _plan(dataset: FaceDataset, damaged: Mapping[str, str], journal: Journal) -> tuple[list[Task], dict[str, str]]:
+    """List the videos with damaged crops, and those that gave none and whose file may be read now.
+
+    Returns:
+        The tasks, and by video what stands in the way of a repair.
+    """
+    faces = dataset.faces[dataset.faces["crop"].isin(list(damaged))]
+    crops = {str(name): tuple(rows["crop"]) for name, rows in faces.groupby("video_id")}
+    tasks, problems = [], {}
+    for row in dataset.videos.to_dict("records"):
+        video = _read_video(row)
+        is_unread = row["outcome"] in (Outcome.MISSING, Outcome.DECODE_ERROR)
+        if is_unread:
+            problems[video.video_id] = str(row["message"])
+        if video.video_id in crops and not video.is_there:
+            problems[video.video_id] = f"No such file: '{video.path}'."
+        elif video.video_id in crops and video.kind is MediaKind.FRAMES:
+            problems[video.video_id] = (
+                f"'{video.path}' is a folder of frames, and which of them belong to the video is known to its source "
+                f"alone. Run the prepare.py command of this dataset again, which makes the damaged crops again."
+            )
+        elif video.video_id in crops and journal.has_changed(video):
+            problems[video.video_id] = (
+                f"'{video.path}' has changed since its crops were made. "
+                f"Run the prepare.py command of this dataset again, which makes all crops of such videos anew."
+            )
+        elif video.video_id in crops:
+            own = dataset.faces[dataset.faces["video_id"] == video.video_id]
+            tasks.append(Task(video, _read_record(row, own), crops[video.video_id]))
+        elif is_unread and video.is_there and video.kind is not MediaKind.FRAMES:
+            tasks.append(Task(video))
+    return tasks, problems
+
+
+def _read_video(row: Mapping[Any, Any]) -> Video:
+    identities = row["identities"] if row["identities"] is not None else ()
+    return Video(
+        video_id=row["video_id"], path=Path(row["path"]), label=Label(int(row["label"])), method=row["method"],
+        kind=MediaKind(row["kind"]), compression=row["compression"] or "", identities=tuple(identities),
+        original=row["original"], split=row["split"],
+    )  # fmt: skip
+
+
+def _read_record(row: Mapping[Any, Any], faces: pd.DataFrame) -> VideoRecord:
+    names = [field.name for field in fields(VideoRecord) if field.name in row and field.name not in ("crops", "faces")]
+    values = {name: _to_plain(row[name]) for name in names}
+    crops = tuple(_read_crop(face) for face in faces.to_dict("records"))
+    return VideoRecord(**{**values, "outcome": Outcome(values["outcome"]), "crops": crops})
+
+
+def _read_crop(face: Mapping[Any, Any]) -> CropRow:
+    values = {field.name: _to_plain(face[field.name]) for field in fields(CropRow) if field.name in face}
+    flat = values["landmarks"]
+    values["landmarks"] = None if flat is None else tuple(zip(flat[::2], flat[1::2], strict=True))
+    return CropRow(**{**values, "box": tuple(values["box"])})
+
+
+def _to_plain(value: Any) -> Any:
+    return value.tolist() if isinstance(value, np.ndarray | np.generic) else value
+
+
+def _update_tables(dataset: FaceDataset, videos: Mapping[str, Video], records: Mapping[str, VideoRecord]) -> None:
+    """Write the tables with the rows of some videos replaced, in the order that they had."""
+    rows = dataset.videos.set_index("video_id", drop=False)
+    groups = rows.loc[list(records), "group"].tolist()
+    splits = rows.loc[list(records), "split"].tolist()
+    new_videos, new_faces = build_tables([videos[name] for name in records], list(records.values()), groups, splits)
+    order = {name: place for place, name in enumerate(dataset.videos["video_id"])}
+    tables = []
+    for old, new in ((dataset.videos, new_videos), (dataset.faces, new_faces)):
+        table = pd.concat([old[~old["video_id"].isin(list(records))], new], ignore_index=True)
+        tables.append(table.sort_values("video_id", key=lambda column: column.map(order), kind="stable"))
+    video_table, face_table = (table.reset_index(drop=True) for table in tables)
+    info = {**dataset.info, "counts": count_rows(video_table, face_table)}
+    write_dataset(dataset.root, info=info, videos=video_table, faces=face_table)
