@@ -103,6 +103,7 @@ class LimitKeys:
     max_pixels: int = 100_000_000
     max_seconds: float | None = None
     max_frames: int = 10_000
+    max_search: int = 500
     max_faces: int = 64
 
 

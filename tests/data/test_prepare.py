@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from unmask.data.prepare import PrepareResult, prepare
+from unmask.data.prepare_video import prepare_video
 from unmask.data.tables import FaceDataset
 from unmask.errors import DatasetError, DetectorError
 from unmask.faces.spec import CropSpec
@@ -133,7 +134,7 @@ def test_every_bad_video_becomes_a_row_with_its_outcome(tmp_path: Path, audio_on
         ("broken", "decode_error", "broken.mp4' cannot be read as a video"),
         ("empty", "decode_error", "empty.mp4' holds 0 bytes"),
         ("song", "decode_error", "holds no video stream, only audio"),
-        ("dark", "no_face", "No face in any of 4 frames"),
+        ("dark", "no_face", "No face in any of the 8 of 8 frames"),
         ("gone", "missing", "No such file"),
     ):
         row = rows.loc[f"listed/{name}"]
@@ -341,3 +342,40 @@ def test_crops_can_be_written_again_over_those_of_an_older_spec(tmp_path: Path) 
     _prepare(videos, tmp_path / "out")
     _prepare(videos, tmp_path / "out", spec=replace(SPEC, num_frames=2))
     assert len(list((tmp_path / "out" / "crops").rglob("*.jpg"))) == 4  # no frames of the older run stay behind
+
+
+def test_a_face_seen_only_between_evenly_spaced_frames_gives_crops_as_in_prediction(tmp_path: Path) -> None:
+    path = tmp_path / "brief.mp4"
+    write_video(path, [_spot(lit=21 <= position < 29) for position in range(60)], fps=10, crf=10)
+    brief = Video("listed/brief", path, Label.REAL, "original", identities=("brief",))
+    record = prepare_video(brief, detector=BrightSpot(), spec=SPEC, root=tmp_path / "out")
+    assert record.outcome == "ok"
+    assert 3 <= len(record.crops) <= SPEC.num_frames
+    places = [crop.frame_index for crop in record.crops]
+    assert places == sorted(set(places))
+    assert set(places) <= set(range(21, 29))
+    assert SPEC.num_frames < record.frames < 40
+
+
+def test_crops_of_a_video_are_never_more_than_the_spec_says(tmp_path: Path) -> None:
+    path = tmp_path / "blinking.mp4"
+    frames = [_spot(lit=position % 20 not in (0, 19)) for position in range(61)]
+    write_video(path, frames, fps=10, crf=10)
+    blinking = Video("listed/blinking", path, Label.REAL, "original", identities=("blinking",))
+    record = prepare_video(blinking, detector=BrightSpot(), spec=SPEC, root=tmp_path / "out")
+    assert len(record.crops) == SPEC.num_frames
+    assert len(list((tmp_path / "out" / "crops").rglob("*.jpg"))) == SPEC.num_frames
+
+
+def test_crops_of_a_video_are_of_one_person_though_another_takes_the_place(tmp_path: Path) -> None:
+    def colour(value: tuple[int, int, int]) -> Picture:
+        image = _spot(lit=False)
+        image[30:60, 20:50] = value
+        return image
+
+    red, blue = colour((255, 110, 90)), colour((150, 190, 255))
+    path = tmp_path / "cuts.mp4"
+    write_video(path, [blue if position in (6, 7, 8, 15, 16) else red for position in range(24)], fps=10, crf=5)
+    cuts = Video("listed/cuts", path, Label.REAL, "original", identities=("cuts",))
+    record = prepare_video(cuts, detector=BrightSpot(), spec=replace(SPEC, num_frames=24), root=tmp_path / "out")
+    assert {crop.frame_index for crop in record.crops} == set(range(24)) - {6, 7, 8, 15, 16}

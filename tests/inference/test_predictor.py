@@ -10,10 +10,12 @@ import torch
 
 from unmask.decision import Decision
 from unmask.errors import CheckpointError, MediaError, SpecMismatchError
+from unmask.faces.retinaface_mobilenet import RetinaFaceMobileNet
 from unmask.faces.spec import CropSpec, InputSpec
 from unmask.inference.deciding import Deciding
 from unmask.inference.files import watch_inputs
 from unmask.inference.inputs import Input
+from unmask.inference.limits import Limits
 from unmask.inference.predictor import Predictor
 from unmask.inference.results import FaceScore, FrameResult
 from unmask.inference.summary import sum_up
@@ -136,15 +138,20 @@ def test_where_every_face_is_brief_all_of_them_decide() -> None:
 
 
 @pytest.mark.parametrize(("aggregation", "verdict"), [("mean", Verdict.REAL), ("max", Verdict.FAKE)])
-def test_a_track_scores_as_the_decision_says(video: Callable[..., Path], aggregation: str, verdict: Verdict) -> None:
-    path = video([make_frame(20)] * 15 + [make_frame(220)] * 5)
-    assert make_predictor(Decision(aggregation=aggregation)).predict_video(path).verdict is verdict
+def test_a_track_scores_as_the_decision_says(aggregation: str, verdict: Verdict) -> None:
+    box = (0.0, 0.0, 9.0, 9.0)
+    scores = [0.1] * 15 + [0.9] * 5
+    frames = [FrameResult(index, 0.0, (FaceScore(0, box, 0.9, score),)) for index, score in enumerate(scores)]
+    decision = Decision(aggregation=aggregation)
+    (face,) = sum_up(frames, decision=decision, deciding=Deciding(), margin=0.0)
+    assert face.verdict is verdict
 
 
 def test_a_video_without_faces_says_so(video: Callable[..., Path]) -> None:
     prediction = make_predictor(num_frames=5).predict_video(video([make_frame(None) for _ in range(8)]))
     assert prediction.verdict is Verdict.NO_FACE
-    assert [len(frame.faces) for frame in prediction.frames] == [0] * 5
+    assert [len(frame.faces) for frame in prediction.frames] == [0] * 8
+    assert (prediction.num_examined, prediction.num_frames) == (8, 8)
 
 
 def test_a_score_within_the_margin_is_uncertain() -> None:
@@ -237,3 +244,60 @@ def test_a_file_is_watched_frame_by_frame(video: Callable[..., Path], tmp_path: 
     assert [step.prediction.path for step in steps if step.prediction] == [str(path), str(tmp_path / "good.jpg")]
     assert steps[0].num_frames == 8
     assert 0 < steps[0].num_done <= 8
+
+
+def test_a_face_seen_only_between_the_frames_asked_for_is_found_and_scored(video: Callable[..., Path]) -> None:
+    path = video([make_frame(250 if 41 <= position < 49 else None) for position in range(100)])
+    steps = list(make_predictor(num_frames=3).watch_video(path))
+    prediction = steps[-1].prediction
+    assert prediction is not None
+    assert prediction.verdict is Verdict.FAKE
+    assert prediction.faces[0].num_frames >= 3
+    indices = [frame.index for frame in prediction.frames]
+    assert indices == sorted(set(indices))
+    assert prediction.num_examined == len(indices) < 60
+    assert prediction.num_frames == 100
+    assert any("asked for (3)" in note and str(len(indices)) in note for note in prediction.notes)
+    assert set(prediction.key_frames) <= set(range(41, 49))
+    (stretch,) = prediction.suspicious
+    assert 4.1 <= stretch.start_seconds <= stretch.end_seconds < 4.85
+    assert [step.num_done for step in steps] == sorted(step.num_done for step in steps)
+    assert all(step.num_done <= step.num_frames for step in steps)
+    assert steps[-1].num_done == steps[-1].num_frames == len(indices)
+
+
+@pytest.mark.parametrize("every_n", [None, 30])
+def test_a_video_without_a_face_says_how_much_of_it_was_examined(
+    video: Callable[..., Path], every_n: int | None
+) -> None:
+    path = video([make_frame(None)] * 100)
+    prediction = make_predictor(num_frames=4, every_n=every_n, limits=Limits(max_search=5)).predict_video(path)
+    assert (prediction.verdict, prediction.num_examined, prediction.num_frames) == (Verdict.NO_FACE, 9, 100)
+    (note,) = prediction.notes
+    assert "9 of 100 frames" in note
+    assert "limits.max_search" in note
+    unsearched = make_predictor(num_frames=4, every_n=every_n, limits=Limits(max_search=0)).predict_video(path)
+    assert unsearched.num_examined == 4
+    bounded = make_predictor(num_frames=4, limits=Limits(max_frames=7)).predict_video(path)
+    assert bounded.num_examined == 7
+
+
+def test_a_cut_to_somebody_else_in_the_same_place_begins_another_person(
+    video: Callable[..., Path], clip_maker: Callable[..., list[Picture]]
+) -> None:
+    first, second = clip_maker(1, num_frames=12), clip_maker(2, num_frames=12)
+    path = video([(first, second)[place // 3 % 2][place] for place in range(12)])
+    predictor = make_predictor(num_frames=12)
+    predictor.detector = RetinaFaceMobileNet()
+    prediction = predictor.predict_video(path)
+    assert [frame.faces[0].track for frame in prediction.frames] == [0, 0, 0, 1, 1, 1] * 2
+    assert [face.num_frames for face in prediction.faces] == [6, 6]
+
+
+def test_where_cuts_show_many_people_those_seen_half_as_long_as_the_longest_decide() -> None:
+    box = (0.0, 0.0, 9.0, 9.0)
+    lengths = [8, 7, 5, 4, 3, *[4] * 20]
+    tracks = [track for track, length in enumerate(lengths) for _ in range(length)]
+    frames = [FrameResult(place, 0.0, (FaceScore(track, box, 0.9, 0.1),)) for place, track in enumerate(tracks)]
+    rows = sum_up(frames, decision=Decision(), deciding=Deciding(), margin=0.0)
+    assert [row.decides for row in rows] == [length >= 4 for length in lengths]

@@ -1,18 +1,20 @@
 """Turn one video into crops: the work of one process in `prepare`."""
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from unmask.errors import DetectorError, MediaError
+from unmask.faces.appearance import describe_faces
 from unmask.faces.crop import MAX_SIDE, cut_crop, encode_crop
 from unmask.faces.detector import Detector
+from unmask.faces.search import Batch, search_faces
 from unmask.faces.spec import CropSpec
-from unmask.faces.track import follow_largest
+from unmask.faces.track import Look, follow_largest
 from unmask.media.picture import read_picture, write_bytes
-from unmask.media.video import probe_video, read_frames
+from unmask.media.video import choose_frames, index_video
 from unmask.types import Face, Frame, MediaKind, Outcome, Video
 
 _FACES_PER_FRAME = 4
@@ -42,7 +44,7 @@ class VideoRecord:
         video_id: Of the video.
         outcome: Whether it gave crops, and if not, why.
         message: The error's text, or "".
-        frames: Frames that were looked at.
+        frames: Frames that were examined.
         fps: Of the file; 0 for a picture.
         width: In pixels.
         height: In pixels.
@@ -114,46 +116,47 @@ def _crop_video(video: Video, detector: Detector, spec: CropSpec, root: Path) ->
     shutil.rmtree(folder, ignore_errors=True)  # what an interrupted run left
     if video.kind == MediaKind.PICTURE:
         image = read_picture(video.path)
-        frames = iter([Frame(image, 0, 0.0)])
-        codec, fps, (height, width) = video.path.suffix.lower().lstrip("."), 0.0, image.shape[:2]
+        batches = iter([Batch((Frame(image, 0, 0.0),), (detector.detect([image])[0],), 1)])
+        codec, fps, total, (height, width) = video.path.suffix.lower().lstrip("."), 0.0, 1, image.shape[:2]
     else:
-        info = probe_video(video.path)
-        frames = read_frames(video.path, num_frames=spec.num_frames)
-        codec, fps, width, height = info.codec, info.fps, info.width, info.height
-    faces, cut, places = _detect_and_cut(frames, detector, spec)
+        index = index_video(video.path)
+        asked = choose_frames(index.info.num_frames, num_frames=spec.num_frames)
+        batches = search_faces(index, asked, detector=detector, at_once=_FRAMES_PER_BATCH)
+        info = index.info
+        codec, fps, total, width, height = info.codec, info.fps, info.num_frames, info.width, info.height
+    examined = sorted(_examine(batches, spec), key=lambda frame: frame.index)
     rows = []
-    for position, face in enumerate(follow_largest(faces)):
-        if face is None:
-            continue
-        index, seconds = places[position]
-        path = f"crops/{video.video_id}/{index:06d}_0.jpg"
-        write_bytes(root / path, cut[position][faces[position].index(face)])
-        rows.append(CropRow(path, index, seconds, 0, face.box, face.landmarks, face.confidence))
+    for frame, face in _follow(examined, most=spec.num_frames):
+        path = f"crops/{video.video_id}/{frame.index:06d}_0.jpg"
+        write_bytes(root / path, frame.crops[frame.faces.index(face)])
+        rows.append(CropRow(path, frame.index, frame.seconds, 0, face.box, face.landmarks, face.confidence))
     outcome = Outcome.OK if rows else Outcome.NO_FACE
-    message = "" if rows else f"No face in any of {len(places)} frames."
-    return VideoRecord(video.video_id, outcome, message, len(places), fps, width, height, codec, tuple(rows))
+    message = "" if rows else f"No face in any of the {len(examined):,} of {total:,} frames examined."
+    return VideoRecord(video.video_id, outcome, message, len(examined), fps, width, height, codec, tuple(rows))
 
 
-def _detect_and_cut(
-    frames: Any, detector: Detector, spec: CropSpec
-) -> tuple[list[list[Face]], list[list[bytes]], list[tuple[int, float]]]:
-    """Return per frame its largest faces, their encoded crops, and its index and time; frames are let go at once."""
-    faces: list[list[Face]] = []
-    cut: list[list[bytes]] = []
-    places: list[tuple[int, float]] = []
-    batch: list[Frame] = []
+@dataclass(frozen=True)
+class _Examined:
+    """What is kept of a frame: its largest faces, what they look like, and their encoded crops."""
 
-    def flush() -> None:
-        for frame, found in zip(batch, detector.detect([frame.image for frame in batch]), strict=True):
-            kept: Sequence[Face] = found[:_FACES_PER_FRAME]
-            faces.append(list(kept))
-            cut.append([encode_crop(cut_crop(frame.image, face, spec), spec) for face in kept])
-            places.append((frame.index, frame.time_seconds))
-        batch.clear()
+    index: int
+    seconds: float
+    faces: list[Face]
+    looks: list[Look]
+    crops: list[bytes]
 
-    for frame in frames:
-        batch.append(frame)
-        if len(batch) == _FRAMES_PER_BATCH:
-            flush()
-    flush()
-    return faces, cut, places
+
+def _examine(batches: Iterable[Batch], spec: CropSpec) -> Iterator[_Examined]:
+    """Cut the largest faces out of frames, which are let go at once."""
+    for batch in batches:
+        for frame, found in zip(batch.frames, batch.faces, strict=True):
+            faces = found[:_FACES_PER_FRAME]
+            crops = [encode_crop(cut_crop(frame.image, face, spec), spec) for face in faces]
+            yield _Examined(frame.index, frame.time_seconds, faces, describe_faces(frame.image, faces), crops)
+
+
+def _follow(examined: Sequence[_Examined], *, most: int) -> list[tuple[_Examined, Face]]:
+    """Return the frames with the main person and their face in it, evenly thinned to so many."""
+    followed = follow_largest([frame.faces for frame in examined], looks=[frame.looks for frame in examined])
+    seen = [(frame, face) for frame, face in zip(examined, followed, strict=True) if face is not None]
+    return [seen[place] for place in choose_frames(len(seen), num_frames=most)]

@@ -29,6 +29,11 @@ def cache_folder() -> Path:
     return Path(os.environ.get("UNMASK_CACHE") or "~/.cache/unmask").expanduser()
 
 
+def has_mobilenet_weights() -> bool:
+    """Tell whether the ONNX file of the small RetinaFace is in the cache; nothing is fetched."""
+    return (cache_folder() / _FILE_NAME).is_file()
+
+
 def mobilenet_weights() -> Path:
     """Return the ONNX file of the small RetinaFace, fetched at first use and checked at every use.
 

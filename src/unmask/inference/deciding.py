@@ -44,7 +44,8 @@ class Deciding:
     Args:
         face: `most_fake` lets all count, `main` one alone: that seen in most frames, and the largest of those.
         min_share: A track found in a smaller share of the frames with faces does not count: a false alarm of the
-            detector, or a passer-by. One of the longest always does.
+            detector, or a passer-by. It does if it is at least half as long as the longest: where cuts show many
+            people, nobody is seen for long.
         suspicious_share: Of a face's frames; None leaves the share out of account.
         suspicious_frames: In a row; None leaves runs out of account.
         suspicious_seconds: That such a run lasts, from the middle between its first frame and the one before to the
@@ -90,7 +91,7 @@ class Deciding:
             return set()
         if self.face == "main":
             return {max(tracks, key=lambda number: (len(tracks[number]), max(map(_area, tracks[number])), -number))}
-        needed = min(self.min_share * num_frames, max(map(len, tracks.values())))
+        needed = min(self.min_share * num_frames, max(map(len, tracks.values())) / 2)
         return {number for number, faces in tracks.items() if len(faces) >= needed}
 
     def judge(

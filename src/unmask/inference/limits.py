@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from unmask.errors import ConfigError, MediaError
+from unmask.faces.search import MAX_SEARCH
 from unmask.media.picture import MAX_PIXELS
 from unmask.media.video import VideoIndex, VideoInfo, choose_frames
 
@@ -16,19 +17,23 @@ class Limits:
         max_pixels: Of a picture, or of a frame of a video.
         max_seconds: Of a video; None for any length.
         max_frames: Looked at in a video, whatever `num_frames` and `every_n` say; results take some 2 kB each.
+        max_search: Searched in a video beyond those asked for, where these show no face or hardly one; 0 for none.
         max_faces: Scored in one picture or frame, the largest first.
 
     Raises:
-        ConfigError: One of them is not above 0.
+        ConfigError: One of them is not above 0, or `max_search` below it.
     """
 
     max_pixels: int = MAX_PIXELS
     max_seconds: float | None = None
     max_frames: int = 10_000
+    max_search: int = MAX_SEARCH
     max_faces: int = 64
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
+            if name == "max_search" and value == 0:
+                continue
             if value is not None and not value > 0:
                 raise ConfigError(f"limits.{name}={value} lets nothing through. Give a number above 0.")
 

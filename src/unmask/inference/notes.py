@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from unmask.inference.results import FaceResult
+from unmask.inference.results import FaceResult, FrameResult
 
 SMALL_FACE = 40
 """A face whose longer side has fewer pixels shows little of what a detector looks for. A rule of thumb of ours."""
@@ -27,20 +27,44 @@ def note_crowd(most: int, *, max_faces: int, is_video: bool) -> list[str]:
     return [f"{found}: only the {max_faces} largest were scored."]
 
 
-def note_frames(*, asked: int, looked_at: int, decoded: int) -> list[str]:
+def note_frames(*, asked: int, looked_at: int, planned: int, decoded: int) -> list[str]:
     """Say that frames of a video were left out.
 
     Args:
         asked: As many as the settings ask for.
         looked_at: As many as the limits let through.
+        planned: As many as were to be decoded, with those of a closer search.
         decoded: As many as could be decoded.
     """
     notes = []
     if looked_at < asked:
-        notes.append(f"{asked:,} frames were asked for: only {looked_at:,} of them, evenly spaced, were looked at.")
-    if decoded < looked_at:
-        notes.append(f"{looked_at - decoded} of {looked_at} frames could not be decoded.")
+        notes.append(f"{asked:,} frames were asked for: only {looked_at:,} of them, evenly spaced, were examined.")
+    if decoded < planned:
+        notes.append(f"{planned - decoded:,} of {planned:,} frames could not be decoded.")
     return notes
+
+
+def note_search(frames: Sequence[FrameResult], *, num_asked: int, num_planned: int, num_frames: int) -> list[str]:
+    """Say what was searched where the frames asked for showed no face, or too few to score it.
+
+    Args:
+        frames: Those that were examined.
+        num_asked: Frames asked for, within the limits.
+        num_planned: Frames to examine, with those of a closer search.
+        num_frames: Frames in the file.
+    """
+    num_faces = sum(bool(frame.faces) for frame in frames)
+    if not num_faces:
+        said = f"No face was found in the {len(frames):,} of {num_frames:,} frames examined."
+        if num_planned < num_frames:
+            said += " One that is seen only between them was missed: raise limits.max_search to search more."
+        return [said]
+    if num_planned > num_asked:
+        return [
+            f"Too few of the frames asked for ({num_asked:,}) show a face, so {num_planned - num_asked:,} more were "
+            f"examined: {num_faces:,} of all {len(frames):,} show one."
+        ]
+    return []
 
 
 def note_small_faces(faces: Sequence[FaceResult]) -> list[str]:

@@ -3,7 +3,6 @@
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
-from itertools import islice
 from pathlib import Path
 from typing import Self
 
@@ -18,15 +17,17 @@ from unmask.forgeries import SourceRecord, read_trained_on
 from unmask.inference.backend import Backend
 from unmask.inference.deciding import Deciding
 from unmask.inference.detectors import build_detector
-from unmask.inference.limits import Limits, choose_within, count_at_once
+from unmask.inference.examine import Examination
+from unmask.inference.limits import Limits
 from unmask.inference.loading import load_model
-from unmask.inference.notes import note_animation, note_crowd, note_frames
+from unmask.inference.notes import note_animation, note_crowd
 from unmask.inference.pixels import take_picture
 from unmask.inference.results import FrameResult, Prediction, Progress
+from unmask.inference.scene import SceneCheck, note_scene
 from unmask.inference.scorer import Scorer
 from unmask.inference.summary import conclude, number_tracks
 from unmask.media.kinds import sniff_kind
-from unmask.media.video import choose_frames, index_video, read_indexed
+from unmask.media.video import choose_frames, index_video
 from unmask.types import Array, Face, Frame, MediaKind, Picture
 
 
@@ -41,8 +42,8 @@ class Predictor:
         decision: Threshold and aggregation.
         margin: How much of the way from the threshold to 0, and to 1, is `uncertain`.
         batch_size: Crops scored at once.
-        num_frames: Frames looked at per video; None for as many as the model's training data had.
-        every_n: Looks at every n-th frame of a video instead.
+        num_frames: Frames examined per video; None for as many as the model's training data had.
+        every_n: Step from one frame examined to the next instead.
         limits: How much of one file is looked at.
         deciding: Which of several faces decides.
         trained_on: What the network was trained on; a verdict carries a warning by it.
@@ -86,6 +87,7 @@ class Predictor:
         self.limits = limits
         self.deciding = deciding
         self.trained_on = tuple(trained_on)
+        self.scene_check = SceneCheck() if crop_spec.detector == "none" else None
 
     @classmethod
     def load(
@@ -113,8 +115,8 @@ class Predictor:
             threshold: None for the one in the checkpoint, chosen on the validation split.
             margin: How much of the way from the threshold to 0, and to 1, is `uncertain`.
             batch_size: Crops scored at once.
-            num_frames: Frames looked at per video; None for as many as the model's training data had.
-            every_n: Looks at every n-th frame of a video instead.
+            num_frames: Frames examined per video; None for as many as the model's training data had.
+            every_n: Step from one frame examined to the next instead.
             detector_weights: File of the detector's weights; None for those it fetches itself.
             limits: How much of one file is looked at.
             deciding: Which of several faces decides.
@@ -200,7 +202,8 @@ class Predictor:
                 found = self.detector.detect([still.image])[0] if faces is None else faces[position]
                 scorer.add(Frame(still.image, 0, 0.0), found[: self.limits.max_faces])
                 crowd = note_crowd(len(found), max_faces=self.limits.max_faces, is_video=False)
-                notes.append(note_animation(still.is_animated) + crowd)
+                reasons = [] if self.scene_check is None else [self.scene_check.explain(still.image)]
+                notes.append(note_animation(still.is_animated) + crowd + note_scene(reasons, is_video=False))
             frames = scorer.finish()
         return [
             self._conclude(title, MediaKind.PICTURE, [frame], notes=some)
@@ -208,7 +211,7 @@ class Predictor:
         ]
 
     def predict_video(self, path: str | Path, *, name: str | None = None) -> Prediction:
-        """Predict a video from frames spread evenly over it, or from every n-th.
+        """Predict a video from frames spread evenly over it, or from every n-th, and more where those show no face.
 
         Each person's frame scores make one score; the video's is that of the most fake person who decides.
 
@@ -234,25 +237,20 @@ class Predictor:
             MediaError: It cannot be read, or is over a limit.
         """
         index = index_video(Path(path), name=name, max_pixels=self.limits.max_pixels)
-        asked = choose_frames(index.info.num_frames, num_frames=self.num_frames, every_n=self.every_n)
-        wanted = choose_within(index, asked, limits=self.limits)
-        at_once = count_at_once(index.info)
-        frames, done, most = read_indexed(index, wanted), 0, 0
+        total = index.info.num_frames
+        asked = choose_frames(total, num_frames=self.num_frames, every_n=self.every_n)
+        examined = Examination(index, asked, spec=self.crop_spec, limits=self.limits, scene_check=self.scene_check)
         with self._start_scorer() as scorer:
-            while some := list(islice(frames, at_once)):
-                found = self.detector.detect([frame.image for frame in some])
-                most = max(most, *map(len, found))
-                found = [faces[: self.limits.max_faces] for faces in found]
-                for frame, faces in zip(some, found, strict=True):
+            for batch in examined.search(self.detector):
+                found = examined.take(batch)
+                for frame, faces in zip(batch.frames, found, strict=True):
                     scorer.add(frame, faces)
-                done += len(some)
-                yield Progress(done, len(wanted), seen=tuple(zip(some, map(tuple, found), strict=True)))
-            seen = scorer.finish()
-        notes = note_frames(asked=len(asked), looked_at=len(wanted), decoded=done)
-        notes += note_crowd(most, max_faces=self.limits.max_faces, is_video=True)
-        people, total = number_tracks(seen), index.info.num_frames
+                seen = tuple(zip(batch.frames, map(tuple, found), strict=True))
+                yield Progress(examined.num_done, examined.num_planned, seen=seen)
+            frames = sorted(scorer.finish(), key=lambda frame: frame.index)
+        people, notes = number_tracks(frames, looks=examined.list_looks(frames)), examined.list_notes(frames)
         prediction = self._conclude(index.name, MediaKind.VIDEO, people, notes=notes, num_frames=total)
-        yield Progress(done, len(wanted), prediction)
+        yield Progress(examined.num_done, examined.num_planned, prediction)
 
     def _start_scorer(self) -> Scorer:
         num_streams = max(min(self.backend.num_streams, self.batch_size // 4), 1)  # a call for one crop costs too much
@@ -296,16 +294,9 @@ class Predictor:
         self, name: str, kind: MediaKind, frames: Sequence[FrameResult], *, notes: Sequence[str], num_frames: int = 1
     ) -> Prediction:
         return conclude(
-            name,
-            kind,
-            frames,
-            decision=self.decision,
-            deciding=self.deciding,
-            margin=self.margin,
-            notes=notes,
-            num_frames=num_frames,
-            trained_on=self.trained_on,
-        )
+            name, kind, frames, decision=self.decision, deciding=self.deciding, margin=self.margin,
+            notes=notes, num_frames=num_frames, trained_on=self.trained_on,
+        )  # fmt: skip
 
 
 def _wait(steps: Iterable[Progress]) -> Prediction:

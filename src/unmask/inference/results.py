@@ -38,7 +38,7 @@ class FaceScore:
 
 @dataclass(frozen=True)
 class FrameResult:
-    """A frame that was looked at.
+    """A frame that was examined.
 
     Args:
         index: Position in the video; 0 for a picture.
@@ -110,7 +110,7 @@ class Prediction:
         score: Of the most fake face that decides; None where there is no face.
         threshold: From which score on the verdict is fake.
         faces: A row per face or track.
-        frames: The frames that were looked at.
+        frames: The frames that were examined, in order of time.
         error: Why there is no verdict.
         suspicious: Stretches of a video in which a face that decides scores as fake.
         key_frames: Indices of the frames of a video that weighed most in its score, the weightiest first.
@@ -169,8 +169,8 @@ class Progress:
     """How far a video is.
 
     Args:
-        num_done: Frames looked at.
-        num_frames: Frames to look at, as far as the file tells.
+        num_done: Frames examined.
+        num_frames: Frames to examine, as far as the file tells; it grows where too few of them show a face.
         prediction: The result; only the last one has it.
         seen: The frames looked at since the step before, with their pixels and faces; they are not held longer.
     """

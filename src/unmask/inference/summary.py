@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from unmask.decision import Decision
-from unmask.faces.track import link_tracks
+from unmask.faces.track import Look, link_tracks
 from unmask.forgeries import SourceRecord
 from unmask.inference.deciding import Deciding, Moment, measure
 from unmask.inference.notes import note_small_faces
@@ -100,13 +100,14 @@ def measure_extent(frames: Sequence[FrameResult], suspicious: Sequence[TimeRange
     return f"{show_seconds(seconds)} of {show_seconds(whole)} seconds"
 
 
-def number_tracks(frames: Sequence[FrameResult]) -> list[FrameResult]:
+def number_tracks(frames: Sequence[FrameResult], *, looks: Sequence[Sequence[Look]] | None = None) -> list[FrameResult]:
     """Give every face the number of the person it belongs to.
 
     Args:
         frames: In order of time.
+        looks: The appearance of each of their faces; None to tell people apart by position alone.
     """
-    tracks = link_tracks([[face.face for face in frame.faces] for frame in frames])
+    tracks = link_tracks([[face.face for face in frame.faces] for frame in frames], looks=looks)
     return [
         replace(frame, faces=tuple(replace(face, track=track) for face, track in zip(frame.faces, some, strict=True)))
         for frame, some in zip(frames, tracks, strict=True)

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from unmask.errors import ConfigError, MediaError
+from unmask.faces.appearance import describe_faces
 from unmask.faces.detector import Detector, shrink
 from unmask.faces.track import follow_largest
 from unmask.media.picture import read_picture, write_bytes
@@ -96,7 +97,9 @@ def find_face(medium: Medium, detector: Detector) -> FoundFace:
         images = medium.read()
     except MediaError as error:
         return FoundFace(problem=str(error))
-    faces = follow_largest(detector.detect(images))
+    detected = detector.detect(images)
+    looks = [describe_faces(image, some) for image, some in zip(images, detected, strict=True)]
+    faces = follow_largest(detected, looks=looks)
     found = sum(face is not None for face in faces)
     if not found:
         return FoundFace(problem="no face was found")

@@ -167,7 +167,7 @@ def test_what_was_left_out_of_a_video_is_said(
     monkeypatch.setattr("unmask.web.app.settings.read_settings", lambda: settings)
     find(70, 20)
     text = said(give(open_app(), ("clip.mp4", make_video(temporary, num_frames=30).read_bytes())))
-    assert "30 frames were asked for: only 4 of them, evenly spaced, were looked at." in text
+    assert "30 frames were asked for: only 4 of them, evenly spaced, were examined." in text
     assert "Up to 70 faces were found in a frame: only the 3 largest were scored." in text
     assert "3 of 3 faces are smaller than 40 pixels" in text
 

@@ -131,8 +131,8 @@ class JobError(BaseModel):
 class JobProgress(BaseModel):
     """How far a job is."""
 
-    done: int = Field(description="Frames looked at")
-    total: int = Field(description="Frames to look at; 0 while unknown")
+    done: int = Field(description="Frames examined")
+    total: int = Field(description="Frames to examine; 0 while unknown, and more where too few of them show a face")
 
 
 class JobStatus(BaseModel):
