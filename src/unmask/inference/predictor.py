@@ -295,16 +295,9 @@ class Predictor:
         self, name: str, kind: MediaKind, frames: Sequence[FrameResult], *, notes: Sequence[str], num_frames: int = 1
     ) -> Prediction:
         return conclude(
-            name,
-            kind,
-            frames,
-            decision=self.decision,
-            deciding=self.deciding,
-            margin=self.margin,
-            notes=notes,
-            num_frames=num_frames,
-            trained_on=self.trained_on,
-        )
+            name, kind, frames, decision=self.decision, deciding=self.deciding, margin=self.margin,
+            notes=notes, num_frames=num_frames, trained_on=self.trained_on,
+        )  # fmt: skip
 
 
 def _wait(steps: Iterable[Progress]) -> Prediction:
