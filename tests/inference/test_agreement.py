@@ -1,7 +1,11 @@
 from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
+from tests.media.drawn import make_profile, write_frames
 
 from unmask.data.prepare import prepare
 from unmask.evaluation.run import evaluate
@@ -20,6 +24,13 @@ def media(tmp_path: Path, clip_maker: Callable[..., list[Picture]]) -> Path:
     for seed, label in enumerate(("real", "fake"), start=1):
         write_video(root / "test" / label / "clip.mp4", clip_maker(seed, num_frames=15), fps=25)
         write_jpeg(root / "test" / label / "photo.jpg", clip_maker(seed + 10, num_frames=1)[0], quality=92)
+    # These need more than decoding: pixels twice as wide as high, stored sideways; colours of a wide profile.
+    sideways = [np.ascontiguousarray(np.rot90(image)[:, ::2]) for image in clip_maker(3, num_frames=15)]
+    turned = [0, 1 << 16, 0, -1 << 16, 0, 0, 0, 0, 1 << 30]
+    write_frames(root / "test" / "fake" / "clip.mp4", sideways, aspect=Fraction(2), display=turned)
+    wide = make_profile(((0.64, 0.33), (0.21, 0.71), (0.15, 0.06)), gamma=2.2)
+    photo = root / "test" / "fake" / "photo.jpg"
+    Image.open(photo).save(photo, icc_profile=wide, quality=92)
     return root
 
 

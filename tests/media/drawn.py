@@ -1,5 +1,6 @@
 """Videos and images of which a test knows what a viewer shows."""
 
+import struct
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -102,3 +103,30 @@ def write_frames(
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
     return path
+
+
+def make_profile(primaries: tuple[tuple[float, float], ...], *, gamma: float) -> bytes:
+    """An ICC profile (version 2) of three primaries with the white of D65, adapted to D50 by Bradford, and a gamma."""
+    columns = np.array([[x / y, 1, (1 - x - y) / y] for x, y in (*primaries, (0.3127, 0.3290))]).T
+    matrix = columns[:, :3] * np.linalg.solve(columns[:, :3], columns[:, 3])
+    bradford = np.array([[1.0478, 0.0229, -0.0501], [0.0296, 0.9905, -0.0171], [-0.0092, 0.0151, 0.7521]])
+    adapted = bradford @ matrix
+
+    def fixed(values: Any) -> bytes:
+        return b"XYZ \0\0\0\0" + struct.pack(">3i", *(round(value * 65_536) for value in values))
+
+    tags = {
+        b"wtpt": fixed([0.9642, 1.0, 0.8249]),
+        **{f"{name}XYZ".encode(): fixed(adapted[:, place]) for place, name in enumerate("rgb")},
+        **{f"{name}TRC".encode(): b"curv\0\0\0\0" + struct.pack(">IHxx", 1, round(gamma * 256)) for name in "rgb"},
+        b"desc": b"desc\0\0\0\0" + struct.pack(">I", 2) + b"x\0" + bytes(78),
+        b"cprt": b"text\0\0\0\0x\0\0\0",
+    }
+    table, body, place = b"", b"", 128 + 4 + 12 * len(tags)
+    for name, data in tags.items():
+        table += struct.pack(">4sII", name, place + len(body), len(data))
+        body += data + bytes(-len(data) % 4)
+    size = place + len(body)
+    head = struct.pack(">I4sI4s4s4s12s4s", size, b"lcms", 0x02400000, b"mntr", b"RGB ", b"XYZ ", bytes(12), b"acsp")
+    head += bytes(28) + struct.pack(">3i", 63_190, 65_536, 54_061)
+    return head.ljust(128, b"\0") + struct.pack(">I", len(tags)) + table + body

@@ -206,3 +206,17 @@ def test_what_is_written_is_read_again_in_its_colours_and_named_for_others(
     with av.open(str(tmp_path / "a.mp4")) as container:
         context = container.streams.video[0].codec_context
         assert (context.colorspace, context.color_range, context.color_primaries, context.color_trc) == (1, 1, 1, 1)
+
+
+def test_what_an_edit_list_cuts_off_is_not_examined(tmp_path: Path) -> None:
+    with av.open(str(tmp_path / "a.mp4"), "w") as container:
+        stream = container.add_stream("libx264", rate=25)
+        stream.width = stream.height = 64
+        stream.pix_fmt, stream.options = "yuv420p", {"bf": "0"}
+        for index in range(10):
+            frame = av.VideoFrame.from_ndarray(np.full((64, 64, 3), 20 + 20 * index, np.uint8), format="rgb24")
+            frame.pts, frame.time_base = index - 4, Fraction(1, 25)  # players begin at 0
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    shown = [float(frame.image.mean()) for frame in read_frames(tmp_path / "a.mp4")]
+    assert shown == pytest.approx([20 + 20 * index for index in range(4, 10)], abs=4)

@@ -162,7 +162,7 @@ def test_truncated_picture_is_refused(tmp_path: Path, suffix: str) -> None:
 
 def test_text_is_no_picture(tmp_path: Path) -> None:
     (tmp_path / "note.jpg").write_text("hello")
-    with pytest.raises(MediaError, match=r"note\.jpg' cannot be read as an image.*HEIC"):
+    with pytest.raises(MediaError, match=r"note\.jpg' cannot be read as a picture.*HEIC"):
         read_picture(tmp_path / "note.jpg")
 
 

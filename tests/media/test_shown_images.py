@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image, ImageCms
-from tests.media.drawn import BLUE, GREEN, GREY, RED, draw_quarters, is_close, read_quarters
+from tests.media.drawn import BLUE, GREEN, GREY, RED, draw_quarters, is_close, make_profile, read_quarters
 
 from unmask.media.picture import decode_crop_file, decode_picture, read_picture, read_still
 
@@ -110,33 +110,6 @@ def test_xmp_turns_nothing(tmp_path: Path) -> None:
     assert is_close(read_quarters(read_picture(tmp_path / "a.jpg")), [RED, GREEN, BLUE, GREY], within=8)
 
 
-def _make_profile(primaries: tuple[tuple[float, float], ...], *, gamma: float) -> bytes:
-    """An ICC profile (version 2) of three primaries with the white of D65, adapted to D50 by Bradford, and a gamma."""
-    columns = np.array([[x / y, 1, (1 - x - y) / y] for x, y in (*primaries, (0.3127, 0.3290))]).T
-    matrix = columns[:, :3] * np.linalg.solve(columns[:, :3], columns[:, 3])
-    bradford = np.array([[1.0478, 0.0229, -0.0501], [0.0296, 0.9905, -0.0171], [-0.0092, 0.0151, 0.7521]])
-    adapted = bradford @ matrix
-
-    def fixed(values: Any) -> bytes:
-        return b"XYZ \0\0\0\0" + struct.pack(">3i", *(round(value * 65_536) for value in values))
-
-    tags = {
-        b"wtpt": fixed([0.9642, 1.0, 0.8249]),
-        **{f"{name}XYZ".encode(): fixed(adapted[:, place]) for place, name in enumerate("rgb")},
-        **{f"{name}TRC".encode(): b"curv\0\0\0\0" + struct.pack(">IHxx", 1, round(gamma * 256)) for name in "rgb"},
-        b"desc": b"desc\0\0\0\0" + struct.pack(">I", 2) + b"x\0" + bytes(78),
-        b"cprt": b"text\0\0\0\0x\0\0\0",
-    }
-    table, body, place = b"", b"", 128 + 4 + 12 * len(tags)
-    for name, data in tags.items():
-        table += struct.pack(">4sII", name, place + len(body), len(data))
-        body += data + bytes(-len(data) % 4)
-    size = place + len(body)
-    head = struct.pack(">I4sI4s4s4s12s4s", size, b"lcms", 0x02400000, b"mntr", b"RGB ", b"XYZ ", bytes(12), b"acsp")
-    head += bytes(28) + struct.pack(">3i", 63_190, 65_536, 54_061)
-    return head.ljust(128, b"\0") + struct.pack(">I", len(tags)) + table + body
-
-
 _P3 = ((0.680, 0.320), (0.265, 0.690), (0.150, 0.060))
 _ADOBE = ((0.64, 0.33), (0.21, 0.71), (0.15, 0.06))
 
@@ -160,7 +133,7 @@ def test_colours_are_converted_by_their_profile(tmp_path: Path, suffix: str, pri
     stored = _from_srgb(RED, primaries, gamma=2.2)
     assert not is_close(stored, RED, within=10)
     path = tmp_path / f"a{suffix}"
-    icc = _make_profile(primaries, gamma=2.2)
+    icc = make_profile(primaries, gamma=2.2)
     Image.new("RGB", (32, 32), stored).save(path, icc_profile=icc, quality=98)
     assert is_close(read_picture(path)[9, 9], RED, within=5)
     assert is_close(decode_crop_file(path)[9, 9], RED, within=5)  # as training reads an image that is a crop already

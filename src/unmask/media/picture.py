@@ -29,7 +29,7 @@ MAX_PIXELS = 100_000_000
 _ANIMATED = frozenset({"GIF", "WEBP", "PNG", "AVIF"})
 """Formats whose further pictures are an animation; those of the others are previews, pages and depth maps."""
 
-_ANIMATION_NOTE = "The file is an animation: only its first image was examined."
+_ANIMATION_NOTE = "The file is an animation: only its first picture was looked at."
 _XMP = ("xmp", "XML:com.adobe.xmp")
 
 _BITS_PER_SAMPLE, _PHOTOMETRIC = 258, 262  # of TIFF
@@ -123,7 +123,7 @@ def _decode(data: bytes, *, where: str, max_pixels: int) -> Still:
             return Still(image, (*([_ANIMATION_NOTE] if is_animated else []), *notes))
     except UnidentifiedImageError as error:
         raise MediaError(
-            f"'{where}' cannot be read as an image: it is none of {', '.join(IMAGE_NAMES)}. Export it as JPEG."
+            f"'{where}' cannot be read as a picture: it is none of {', '.join(IMAGE_NAMES)}. Export it as JPEG."
         ) from error
     except Image.DecompressionBombError as error:
         found = int(re.findall(r"\d+", str(error))[0])
