@@ -41,7 +41,7 @@ def read_heif(data: bytes, *, where: str, max_pixels: int) -> HeifImage:
         MediaError: pi-heif is not installed, or the file is damaged or too large.
     """
     try:
-        import pi_heif  # type: ignore[import-untyped]
+        import pi_heif
     except ImportError as error:
         raise MediaError(
             f"'{where}' is a HEIC (HEIF) image, which needs the package pi-heif. Install it with: pip install pi-heif. "

@@ -13,7 +13,7 @@ import torch
 
 from unmask.data.datamodule import FaceDataModule
 from unmask.errors import CheckpointError, Interrupted, TrainingError
-from unmask.training.checkpoint_io import LAST
+from unmask.models.checkpoint import LAST
 from unmask.training.interruption import StopRequest
 
 logger = logging.getLogger(__name__)
