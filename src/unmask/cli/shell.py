@@ -1,9 +1,11 @@
 """The frame of every command: Hydra around a task, and errors that a user can act on."""
 
+import argparse
 import os
 import sys
-from collections.abc import Callable
-from typing import NoReturn
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, NoReturn
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -54,7 +56,8 @@ def run_command(
         if any(flag in sys.argv[1:] for flag in FLAGS):
             print(render_help(config_name, [argument for argument in sys.argv[1:] if not argument.startswith("-")]))
         else:
-            run()
+            with accept_lazy_help():
+                run()
     except (HydraException, OmegaConfBaseException, UnmaskError) as error:
         told = find_own_error(error)
         fail(str(told or explain_config_error(error, config_name=config_name, arguments=sys.argv[1:])))
@@ -63,6 +66,29 @@ def run_command(
     except (KeyboardInterrupt, Interrupted) as error:
         print("Interrupted.", file=sys.stderr)
         sys.exit(error.exit_code if isinstance(error, Interrupted) else 130)
+
+
+@contextmanager
+def accept_lazy_help() -> Iterator[None]:
+    """Turn help that is not text into text where a parser takes it: that of Hydra 1.3, which Python 3.14 refuses.
+
+    Python 3.14 looks into every help text as soon as it is added. Hydra gives an object that becomes text later, so
+    that each of its commands ended there, before a single argument was read (hydra issue 3121).
+    """
+    parser: Any = argparse.ArgumentParser
+    add = parser.add_argument
+
+    def add_with_text(self: argparse.ArgumentParser, *names: str, **options: Any) -> argparse.Action:
+        if "help" in options and not isinstance(options["help"], str | None):
+            options["help"] = str(options["help"])
+        action: argparse.Action = add(self, *names, **options)
+        return action
+
+    parser.add_argument = add_with_text
+    try:
+        yield
+    finally:
+        parser.add_argument = add
 
 
 def find_own_error(error: BaseException) -> UnmaskError | None:
