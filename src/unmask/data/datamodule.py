@@ -1,6 +1,5 @@
 """The LightningDataModule of a face dataset."""
 
-import multiprocessing
 import os
 import signal
 from collections.abc import Mapping
@@ -13,7 +12,7 @@ from torch.utils.data import DataLoader
 
 from unmask.data.audit import audit_splits
 from unmask.data.augmentation import Augmentation
-from unmask.data.dataset import FaceCrops, find_landmarks
+from unmask.data.dataset import FaceCrops, choose_start_method, find_landmarks
 from unmask.data.integrity import find_usable_crops
 from unmask.data.sampler import SAMPLINGS, EpochPlan, EpochSampler, ValidationBatches
 from unmask.data.selection import Rows, cap_methods, find_originals, limit_rows
@@ -222,8 +221,7 @@ class FaceDataModule(L.LightningDataModule):
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,
             pin_memory=torch.cuda.is_available(),
-            # Forked workers start in no time; spawned ones import torch anew, half a minute for four of them.
-            multiprocessing_context=_choose_context() if self.num_workers else None,
+            multiprocessing_context=choose_start_method(self.num_workers),
             generator=torch.Generator().manual_seed(self.seed),
             worker_init_fn=_leave_signals_to_parent,
             **options,
@@ -235,7 +233,3 @@ def _leave_signals_to_parent(number: int) -> None:
     del number
     for ignored in (signal.SIGINT, signal.SIGTERM):
         signal.signal(ignored, signal.SIG_IGN)
-
-
-def _choose_context() -> str:
-    return "fork" if "fork" in multiprocessing.get_all_start_methods() else "spawn"

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from unmask.data.dataset import FaceCrops
+from unmask.data.dataset import FaceCrops, choose_start_method
 from unmask.data.integrity import find_usable_crops
 from unmask.data.tables import FaceDataset
 from unmask.decision import Decision
@@ -49,7 +49,8 @@ def score_frames(
 
     table = find_usable_crops(dataset, split=split)
     crops = FaceCrops(table, root=dataset.root, input_spec=checkpoint.input_spec)
-    loader: Any = DataLoader(crops, batch_size=batch_size, num_workers=num_workers)
+    start = choose_start_method(num_workers)
+    loader: Any = DataLoader(crops, batch_size=batch_size, num_workers=num_workers, multiprocessing_context=start)
     target = choose_device(device)
     network = checkpoint.build_network().to(target)
     logger.info("Scoring %d crops of split '%s' of '%s' on %s.", len(crops), split, dataset.root, target)
