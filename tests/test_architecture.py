@@ -96,6 +96,19 @@ def test_media_and_inference_start_without_torch() -> None:
         assert "torch" not in reached_from(module, into_functions=False), module
 
 
+def test_every_pool_of_processes_says_how_they_start() -> None:
+    # The default of Python depends on its version: forkserver from 3.14 on, where each imports torch anew.
+    keywords = {"DataLoader": "multiprocessing_context", "ProcessPoolExecutor": "mp_context", "ProcessPool": "context"}
+    silent = []
+    for module, path in FILES.items():
+        calls = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)]
+        for call in calls:
+            wanted = keywords.get(ast.unparse(call.func).rpartition(".")[2])
+            if wanted and wanted not in {keyword.arg for keyword in call.keywords}:
+                silent.append(f"{module}:{call.lineno}")
+    assert silent == []
+
+
 def test_no_module_is_a_drawer_for_everything() -> None:
     assert not {path.stem for path in FILES.values()} & {"utils", "util", "helpers", "common", "misc"}
 
