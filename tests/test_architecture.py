@@ -7,11 +7,11 @@ import unmask
 
 PACKAGE = Path(unmask.__file__).parent
 ROOMS = (
-    "errors", "types", "parameters", "decision", "config", "media", "faces", "synthetic", "sources", "data", "models",
+    "errors", "types", "parameters", "processes", "writing", "decision", "config", "media", "faces", "synthetic", "sources", "data", "models",
     "metrics", "training", "evaluation", "inference", "web", "cli",
 )  # fmt: skip
 OPEN_TO_INFERENCE = {
-    "errors", "types", "parameters", "decision", "media", "faces", "models.network", "models.checkpoint",
+    "errors", "types", "parameters", "decision", "writing", "media", "faces", "models.network", "models.checkpoint",
     "models.scoring", "models.bundle", "models.export", "models.grad_cam",
 }  # fmt: skip
 HEAVY = {"torch", "torchvision", "lightning", "mlflow", "pandas", "sklearn", "matplotlib", "albumentations", "cv2"}
