@@ -106,7 +106,8 @@ def test_every_pool_of_processes_says_how_they_start() -> None:
         calls = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)]
         for call in calls:
             wanted = keywords.get(ast.unparse(call.func).rpartition(".")[2])
-            if wanted and wanted not in {keyword.arg for keyword in call.keywords}:
+            given = {keyword.arg or ast.unparse(keyword.value).partition("(")[0] for keyword in call.keywords}
+            if wanted and not {wanted, "describe_loader"} & given:
                 silent.append(f"{module}:{call.lineno}")
     assert silent == []
 
