@@ -7,7 +7,8 @@ import unmask
 
 PACKAGE = Path(unmask.__file__).parent
 ROOMS = (
-    "errors", "types", "parameters", "processes", "writing", "decision", "config", "media", "faces", "synthetic", "sources", "data", "models",
+    "errors", "types", "parameters", "processes", "writing", "decision", "config", "media", "faces",
+    "synthetic", "sources", "data", "models",
     "metrics", "training", "evaluation", "inference", "web", "cli",
 )  # fmt: skip
 OPEN_TO_INFERENCE = {
