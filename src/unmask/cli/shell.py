@@ -83,7 +83,7 @@ def run_command(
     except OSError as error:
         if not is_of_disk(error):
             raise
-        fail(_add_kept(OutputError(describe_refusal(error)), kept))
+        fail(_add_kept(OutputError(describe_refusal(error)), kept))  # Hydra's own files
     except (KeyboardInterrupt, Interrupted) as error:
         print("Interrupted.", file=sys.stderr)
         sys.exit(error.exit_code if isinstance(error, Interrupted) else 130)
@@ -121,7 +121,12 @@ def accept_lazy_help() -> Iterator[None]:
 
 
 def find_own_error(error: BaseException) -> UnmaskError | None:
-    """Return the error itself, or the one of ours that Hydra wrapped while it built an object from its config."""
+    """Return the error itself, or the one of ours that Hydra wrapped while it built an object from its config.
+
+    A full disk that nobody has put into words becomes one of ours too.
+    """
+    if isinstance(error, OSError) and is_of_disk(error):
+        return OutputError(describe_refusal(error))
     while not isinstance(error, UnmaskError):
         if not isinstance(error, HydraException) or error.__cause__ is None:
             return None
