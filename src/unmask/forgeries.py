@@ -110,6 +110,18 @@ def name_sources(sources: Iterable[SourceRecord]) -> str:
     return ", ".join(map(str, sources)) or "unknown data"
 
 
+def name_model(provenance: Mapping[str, Any], *, network: str) -> str:
+    """Call a model by its run and by what it was trained on, not by a hash.
+
+    Args:
+        provenance: Of the checkpoint or bundle; an older one does not know the name of its run.
+        network: Name of the architecture.
+    """
+    run = str(provenance.get("run_name") or "")
+    trained = f"trained on {name_sources(read_trained_on(provenance))}"
+    return f"{run} ({network}), {trained}" if run else f"{network}, {trained}"
+
+
 def warn_of_training(sources: Sequence[SourceRecord]) -> str | None:
     """Say why no verdict of a model can be relied on; None where its fakes were made by others.
 

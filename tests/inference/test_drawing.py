@@ -21,6 +21,13 @@ def test_a_box_has_the_colour_of_the_score_in_its_frame(verdict: Verdict | None)
     assert tuple(marked[200, 150]) == colour_of(verdict)
 
 
+def test_letters_can_be_larger_or_left_out() -> None:
+    def count(letters: float) -> int:
+        return int((draw_faces(GREY, [face(Verdict.FAKE)], letters=letters) == colour_of(Verdict.FAKE)).all(2).sum())
+
+    assert count(0) < count(0.55) < count(0.95)
+
+
 def test_verdicts_differ_in_colour() -> None:
     assert len({hex_of(verdict) for verdict in Verdict}) == len(Verdict)
 

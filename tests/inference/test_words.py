@@ -2,11 +2,11 @@ import pytest
 
 from unmask.decision import Decision
 from unmask.errors import ConfigError
-from unmask.forgeries import Forgeries, SourceRecord
+from unmask.forgeries import Forgeries, SourceRecord, name_model
 from unmask.inference.deciding import Deciding
 from unmask.inference.results import FaceScore, FrameResult, Prediction
 from unmask.inference.summary import conclude
-from unmask.inference.words import compare, name_face, name_model, show_clock, show_probability, show_seconds
+from unmask.inference.words import compare, name_face, show_clock, show_probability, show_seconds
 from unmask.types import MediaKind, Verdict
 
 BOX = (0.0, 0.0, 90.0, 90.0)

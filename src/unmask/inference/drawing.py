@@ -12,14 +12,20 @@ from unmask.types import Picture
 
 _INK: Colour = (40, 40, 40)
 
+LETTERS = 0.55
+"""Size of the numbers and scores where not asked for otherwise: about 12 pixels in an image 640 pixels wide."""
 
-def draw_faces(image: Picture, faces: Sequence[FaceScore], *, title: Sequence[str] = ()) -> Picture:
+
+def draw_faces(
+    image: Picture, faces: Sequence[FaceScore], *, title: Sequence[str] = (), letters: float = LETTERS
+) -> Picture:
     """Return a copy with a box, number and score for each face, in the colour of its score in this frame.
 
     Args:
         image: RGB.
         faces: Those of this frame.
         title: Lines for the upper left corner, shrunk where they would be too long.
+        letters: Size of the numbers and scores; 0 leaves them out.
     """
     marked = image.copy()
     unit = max(max(image.shape[:2]) / 640, 0.5)
@@ -28,8 +34,9 @@ def draw_faces(image: Picture, faces: Sequence[FaceScore], *, title: Sequence[st
         x1, y1, x2, y2 = (round(value) for value in face.box)
         colour = colour_of(face.verdict)
         cv2.rectangle(marked, (x1, y1), (x2, y2), colour, thickness)
-        label = f"{face.track + 1}: {show_score(face.score)}"
-        _write(marked, label, (x1, y1), colour, size=0.55 * unit, thickness=thickness)
+        if letters:
+            label = f"{face.track + 1}: {show_score(face.score)}"
+            _write(marked, label, (x1, y1), colour, size=letters * unit, thickness=thickness)
     bottom = 0
     for line in title:
         size = min(0.6 * unit, 0.6 * unit * image.shape[1] / _measure(line, 0.6 * unit, thickness))

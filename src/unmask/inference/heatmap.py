@@ -23,6 +23,16 @@ def spread_map(activation_map: Array, *, size: int) -> npt.NDArray[np.float32]:
     return np.asarray(np.clip(large, 0, 1), np.float32)
 
 
+def list_heat_colours(count: int) -> list[str]:
+    """Return the colours of `draw_heat` from 0 to 1, as a page writes them.
+
+    Args:
+        count: How many, at least 2.
+    """
+    steps = np.linspace(0, 255, count).round().astype(np.uint8)
+    return [f"#{red:02x}{green:02x}{blue:02x}" for red, green, blue in _colour(steps[:, None])[:, 0].tolist()]
+
+
 def draw_heat(crop: Picture, activation_map: Array, *, opacity: float = 0.5) -> Picture:
     """Lay a map over a crop, in colours from blue to red.
 
@@ -32,8 +42,11 @@ def draw_heat(crop: Picture, activation_map: Array, *, opacity: float = 0.5) -> 
         opacity: Of the colours, from 0 to 1.
     """
     heat = (spread_map(activation_map, size=crop.shape[0]) * 255).astype(np.uint8)
-    colours = cv2.cvtColor(cv2.applyColorMap(heat, cv2.COLORMAP_TURBO), cv2.COLOR_BGR2RGB)
-    return np.asarray(cv2.addWeighted(colours, opacity, crop, 1 - opacity, 0), dtype=np.uint8)
+    return np.asarray(cv2.addWeighted(_colour(heat), opacity, crop, 1 - opacity, 0), dtype=np.uint8)
+
+
+def _colour(heat: npt.NDArray[np.uint8]) -> Picture:
+    return np.asarray(cv2.cvtColor(cv2.applyColorMap(heat, cv2.COLORMAP_TURBO), cv2.COLOR_BGR2RGB), np.uint8)
 
 
 def draw_face_heat(image: Picture, face: FaceScore, spec: CropSpec, *, opacity: float = 0.5) -> Picture | None:

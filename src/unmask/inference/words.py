@@ -1,9 +1,8 @@
 """The words and numbers in which a prediction is told, the same for the command line, the service and the app."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
 
-from unmask.forgeries import name_sources, read_trained_on, warn_in_short
+from unmask.forgeries import warn_in_short
 from unmask.inference.results import FaceResult, Prediction, TimeRange, find_main
 from unmask.types import Verdict
 
@@ -87,18 +86,6 @@ def show_stretch(stretch: TimeRange) -> str:
 def show_examined(num_examined: int, num_frames: int) -> str:
     """Say how much of a video was examined."""
     return f"examined {num_examined:,} of {num_frames:,} frames"
-
-
-def name_model(provenance: Mapping[str, Any], *, network: str) -> str:
-    """Call a model by its run and by what it was trained on, not by a hash.
-
-    Args:
-        provenance: Of the checkpoint or bundle; an older one does not know the name of its run.
-        network: Name of the architecture.
-    """
-    run = str(provenance.get("run_name") or "")
-    trained = f"trained on {name_sources(read_trained_on(provenance))}"
-    return f"{run} ({network}), {trained}" if run else f"{network}, {trained}"
 
 
 def entitle(prediction: Prediction) -> list[str]:

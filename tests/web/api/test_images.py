@@ -9,7 +9,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from unmask.inference.predictor import Predictor
-from unmask.media.kinds import PICTURE_FORMATS, VIDEO_SUFFIXES
+from unmask.media.kinds import IMAGE_NAMES, VIDEO_SUFFIXES
 from unmask.web.api.app import STATIC
 
 
@@ -159,7 +159,7 @@ def test_page_loads_nothing_from_elsewhere(client: TestClient) -> None:
 def test_page_is_told_every_suffix_of_a_video(client: TestClient) -> None:
     formats = client.get("/v1/model").json()["formats"]
     assert set(formats["video_suffixes"]) == VIDEO_SUFFIXES
-    assert set(formats["pictures"]) == set(PICTURE_FORMATS)
+    assert set(formats["pictures"]) == set(IMAGE_NAMES)
     assert "formats.video_suffixes" in (STATIC / "page.js").read_text()
 
 

@@ -83,7 +83,7 @@ def test_a_picture(page: Any, make_png: Callable[[int], bytes], finish: Callable
     settle(page)
     assert page.get_by_text("Calibrated probability of a fake").count() == 1
     assert page.locator(".unmask-gauge .needle").count() == 1
-    face, heat = page.get_by_alt_text("face 0"), page.get_by_alt_text("heat map")
+    face, heat = page.get_by_alt_text("face 1"), page.get_by_alt_text("heat map")
     beside = face.bounding_box(), heat.bounding_box()
     assert beside[0]["y"] == pytest.approx(beside[1]["y"], abs=2)
     assert beside[0]["x"] + beside[0]["width"] < beside[1]["x"]

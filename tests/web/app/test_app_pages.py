@@ -66,7 +66,7 @@ def test_without_a_model_the_page_says_how_to_make_one(home: Path) -> None:
 
 def test_a_picture_gets_verdict_probability_threshold_boxes_and_heat_map(bundle: Path, make_png: MakePng) -> None:
     page = give(open_app(), ("photo.png", make_png(1)))
-    assert "Fake" in said(page)
+    assert ":red[:material/warning: Fake\\: the face looks forged]" in said(page)
     assert "above the threshold 0.000" in said(page)
     assert page.metric[0].label == "Calibrated probability of a fake"
     assert page.metric[0].value.endswith("%")
@@ -98,6 +98,9 @@ def test_a_video_shows_its_timeline_and_the_frame_that_the_slider_chooses(bundle
     assert len(page.get("vega_lite_chart")) == 1
     assert "Suspicious stretches" in said(page)
     assert "Frames that weighed most" in said(page)
+    assert "Examined 6 of 24 frames" in said(page)
+    (looked,) = page.session_state["results-check"].values()
+    assert page.select_slider[0].value == max(looked.prediction.frames, key=lambda frame: frame.faces[0].score).index
     assert len(page.select_slider[0].options) == 6
     first = page.get("image")[0].proto.imgs[0].url
     frames = [view.index for view in next(iter(page.session_state["results-check"].values())).views]
@@ -138,6 +141,7 @@ def test_many_files_give_a_table_with_the_most_suspicious_first(bundle: Path, ma
     table = page.dataframe[0].value
     assert sorted(table["file"]) == ["0.png", "1.png", "2.png", "3.png"]
     assert list(table["score"]) == sorted(table["score"], reverse=True)
+    assert set(table["verdict"]) == {"Fake: the face looks forged"}
     page.selectbox(key="chosen-file").set_value(3).run()
     assert table["file"].iloc[3] in [caption.value for caption in page.caption]
 

@@ -1,7 +1,6 @@
 import csv
 import io
 import json
-import os
 import threading
 from collections.abc import Callable
 from dataclasses import replace
@@ -14,19 +13,29 @@ from tests.web.app.conftest import paint
 
 from unmask.errors import ConfigError
 from unmask.faces.spec import CropSpec
+from unmask.forgeries import Forgeries, SourceRecord
 from unmask.inference.predictor import Predictor
-from unmask.inference.results import FaceResult, FrameResult, Prediction, TimeRange
+from unmask.inference.results import FaceResult, FaceScore, FrameResult, Prediction, TimeRange
 from unmask.inference.timeline import MAX_PERSONS
 from unmask.types import Face, MediaKind, Verdict
 from unmask.web.app.chart import _shade, _time_axis, draw_timeline, list_persons, list_points
 from unmask.web.app.exports import COLUMNS, write_csv, write_json
-from unmask.web.app.finding import ModelFile, list_models, place_of
+from unmask.web.app.finding import ModelFile
 from unmask.web.app.loading import Model
-from unmask.web.app.record import find_evaluations, read_dataset, read_training
-from unmask.web.app.registry import Alias
 from unmask.web.app.scoring import DroppedFile, look_at
-from unmask.web.app.settings import given_model, read_settings
-from unmask.web.app.views import MAX_FACES, MAX_FRAMES, MAX_SIDE, FrameView, Looked, ViewKeeper, make_view
+from unmask.web.app.settings import read_settings
+from unmask.web.app.views import (
+    MAX_FACES,
+    MAX_FRAMES,
+    MAX_SIDE,
+    FrameView,
+    Looked,
+    ViewKeeper,
+    find_suspect,
+    make_view,
+)
+
+BOX = (0.0, 0.0, 9.0, 9.0)
 
 
 @pytest.fixture
@@ -34,110 +43,6 @@ def model(app_bundle: Path) -> Model:
     file = ModelFile(str(app_bundle), "first", 1.0)
     provenance: dict[str, object] = {"run_id": "run-1"}
     return Model(file, app_bundle, Predictor.load(app_bundle), "tiny", provenance, threading.Lock())
-
-
-def touch(path: Path, *, seconds: float) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.touch()
-    os.utime(path, (seconds, seconds))
-
-
-def test_bundles_and_checkpoints_are_found_newest_first(tmp_path: Path) -> None:
-    for run, seconds in (("outputs/train/old", 1e9), ("multirun/train/s/0", 3e9)):
-        touch(tmp_path / run / "bundle/spec.json", seconds=seconds)
-        touch(tmp_path / run / "bundle/model.onnx", seconds=seconds)
-        touch(tmp_path / run / "checkpoints/best.ckpt", seconds=seconds)  # its bundle stands for it
-        touch(tmp_path / run / "model/spec.json", seconds=seconds)
-        touch(tmp_path / run / "model/model.onnx", seconds=seconds)
-        touch(tmp_path / run / "model/MLmodel", seconds=seconds)
-    touch(tmp_path / "outputs/train/none/checkpoints/best.ckpt", seconds=2e9)
-    touch(tmp_path / "outputs/train/none/checkpoints/last.ckpt", seconds=2e9)
-    touch(tmp_path / "outputs/train/part/.bundle.1.part/spec.json", seconds=4e9)
-    touch(tmp_path / "outputs/train/part/.bundle.1.part/model.onnx", seconds=4e9)
-    folders = [tmp_path / "outputs", tmp_path / "multirun", tmp_path / "absent"]
-    names = [model.name for model in list_models(folders)]
-    assert names == ["train/s/0", "train/none/checkpoints/best.ckpt", "train/old"]
-    assert list_models(folders)[0].label.startswith("train/s/0 · 24 Jan 2065")
-
-
-def test_a_named_model_comes_first_and_only_once(tmp_path: Path) -> None:
-    path = tmp_path / "outputs/a/checkpoints/best.ckpt"
-    touch(path, seconds=1e9)
-    touch(tmp_path / "outputs/b/checkpoints/best.ckpt", seconds=2e9)
-    models = list_models([tmp_path / "outputs"], given=str(path))
-    assert [model.name for model in models] == ["a/checkpoints/best.ckpt", "b/checkpoints/best.ckpt"]
-    assert list_models([], given="gone.ckpt")[0].made == "date unknown"
-
-
-def test_a_model_is_named_by_argument_or_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sys.argv", ["main.py", "--flag"])
-    monkeypatch.setenv("UNMASK_CHECKPOINT", "from/environment")
-    assert given_model() == "from/environment"
-    monkeypatch.setattr("sys.argv", ["main.py", "runs:/abc"])
-    assert given_model() == "runs:/abc"
-
-
-def test_what_a_run_wrote_about_itself_is_found(tmp_path: Path) -> None:
-    (tmp_path / "run/bundle").mkdir(parents=True)
-    (tmp_path / "run/result.json").write_text('{"best_checkpoint": "b", "metrics": {"val/auroc": 0.9}}')
-    assert read_training(tmp_path / "run/bundle")["metrics"] == {"val/auroc": 0.9}
-    assert read_training(tmp_path / "run/checkpoints/best.ckpt")["best_checkpoint"] == "b"
-    (tmp_path / "run/result.json").write_text("[" * 5000)
-    assert read_training(tmp_path / "run/bundle") == {}
-
-
-def test_a_dataset_prepared_anew_since_the_training_is_not_taken_for_the_old_one(tmp_path: Path) -> None:
-    provenance = {"dataset": "ffpp", "dataset_root": str(tmp_path), "preprocessing_hash": "a"}
-    (tmp_path / "dataset.json").write_text('{"name": "ffpp", "preprocessing_hash": "a", "counts": {}}')
-    assert read_dataset(provenance)
-    assert not read_dataset(provenance | {"preprocessing_hash": "b"})
-    assert not read_dataset({})
-
-
-def test_evaluations_of_other_models_are_passed_over(tmp_path: Path) -> None:
-    for name, provenance in (("mine", {"checkpoint": "x/best.ckpt"}), ("other", {"checkpoint": "y/best.ckpt"})):
-        (tmp_path / name).mkdir()
-        content = {"datasets": {name: {"split": "test"}}, "provenance": provenance}
-        (tmp_path / name / "result.json").write_text(json.dumps(content))
-    (tmp_path / "result.json").write_text("broken")
-    assert [row.dataset for row in find_evaluations(None, "x/best.ckpt", [tmp_path])] == ["mine"]
-
-
-def test_a_result_that_is_gone_when_it_is_looked_at_is_passed_over(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    content = {"datasets": {"mine": {"split": "test"}}, "provenance": {"training: run id": "run-1"}}
-    (tmp_path / "result.json").write_text(json.dumps(content))
-    (tmp_path / "dangling.json").symlink_to(tmp_path / "gone")
-    found = [tmp_path / "result.json", tmp_path / "dangling.json", tmp_path / "deleted/result.json"]
-    monkeypatch.setattr(Path, "glob", lambda *_: iter(found))
-    assert [row.dataset for row in find_evaluations("run-1", None, [tmp_path])] == ["mine"]
-
-
-def test_visitors_see_of_a_path_only_what_lies_below_our_own_folders(
-    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    assert place_of(str(home / "outputs/train/first/bundle")) == "outputs/train/first/bundle"
-    assert place_of(str(tmp_path / "mine.ckpt")) == place_of("mine.ckpt") == "mine.ckpt"
-    assert place_of("/srv/secret/first/bundle") == place_of("/srv/secret/first/checkpoints/best.ckpt") == "first"
-    assert place_of("../secret/first") == "first"
-    assert place_of("/bundle") == "bundle"
-    assert place_of("models:/faces@best") == "models:/faces@best"
-    assert place_of(str(tmp_path)) == tmp_path.name
-    monkeypatch.chdir("/")
-    assert place_of("/srv/secret/first/bundle") == "first"  # everything lies below /
-
-
-def test_an_alias_is_asked_for_once_a_minute_and_an_answer_that_fails_changes_nothing(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    clock, answers = [0.0], iter([None, 5.0, None, 7.0])
-    monkeypatch.setattr("unmask.web.app.registry._ask", lambda name, alias: next(answers))
-    monkeypatch.setattr("unmask.web.app.registry.time.monotonic", lambda: clock[0])
-    alias, stamps = Alias("faces", "best"), []
-    for clock[0] in (0, 59, 60, 119, 120, 180):
-        stamps.append(alias.find_stamp())
-    assert stamps == [0, 0, 5, 5, 5, 7]
 
 
 def look(
@@ -274,7 +179,51 @@ def test_frames_that_weighed_most_are_kept_though_others_are_thinned_out(
     assert kept == sorted(kept)
     assert all(view.crops for view in looked.views)
     dots = [rows for rows in draw_timeline(looked, chosen=kept[0]).to_dict()["datasets"].values() if "time" in rows[0]]
-    assert sorted(map(len, dots)) == [len(kept), 24]  # lines go through all, only kept frames can be clicked
+    assert sorted(map(len, dots)) == sorted([len(kept), 24 - len(kept)])  # kept frames can be clicked, others are faint
+
+
+def test_sampled_points_are_dots_and_never_joined(model: Model, clip_bytes: bytes) -> None:
+    looked = look(model, "clip.mp4", clip_bytes)
+    for shown in (looked, replace(looked, views=())):
+        chart = draw_timeline(shown, chosen=None).to_dict()
+        assert {layer["mark"]["type"] for layer in chart["layer"]} <= {"point", "rule", "rect", "text"}
+        assert sum(len(rows) for rows in chart["datasets"].values() if "time" in rows[0]) == 6
+        assert {row["person"] for rows in chart["datasets"].values() for row in rows if "person" in row} == {"face 1"}
+        assert chart["config"]["axis"]["labelFontSize"] >= 12
+
+
+def test_the_most_suspicious_frame_is_kept_and_found_whatever_weighed_most(
+    model: Model, clip_bytes: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model.predictor.decision = replace(model.predictor.decision, threshold=1.0)  # real: what weighed most looks real
+    monkeypatch.setattr("unmask.web.app.views.MAX_FRAMES", 2)
+    model.predictor.num_frames = 24
+    looked = look(model, "clip.mp4", clip_bytes)
+    suspect = max(looked.prediction.frames, key=lambda frame: frame.faces[0].score).index
+    assert looked.prediction.verdict is Verdict.REAL
+    assert suspect not in looked.prediction.key_frames
+    assert find_suspect(looked.prediction, [view.index for view in looked.views]) == suspect
+
+
+def test_a_face_that_does_not_decide_is_no_reason_to_open_a_frame() -> None:
+    faces = (FaceResult(0, BOX, 1.0, 0.4, Verdict.REAL), FaceResult(1, BOX, 1.0, 0.9, Verdict.FAKE, decides=False))
+    scores = {0: (0.1, 0.9), 5: (0.7, 0.1), 9: (0.2, 0.2)}
+    frames = tuple(
+        FrameResult(index, float(index), tuple(FaceScore(track, BOX, 1.0, score) for track, score in enumerate(pair)))
+        for index, pair in scores.items()
+    )
+    prediction = Prediction("a", MediaKind.VIDEO, Verdict.REAL, 0.4, 0.5, faces, frames)
+    assert find_suspect(prediction, [0, 5, 9]) == 5
+    assert find_suspect(prediction, [0, 9]) == 9
+    assert find_suspect(replace(prediction, frames=()), []) is None
+
+
+def test_a_model_is_called_by_its_run_and_training_data_and_never_by_a_hash(model: Model) -> None:
+    provenance = {"run_name": "trial", "trained_on": [{"name": "celebs", "forgeries": "external"}]}
+    assert replace(model, provenance=provenance).title == "trial (tiny), trained on celebs"
+    assert replace(model, provenance={"dataset": "synthetic"}).title.startswith("first (tiny), trained on synthetic")
+    named = replace(model.file, name="runs:/0123456789abcdef")
+    assert "0123456789abcdef" not in replace(model, file=named, provenance={}).title
 
 
 @pytest.mark.parametrize(
@@ -311,10 +260,23 @@ def test_downloads_hold_what_predict_writes_and_whose_verdict_it_is(
     assert rows[0]["probability"] == pytest.approx(rows[0]["score"], abs=1e-6)  # its calibration changes nothing
     assert rows[0]["sha256"] == files[0].sha256
     assert rows[0]["run_id"] == "run-1"
+    prediction = files[0].prediction
+    assert (rows[0]["headline"], rows[0]["reason"]) == (prediction.headline, prediction.reason)
     table = list(csv.DictReader(io.StringIO(write_csv(model, files))))
     assert list(table[0]) == list(COLUMNS)
     assert table[0]["faces"] == "1"
+    assert table[0]["headline"] == prediction.headline
     assert "cannot be read" in table[1]["error"]
+
+
+def test_downloads_carry_the_warning_of_the_model(model: Model, make_png: Callable[[int], bytes]) -> None:
+    model.predictor.trained_on = (SourceRecord("mine", Forgeries.SELF_MADE),)
+    looked = look(model, "a.png", make_png(1))
+    assert looked.prediction.warning
+    assert json.loads(write_json(model, [looked]))[0]["warning"] == looked.prediction.warning
+    (row,) = csv.DictReader(io.StringIO(write_csv(model, [looked])))
+    assert row["warning"] == looked.prediction.warning
+    assert row["trained_on"] == "mine (forgeries made by Unmask)"
 
 
 def test_downloads_hold_what_was_left_out(model: Model) -> None:

@@ -3,14 +3,14 @@ from dataclasses import replace
 import pytest
 
 from unmask.decision import Decision
+from unmask.inference.colours import hex_of
 from unmask.inference.deciding import Deciding
 from unmask.inference.results import FaceResult, FaceScore, FrameResult, Prediction
 from unmask.inference.words import show_clock, show_probability
 from unmask.types import MediaKind, Verdict
-from unmask.web.app.gauge import draw_gauge
+from unmask.web.app.gauge import draw_gauge, style_gauge
 from unmask.web.app.text import code, plain, printable, shorten
 from unmask.web.app.words import (
-    explain,
     explain_contradiction,
     explain_coverage,
     explain_no_stretch,
@@ -32,21 +32,12 @@ def film(*others: float) -> Prediction:
 
 
 def test_a_video_without_a_stretch_says_who_reaches_the_threshold_without_deciding() -> None:
-    assert explain_no_stretch(film()) == "none. No face scored in the frames looked at reaches the threshold."
+    assert explain_no_stretch(film()) == "none. No face in the examined frames reaches the threshold."
     assert explain_no_stretch(film(0.4)) == explain_no_stretch(film())
     said = explain_no_stretch(film(0.99))
-    assert said.startswith("none. No face that decides reaches the threshold in a frame looked at.")
-    assert said.endswith("does: face 1, with 0.99 at 0:01.0.")
-    assert explain_no_stretch(film(0.6, 0.99, 0.2)).endswith("face 2, with 0.99 at 0:02.0, and 1 more such.")
-
-
-def test_a_verdict_names_the_most_suspicious_face_of_those_that_decide_alone() -> None:
-    said = explain(film(0.99), margin=0.05)
-    assert said.startswith("Face 0, the one of 2 faces that decides, scores 0.100, below the threshold")
-    prediction = film(0.99, 0.3)
-    rows = tuple(replace(face, decides=face.track != 1) for face in prediction.faces)
-    said = explain(replace(prediction, faces=rows, score=0.3), margin=0.05)
-    assert said.startswith("The most suspicious of 2 faces that decide, face 2, scores 0.300")
+    assert said.startswith("none. No face that decides reaches the threshold in an examined frame.")
+    assert said.endswith("does: face 2, with 0.990 at 0:01.0.")
+    assert explain_no_stretch(film(0.6, 0.99, 0.2)).endswith("face 3, with 0.990 at 0:02.0, and 1 more such.")
 
 
 def picture(verdict: Verdict | None, score: float | None, *, num_faces: int = 1, name: str = "a.png") -> Prediction:
@@ -97,14 +88,11 @@ def test_probabilities_never_claim_certainty(probability: float | None, said: st
     assert show_probability(probability) == said
 
 
-def test_every_verdict_is_explained_in_its_own_words() -> None:
-    assert "below the threshold 0.500" in explain(picture(Verdict.REAL, 0.2), margin=0.05)
-    assert "above the threshold 0.500" in explain(picture(Verdict.FAKE, 0.9), margin=0.05)
-    unsure = explain(picture(Verdict.UNCERTAIN, 0.51), margin=0.05)
-    assert "between 0.475 and 0.525" in unsure
-    assert "not known" in unsure
-    assert "does not mean it is real" in explain(picture(Verdict.NO_FACE, None), margin=0.05)
-    assert "face 0," in explain(picture(Verdict.FAKE, 0.9, num_faces=3), margin=0.05)
+def test_a_headline_is_shown_in_the_colour_of_its_verdict_and_as_it_is() -> None:
+    unsure = replace(picture(Verdict.UNCERTAIN, 0.3), headline="Uncertain: 2 of 4 seconds look forged")
+    assert say(unsure).head(unsure.headline).startswith(":orange[")
+    assert say(unsure).head(unsure.headline).endswith(" Uncertain\\: 2 of 4 seconds look forged]")
+    assert say(unsure).head().endswith(" Uncertain]")
 
 
 def test_numbers_of_an_uncalibrated_model_are_not_called_probabilities() -> None:
@@ -119,19 +107,21 @@ def test_numbers_of_an_uncalibrated_model_are_not_called_probabilities() -> None
     assert "and the person seen most often decides" in calibrated
 
 
-def test_a_video_is_said_to_be_looked_at_in_part() -> None:
+def test_a_video_is_said_to_be_examined_in_part() -> None:
     frames = tuple(FrameResult(second, float(second), ()) for second in (0, 3600))
-    prediction = Prediction("a", MediaKind.VIDEO, Verdict.NO_FACE, None, 0.5, frames=frames)
-    assert explain_coverage(prediction).startswith("2 frames from 0:00.0 to 1:00:00.0 were looked at.")
-    assert explain_coverage(replace(prediction, frames=frames[1:])) == "One frame was looked at, at 1:00:00.0."
+    prediction = Prediction(
+        "a", MediaKind.VIDEO, Verdict.NO_FACE, None, 0.5, frames=frames, num_examined=2, num_frames=9000
+    )
+    assert explain_coverage(prediction).startswith("Examined 2 of 9,000 frames, from 0:00.0 to 1:00:00.0.")
+    assert explain_coverage(replace(prediction, frames=frames[1:])).endswith("frames, at 1:00:00.0.")
     assert explain_coverage(replace(prediction, kind=MediaKind.PICTURE)) == ""
 
 
 @pytest.mark.parametrize(
     ("verdict", "probability", "said"),
     [
-        (Verdict.REAL, 0.67, "The verdict says real, the probability rather fake"),
-        (Verdict.FAKE, 0.4, "The verdict says fake, the probability rather real"),
+        (Verdict.REAL, 0.67, "The verdict is real, but the calibrated probability leans to fake"),
+        (Verdict.FAKE, 0.4, "The verdict is fake, but the calibrated probability leans to real"),
         (Verdict.REAL, 0.3, ""),
         (Verdict.FAKE, 0.5, ""),
         (Verdict.FAKE, None, ""),
@@ -146,6 +136,11 @@ def test_a_probability_against_the_verdict_is_explained(verdict: Verdict, probab
 
 def test_an_unreadable_file_is_said_to_be_unreadable() -> None:
     assert say(Prediction("a", None, None, None, 0.5, error="broken")).word == "Cannot be read"
+
+
+def test_the_gauge_has_the_colours_of_verdicts() -> None:
+    for verdict in (Verdict.REAL, Verdict.UNCERTAIN, Verdict.FAKE):
+        assert f".unmask-gauge .{verdict} {{ background: {hex_of(verdict)}; }}" in style_gauge()
 
 
 def test_the_gauge_shows_score_threshold_and_the_uncertain_part() -> None:

@@ -9,10 +9,9 @@ from contextlib import asynccontextmanager, contextmanager
 from dataclasses import asdict
 from typing import Any
 
-from unmask.forgeries import read_trained_on, warn_of_training
+from unmask.forgeries import name_model, read_trained_on, warn_of_training
 from unmask.inference.bundle import Bundle, is_bundle, load_bundle
-from unmask.inference.words import name_model
-from unmask.media.kinds import PICTURE_FORMATS, VIDEO_FORMATS, VIDEO_SUFFIXES
+from unmask.media.kinds import IMAGE_NAMES, VIDEO_FORMATS, VIDEO_SUFFIXES
 from unmask.models.checkpoint import Checkpoint, load_checkpoint
 from unmask.web.api.jobs import Job, JobStore
 from unmask.web.api.keys import check_hashes
@@ -187,7 +186,7 @@ def _describe_model(settings: ServiceSettings) -> dict[str, Any]:
         "trained_on": [source.to_dict() for source in trained_on],
         "warning": warn_of_training(trained_on),
         "formats": {
-            "pictures": list(PICTURE_FORMATS),
+            "pictures": list(IMAGE_NAMES),
             "videos": list(VIDEO_FORMATS),
             "video_suffixes": sorted(VIDEO_SUFFIXES),
         },

@@ -6,12 +6,15 @@ from typing import Any
 
 import streamlit as st
 
-from unmask.types import Verdict
+from unmask.inference.results import Prediction
+from unmask.inference.words import show_examined, show_probability, show_score
+from unmask.types import MediaKind, Verdict
 from unmask.web.app.exports import write_csv, write_json
 from unmask.web.app.loading import Model
+from unmask.web.app.model_line import warn_of_models
 from unmask.web.app.text import plain, shorten
 from unmask.web.app.views import Looked
-from unmask.web.app.words import SAYINGS, UNREADABLE, say
+from unmask.web.app.words import SAYINGS, UNREAD, say
 
 _CHOSEN = "chosen-file"
 
@@ -28,15 +31,16 @@ def show_table(model: Model, files: Sequence[Looked]) -> Looked:
         files: At least two.
     """
     _count(files)
+    warn_of_models(model)
     files = sorted(files, key=_rank)
     key = f"table-{len(files)}-{files[0].key}"
     st.dataframe(
         [_row(looked) for looked in files],
         hide_index=True,
         column_config={
-            "verdict": st.column_config.TextColumn(width="small"),
+            "verdict": st.column_config.TextColumn(width="medium"),
             "score": st.column_config.ProgressColumn(format="%.3f", min_value=0.0, max_value=1.0),
-            "probability": st.column_config.NumberColumn(format="%d %%", help="Calibrated probability of a fake"),
+            "probability": st.column_config.TextColumn(width="small", help="Calibrated probability of a fake"),
         },
         placeholder="",
         key=key,
@@ -44,7 +48,9 @@ def show_table(model: Model, files: Sequence[Looked]) -> Looked:
         selection_mode="single-cell",  # a row could be selected by a tick in its first column alone
     )
     threshold = model.predictor.decision.threshold
-    st.caption(f"Scores from {threshold:.3f} on are called fake. Click a row to open it below, a heading to sort.")
+    st.caption(
+        f"Scores from {show_score(threshold)} on are called fake. Click a row to open it below, a heading to sort."
+    )
     show_downloads(model, files)
     _say_errors(files)
     places = range(len(files))
@@ -86,7 +92,7 @@ def _take_over(key: str) -> None:
 
 def _count(files: Sequence[Looked]) -> None:
     counts = Counter(looked.prediction.verdict for looked in files)
-    sayings = [(SAYINGS[verdict] if verdict else UNREADABLE, counts[verdict]) for verdict in _ORDER if counts[verdict]]
+    sayings = [(SAYINGS[verdict] if verdict else UNREAD, counts[verdict]) for verdict in _ORDER if counts[verdict]]
     with st.container(horizontal=True, gap="medium"):
         for saying, number in sayings:
             st.markdown(f"#### {number} :{saying.colour}[{saying.icon} {saying.word}]", width="content")
@@ -98,15 +104,21 @@ def _rank(looked: Looked) -> tuple[int, float]:
 
 def _row(looked: Looked) -> dict[str, Any]:
     prediction = looked.prediction
-    chance = prediction.probability
     return {
         "file": looked.name,
-        "verdict": say(prediction).word,
+        "verdict": prediction.headline,
         "score": prediction.score,
-        "probability": None if chance is None else min(max(round(100 * chance), 1), 99),
+        "probability": None if prediction.score is None else show_probability(prediction.probability),
         "faces": len(prediction.faces),
+        "examined": _say_examined(prediction),
         "notes": prediction.error or " ".join(prediction.notes),
     }
+
+
+def _say_examined(prediction: Prediction) -> str | None:
+    if prediction.kind is not MediaKind.VIDEO:
+        return None
+    return show_examined(prediction.num_examined, prediction.num_frames).removeprefix("examined ")
 
 
 def _say_errors(files: Sequence[Looked]) -> None:

@@ -4,18 +4,12 @@ import streamlit as st
 
 from unmask.decision import Decision
 from unmask.inference.words import show_probability
-from unmask.web.app.gauge import STYLE, draw_gauge
+from unmask.web.app.gauge import draw_gauge, style_gauge
 from unmask.web.app.loading import Model
+from unmask.web.app.model_line import show_warning
 from unmask.web.app.text import plain, shorten
 from unmask.web.app.views import Looked
-from unmask.web.app.words import (
-    NO_PROOF,
-    explain,
-    explain_contradiction,
-    explain_coverage,
-    explain_numbers,
-    say,
-)
+from unmask.web.app.words import NO_PROOF, explain_contradiction, explain_coverage, explain_numbers, say
 
 
 def show_card(model: Model, looked: Looked, *, with_numbers: bool = True) -> None:
@@ -29,19 +23,17 @@ def show_card(model: Model, looked: Looked, *, with_numbers: bool = True) -> Non
     prediction, decision, margin = looked.prediction, model.predictor.decision, model.predictor.margin
     with st.container(border=True, key=f"verdict-{model.file.key}-{looked.key}"):
         st.caption(plain(shorten(looked.name, length=80)))
-        with st.container(horizontal=True, vertical_alignment="center", gap="medium"):
-            st.markdown(f"## {say(prediction).heading}", width="content")
-            if prediction.score is not None:
-                chance = show_probability(prediction.probability)
-                st.metric("Calibrated probability of a fake", chance, help=_help(decision), width="content")
+        st.markdown(f"### {say(prediction).head(prediction.headline)}")
         if prediction.error is not None:
             st.markdown(plain(prediction.error))
             return
+        show_warning(prediction.warning)
+        st.markdown(plain(prediction.reason))
         if prediction.score is not None:
-            st.html(STYLE + draw_gauge(prediction.score, threshold=prediction.threshold, margin=margin))
-        st.markdown(explain(prediction, margin=margin))
-        contradiction = explain_contradiction(prediction)
-        for note in (contradiction, explain_coverage(prediction), *prediction.notes):
+            st.html(style_gauge() + draw_gauge(prediction.score, threshold=prediction.threshold, margin=margin))
+            chance = show_probability(prediction.probability)
+            st.metric("Calibrated probability of a fake", chance, help=_help(decision), width="content")
+        for note in (explain_contradiction(prediction), explain_coverage(prediction), *prediction.notes):
             if note:
                 st.markdown(f":material/info: {plain(note)}")
         st.caption(NO_PROOF)

@@ -7,7 +7,7 @@ from typing import Any
 from unmask.inference.colours import PERSONS, hex_of
 from unmask.inference.results import FaceResult
 from unmask.inference.timeline import choose_persons
-from unmask.inference.words import show_clock
+from unmask.inference.words import name_face, show_clock, show_score
 from unmask.types import Verdict
 from unmask.web.app.views import Looked
 
@@ -18,6 +18,9 @@ _STEPS = (0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600
 """Seconds between the marks of the axis of time; beyond them whole hours."""
 
 _MAX_MARKS = 8
+
+_LETTERS = {"labelFontSize": 13, "titleFontSize": 13}
+"""Those of a phone must be as large as those of a desk: a chart is not scaled."""
 
 _MANY = 100
 """Frames from which on dots are small."""
@@ -35,7 +38,7 @@ def list_points(looked: Looked) -> list[dict[str, Any]]:
         {
             "seconds": frame.time_seconds,
             "score": round(face.score, 4),
-            "person": f"face {face.track}",
+            "person": name_face(face.track),
             "frame": frame.index,
             "time": show_clock(frame.time_seconds),
         }
@@ -46,10 +49,10 @@ def list_points(looked: Looked) -> list[dict[str, Any]]:
 
 
 def draw_timeline(looked: Looked, *, chosen: int | None) -> Any:
-    """Draw a line per person, the threshold and the suspicious stretches.
+    """Draw a dot per person and examined frame, the threshold and the suspicious stretches.
 
-    Over a dot its frame is shown; a click on it selects it (`PICKED`, by its field `frame`). Only frames that are kept
-    have a dot; lines go through all that were looked at.
+    Dots are not joined: nothing is known between the examined frames. Over a large dot its frame is shown; a click on
+    it selects it (`PICKED`, by its field `frame`). Frames that are not kept have a small, faint one.
 
     Args:
         looked: A video.
@@ -60,10 +63,13 @@ def draw_timeline(looked: Looked, *, chosen: int | None) -> Any:
     prediction = looked.prediction
     points = list_points(looked)
     length = max(prediction.frames[-1].time_seconds, 0.01)
-    persons = [f"face {face.track}" for face in list_persons(looked)]
-    legend = alt.Legend(orient="bottom", title=None, columns=4) if len(persons) > 1 else None
+    pad = length / 60  # the first and the last dot are whole
+    persons = [name_face(face.track) for face in list_persons(looked)]
+    legend = alt.Legend(orient="bottom", title=None, columns=3) if len(persons) > 1 else None
     channels = {
-        "x": alt.X("seconds:Q", title="time", axis=_time_axis(length), scale=alt.Scale(domain=[0, length], nice=False)),
+        "x": alt.X(
+            "seconds:Q", title="time", axis=_time_axis(length), scale=alt.Scale(domain=[-pad, length + pad], nice=False)
+        ),
         "y": alt.Y(
             "score:Q",
             title="score",
@@ -74,11 +80,18 @@ def draw_timeline(looked: Looked, *, chosen: int | None) -> Any:
             "person:N", scale=alt.Scale(domain=persons, range=list(PERSONS[: len(persons)])), legend=legend
         ),
     }
-    lines = alt.Chart({"values": points}).mark_line(strokeWidth=2).encode(**channels)
+    others = [point for point in points if point["frame"] not in looked.thumbnails]
+    style = {"opacity": 0.5, "size": 12} if looked.views else {"opacity": 1, "size": _size(looked)}
+    faint = alt.Chart({"values": others}).mark_point(filled=True, **style).encode(**channels)
     dots = _dots(looked, points, channels) if looked.views else None
     here = None if chosen is None else _here(looked, chosen)
-    layers = [_shade(looked), *_threshold(prediction.threshold), here, lines, dots]
-    return alt.layer(*[layer for layer in layers if layer is not None]).properties(height=320)
+    layers = [_shade(looked), *_threshold(prediction.threshold), here, faint if others else None, dots]
+    chart = alt.layer(*[layer for layer in layers if layer is not None]).properties(height=320)
+    return chart.configure_axis(**_LETTERS).configure_legend(labelFontSize=13)
+
+
+def _size(looked: Looked) -> int:
+    return 45 if len(looked.prediction.frames) < _MANY else 12
 
 
 def _dots(looked: Looked, points: list[dict[str, Any]], channels: dict[str, Any]) -> Any:
@@ -87,7 +100,6 @@ def _dots(looked: Looked, points: list[dict[str, Any]], channels: dict[str, Any]
 
     hover = alt.selection_point(name="hovered", on="pointerover", nearest=True, fields=["frame"], empty=False)
     picked = alt.selection_point(name=PICKED, on="click", nearest=True, fields=["frame"], empty=False)
-    size = 45 if len(looked.prediction.frames) < _MANY else 12
     # Pictures come once a frame, not once a person and frame: eight persons would make a page of many megabytes.
     pictures = [{"frame": index, "image": image} for index, image in looked.thumbnails.items()]
     return (
@@ -96,7 +108,7 @@ def _dots(looked: Looked, points: list[dict[str, Any]], channels: dict[str, Any]
         .mark_point(filled=True, opacity=1)
         .encode(
             **channels,
-            size=alt.when(hover).then(alt.value(150)).otherwise(alt.value(size)),
+            size=alt.when(hover).then(alt.value(150)).otherwise(alt.value(_size(looked))),
             tooltip=[
                 alt.Tooltip("time:N"),
                 alt.Tooltip("person:N"),
@@ -143,10 +155,12 @@ def _shade(looked: Looked) -> Any:
 def _threshold(threshold: float) -> list[Any]:
     import altair as alt
 
-    chart = alt.Chart({"values": [{"threshold": threshold, "said": f"threshold {threshold:.3f}"}]})
+    chart = alt.Chart({"values": [{"threshold": threshold, "said": f"threshold {show_score(threshold)}"}]})
     rule = chart.mark_rule(strokeDash=[5, 4], color="#888888", strokeWidth=1.5).encode(y="threshold:Q")
     below = 11 if threshold > 0.5 else -9
-    text = chart.mark_text(align="left", x=4, dy=below, color="#888888").encode(y="threshold:Q", text="said:N")
+    text = chart.mark_text(align="left", x=4, dy=below, color="#888888", fontSize=13).encode(
+        y="threshold:Q", text="said:N"
+    )
     return [rule, text]
 
 

@@ -7,12 +7,13 @@ from unmask.web.app.batch import show_downloads, show_table
 from unmask.web.app.card import show_card
 from unmask.web.app.faces import say_dropped, show_frame
 from unmask.web.app.loading import Model
-from unmask.web.app.model_line import show_model_line
+from unmask.web.app.model_line import show_model_line, warn_of_models
 from unmask.web.app.session import look_at_all
 from unmask.web.app.settings import Settings
 from unmask.web.app.uploads import ask_files
 from unmask.web.app.video import show_video
 from unmask.web.app.views import Looked
+from unmask.web.app.words import NO_PROOF
 
 
 def show_check_page(model: Model, settings: Settings) -> None:
@@ -27,6 +28,7 @@ def show_check_page(model: Model, settings: Settings) -> None:
     dropped = ask_files(page="check")
     (files,) = look_at_all([model], dropped, page="check", settings=settings)  # which forgets what was taken away
     if not files:
+        warn_of_models(model)
         _explain()
         return
     if len(files) == 1:
@@ -51,14 +53,14 @@ def show_file(model: Model, looked: Looked) -> None:
 
 def _show_picture(looked: Looked) -> None:
     found = looked.prediction.faces
-    st.subheader("Where the score comes from" if found else "What was looked at", anchor=False)
-    show_frame(looked, looked.views[0], key=looked.key, alt="The picture with its faces marked")
+    st.subheader("Where the score comes from" if found else "What was examined", anchor=False)
+    show_frame(looked, looked.views[0], key=looked.key, alt="The image with its faces marked")
 
 
 def _explain() -> None:
     st.markdown(
-        "Drop pictures or a video with a face. You get a verdict, where the score lies against its threshold, the "
+        "Drop images or a video with a face. You get a verdict, where the score lies against its threshold, the "
         "faces that were found, a heat map of what looks forged, and of a video its timeline. Several files give a "
         "table that you can sort and download."
     )
-    st.caption("A score is no proof. Use it to decide where to look closer, not to accuse anyone.")
+    st.caption(NO_PROOF)

@@ -5,7 +5,7 @@ from typing import Any
 
 import streamlit as st
 
-from unmask.inference.words import show_probability
+from unmask.inference.words import show_probability, show_score
 from unmask.types import MediaKind, Verdict
 from unmask.web.app.card import show_card
 from unmask.web.app.faces import say_dropped, show_frame
@@ -14,7 +14,7 @@ from unmask.web.app.loading import Model, load_model
 from unmask.web.app.model_line import warn_of_models
 from unmask.web.app.session import look_at_all
 from unmask.web.app.settings import Settings
-from unmask.web.app.text import code, plain, shorten
+from unmask.web.app.text import plain, shorten
 from unmask.web.app.uploads import ask_files
 from unmask.web.app.video import show_moments
 from unmask.web.app.views import Looked
@@ -39,15 +39,16 @@ def show_compare_page(model: Model, others: Sequence[ModelFile], settings: Setti
         )
         st.code("python train.py dataset.root=data/synthetic-faces augmentation=strong", language="bash")
         return
-    st.markdown(f"**First model**, from the side bar: {code(model.file.name)}, {plain(model.file.made)}")
+    st.markdown(f"**First model**, from the side bar: {plain(model.title)}, {plain(model.file.made)}")
     by_path = {file.path: file for file in others}  # which stays, where a model is written anew
     chosen: str = st.selectbox(
         "Second model", by_path, format_func=lambda path: by_path[path].label, key="second-model"
     )
     second = load_model(by_path[chosen], settings)
-    warn_of_models(model, second)
+    st.markdown(f"**Second model**: {plain(second.title)}, {plain(second.file.made)}")
     dropped = ask_files(page="compare")
     if not dropped:
+        warn_of_models(model, second)
         st.caption("Models that learned from the same data make the same mistakes: agreement is no proof either.")
         return
     file = dropped[0]
@@ -71,7 +72,7 @@ def _sum_up(one: Looked, two: Looked) -> str:
     if first is None or second is None:
         return "This file cannot be read"
     if first is second:
-        return f"Both say: {say(one.prediction).heading}"
+        return f"Both say: {say(one.prediction).head()}"
     if {first, second} == {Verdict.REAL, Verdict.FAKE}:
         return ":orange[:material/call_split: The models contradict each other: look closer]"
     return ":orange[:material/call_split: The models differ]"
@@ -83,8 +84,8 @@ def _show_figures(pairs: Sequence[tuple[Model, Looked]]) -> None:
         prediction, predictor = looked.prediction, model.predictor
         rows[name] = [
             say(prediction).word,
-            "none" if prediction.score is None else f"{prediction.score:.4f}",
-            f"{prediction.threshold:.4f}",
+            show_score(prediction.score),
+            show_score(prediction.threshold),
             show_probability(prediction.probability),
             str(len(prediction.faces)),
             f"{model.network}, {predictor.input_spec.size} px",
@@ -100,6 +101,6 @@ def _show_detail(model: Model, looked: Looked) -> None:
     if looked.prediction.kind is not MediaKind.VIDEO and not looked.views:
         say_dropped()
     elif looked.prediction.kind is not MediaKind.VIDEO:
-        show_frame(looked, looked.views[0], key=f"{model.file.key}-{looked.key}", alt="The picture", is_narrow=True)
+        show_frame(looked, looked.views[0], key=f"{model.file.key}-{looked.key}", alt="The image", is_narrow=True)
     elif looked.prediction.faces:
         st.fragment(show_moments)(model, looked, is_narrow=True)

@@ -6,12 +6,13 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+from unmask.forgeries import SourceRecord, name_sources
 from unmask.web.app.loading import Model
 from unmask.web.app.views import Looked
 
 COLUMNS = (
-    "path", "kind", "verdict", "score", "probability", "threshold", "faces", "num_examined", "num_frames", "notes",
-    "error", "sha256", "model", "model_made",
+    "path", "kind", "verdict", "headline", "reason", "score", "threshold", "probability", "faces", "num_examined",
+    "num_frames", "notes", "warning", "trained_on", "error", "sha256", "model", "model_made",
 )  # fmt: skip
 """Those of `predictions.csv`, and what a record of the check needs: of which file, by which model."""
 
@@ -22,7 +23,7 @@ def list_rows(model: Model, files: Sequence[Looked]) -> list[dict[str, Any]]:
         looked.prediction.to_dict()
         | {
             "sha256": looked.sha256,
-            "model": model.file.name,
+            "model": model.title,
             "model_made": model.file.made,
             "run_id": model.provenance.get("run_id"),
         }
@@ -41,7 +42,8 @@ def write_csv(model: Model, files: Sequence[Looked]) -> str:
     writer = csv.DictWriter(text, COLUMNS, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
     for row in list_rows(model, files):
-        cells = {"faces": len(row["faces"]), "notes": " ".join(row["notes"])}
+        trained_on = name_sources(map(SourceRecord.from_dict, row["trained_on"]))
+        cells = {"faces": len(row["faces"]), "notes": " ".join(row["notes"]), "trained_on": trained_on}
         writer.writerow({key: _defuse(value) for key, value in (row | cells).items()})
     return text.getvalue()
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
+from unmask.forgeries import name_model
 from unmask.web.app.finding import ModelFile
 from unmask.web.app.settings import Settings
 
@@ -36,6 +37,20 @@ class Model:
     network: str
     provenance: dict[str, Any]
     lock: threading.Lock
+
+    @property
+    def title(self) -> str:
+        """What it is called: its run, its network and what it was trained on.
+
+        The name of its file stands for that of its run where an older model does not know it, unless it is a hash.
+        """
+        file = "" if self.file.name.startswith("runs:/") else self.file.name
+        return name_model(self.provenance | {"run_name": self.run_name or file}, network=self.network)
+
+    @property
+    def run_name(self) -> str:
+        """Of its training; empty where that is not recorded."""
+        return str(self.provenance.get("run_name") or "")
 
 
 def load_model(file: ModelFile, settings: Settings) -> Model:

@@ -4,10 +4,12 @@ from typing import Any
 
 import streamlit as st
 
+from unmask.forgeries import name_sources
+from unmask.inference.words import show_score
 from unmask.paths import show_command
 from unmask.web.app.finding import place_of
 from unmask.web.app.loading import Model
-from unmask.web.app.model_line import warn_of_models
+from unmask.web.app.model_line import show_model_line, warn_of_models
 from unmask.web.app.record import Evaluated, find_evaluations, read_dataset, read_training
 from unmask.web.app.settings import Settings
 from unmask.web.app.text import code, plain
@@ -22,7 +24,7 @@ def show_model_page(model: Model, settings: Settings) -> None:
         settings: Of the app.
     """
     st.title("About the model", anchor=False)
-    st.markdown(f"{code(model.file.name)} made {plain(model.file.made)}")
+    show_model_line(model)
     training = read_training(model.path)
     checkpoint = training.get("best_checkpoint") if model.path.suffix != ".ckpt" else str(model.path)
     evaluations = find_evaluations(model.provenance.get("run_id"), checkpoint, settings.folders)
@@ -40,8 +42,8 @@ def _show_limits(model: Model, evaluations: list[Evaluated]) -> None:
         points.append("How often it errs is **unknown**: no evaluation of it was found on this machine (see below).")
     points += [
         "It knows the methods of forging that it was trained on. What it was not shown, such as fakes of a newer "
-        "method or whole pictures made by a generator, may look real to it.",
-        "It was not measured here on pictures that were sent through messengers or social media: expect more errors on "
+        "method or whole images made by a generator, may look real to it.",
+        "It was not measured here on images that were sent through messengers or social media: expect more errors on "
         "what was compressed, scaled or filmed off a screen.",
         "It looks at faces alone: not at sound, text, hands, or at who or where somebody is.",
         NO_PROOF,
@@ -55,11 +57,13 @@ def _show_origin(model: Model) -> None:
     counts = dataset.get("counts", {})
     rows = {
         "Dataset": known.get("dataset"),
+        "Sources": name_sources(model.predictor.trained_on),
         "Videos": ", ".join(f"{number} {outcome}" for outcome, number in counts.get("videos", {}).items()),
         "Crops for training": _list(counts.get("faces_by_split", {}).get("train", {})),
         "Crops by method": _list(counts.get("faces_by_method", {})),
-        "Run": known.get("run_id"),
-        "Commit": known.get("commit") and f"{known['commit']}{' with changes' if known.get('is_dirty') else ''}",
+        "Run": " ".join(filter(None, [model.run_name, known.get("run_id") and f"(id {known['run_id']})"])),
+        "Commit": known.get("commit"),
+        "Uncommitted changes": {True: "yes", False: "no"}.get(known.get("is_dirty")),
         "Seed": known.get("seed"),
         "Unmask": known.get("unmask_version"),
     }
@@ -157,7 +161,7 @@ def _show_decision(model: Model) -> None:
             "Crop": f"square, {spec.margin:g} times as wide as the face{aligned}, {spec.crop_size} px",
             "Frames per video": predictor.num_frames,
             "Video score": f"{predictor.decision.aggregation} of the frames of {say_who_decides(predictor.deciding)}",
-            "Threshold": f"{predictor.decision.threshold:.4f}",
+            "Threshold": f"{show_score(predictor.decision.threshold)}",
             "Preprocessing": spec.hash,
         }
     )

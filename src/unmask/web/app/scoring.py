@@ -18,7 +18,7 @@ from unmask.types import MediaKind
 from unmask.web.app.loading import Model
 from unmask.web.app.settings import OF_APP
 from unmask.web.app.text import printable
-from unmask.web.app.views import MAX_FACES, FrameView, Looked, ViewKeeper, make_view
+from unmask.web.app.views import MAX_FACES, FrameView, Looked, ViewKeeper, find_suspect, make_view
 
 _CHUNK = 1 << 20
 
@@ -62,7 +62,10 @@ def look_at(model: Model, dropped: DroppedFile, *, max_bytes: int, on_step: OnSt
         except MediaError as error:
             threshold = model.predictor.decision.threshold
             views, told = (), tell_guest(error, where=OF_APP)
-            prediction = Prediction(name, None, None, None, threshold, error=told, headline=UNREADABLE)
+            known = model.predictor.trained_on
+            prediction = Prediction(
+                name, None, None, None, threshold, error=told, headline=UNREADABLE, trained_on=tuple(known)
+            )
     return Looked(dropped.key, sha256, num_bytes, prediction, views)
 
 
@@ -124,8 +127,12 @@ def _look_at_video(
 
 
 def _look_again(model: Model, path: Path, prediction: Prediction, *, kept: set[int]) -> list[FrameView]:
-    """Keep the frames that weighed most too: which they are is known only at the end, when some are thinned out."""
-    wanted = sorted(set(prediction.key_frames) - kept)
+    """Keep the frames that weighed most and the most suspicious one too.
+
+    Which they are is known only at the end, when some are thinned out.
+    """
+    suspect = find_suspect(prediction, (frame.index for frame in prediction.frames))
+    wanted = sorted({*prediction.key_frames, *([] if suspect is None else [suspect])} - kept)
     if not wanted:
         return []
     found = {frame.index: frame.faces for frame in prediction.frames}

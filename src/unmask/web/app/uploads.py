@@ -4,6 +4,7 @@ from typing import Any
 
 import streamlit as st
 
+from unmask.media.kinds import IMAGE_NAMES, VIDEO_FORMATS
 from unmask.web.app.scoring import DroppedFile
 from unmask.web.app.text import plain, shorten
 
@@ -18,7 +19,7 @@ _FEW = 3
 def ask_files(*, page: str) -> list[DroppedFile]:
     """Show a place to drop files or the camera, and return what was given last, here or on another page.
 
-    Any file is taken: whether it is a picture or a video is told from its content, not from its name.
+    Any file is taken: whether it is an image or a video is told from its content, not from its name.
 
     Args:
         page: Tells the widgets from those of other pages.
@@ -34,9 +35,9 @@ def ask_files(*, page: str) -> list[DroppedFile]:
     )
     key = f"{source}-{page}"
     if source == CAMERA:
-        now = st.camera_input("Take a picture of a face", key=key, on_change=_keep, args=(key,))
+        now = st.camera_input("Take a photo of a face", key=key, on_change=_keep, args=(key,))
     else:
-        now = st.file_uploader("Pictures or a video", accept_multiple_files=True, key=key, on_change=_keep, args=(key,))
+        now = st.file_uploader("Images or videos", accept_multiple_files=True, key=key, on_change=_keep, args=(key,))
     kept: list[DroppedFile] = st.session_state.get(_KEPT, [])
     if kept and not now:
         _offer_kept(kept, page=page)
@@ -44,6 +45,8 @@ def ask_files(*, page: str) -> list[DroppedFile]:
         limit = f"Up to {st.get_option('server.maxUploadSize')} MB a file: a larger one turns red and is left out. "
         start = limit if source == FILES else ""
         st.caption(f"{start}What you give goes to the machine that runs this app, and is gone when you close the page.")
+        if source == FILES:
+            st.caption(f"Images: {', '.join(IMAGE_NAMES)}. Videos: {', '.join(VIDEO_FORMATS)}.")
     return kept
 
 

@@ -4,20 +4,21 @@ from typing import Any
 
 import streamlit as st
 
+from unmask.inference.results import find_main
 from unmask.inference.timeline import MAX_PERSONS
-from unmask.inference.words import show_clock
+from unmask.inference.words import name_face, show_clock, show_score, show_stretch
 from unmask.web.app.chart import PICKED, draw_timeline
-from unmask.web.app.faces import say_dropped, show_frame
+from unmask.web.app.faces import say_dropped, show_face_score, show_frame
 from unmask.web.app.loading import Model
 from unmask.web.app.text import plain
-from unmask.web.app.views import MAX_SIDE, Looked, mark, resize
+from unmask.web.app.views import Looked, find_suspect, mark_small
 from unmask.web.app.words import SAYINGS, explain_no_stretch
 
-_KEY_FRAME_SIDE = 480
+_KEY_FRAME_WIDTH = 150
 
 _MAX_STRETCHES = 12
 
-_ALT = "Score of each person over the video, with the threshold as a dashed line"
+_ALT = "A dot per person and examined frame at its score, with the threshold as a dashed line"
 
 
 def show_video(model: Model, looked: Looked) -> None:
@@ -46,8 +47,7 @@ def show_moments(model: Model, looked: Looked, *, is_narrow: bool = False) -> No
     key = f"frame-{model.file.key}-{looked.key}"
     indices = [view.index for view in looked.views]
     if st.session_state.get(key) not in indices:
-        key_frames = [index for index in looked.prediction.key_frames if index in indices]
-        st.session_state[key] = key_frames[0] if key_frames else indices[0]
+        st.session_state[key] = find_suspect(looked.prediction, indices)
     st.caption("Point at a dot to see its frame; click or tap it to open the frame below.")
 
     def pick() -> None:
@@ -91,12 +91,7 @@ def _say_ranges(looked: Looked) -> None:
     strongest = sorted(ranges, key=lambda stretch: -stretch.score)[:_MAX_STRETCHES]
     num_more = len(ranges) - len(strongest)
     said = [
-        (
-            f"{show_clock(stretch.start_seconds)} to {show_clock(stretch.end_seconds)}"
-            if stretch.end_seconds > stretch.start_seconds
-            else f"at {show_clock(stretch.start_seconds)}"
-        )
-        + f" (up to {stretch.score:.2f})"
+        f"{show_stretch(stretch)} (up to {show_score(stretch.score)})"
         for stretch in sorted(strongest, key=lambda stretch: stretch.start_seconds)
     ]
     more = f" and {num_more} weaker ones" if num_more else ""
@@ -105,14 +100,23 @@ def _say_ranges(looked: Looked) -> None:
 
 def _show_key_frames(looked: Looked) -> None:
     views = {view.index: view for view in looked.views}
-    shown = [index for index in looked.prediction.key_frames if index in views]
+    shown = sorted(index for index in looked.prediction.key_frames if index in views)
     if not shown:
         return
     st.subheader("Frames that weighed most", anchor=False)
     with st.container(horizontal=True, gap="small"):
         for index in shown:
-            small = resize(mark(looked, views[index]), _KEY_FRAME_SIDE / MAX_SIDE)
-            st.image(small, width=150, caption=show_clock(_seconds(looked, index)))
+            with st.container(width=_KEY_FRAME_WIDTH, gap="xsmall"):
+                small = mark_small(looked, views[index], side=2 * _KEY_FRAME_WIDTH)
+                st.image(small, width="stretch", alt=f"Frame at {show_clock(_seconds(looked, index))}")
+                st.markdown(_caption_key_frame(looked, index))
+
+
+def _caption_key_frame(looked: Looked, index: int) -> str:
+    """Say when a frame is, and how the person whom the verdict is about scores in it."""
+    main = find_main(looked.prediction.faces)
+    seen = [face for face in looked.frames[index].faces if main is not None and face.track == main.track]
+    return " ".join([plain(show_clock(_seconds(looked, index))), *(show_face_score(face, name="") for face in seen)])
 
 
 def _show_persons(looked: Looked) -> None:
@@ -121,7 +125,7 @@ def _show_persons(looked: Looked) -> None:
     st.subheader("Persons", anchor=False)
     rows = [
         {
-            "face": face.track,
+            "face": name_face(face.track),
             "verdict": SAYINGS[face.verdict].word,
             "score": face.score,
             "frames": face.num_frames,
@@ -129,7 +133,7 @@ def _show_persons(looked: Looked) -> None:
         }
         for face in sorted(looked.prediction.faces, key=lambda face: -face.score)
     ]
-    config = {"score": st.column_config.NumberColumn(format="%.4f")}
+    config = {"score": st.column_config.NumberColumn(format="%.3f")}
     st.dataframe(rows, hide_index=True, column_config=config)
     if not all(face.decides for face in looked.prediction.faces):
         st.caption(

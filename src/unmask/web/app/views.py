@@ -10,7 +10,7 @@ import numpy as np
 
 from unmask.faces.crop import cut_shown
 from unmask.faces.spec import CropSpec
-from unmask.inference.drawing import draw_faces
+from unmask.inference.drawing import LETTERS, draw_faces
 from unmask.inference.results import FaceResult, FrameResult, Prediction
 from unmask.media.picture import decode_jpeg, encode_jpeg
 from unmask.types import Array, Box, Face, Picture
@@ -26,13 +26,18 @@ MAX_FRAMES = 240
 
 _THUMBNAIL_SIDE = 200
 
+_LARGE = 0.95
+"""Size of letters that can be read on a phone, where a frame is 350 pixels wide."""
+
+_FEW = 4
+
 
 @dataclass(frozen=True)
 class FrameView:
     """A frame made small.
 
     Args:
-        index: Position in the video; 0 for a picture.
+        index: Position in the video; 0 for an image.
         jpeg: At most `MAX_SIDE` pixels long.
         scale: Of its pixels to those of the frame.
         crops: JPEG of faces, by their position in the frame's list.
@@ -151,19 +156,52 @@ def resize(image: Picture, scale: float) -> Picture:
 
 
 def mark(looked: Looked, view: FrameView) -> Picture:
-    """Draw boxes, numbers and scores into a frame, those of this frame."""
+    """Draw boxes, numbers and scores into a frame, those of this frame; large where few faces leave room for it."""
+    num_faces = len(looked.frames[view.index].faces)
+    return _mark(looked, view, letters=_LARGE if num_faces <= _FEW else LETTERS)
+
+
+def mark_small(looked: Looked, view: FrameView, *, side: int) -> Picture:
+    """Draw the boxes alone into a frame that is shown too small for letters.
+
+    Args:
+        looked: The file.
+        view: One of its frames.
+        side: Of the result, the longer one, in pixels.
+    """
+    image = _mark(looked, view, letters=0)
+    return resize(image, side / max(image.shape[:2]))
+
+
+def _mark(looked: Looked, view: FrameView, *, letters: float) -> Picture:
     faces = []
     for seen in looked.frames[view.index].faces:
         x1, y1, x2, y2 = (value * view.scale for value in seen.box)
         box: Box = (x1, y1, x2, y2)
         faces.append(replace(seen, box=box))
-    return draw_faces(view.image, faces)
+    return draw_faces(view.image, faces, letters=letters)
 
 
 def _draw_thumbnail(looked: Looked, view: FrameView) -> str:
-    image = mark(looked, view)
-    small = resize(np.ascontiguousarray(image), _THUMBNAIL_SIDE / max(image.shape[:2]))
+    small = mark_small(looked, view, side=_THUMBNAIL_SIDE)
     return "data:image/jpeg;base64," + base64.b64encode(encode_jpeg(small, quality=72)).decode()
+
+
+def find_suspect(prediction: Prediction, indices: Iterable[int]) -> int | None:
+    """Return the index of the most suspicious of some frames: that with the highest score of a face that decides.
+
+    Args:
+        prediction: Of a video.
+        indices: Of the frames that can be chosen.
+    """
+    deciding, wanted = {face.track for face in prediction.faces if face.decides}, set(indices)
+    scored = [
+        (face.track in deciding, face.score, -frame.index)
+        for frame in prediction.frames
+        if frame.index in wanted
+        for face in frame.faces
+    ]
+    return -max(scored)[2] if scored else min(wanted, default=None)
 
 
 def find_map(looked: Looked, view: FrameView, place: int) -> Array | None:

@@ -1,12 +1,13 @@
-"""What a verdict means, in plain words."""
+"""How the app shows a verdict, and what it explains beside the words of `unmask.inference.words`."""
 
 from dataclasses import dataclass
 
 from unmask.decision import Decision
 from unmask.inference.deciding import Deciding
 from unmask.inference.results import Prediction
-from unmask.inference.words import show_clock
+from unmask.inference.words import UNREADABLE, VERDICTS, name_face, show_clock, show_examined, show_score
 from unmask.types import MediaKind, Verdict
+from unmask.web.app.text import plain
 
 NO_PROOF = (
     "A score is no proof. It says how much a face looks like the forgeries that this model was trained on. "
@@ -28,67 +29,36 @@ class Saying:
     word: str
     colour: str
 
-    @property
-    def heading(self) -> str:
-        """Markdown: icon and word in colour."""
-        return f":{self.colour}[{self.icon} {self.word}]"
+    def head(self, text: str = "") -> str:
+        """Return Markdown that shows a text, or the word alone, in the verdict's colour after its icon."""
+        return f":{self.colour}[{self.icon} {plain(text or self.word)}]"
 
 
 SAYINGS = {
-    Verdict.FAKE: Saying(":material/warning:", "Fake", "red"),
-    Verdict.REAL: Saying(":material/check_circle:", "Real", "green"),
-    Verdict.UNCERTAIN: Saying(":material/help:", "Uncertain", "orange"),
-    Verdict.NO_FACE: Saying(":material/face_retouching_off:", "No face found", "gray"),
+    Verdict.FAKE: Saying(":material/warning:", VERDICTS[Verdict.FAKE], "red"),
+    Verdict.REAL: Saying(":material/check_circle:", VERDICTS[Verdict.REAL], "green"),
+    Verdict.UNCERTAIN: Saying(":material/help:", VERDICTS[Verdict.UNCERTAIN], "orange"),
+    Verdict.NO_FACE: Saying(":material/face_retouching_off:", VERDICTS[Verdict.NO_FACE], "gray"),
 }
 
-UNREADABLE = Saying(":material/broken_image:", "Cannot be read", "gray")
+UNREAD = Saying(":material/broken_image:", UNREADABLE, "gray")
 
 
 def say(prediction: Prediction) -> Saying:
     """Return how the verdict of a file is shown."""
-    return UNREADABLE if prediction.verdict is None else SAYINGS[prediction.verdict]
-
-
-def explain(prediction: Prediction, *, margin: float) -> str:
-    """Say in a sentence or two how the verdict came about.
-
-    Args:
-        prediction: Of a file that was read.
-        margin: Of the predictor.
-    """
-    score, threshold = prediction.score, prediction.threshold
-    thing = "video" if prediction.kind is MediaKind.VIDEO else "picture"
-    if score is None:
-        return (
-            f"The detector found no face in this {thing}, so nothing was judged. That does not mean it is real: "
-            "the face may be too small, turned away, covered or dark."
-        )
-    who = _name_decider(prediction, thing)
-    if prediction.verdict is Verdict.UNCERTAIN:
-        low, high = threshold * (1 - margin), threshold + (1 - threshold) * margin
-        if score <= low:  # by the rule for suspicious stretches
-            return f"{prediction.headline}. {prediction.reason}"
-        return (
-            f"{who} scores {score:.3f}, too near to the threshold {threshold:.3f} to call: between {low:.3f} and "
-            f"{high:.3f} this app does not decide. Read it as “not known”."
-        )
-    if prediction.verdict is Verdict.FAKE:
-        return f"{who} scores {score:.3f}, above the threshold {threshold:.3f}: it looks like a forgery to this model."
-    return (
-        f"{who} scores {score:.3f}, below the threshold {threshold:.3f}: this model sees no forgery of the kinds it "
-        "knows. One of another kind may look real to it."
-    )
+    return UNREAD if prediction.verdict is None else SAYINGS[prediction.verdict]
 
 
 def explain_coverage(prediction: Prediction) -> str:
-    """Say how much of a video was looked at; nothing of a picture."""
+    """Say how much of a video was examined; nothing of an image."""
     frames = prediction.frames
     if prediction.kind is not MediaKind.VIDEO or not frames:
         return ""
+    said = show_examined(prediction.num_examined, prediction.num_frames).capitalize()
     if len(frames) == 1:
-        return f"One frame was looked at, at {show_clock(frames[0].time_seconds)}."
+        return f"{said}, at {show_clock(frames[0].time_seconds)}."
     span = f"from {show_clock(frames[0].time_seconds)} to {show_clock(frames[-1].time_seconds)}"
-    return f"{len(frames):,} frames {span} were looked at. Nothing between them was."
+    return f"{said}, {span}. Nothing is known between them."
 
 
 def explain_no_stretch(prediction: Prediction) -> str:
@@ -104,13 +74,13 @@ def explain_no_stretch(prediction: Prediction) -> str:
             if face.track not in deciding and face.score >= prediction.threshold:
                 peaks[face.track] = max(peaks.get(face.track, (0.0, 0.0)), (face.score, frame.time_seconds))
     if not peaks:
-        return "none. No face scored in the frames looked at reaches the threshold."
+        return "none. No face in the examined frames reaches the threshold."
     track = max(peaks, key=lambda track: peaks[track][0])
     score, seconds = peaks[track]
     others = f", and {len(peaks) - 1} more such" if len(peaks) > 1 else ""
     return (
-        "none. No face that decides reaches the threshold in a frame looked at. One that does not decide does: "
-        f"face {track}, with {score:.2f} at {show_clock(seconds)}{others}."
+        "none. No face that decides reaches the threshold in an examined frame. One that does not decide does: "
+        f"{name_face(track)}, with {show_score(score)} at {show_clock(seconds)}{others}."
     )
 
 
@@ -123,21 +93,10 @@ def explain_contradiction(prediction: Prediction) -> str:
     if is_fake == (probability >= 0.5):
         return ""
     return (
-        f"The verdict says {'fake' if is_fake else 'real'}, the probability rather {'real' if is_fake else 'fake'}: "
-        "the threshold does not lie where the calibration takes both for equally likely, and this score lies between "
-        "the two. Read it as “not known”."
+        f"The verdict is {'fake' if is_fake else 'real'}, but the calibrated probability leans to "
+        f"{'real' if is_fake else 'fake'}: this score lies between the threshold and the point where the calibration "
+        "takes both for equally likely."
     )
-
-
-def _name_decider(prediction: Prediction, thing: str) -> str:
-    deciding = [face for face in prediction.faces if face.decides]
-    if len(prediction.faces) == 1:
-        return f"The face in this {thing}"
-    main = max(deciding, key=lambda face: face.score)
-    if len(deciding) == 1:
-        return f"Face {main.track}, the one of {len(prediction.faces)} faces that decides,"
-    those = "faces" if len(deciding) == len(prediction.faces) else "faces that decide"
-    return f"The most suspicious of {len(deciding)} {those}, face {main.track},"
 
 
 def say_who_decides(deciding: Deciding) -> str:
@@ -169,9 +128,10 @@ def explain_numbers(decision: Decision, deciding: Deciding, *, num_frames: int, 
             "**Score** runs from 0 to 1: how strongly the network takes the face for a forgery. Of a video it is the "
             f"{decision.aggregation} over up to {num_frames} frames of each person, and {say_who_decides(deciding)} "
             "decides.",
-            f"**Threshold** {decision.threshold:.4f}: a score from here on is called fake; {chosen}.",
+            f"**Threshold** {show_score(decision.threshold)}: a score from here on is called fake; {chosen}.",
             chance,
-            f"**Uncertain** is a score near the threshold: within {margin:.0%} of the way from it to 0 or to 1.",
+            f"**Uncertain** is a score near the threshold, within {margin:.0%} of the way from it to 0 or to 1; and a "
+            "video whose score is that of a real one, though a face in it looks forged for a while.",
             "**No face found** means that nothing was judged. It does not mean “real”.",
             f"**Remember**: {NO_PROOF}",
         ]
