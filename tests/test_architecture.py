@@ -7,12 +7,14 @@ import unmask
 
 PACKAGE = Path(unmask.__file__).parent
 ROOMS = (
-    "errors", "types", "parameters", "names", "paths", "decision", "forgeries", "composition", "config", "media",
-    "faces", "synthetic", "sources", "data", "models", "metrics", "training", "evaluation", "inference", "web", "cli",
+    "errors", "types", "parameters", "names", "paths", "processes", "writing", "decision", "forgeries", "composition",
+    "config", "media", "faces", "synthetic", "sources", "data", "models", "metrics", "training", "evaluation",
+    "inference", "web", "cli",
 )  # fmt: skip
 OPEN_TO_INFERENCE = {
-    "errors", "types", "parameters", "names", "paths", "decision", "forgeries", "media", "faces", "models.network",
-    "models.checkpoint", "models.scoring", "models.bundle", "models.export", "models.grad_cam",
+    "errors", "types", "parameters", "names", "paths", "processes", "writing", "decision", "forgeries", "media",
+    "faces", "models.network", "models.checkpoint", "models.scoring", "models.bundle", "models.export",
+    "models.grad_cam",
 }  # fmt: skip
 HEAVY = {"torch", "torchvision", "lightning", "mlflow", "pandas", "sklearn", "matplotlib", "albumentations", "cv2"}
 FILES = {"unmask." + ".".join(path.relative_to(PACKAGE).with_suffix("").parts): path for path in PACKAGE.rglob("*.py")}
@@ -94,6 +96,20 @@ def test_commands_answer_before_heavy_imports() -> None:
 def test_media_and_inference_start_without_torch() -> None:
     for module in modules_in("media", "inference"):
         assert "torch" not in reached_from(module, into_functions=False), module
+
+
+def test_every_pool_of_processes_says_how_they_start() -> None:
+    # The default of Python depends on its version: forkserver from 3.14 on, where each imports torch anew.
+    keywords = {"DataLoader": "multiprocessing_context", "ProcessPoolExecutor": "mp_context", "ProcessPool": "context"}
+    silent = []
+    for module, path in FILES.items():
+        calls = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)]
+        for call in calls:
+            wanted = keywords.get(ast.unparse(call.func).rpartition(".")[2])
+            given = {keyword.arg or ast.unparse(keyword.value).partition("(")[0] for keyword in call.keywords}
+            if wanted and not {wanted, "describe_loader"} & given:
+                silent.append(f"{module}:{call.lineno}")
+    assert silent == []
 
 
 def test_no_module_is_a_drawer_for_everything() -> None:

@@ -26,7 +26,7 @@ def _end(home: Path, number: int, *command: str, said: str, num_processes: int) 
             assert process.poll() is None, output.read_text()
             return said in output.read_text() and len(list_session(process.pid)) >= num_processes
 
-        assert wait_until(is_at_work, seconds=240), output.read_text()
+        assert wait_until(is_at_work, seconds=600), output.read_text()
         return assert_none_left(process, number, seconds=30)
 
 
@@ -84,7 +84,7 @@ def test_sweep(face_dataset: Path, tmp_path: Path, number: int, launcher: tuple[
             logs = [path.read_text() for path in tmp_path.glob("multirun/train/*/*/*.log")]
             return any(EPOCH in text for text in (output.read_text(), *logs))
 
-        assert wait_until(is_at_work, seconds=300), output.read_text()
+        assert wait_until(is_at_work, seconds=600), output.read_text()
         assert_none_left(process, number, seconds=40)
 
 

@@ -216,14 +216,17 @@ def test_a_drawing_that_fails_is_a_note_and_costs_no_verdict(
 
 
 def test_verdicts_are_written_before_a_drawing_breaks_off(
-    folder: Path, predict: Run, monkeypatch: pytest.MonkeyPatch
+    folder: Path, predict: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def fill_the_disk(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("unmask.inference.save.write_jpeg", fill_the_disk)
     draw(folder / "a.jpg")
-    with pytest.raises(OSError, match="No space left"):
-        predict("checkpoint=best.ckpt", "device=cpu", "save=[heatmaps]", "a.jpg")
+    code, _ = predict("checkpoint=best.ckpt", "device=cpu", "save=[heatmaps]", "a.jpg")
+    assert code == 2
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.strip()]
+    assert line.startswith("Error: ")
+    assert "No space left on device" in line
     written = next(folder.glob("outputs/predict/*/predictions.json"))
     assert json.loads(written.read_text())[0]["verdict"]

@@ -342,7 +342,7 @@ def test_picture_past_the_size_limit_becomes_a_row(tmp_path: Path, huge_png: Cal
     _prepare(videos, tmp_path / "out")
     row = FaceDataset.load(tmp_path / "out").videos.set_index("video_id").loc["listed/huge"]
     assert row["outcome"] == "decode_error"
-    assert "more than the 100,000,000 pixels" in row["message"]
+    assert "limits.max_pixels=900000000" in row["message"]
 
 
 def test_crops_can_be_written_again_over_those_of_an_older_spec(tmp_path: Path) -> None:

@@ -36,6 +36,13 @@ def test_a_pattern_gives_its_matches(folder: Path) -> None:
     assert expand_inputs([f"{folder}/**/*.png"]) == [Input(folder / "deep/er/c.png")]
 
 
+def test_a_pattern_passes_over_what_folders_do(folder: Path) -> None:
+    (folder / "__MACOSX").mkdir()
+    (folder / "__MACOSX" / "d.png").touch()
+    assert expand_inputs([f"{folder}/**/*.png"]) == [Input(folder / "deep/er/c.png")]
+    assert expand_inputs([f"{folder}/__MACOSX/*.png"]) == [Input(folder / "__MACOSX/d.png")]
+
+
 def test_a_file_whose_name_reads_like_a_pattern_is_a_file(folder: Path) -> None:
     assert expand_inputs([folder / "[1].jpg"]) == [Input(folder / "[1].jpg")]
 

@@ -6,6 +6,7 @@ import pytest
 from unmask.errors import MediaError
 from unmask.media.frame_folder import open_frame_folder, read_frame_folder
 from unmask.media.picture import write_jpeg
+from unmask.media.video import choose_frames
 
 
 @pytest.fixture
@@ -21,19 +22,19 @@ def frames(tmp_path: Path) -> Path:
 def test_frames_come_in_natural_order_and_evenly_spaced(frames: Path) -> None:
     folder = open_frame_folder(frames)
     assert (len(folder.files), folder.codec) == (11, "jpg")
-    read = list(read_frame_folder(folder, num_frames=3))
+    read = list(read_frame_folder(folder, choose_frames(11, num_frames=3)))
     assert [(frame.index, frame.time_seconds) for frame in read] == [(0, 0.0), (5, 5.0), (10, 10.0)]
     assert [round(float(frame.image.mean()), -1) for frame in read] == [0, 100, 200]
-    assert len(list(read_frame_folder(folder))) == 11
+    assert len(list(read_frame_folder(folder, range(11)))) == 11
 
 
 def test_damaged_frames_are_left_out_unless_all_are(frames: Path) -> None:
     (frames / "frame_5.jpg").write_bytes(b"no picture")
-    assert [frame.index for frame in read_frame_folder(open_frame_folder(frames), num_frames=3)] == [0, 10]
+    assert [frame.index for frame in read_frame_folder(open_frame_folder(frames), [0, 5, 10])] == [0, 10]
     for path in frames.glob("frame_*.jpg"):
         path.write_bytes(b"no picture")
     with pytest.raises(MediaError, match=r"No frame of '.*frame_10\.jpg"):
-        list(read_frame_folder(open_frame_folder(frames)))
+        list(read_frame_folder(open_frame_folder(frames), range(11)))
 
 
 def test_a_folder_without_frames_is_refused(tmp_path: Path) -> None:

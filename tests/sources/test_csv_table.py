@@ -166,6 +166,13 @@ def test_the_same_file_in_two_splits_gets_two_ids(tmp_path: Path) -> None:
     assert ids == ["csv/test/base.mp4", "csv/test/test.jpg", "csv/train/base.mp4", "csv/train/train.jpg"]
 
 
+def test_rows_that_end_in_the_same_name_keep_apart(tmp_path: Path) -> None:
+    _write(tmp_path / "t", "path,label,split\na.mp4,0,train\n../a.mp4,1,train\na.mp4,0,test\n")
+    videos = CsvTable(tmp_path / "t").list_videos()
+    assert [video.video_id for video in videos] == ["csv/a.mp4", "csv/a.mp4~2", "csv/a.mp4~3"]
+    assert [video.split for video in videos] == ["train", "train", "test"]
+
+
 def test_several_tables_without_splits_are_told(tmp_path: Path) -> None:
     for name in ("a.csv", "b.csv"):
         _write(tmp_path, "path,label\nx.jpg,0\n", name=name)

@@ -181,6 +181,12 @@ def test_lists_that_name_nothing_there_are_refused(tmp_path: Path) -> None:
         FaceForensics(_official(tmp_path, "071", "Deepfakes/mine")).list_videos()
 
 
+def test_a_root_that_is_too_low_is_answered_with_the_right_one(tmp_path: Path) -> None:
+    root = _official(tmp_path, "071", "Deepfakes/071_054")
+    with pytest.raises(SourceError, match=rf"source=ffpp source\.root='{root}'"):
+        FaceForensics(root / "original_sequences").list_videos()
+
+
 def test_deepfakedetection_has_a_source_of_its_own(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"DeepFakeDetection.*source=dfd"):
         FaceForensics(tmp_path, methods=("DeepFakeDetection",))

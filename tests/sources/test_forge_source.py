@@ -250,7 +250,7 @@ def test_config_names_every_argument_with_its_default() -> None:
     config = OmegaConf.to_container(OmegaConf.load(config_dir() / "source" / "forge.yaml"), resolve=False)
     parameters = inspect.signature(ForgedMedia).parameters
     assert set(config) == {"_target_", *parameters}
-    given = {"root", "output", "detector"}
+    given = {"root", "output", "detector", "max_pixels"}  # by other keys, or by the user
     assert all(config[name] == _plain(value.default) for name, value in parameters.items() if name not in given)
 
 

@@ -1,6 +1,9 @@
+import re
+import shlex
 from pathlib import Path
 
 import pytest
+from tests.conftest import REPOSITORY, compose_config
 
 from unmask.config import find_targets
 from unmask.errors import SourceError
@@ -72,6 +75,13 @@ def test_folders_beside_the_root_are_not_suggested(tmp_path: Path) -> None:
     with pytest.raises(SourceError) as refused:
         DFDC(root).list_videos()
     assert "celebdf" not in str(refused.value)
+
+
+def test_every_command_of_the_documented_table_composes() -> None:
+    text = (REPOSITORY / "docs" / "datasets.md").read_text()
+    commands = re.findall(r"^\| .* \| `python prepare\.py ([^`]+)` \|$", text, flags=re.MULTILINE)
+    sources = {compose_config("prepare", *shlex.split(command)).source["_target_"] for command in commands}
+    assert sources == set(find_targets("source").values())
 
 
 def test_a_table_without_media_columns_is_not_recognized(tmp_path: Path) -> None:

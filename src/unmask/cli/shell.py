@@ -1,11 +1,13 @@
 """The frame of every command: Hydra around a task, and errors that a user can act on."""
 
+import argparse
 import logging
 import os
 import re
 import sys
-from collections.abc import Callable
-from typing import NoReturn
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, NoReturn
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -69,7 +71,8 @@ def run_command(
             if any(flag in sys.argv[1:] for flag in FLAGS):
                 print(render_help(config_name, [argument for argument in sys.argv[1:] if not argument.startswith("-")]))
             else:
-                run()
+                with accept_lazy_help():
+                    run()
     except (HydraException, OmegaConfBaseException, UnmaskError) as error:
         told = find_own_error(error)
         if told is not None:
@@ -80,7 +83,7 @@ def run_command(
     except OSError as error:
         if not is_of_disk(error):
             raise
-        fail(_add_kept(OutputError(describe_refusal(error)), kept))
+        fail(_add_kept(OutputError(describe_refusal(error)), kept))  # Hydra's own files
     except (KeyboardInterrupt, Interrupted) as error:
         print("Interrupted.", file=sys.stderr)
         sys.exit(error.exit_code if isinstance(error, Interrupted) else 130)
@@ -94,8 +97,36 @@ def _add_kept(error: UnmaskError, kept: str) -> str:
     return f"{text} {kept}".rstrip() if isinstance(error, OutputError) else text
 
 
+@contextmanager
+def accept_lazy_help() -> Iterator[None]:
+    """Turn help that is not text into text where a parser takes it: that of Hydra 1.3, which Python 3.14 refuses.
+
+    Python 3.14 looks into every help text as soon as it is added. Hydra gives an object that becomes text later, so
+    that each of its commands ended there, before a single argument was read (hydra issue 3121).
+    """
+    parser: Any = argparse.ArgumentParser
+    add = parser.add_argument
+
+    def add_with_text(self: argparse.ArgumentParser, *names: str, **options: Any) -> argparse.Action:
+        if "help" in options and not isinstance(options["help"], str | None):
+            options["help"] = str(options["help"])
+        action: argparse.Action = add(self, *names, **options)
+        return action
+
+    parser.add_argument = add_with_text
+    try:
+        yield
+    finally:
+        parser.add_argument = add
+
+
 def find_own_error(error: BaseException) -> UnmaskError | None:
-    """Return the error itself, or the one of ours that Hydra wrapped while it built an object from its config."""
+    """Return the error itself, or the one of ours that Hydra wrapped while it built an object from its config.
+
+    A full disk that nobody has put into words becomes one of ours too.
+    """
+    if isinstance(error, OSError) and is_of_disk(error):
+        return OutputError(describe_refusal(error))
     while not isinstance(error, UnmaskError):
         if not isinstance(error, HydraException) or error.__cause__ is None:
             return None

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from unmask.media.listing import list_folder
+from unmask.media.listing import is_passed_over, list_folder
 from unmask.paths import expand_home
 
 logger = logging.getLogger(__name__)
@@ -53,8 +53,14 @@ def _expand(name: str) -> list[Input]:
         return _list_folder(path)
     if path.exists() or not glob.has_magic(name):
         return [Input(path, error=None if path.exists() else f"No such file or folder: '{name}'. Check the path.")]
-    matches = [entry for match in sorted(glob.glob(name, recursive=True)) for entry in _expand_match(Path(match))]
+    found = sorted(match for match in glob.glob(name, recursive=True) if not _leads_aside(Path(match), Path(name)))
+    matches = [entry for match in found for entry in _expand_match(Path(match))]
     return matches or [Input(path, error=f"Nothing matches the pattern '{name}'. Check it, or quote it for the shell.")]
+
+
+def _leads_aside(match: Path, pattern: Path) -> bool:
+    """Tell whether a match lies in a folder such as `__MACOSX`, which the pattern does not name itself."""
+    return any(is_passed_over(part) and part not in pattern.parts for part in match.parent.parts)
 
 
 def _expand_match(path: Path) -> list[Input]:

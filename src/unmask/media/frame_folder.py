@@ -49,6 +49,11 @@ class FrameFolder:
         return [(index, self.files[index]) for index in choose_frames(len(self.files), num_frames=num_frames)]
 
 
+def holds_frames(path: Path) -> bool:
+    """Tell whether a path is a folder with images in it, not counting those of folders inside."""
+    return path.is_dir() and any(file.suffix.lower() in PICTURE_SUFFIXES for file in list_visible(path))
+
+
 def open_frame_folder(path: Path) -> FrameFolder:
     """List the frames of a folder in natural order (`2.png` before `10.png`); folders inside it are not searched.
 

@@ -21,6 +21,9 @@ from unmask.media.picture import MAX_PIXELS
 from unmask.media.streams import choose_video, list_passed_over, name_streams
 from unmask.types import Frame
 
+_ALIGNMENT = 128
+"""Columns and rows, at most, that FFmpeg adds to a frame to align it, and counts as its pixels."""
+
 _SEEK_FROM_FRAMES = 250
 """Seek when the next wanted frame is at least this far; nearer ones are decoded through (x264's default GOP is 250)."""
 
@@ -218,7 +221,9 @@ def _open(path: Path, *, name: str, max_pixels: int) -> Iterator[tuple[Any, Any]
         if context is None:
             raise MediaError(f"'{name}' is stored in a codec that is not known here. Convert it, to H.264 for example.")
         _check_size(*_find_size(stream), name=name, max_pixels=max_pixels)
-        context.options = {"max_pixels": str(max_pixels)}  # frames may be larger than the header says
+        # Frames may be larger than the header says.
+        aligned = (context.width + _ALIGNMENT) * (context.height + _ALIGNMENT)
+        context.options = {"max_pixels": str(max(max_pixels, aligned))}
         stream.thread_type = "NONE"  # work runs in parallel over videos; threads would only compete
         yield container, stream
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from unmask.errors import ConfigError, SourceError, list_problems
 from unmask.forgeries import Forgeries
+from unmask.media.frame_folder import holds_frames
 from unmask.media.kinds import VIDEO_SUFFIXES
 from unmask.sources.folders import check_root, find_forgeries, list_entries, list_folders, quote_some, refuse_layout
 from unmask.sources.layout.people import split_people
@@ -188,7 +189,7 @@ def _descend(folder: Path) -> Path:
 
 def _list_clips(folder: Path) -> list[Path]:
     entries = list_entries(folder)
-    clips = [path for path in entries if path.is_dir() or path.suffix.lower() in VIDEO_SUFFIXES]
+    clips = [path for path in entries if path.suffix.lower() in VIDEO_SUFFIXES or holds_frames(path)]
     others = [path.name for path in entries if path not in set(clips)]
     if others:
         logger.warning("Passed over in '%s': %s.", folder, quote_some(others))

@@ -171,10 +171,14 @@ class CsvTable:
     def _make_videos(self, entries: Sequence[_Entry], *, has_tables: bool) -> Iterator[Video]:
         videos: dict[str, list[_Entry]] = defaultdict(list)
         for entry in entries:
-            name = entry.row.values.get("video") or entry.row.values["path"]
-            prefix = (entry.split or "",) if has_tables and entry.split else ()
-            key = "/".join((self.name, *prefix, *(part for part in PurePosixPath(self._rename(name)).parts if
-                            part not in ("/", "..", ".")))).replace(":", "_")  # fmt: skip
+            video = entry.row.values.get("video")
+            parts = PurePosixPath(self._rename(video or entry.row.values["path"])).parts
+            prefix = (entry.split,) if has_tables and entry.split else ()
+            video_id = "/".join((self.name, *prefix, *(part for part in parts if part not in ("/", "..", "."))))
+            key, number = video_id.replace(":", "_"), 1
+            while not video and key in videos:  # `a.mp4` and `../a.mp4`, or the same file in two splits
+                number += 1
+                key = f"{video_id.replace(':', '_')}~{number}"
             videos[key].append(entry)
         for video_id, members in videos.items():
             yield self._make_video(video_id, members)

@@ -72,8 +72,7 @@ def check_devices(trainer: DictConfig) -> None:
     """
     accelerator, strategy = str(trainer.accelerator), trainer.get("strategy", "auto")
     if accelerator not in ACCELERATORS:
-        meant = suggest(accelerator, ACCELERATORS)
-        raise ConfigError(f"No trainer.accelerator '{accelerator}'.{meant} Choose one of: {', '.join(ACCELERATORS)}")
+        raise ConfigError(f"No trainer.accelerator '{accelerator}'. Choose one of: {', '.join(ACCELERATORS)}")
     if isinstance(strategy, str) and strategy not in STRATEGIES:
         meant = suggest(strategy, STRATEGIES)
         raise ConfigError(f"No trainer.strategy '{strategy}' here.{meant} Choose one of: {', '.join(STRATEGIES)}")

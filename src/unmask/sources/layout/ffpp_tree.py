@@ -5,7 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from unmask.media.kinds import PICTURE_SUFFIXES, VIDEO_SUFFIXES
+from unmask.media.frame_folder import holds_frames
+from unmask.media.kinds import PICTURE_SUFFIXES
+from unmask.media.listing import MEDIA_SUFFIXES
 from unmask.sources.folders import list_entries, list_folders
 from unmask.types import MediaKind
 
@@ -15,7 +17,7 @@ MEDIA = ("videos", "images", "frames")
 ACTORS, DEEP_FAKE_DETECTION = "actors", "DeepFakeDetection"
 YOUTUBE = "youtube"
 
-_FLAT_ORIGINALS = {YOUTUBE: ("original", "Original", "originals", "youtube"), ACTORS: ("actors",)}
+_FLAT_ORIGINALS = {YOUTUBE: ("original", "Original", "originals"), ACTORS: ("actors",)}
 
 
 @dataclass(frozen=True)
@@ -91,7 +93,7 @@ class Tree:
 
 def _list_clips(folder: Path) -> Clips:
     entries = list_entries(folder)
-    known = [path for path in entries if path.is_dir() or path.suffix.lower() in VIDEO_SUFFIXES | PICTURE_SUFFIXES]
+    known = [path for path in entries if path.suffix.lower() in MEDIA_SUFFIXES or holds_frames(path)]
     suffixes = Counter("" if path.is_dir() else path.suffix for path in known)
     suffix = suffixes.most_common(1)[0][0] if suffixes else ".mp4"
     names = {path.name.removesuffix(suffix) for path in known if ("" if path.is_dir() else path.suffix) == suffix}
