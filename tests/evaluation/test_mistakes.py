@@ -23,7 +23,8 @@ def make_tables(*, num: int) -> Tables:
             video_id, score = f"{label}/{number}", 0.5 + side * (0.45 - number / 1000)
             videos.append({"video_id": video_id, "label": label, "method": "any", "score": score})
             frames += [
-                {"video_id": video_id, "crop": f"{video_id}/{place}.jpg", "score": score + side * place / 50}
+                {"video_id": video_id, "crop": f"{video_id}/{place}.jpg", "label": label}
+                | {"score": score + side * place / 50}
                 for place in (0, 1)
             ]
     videos += [{"video_id": "right", "label": 0, "method": "any", "score": 0.1}]

@@ -64,14 +64,20 @@ def find_mistakes(frames: pd.DataFrame, videos: pd.DataFrame, *, decision: Decis
     wrong = scored[called != scored["label"]]
     farthest = (wrong["score"] - decision.threshold).abs().sort_values(ascending=False, kind="stable").index
     wrong = wrong.loc[farthest].groupby("label", sort=True).head(NUM_LISTED)
-    crops = frames[frames["video_id"].isin(wrong["video_id"])].groupby("video_id")
-    found = []
-    for row in wrong.sort_values("label", kind="stable").itertuples():
-        truth = Label(row.label)
-        own = crops.get_group(row.video_id)
-        place = own["score"].idxmax() if truth is Label.REAL else own["score"].idxmin()
-        found.append(Mistake(row.video_id, str(row.method), truth, float(row.score), str(own.loc[place, "crop"])))
-    return found
+    wrong = wrong.sort_values("label", kind="stable")
+    misled = _find_misleading(frames[frames["video_id"].isin(wrong["video_id"])])
+    columns = (wrong[name] for name in ("video_id", "method", "label", "score"))
+    return [
+        Mistake(video_id, str(method), Label(label), float(score), misled.get(video_id, ""))
+        for video_id, method, label, score in zip(*columns, strict=True)
+    ]
+
+
+def _find_misleading(frames: pd.DataFrame) -> dict[str, str]:
+    """Return the crop of each video whose score is the farthest from its truth."""
+    wrongness = (frames["score"] - frames["label"]).abs()
+    worst = frames.loc[wrongness.groupby(frames["video_id"]).idxmax()]
+    return dict(zip(worst["video_id"], worst["crop"], strict=True))
 
 
 def embed_thumbnails(mistakes: list[Mistake], *, root: Path) -> list[Mistake]:
