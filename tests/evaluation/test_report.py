@@ -1,11 +1,15 @@
 import json
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from tests.web.app.chromium import launch
 
+from unmask.decision import Decision
 from unmask.evaluation.report import show_figure
 from unmask.evaluation.run import evaluate
 from unmask.metrics.plots import MAX_POINTS, draw_precision_recall, draw_roc, draw_scores
@@ -23,7 +27,7 @@ def page(make_dataset: Maker, make_checkpoint: Maker, tmp_path: Path) -> str:
 
 
 def test_report_needs_nothing_beside_it(page: str) -> None:
-    assert not re.search(r"""(src|href)\s*=\s*["'](?!#)""", page)
+    assert not re.search(r"""(src|href)\s*=\s*["'](?!#|data:image/jpeg;base64,)""", page)
     assert "@import" not in page
     assert "<link" not in page
 
@@ -40,19 +44,91 @@ def test_report_shows_what_was_asked_of_it(page: str) -> None:
         "ROC-AUC",
         "Confusion",
         "Classification report",
+        "Threshold",
         "Coverage",
         "Methods",
         "balanced accuracy on the valid",
     ):
         assert text in page
     assert "9 of the 12 videos in this split have a score" in page
-    assert "training: commit" in page
+    assert "Training of the model" in page
+
+
+def test_provenance_is_told_in_words(make_dataset: Maker, make_checkpoint: Maker, tmp_path: Path) -> None:
+    checkpoint = make_checkpoint()
+    content = torch.load(checkpoint, weights_only=True)
+    sources = [{"name": "synthetic", "forgeries": "drawn"}]
+    content["unmask"]["provenance"] |= {"is_dirty": False, "run_name": "trial <1>", "trained_on": sources}
+    torch.save(content, checkpoint)
+    evaluation = evaluate(checkpoint, root=make_dataset(), output=tmp_path / "run", device="cpu")
+    page, result = evaluation.report.read_text(), json.loads(evaluation.result.read_text())
+    assert "Model: trial &lt;1&gt; (tiny), trained on synthetic (drawn faces)" in page
+    assert result["provenance"]["training: uncommitted changes"] == "no"
+    assert "<dt>uncommitted changes</dt><dd><code>no</code></dd>" in page
+    assert "is dirty" not in page
+    assert page.index('role="note"') < page.index("Figures and threshold")
+
+
+def test_wrong_calls_are_shown_inside_the_file(make_dataset: Maker, make_checkpoint: Maker, tmp_path: Path) -> None:
+    checkpoint = make_checkpoint(decision=Decision(threshold=1.0, criterion="f1"))
+    page = evaluate(checkpoint, root=make_dataset(), output=tmp_path / "run", device="cpu").report.read_text()
+    assert "Fake, called real" in page
+    assert "Real, called fake" not in page
+    assert page.count('<img class="fake" src="data:image/jpeg;base64,') == 6
+    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == [
+        "report.html", "result.json", "scores_frames.parquet", "scores_videos.parquet",
+    ]  # fmt: skip
+
+
+def test_where_nothing_is_wrong_no_section_says_so(page: str) -> None:
+    assert "<img" not in page
+    assert "<h2>Wrong calls" not in page
+
+
+@pytest.mark.parametrize("method", ["original", "Deepfakes"])
+def test_one_class_leaves_no_empty_card_and_no_empty_row(
+    make_dataset: Maker, make_checkpoint: Maker, tmp_path: Path, method: str
+) -> None:
+    root = make_dataset(methods=(method,))
+    page = evaluate(make_checkpoint(), root=root, output=tmp_path / "run", device="cpu").report.read_text()
+    cards = page[page.index('<div class="cards">') : page.index("Figures and threshold")]
+    assert cards.count('class="card"') == 2
+    assert show_figure(None) not in cards
+    absent = "fake" if method == "original" else "real"
+    assert f"<div>{absent}</div>" not in page
+    assert f"<tr><td>{absent}</td>" not in page
+    assert "macro avg" not in page
+
+
+def test_every_table_scrolls_in_a_place_of_its_own_or_is_stacked_on_a_phone(page: str) -> None:
+    assert page.count("<table") == page.count('<div class="wide" tabindex="0"><table')
+    stacked = page[page.index('<table class="stacked">') : page.index("Each method")]
+    rows = re.findall("<tr><td.*", stacked)
+    assert len(rows) == 2
+    assert all(row.count("<td") == row.count("data-label=") + 1 for row in rows)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not shutil.which("chromium"), reason="there is no Chromium here")
+@pytest.mark.parametrize("width", [320, 390, 1280])
+def test_no_page_is_wider_than_the_screen(
+    make_dataset: Maker, make_checkpoint: Maker, tmp_path: Path, width: int
+) -> None:
+    root = make_dataset(methods=("original", "A_method_with_a_name_that_no_phone_has_room_for", "FaceSwap"))
+    checkpoint = make_checkpoint(decision=Decision(threshold=1.0))
+    report = evaluate(checkpoint, root=root, output=tmp_path / "run", device="cpu").report
+    with launch() as browser:
+        shown = browser.new_context(viewport={"width": width, "height": 900}).new_page()
+        shown.goto(report.as_uri())
+        assert shown.evaluate("document.documentElement.scrollWidth") == width
+        cut = "[...document.querySelectorAll('.wide')].filter(it => it.scrollWidth > it.clientWidth).length"
+        assert width < 390 or shown.evaluate(cut) == 0
 
 
 def test_pictures_are_not_called_videos(make_dataset: Maker, make_checkpoint: Maker, tmp_path: Path) -> None:
     root = make_dataset(kind="picture")
     page = evaluate(make_checkpoint(), root=root, output=tmp_path / "run", device="cpu").report.read_text()
-    assert "Per picture" in page
+    assert "per picture" in page
     assert "per frame" not in page
 
 

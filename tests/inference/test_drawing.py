@@ -1,9 +1,12 @@
+from importlib.resources import files
+
 import numpy as np
 import pytest
 
 from unmask.inference.annotate import _between
 from unmask.inference.colours import colour_of, hex_of
 from unmask.inference.drawing import draw_faces
+from unmask.inference.heatmap import draw_heat, list_heat_colours
 from unmask.inference.results import FaceScore, FrameResult
 from unmask.types import Verdict
 
@@ -45,3 +48,11 @@ def test_lines_of_a_title_stand_below_each_other_and_inside_a_narrow_image() -> 
     assert rows[0] == 0
     assert rows[-1] > 8
     assert (marked[:, -1] == 128).all() or (marked[:, -1] == 40).any()  # not white letters cut by the edge
+
+
+def test_the_legend_of_heat_maps_has_their_colours_in_the_app_and_on_the_page() -> None:
+    first, *_, last = list_heat_colours(7)
+    heat = draw_heat(np.zeros((2, 2, 3), np.uint8), np.array([[0.0, 1.0], [0.0, 1.0]]), opacity=1)
+    assert [f"#{red:02x}{green:02x}{blue:02x}" for red, green, blue in heat[0].tolist()] == [first, last]
+    style = (files("unmask.web.api") / "static" / "style.css").read_text()
+    assert f"linear-gradient(90deg, {', '.join(list_heat_colours(7))})" in style

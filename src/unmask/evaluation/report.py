@@ -1,6 +1,6 @@
 """The report: one HTML file that needs nothing beside it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
@@ -9,11 +9,15 @@ import numpy as np
 import pandas as pd
 
 from unmask.decision import Decision
+from unmask.evaluation.mistakes import NUM_LISTED, Mistake
 from unmask.forgeries import SourceRecord
 from unmask.metrics.plots import Scored, draw_precision_recall, draw_roc, draw_scores
 from unmask.types import Label
 
-NUM_LISTED = 20
+TRAINING = "training: "
+"""Begins the names of what is known of the training of a model."""
+
+_MOST_UNSCORED = 20
 
 
 @dataclass(frozen=True)
@@ -28,8 +32,11 @@ class Report:
         figures: `frame`, `video`, `by_method` and `coverage`, as in result.json.
         frames: Score table of the crops.
         videos: Score table of all videos of the split.
-        provenance: What else the reader must know to repeat it (checkpoint, command, seed ...), in order.
+        model: Its run, network and training data.
+        provenance: What else the reader must know to repeat it (checkpoint, command, seed ...), in order. Names of
+            what belongs to the training begin with `training: `.
         notes: Sentences that qualify the figures.
+        mistakes: What was called wrongly, the reals first, the farthest from the threshold first.
         sources: What the dataset was prepared from.
         trained_on: What the model was trained on.
     """
@@ -41,8 +48,10 @@ class Report:
     figures: Mapping[str, Any]
     frames: pd.DataFrame
     videos: pd.DataFrame
+    model: str
     provenance: Mapping[str, str]
     notes: tuple[str, ...] = ()
+    mistakes: tuple[Mistake, ...] = ()
     sources: tuple[SourceRecord, ...] = ()
     trained_on: tuple[SourceRecord, ...] = ()
 
@@ -53,15 +62,17 @@ def render_report(report: Report) -> str:
 
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters["figure"] = show_figure
+    environment.tests["about_training"] = lambda name: name.startswith(TRAINING)
     template = (files("unmask.evaluation") / "templates" / "report.html.jinja").read_text(encoding="utf-8")
-    scored = report.videos[report.videos["score"].notna()]
+    scored, unscored = (report.videos[report.videos["score"].notna() == known] for known in (True, False))
     return environment.from_string(template).render(
         report=report,
         figures=report.figures,
         plots=_draw(report, scored),
-        mistakes=_find_mistakes(scored, report.decision),
-        unscored=report.videos[report.videos["score"].isna()].head(NUM_LISTED).to_dict("records"),
+        wrong=_group(report.mistakes),
         num_listed=NUM_LISTED,
+        unscored=unscored.head(_MOST_UNSCORED).to_dict("records"),
+        num_more_unscored=max(len(unscored) - _MOST_UNSCORED, 0),
     )
 
 
@@ -91,13 +102,12 @@ def _columns(rows: pd.DataFrame) -> Scored:
     return rows["label"].to_numpy(dtype=np.int64), rows["score"].to_numpy(dtype=np.float64)
 
 
-def _find_mistakes(scored: pd.DataFrame, decision: Decision) -> list[dict[str, Any]]:
-    """List the videos on the wrong side of the threshold, the farthest first."""
-    called = (scored["score"] >= decision.threshold).astype(int)
-    wrong = scored[called != scored["label"]]
-    order = (wrong["score"] - decision.threshold).abs().sort_values(ascending=False, kind="stable").index
-    rows = wrong.loc[order].head(NUM_LISTED)
-    return [
-        {"video_id": video_id, "truth": Label(label).name.lower(), "score": score}
-        for video_id, label, score in zip(rows["video_id"], rows["label"], rows["score"], strict=True)
-    ]
+def _group(mistakes: Sequence[Mistake]) -> list[dict[str, Any]]:
+    """Part wrong calls by their truth; those with an image come apart from those that are only listed."""
+    groups = []
+    for truth, title in ((Label.REAL, "Real, called fake"), (Label.FAKE, "Fake, called real")):
+        ours = [mistake for mistake in mistakes if mistake.truth is truth]
+        shown = [mistake for mistake in ours if mistake.thumbnail]
+        listed = [mistake for mistake in ours if not mistake.thumbnail]
+        groups.append({"title": title, "truth": truth.name.lower(), "shown": shown, "listed": listed})
+    return [group for group in groups if group["shown"] or group["listed"]]

@@ -11,10 +11,11 @@ import pandas as pd
 
 from unmask import __version__
 from unmask.data.tables import FaceDataset
-from unmask.evaluation.report import Report, render_report
+from unmask.evaluation.mistakes import embed_thumbnails, find_mistakes
+from unmask.evaluation.report import TRAINING, Report, render_report
 from unmask.evaluation.score import score_frames, score_videos
 from unmask.faces.spec import check_same_crops
-from unmask.forgeries import name_sources, qualify_figures, read_trained_on, warn_of_training
+from unmask.forgeries import name_model, name_sources, qualify_figures, read_trained_on, warn_of_training
 from unmask.media.picture import write_bytes
 from unmask.metrics.scores import coverage_of, figures_of
 from unmask.models.checkpoint import Checkpoint, load_checkpoint
@@ -92,10 +93,12 @@ def evaluate(
         figures=figures,
         frames=frames,
         videos=videos,
+        model=name_model(model.provenance, network=str(model.network_config["name"])),
         provenance=_describe(model, dataset, command=command, seed=seed),
         sources=dataset.sources,
         trained_on=read_trained_on(model.provenance),
         notes=tuple(notes + _qualify(model, dataset, figures)),
+        mistakes=tuple(embed_thumbnails(find_mistakes(frames, videos, decision=model.decision), root=dataset.root)),
     )
     return _write(report, output, has_videos=dataset.has_videos)
 
@@ -127,9 +130,10 @@ def _qualify(model: Checkpoint, dataset: FaceDataset, figures: dict[str, Any]) -
 
 def _describe(model: Checkpoint, dataset: FaceDataset, *, command: str, seed: int) -> dict[str, str]:
     known = {key: value for key, value in model.provenance.items() if value not in ("", None)}
-    if "trained_on" in known:
-        known["trained_on"] = name_sources(read_trained_on(known))
-    trained = {f"training: {key.replace('_', ' ')}": str(value) for key, value in known.items()}
+    known["trained_on"] = name_sources(read_trained_on(known))
+    if "is_dirty" in known:
+        known["uncommitted_changes"] = "yes" if known.pop("is_dirty") else "no"
+    trained = {f"{TRAINING}{key.replace('_', ' ')}": str(value) for key, value in known.items()}
     return {
         "checkpoint": str(model.path),
         "network": f"{model.network_config['name']}, input {model.input_spec.size} px, epoch {model.epoch}",
@@ -154,6 +158,7 @@ def _write(report: Report, output: Path, *, has_videos: bool) -> Evaluation:
         "decision": report.decision.to_dict(),
         "sources": [source.to_dict() for source in report.sources],
         "trained_on": [source.to_dict() for source in report.trained_on],
+        "model": report.model,
         "provenance": dict(report.provenance),
         "notes": list(report.notes),
         "scores": str(frames),

@@ -21,6 +21,9 @@ CURVES = ("#2453d6", "#8a94a6", "#0f9d8a", "#c2410c")
 CLASSES = {Label.REAL: "#0f8a6d", Label.FAKE: "#d6453d"}
 MAX_POINTS = 400
 
+_LETTERS = 11
+"""Points; a phone shows a plot about as wide as it is made, so they can be read there."""
+
 
 def draw_roc(curves: Mapping[str, Scored], *, threshold: float) -> str | None:
     """Draw the receiver operating characteristic of each entry, with a dot where the threshold stands.
@@ -73,7 +76,7 @@ def draw_scores(scored: Scored, *, threshold: float, unit: str) -> str | None:
     labels, scores = scored
     if len(labels) == 0:
         return None
-    figure, axes = _square(xlabel="Score, P(fake)", ylabel=f"Share of the class's {unit}", width=5.6, height=3.2)
+    figure, axes = _square(xlabel="Score, P(fake)", ylabel=f"Share of the class's {unit}", width=4.8, height=3.6)
     highest = 0.0
     for label, colour in CLASSES.items():
         ours = scores[labels == label]
@@ -144,9 +147,9 @@ def _square(*, xlabel: str, ylabel: str, width: float = 4.4, height: float = 4.0
     FigureCanvasSVG(figure)
     axes = figure.add_subplot()
     axes.set(xlim=(0, 1), ylim=(0, 1))
-    axes.set_xlabel(xlabel, color=INK, fontsize=9)
-    axes.set_ylabel(ylabel, color=INK, fontsize=9)
-    axes.tick_params(colors=INK, labelsize=8, length=0)
+    axes.set_xlabel(xlabel, color=INK, fontsize=_LETTERS)
+    axes.set_ylabel(ylabel, color=INK, fontsize=_LETTERS)
+    axes.tick_params(colors=INK, labelsize=_LETTERS, length=0, pad=6)
     axes.grid(color=GRID, linewidth=0.6)
     axes.set_axisbelow(True)
     for side in axes.spines.values():
@@ -157,7 +160,7 @@ def _square(*, xlabel: str, ylabel: str, width: float = 4.4, height: float = 4.0
 def _svg(figure: Figure, axes: Axes, *, legend: str | None = None) -> str:
     if legend is not None:
         owner: Any = figure if legend.startswith("outside") else axes
-        owner.legend(loc=legend, frameon=False, fontsize=8, labelcolor=INK, ncols=3 if owner is figure else 1)
+        owner.legend(loc=legend, frameon=False, fontsize=_LETTERS, labelcolor=INK, ncols=2 if owner is figure else 1)
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
     text = buffer.getvalue()

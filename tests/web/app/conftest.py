@@ -1,5 +1,6 @@
 """A bundle that takes every picture for a face, so that tests need no photographs."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -78,3 +79,8 @@ def clip_bytes(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     path = tmp_path_factory.mktemp("clip") / "clip.mp4"
     write_video(path, [paint(number // 4) for number in range(24)], fps=8)
     return path.read_bytes()
+
+
+@pytest.fixture
+def bundle(home: Path, app_bundle: Path) -> Path:
+    return Path(shutil.copytree(app_bundle, home / "outputs/train/first/bundle"))

@@ -12,45 +12,15 @@ import streamlit as st
 import torch
 from streamlit.testing.v1 import AppTest
 from tests.web.app.conftest import save_checkpoint
+from tests.web.app.pages import MAIN, give, open_app, open_page, said
 
-import unmask.web.app.main
 from unmask.decision import Decision
 from unmask.inference.predictor import Predictor
 from unmask.models.bundle import write_bundle
 from unmask.models.checkpoint import load_checkpoint
 from unmask.web.app.settings import read_settings
 
-MAIN = unmask.web.app.main.__file__
 MakePng = Callable[[int], bytes]
-
-
-def open_app() -> AppTest:
-    page = AppTest.from_file(MAIN, default_timeout=30).run()
-    assert not page.exception
-    return page
-
-
-def open_page(name: str) -> AppTest:
-    code = f"from unmask.web.app import main\nmain.run_page(main.{name})"
-    page = AppTest.from_string(code, default_timeout=30).run()
-    assert not page.exception
-    return page
-
-
-def give(page: AppTest, *files: tuple[str, bytes]) -> AppTest:
-    page.file_uploader[0].set_value([(name, data, "application/octet-stream") for name, data in files]).run()
-    assert not page.exception
-    return page
-
-
-def said(page: AppTest) -> str:
-    parts = [*page.markdown, *page.caption, *page.error, *page.warning, *page.info, *page.title, *page.subheader]
-    return "\n".join(str(part.value) for part in parts)
-
-
-@pytest.fixture
-def bundle(home: Path, app_bundle: Path) -> Path:
-    return Path(shutil.copytree(app_bundle, home / "outputs/train/first/bundle"))
 
 
 def test_without_a_model_the_page_says_how_to_make_one(home: Path) -> None:
@@ -345,6 +315,7 @@ def test_what_is_not_known_of_a_model_is_said_to_be_unknown(bundle: Path) -> Non
     text = said(open_page("describe_model"))
     assert "| Dataset | celebs |" in text
     assert "| Commit | *unknown* |" in text
+    assert "| Uncommitted changes | *unknown* |" in text
     assert "How often it errs is **unknown**" in text
     assert "The dataset itself is not on this machine" in text
 
@@ -353,12 +324,14 @@ def test_paths_of_the_machine_that_trained_are_shown_on_that_machine_alone(home:
     folder = home / "outputs/train/first"
     provenance: dict[str, object] = {
         "dataset": "celebs", "dataset_root": str(tmp_path / "celebs"), "preprocessing_hash": "a",
-        "command": f"python train.py dataset.root={tmp_path / 'celebs'}",
+        "command": f"python train.py dataset.root={tmp_path / 'celebs'}", "is_dirty": False, "run_name": "trial",
     }  # fmt: skip
     save_checkpoint(folder / "checkpoints/best.ckpt", decision=Decision(threshold=0.5), provenance=provenance)
     write_bundle(load_checkpoint(folder / "checkpoints/best.ckpt"), folder / "bundle")
     page = open_page("describe_model")
     assert "| Dataset | celebs |" in said(page)
+    assert "| Uncommitted changes | no |" in said(page)
+    assert "Model **trial \\(tiny\\), trained on celebs" in said(page)
     assert str(tmp_path / "celebs") not in said(page).replace("\\", "") + " ".join(code.value for code in page.code)
     (tmp_path / "celebs").mkdir()
     description = {"name": "celebs", "preprocessing_hash": "a", "counts": {}}

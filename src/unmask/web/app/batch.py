@@ -38,8 +38,8 @@ def show_table(model: Model, files: Sequence[Looked]) -> Looked:
         [_row(looked) for looked in files],
         hide_index=True,
         column_config={
-            "verdict": st.column_config.TextColumn(width="medium"),
-            "score": st.column_config.ProgressColumn(format="%.3f", min_value=0.0, max_value=1.0),
+            "verdict": st.column_config.TextColumn(width="large"),
+            "score": st.column_config.ProgressColumn(width="small", format="%.3f", min_value=0.0, max_value=1.0),
             "probability": st.column_config.TextColumn(width="small", help="Calibrated probability of a fake"),
         },
         placeholder="",

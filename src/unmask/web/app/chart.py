@@ -19,8 +19,8 @@ _STEPS = (0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600
 
 _MAX_MARKS = 8
 
-_LETTERS = {"labelFontSize": 13, "titleFontSize": 13}
-"""Those of a phone must be as large as those of a desk: a chart is not scaled."""
+_LETTERS = 13
+"""Pixels: a chart is not scaled, so what can be read on a desk can be read on a phone."""
 
 _MANY = 100
 """Frames from which on dots are small."""
@@ -87,7 +87,7 @@ def draw_timeline(looked: Looked, *, chosen: int | None) -> Any:
     here = None if chosen is None else _here(looked, chosen)
     layers = [_shade(looked), *_threshold(prediction.threshold), here, faint if others else None, dots]
     chart = alt.layer(*[layer for layer in layers if layer is not None]).properties(height=320)
-    return chart.configure_axis(**_LETTERS).configure_legend(labelFontSize=13)
+    return chart.configure_axis(labelFontSize=_LETTERS, titleFontSize=_LETTERS).configure_legend(labelFontSize=_LETTERS)
 
 
 def _size(looked: Looked) -> int:
@@ -158,7 +158,7 @@ def _threshold(threshold: float) -> list[Any]:
     chart = alt.Chart({"values": [{"threshold": threshold, "said": f"threshold {show_score(threshold)}"}]})
     rule = chart.mark_rule(strokeDash=[5, 4], color="#888888", strokeWidth=1.5).encode(y="threshold:Q")
     below = 11 if threshold > 0.5 else -9
-    text = chart.mark_text(align="left", x=4, dy=below, color="#888888", fontSize=13).encode(
+    text = chart.mark_text(align="left", x=4, dy=below, color="#888888", fontSize=_LETTERS).encode(
         y="threshold:Q", text="said:N"
     )
     return [rule, text]

@@ -63,7 +63,7 @@ def _show_origin(model: Model) -> None:
         "Crops by method": _list(counts.get("faces_by_method", {})),
         "Run": " ".join(filter(None, [model.run_name, known.get("run_id") and f"(id {known['run_id']})"])),
         "Commit": known.get("commit"),
-        "Uncommitted changes": {True: "yes", False: "no"}.get(known.get("is_dirty")),
+        "Uncommitted changes": _yes_or_no(known.get("is_dirty")),
         "Seed": known.get("seed"),
         "Unmask": known.get("unmask_version"),
     }
@@ -77,6 +77,10 @@ def _show_origin(model: Model) -> None:
         )
     elif known.get("command"):
         st.code(str(known["command"]), language="bash", wrap_lines=True)
+
+
+def _yes_or_no(value: bool | None) -> str | None:
+    return None if value is None else "yes" if value else "no"
 
 
 def _list(counts: dict[str, Any]) -> str:
@@ -137,7 +141,7 @@ def _rows(evaluated: Evaluated) -> list[dict[str, Any]]:
             "fakes made by": name,
             "video ROC-AUC": part.get("video", {}).get("auroc"),
             "balanced accuracy": part.get("video", {}).get("balanced_accuracy"),
-            "picture ROC-AUC": part.get("frame", {}).get("auroc"),
+            "frame ROC-AUC": part.get("frame", {}).get("auroc"),
         }
         for name, part in parts.items()
     ]
@@ -145,7 +149,7 @@ def _rows(evaluated: Evaluated) -> list[dict[str, Any]]:
 
 def _columns() -> dict[str, Any]:
     number = st.column_config.NumberColumn(format="%.3f")
-    return dict.fromkeys(("video ROC-AUC", "balanced accuracy", "picture ROC-AUC"), number)
+    return dict.fromkeys(("video ROC-AUC", "balanced accuracy", "frame ROC-AUC"), number)
 
 
 def _show_decision(model: Model) -> None:
