@@ -14,6 +14,11 @@ AGGREGATIONS = ("mean", "median", "max")
 """Ways to make one score of a video or track from the scores of its frames."""
 
 
+def show_score(score: float | None) -> str:
+    """Write a score or threshold: three decimals everywhere, a dash where there is none."""
+    return "-" if score is None else f"{score:.3f}"
+
+
 @dataclass(frozen=True)
 class Decision:
     """What turns the network's scores into one verdict.

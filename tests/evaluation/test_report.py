@@ -125,10 +125,10 @@ def test_no_page_is_wider_than_the_screen(
         assert width < 390 or shown.evaluate(cut) == 0
 
 
-def test_pictures_are_not_called_videos(make_dataset: Maker, make_checkpoint: Maker, tmp_path: Path) -> None:
+def test_images_are_not_called_videos(make_dataset: Maker, make_checkpoint: Maker, tmp_path: Path) -> None:
     root = make_dataset(kind="picture")
     page = evaluate(make_checkpoint(), root=root, output=tmp_path / "run", device="cpu").report.read_text()
-    assert "per picture" in page
+    assert "per image" in page
     assert "per frame" not in page
 
 

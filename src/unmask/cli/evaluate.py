@@ -60,9 +60,9 @@ def _print_figures(evaluation: "Evaluation", *, split: str) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from unmask.inference.words import show_score
+    from unmask.decision import show_score
 
-    figures, unit = evaluation.figures, "video" if evaluation.has_videos else "picture"
+    figures, unit = evaluation.figures, "video" if evaluation.has_videos else "image"
     levels = ["video", "frame"] if evaluation.has_videos else ["video"]
     table = Table(title=f"{evaluation.dataset}, {split} split", title_justify="left")
     table.add_column("")

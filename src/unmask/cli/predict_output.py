@@ -115,7 +115,8 @@ def _make_table(predictions: "Sequence[Prediction]") -> "Table":
     from rich.table import Table
     from rich.text import Text
 
-    from unmask.inference.words import name_face, show_probability, show_score
+    from unmask.decision import show_score
+    from unmask.inference.words import name_face, show_probability
 
     table = Table()
     table.add_column("file", overflow="fold")

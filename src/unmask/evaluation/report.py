@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from unmask.decision import Decision
+from unmask.decision import Decision, show_score
 from unmask.evaluation.mistakes import NUM_LISTED, Mistake
 from unmask.forgeries import SourceRecord
 from unmask.metrics.plots import Scored, draw_precision_recall, draw_roc, draw_scores
@@ -27,7 +27,7 @@ class Report:
     Args:
         dataset: Name of the face dataset.
         split: Split that was scored.
-        unit: What a row of `videos` is: `video`, or `picture` where the dataset holds no videos.
+        unit: What a row of `videos` is: `video`, or `image` where the dataset holds no videos.
         decision: Threshold and aggregation, as stored in the checkpoint.
         figures: `frame`, `video`, `by_method` and `coverage`, as in result.json.
         frames: Score table of the crops.
@@ -62,6 +62,7 @@ def render_report(report: Report) -> str:
 
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters["figure"] = show_figure
+    environment.filters["score"] = show_score
     environment.tests["about_training"] = lambda name: name.startswith(TRAINING)
     template = (files("unmask.evaluation") / "templates" / "report.html.jinja").read_text(encoding="utf-8")
     scored, unscored = (report.videos[report.videos["score"].notna() == known] for known in (True, False))
@@ -88,7 +89,7 @@ def _draw(report: Report, scored: pd.DataFrame) -> dict[str, Any]:
 
     threshold = report.decision.threshold
     curves = {f"per {report.unit}": _columns(scored), "per frame": _columns(report.frames)}
-    if report.unit == "picture":
+    if report.unit == "image":
         curves.pop("per frame")
     plots = {
         "roc": draw_roc(curves, threshold=threshold),

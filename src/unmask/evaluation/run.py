@@ -31,7 +31,7 @@ class Evaluation:
         dataset: Name of the face dataset.
         figures: `frame`, `video`, `by_method` and `coverage`.
         decision: Threshold, aggregation and criterion, from the checkpoint.
-        has_videos: Whether the dataset holds any; the `video` figures of pictures are per picture.
+        has_videos: Whether the dataset holds any; the `video` figures of images are per image.
         result: `result.json`.
         report: `report.html`.
         scores: `scores_frames.parquet`; `scores_videos.parquet` lies beside it.
@@ -88,7 +88,7 @@ def evaluate(
     report = Report(
         dataset=dataset.name,
         split=split,
-        unit="video" if dataset.has_videos else "picture",
+        unit="video" if dataset.has_videos else "image",
         decision=model.decision,
         figures=figures,
         frames=frames,

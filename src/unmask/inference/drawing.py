@@ -5,9 +5,9 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
+from unmask.decision import show_score
 from unmask.inference.colours import Colour, colour_of
 from unmask.inference.results import FaceScore
-from unmask.inference.words import show_score
 from unmask.types import Picture
 
 _INK: Colour = (40, 40, 40)

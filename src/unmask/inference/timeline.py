@@ -6,9 +6,10 @@ from pathlib import Path
 from textwrap import wrap
 from typing import Any
 
+from unmask.decision import show_score
 from unmask.inference.colours import PERSONS, hex_of
 from unmask.inference.results import FaceResult, Prediction, TimeRange, find_main
-from unmask.inference.words import entitle, name_face, show_examined, show_score
+from unmask.inference.words import entitle, name_face, show_examined
 from unmask.media.picture import write_bytes
 from unmask.types import Verdict
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
+from unmask.decision import show_score
 from unmask.forgeries import warn_in_short
 from unmask.inference.results import FaceResult, Prediction, TimeRange, find_main
 from unmask.types import Verdict
@@ -25,11 +26,6 @@ _ODD = {Verdict.FAKE: "looks forged", Verdict.UNCERTAIN: "is uncertain"}
 def name_face(track: int) -> str:
     """Return what people call a face: `face 1` is track 0."""
     return f"face {track + 1}"
-
-
-def show_score(score: float | None) -> str:
-    """Write a score or threshold: three decimals everywhere, a dash where there is none."""
-    return "-" if score is None else f"{score:.3f}"
 
 
 def show_probability(probability: float | None) -> str:

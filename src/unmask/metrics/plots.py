@@ -11,6 +11,7 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from sklearn.metrics import precision_recall_curve, roc_curve
 
+from unmask.decision import show_score
 from unmask.types import Label
 
 Scored = tuple[npt.NDArray[Any], npt.NDArray[Any]]
@@ -85,7 +86,7 @@ def draw_scores(scored: Scored, *, threshold: float, unit: str) -> str | None:
             name = f"{label.name.lower()} ({len(ours)})"
             axes.stairs(counts / len(ours), edges, fill=True, color=colour, alpha=0.55, label=name)
             highest = max(highest, counts.max() / len(ours))
-    axes.axvline(threshold, color=INK, linewidth=1.2, linestyle="--", label=f"threshold {threshold:.3f}")
+    axes.axvline(threshold, color=INK, linewidth=1.2, linestyle="--", label=f"threshold {show_score(threshold)}")
     axes.set_ylim(0, highest * 1.05)
     return _svg(figure, axes, legend="outside upper left")
 

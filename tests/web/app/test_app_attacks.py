@@ -13,8 +13,8 @@ from streamlit.testing.v1 import AppTest
 from tests.inference.test_attacks import REFUSED, SCORED, archive, draw, save
 from tests.media.test_mp4 import patch
 from tests.web.app.conftest import paint
-from tests.web.app.test_app_pages import give, open_app
-from tests.web.app.test_app_pages import said as said_in_markdown
+from tests.web.app.pages import give, open_app
+from tests.web.app.pages import said as said_in_markdown
 
 from unmask.inference.limits import Limits
 from unmask.media.encode import write_video
@@ -127,7 +127,8 @@ def test_a_lying_duration_does_not_stretch_the_timeline(bundle: Path, temporary:
     data = path.read_bytes()
     path.unlink()
     page = give(open_app(), ("clip.mp4", data))
-    assert "6 frames from 0:00.0 to 0:00.9 were looked at." in said(page)
+    assert "Examined 6 of " in said(page)
+    assert "from 0:00.0 to 0:00.9" in said(page)
     assert list(temporary.iterdir()) == []
 
 

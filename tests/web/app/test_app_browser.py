@@ -187,7 +187,7 @@ def test_two_models(page: Any, make_png: Callable[[int], bytes], finish: Callabl
 def test_about_the_model(page: Any, finish: Callable[[], None]) -> None:
     open_page(page, "/about")
     page.get_by_role("heading", name="Where it fails").wait_for()
-    assert page.get_by_text("celebs").count() == 1
+    assert page.get_by_role("cell", name="celebs", exact=True).count() == 2  # the dataset and its source
     finish()
 
 

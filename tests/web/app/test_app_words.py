@@ -20,7 +20,7 @@ from unmask.web.app.words import (
 
 
 def film(*others: float) -> Prediction:
-    """A video of ten frames, in which face 0 decides and scores 0.1, with others at seconds 1, 2 ... of it."""
+    """A video of ten frames, in which face 1 decides and scores 0.1, with others at seconds 1, 2 ... of it."""
     rows = [FaceResult(0, (0, 0, 9, 9), 1.0, 0.1, Verdict.REAL, num_frames=10)]
     rows += [FaceResult(n, (0, 0, 9, 9), 1.0, score, Verdict.FAKE, decides=False) for n, score in enumerate(others, 1)]
     frames = []

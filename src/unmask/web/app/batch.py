@@ -6,8 +6,9 @@ from typing import Any
 
 import streamlit as st
 
+from unmask.decision import show_score
 from unmask.inference.results import Prediction
-from unmask.inference.words import show_examined, show_probability, show_score
+from unmask.inference.words import show_examined, show_probability
 from unmask.types import MediaKind, Verdict
 from unmask.web.app.exports import write_csv, write_json
 from unmask.web.app.loading import Model

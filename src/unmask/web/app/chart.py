@@ -4,10 +4,11 @@ import json
 import math
 from typing import Any
 
+from unmask.decision import show_score
 from unmask.inference.colours import PERSONS, hex_of
 from unmask.inference.results import FaceResult
 from unmask.inference.timeline import choose_persons
-from unmask.inference.words import name_face, show_clock, show_score
+from unmask.inference.words import name_face, show_clock
 from unmask.types import Verdict
 from unmask.web.app.views import Looked
 

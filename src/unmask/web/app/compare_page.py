@@ -5,7 +5,8 @@ from typing import Any
 
 import streamlit as st
 
-from unmask.inference.words import show_probability, show_score
+from unmask.decision import show_score
+from unmask.inference.words import show_probability
 from unmask.types import MediaKind, Verdict
 from unmask.web.app.card import show_card
 from unmask.web.app.faces import say_dropped, show_frame

@@ -5,9 +5,10 @@ from collections.abc import Sequence
 import numpy as np
 import streamlit as st
 
+from unmask.decision import show_score
 from unmask.inference.heatmap import draw_heat, list_heat_colours
 from unmask.inference.results import FaceScore
-from unmask.inference.words import name_face, show_score
+from unmask.inference.words import name_face
 from unmask.media.picture import decode_jpeg
 from unmask.types import MediaKind
 from unmask.web.app.views import FrameView, Looked, find_map, mark

@@ -1,7 +1,7 @@
 """A bar from 0 to 1 that shows where a score lies against its threshold."""
 
+from unmask.decision import show_score
 from unmask.inference.colours import hex_of
-from unmask.inference.words import show_score
 from unmask.types import Verdict
 
 _STYLE = """

@@ -4,8 +4,8 @@ from typing import Any
 
 import streamlit as st
 
+from unmask.decision import show_score
 from unmask.forgeries import name_sources
-from unmask.inference.words import show_score
 from unmask.paths import show_command
 from unmask.web.app.finding import place_of
 from unmask.web.app.loading import Model

@@ -4,9 +4,10 @@ from typing import Any
 
 import streamlit as st
 
+from unmask.decision import show_score
 from unmask.inference.results import find_main
 from unmask.inference.timeline import MAX_PERSONS
-from unmask.inference.words import name_face, show_clock, show_score, show_stretch
+from unmask.inference.words import name_face, show_clock, show_stretch
 from unmask.web.app.chart import PICKED, draw_timeline
 from unmask.web.app.faces import say_dropped, show_face_score, show_frame
 from unmask.web.app.loading import Model
@@ -108,7 +109,7 @@ def _show_key_frames(looked: Looked) -> None:
         for index in shown:
             with st.container(width=_KEY_FRAME_WIDTH, gap="xsmall"):
                 small = mark_small(looked, views[index], side=2 * _KEY_FRAME_WIDTH)
-                st.image(small, width="stretch", alt=f"Frame at {show_clock(_seconds(looked, index))}")
+                st.image(small, width="stretch", alt=f"Key frame at {show_clock(_seconds(looked, index))}")
                 st.markdown(_caption_key_frame(looked, index))
 
 

@@ -2,10 +2,10 @@
 
 from dataclasses import dataclass
 
-from unmask.decision import Decision
+from unmask.decision import Decision, show_score
 from unmask.inference.deciding import Deciding
 from unmask.inference.results import Prediction
-from unmask.inference.words import UNREADABLE, VERDICTS, name_face, show_clock, show_examined, show_score
+from unmask.inference.words import UNREADABLE, VERDICTS, name_face, show_clock, show_examined
 from unmask.types import MediaKind, Verdict
 from unmask.web.app.text import plain
 
