@@ -1,7 +1,7 @@
 """Read a checkpoint: Lightning's file, of which prediction and evaluation need our own entry and the weights."""
 
 import pickle
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,6 +42,7 @@ class Checkpoint:
         epoch: Epochs finished.
         batch: Batches that were trained of the epoch after those.
         is_resumable: Whether it holds the state of optimizer and schedule, as `last.ckpt` does.
+        learning: Settings of its training by their dotted keys, plain values; empty where they were not recorded.
     """
 
     path: Path
@@ -55,6 +56,7 @@ class Checkpoint:
     epoch: int
     batch: int
     is_resumable: bool = False
+    learning: dict[str, Any] = field(default_factory=dict)
 
     def build_network(self) -> "FaceNetwork":
         """Return the trained network in evaluation mode, on the CPU."""
@@ -67,7 +69,12 @@ class Checkpoint:
 
 
 def make_entry(
-    *, network_config: dict[str, Any], crop_spec: CropSpec, decision: Decision, provenance: dict[str, Any]
+    *,
+    network_config: dict[str, Any],
+    crop_spec: CropSpec,
+    decision: Decision,
+    provenance: dict[str, Any],
+    learning: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Return our entry of a checkpoint: plain values only, so that `torch.load(weights_only=True)` reads it."""
     return {
@@ -78,6 +85,7 @@ def make_entry(
         "decision": decision.to_dict(),
         "class_names": list(CLASS_NAMES),
         "provenance": provenance,
+        "learning": learning or {},
     }
 
 
@@ -147,6 +155,7 @@ def _interpret(path: Path, content: dict[str, Any], entry: dict[str, Any]) -> Ch
         epoch=epoch,
         batch=batch,
         is_resumable="optimizer_states" in content,
+        learning=dict(entry.get("learning", {})),
     )
 
 

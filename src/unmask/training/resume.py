@@ -77,6 +77,19 @@ def check_resume(checkpoint: Checkpoint, model: DeepfakeClassifier, *, dataset_r
     check_same_crops(checkpoint.crop_spec, model.origin.crop_spec, where=dataset_root)
 
 
+def check_objective(checkpoint: Checkpoint, objective: str) -> bool:
+    """Tell whether the best epoch so far was chosen by the present figure; where not, log that it is chosen anew.
+
+    Args:
+        checkpoint: That is gone on from.
+        objective: Metric key.
+    """
+    before = checkpoint.learning.get("objective", objective)
+    if before != objective:
+        logger.warning("objective=%s was %s: the best epoch is chosen among those from now on.", objective, before)
+    return bool(before == objective)
+
+
 def carry_best(checkpoint: Checkpoint, folder: Path) -> bool:
     """Copy the best checkpoint so far to where the resumed training writes; tell whether there is one.
 

@@ -26,10 +26,13 @@ from unmask.training.provenance import CodeState, find_code_state
 from unmask.training.quiet import quieten
 from unmask.training.result import TrainResult
 from unmask.training.resume import open_resumed
+from unmask.training.resumption import describe_changes
 from unmask.training.tracking import TrackedRun, count_crops
 from unmask.training.tracking_steps import choose_tracking, track_end, track_start
 
 logger = logging.getLogger(__name__)
+
+_LONGEST_TAG = 5000  # that MLflow takes
 
 
 def train(cfg: DictConfig, *, folder: Path, overrides: list[str]) -> TrainResult:
@@ -71,6 +74,11 @@ def train(cfg: DictConfig, *, folder: Path, overrides: list[str]) -> TrainResult
             _log_start(cfg, parts, folder)
             if tracked is not None:
                 track_start(tracked, cfg, dataset, parts, code=code, overrides=overrides)
+            changes = [] if resumed is None else describe_changes(resumed.learning, parts.model.origin.learning)
+            if changes:
+                logger.info("Changed since the checkpoint: %s.", "; ".join(changes))
+            if changes and tracked is not None:
+                tracked.set_tags({"resumed.changes": "; ".join(changes)[:_LONGEST_TAG]})
             fit(cfg, parts, resumed, folder=folder)
             if parts.trainer.is_global_zero:
                 drop_previous(folder / "checkpoints")
