@@ -1,6 +1,7 @@
 """Read a checkpoint: Lightning's file, of which prediction and evaluation need our own entry and the weights."""
 
 import pickle
+import shlex
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -96,8 +97,7 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
         CheckpointError: Absent, damaged, or of something else.
     """
     path = Path(expand_home(str(path)))
-    if not path.is_file():
-        raise CheckpointError(f"No such file: checkpoint='{path}'. Train one with: python train.py dataset.root=...")
+    check_is_file(path)
     _check_start(path)
     import torch  # seconds, which a slip of the pen should not cost
 
@@ -125,6 +125,31 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
             f"'{path}' is not a whole checkpoint of format {FORMAT}: {type(error).__name__} {error}. "
             f"Train it again, or with the version of unmask that reads it."
         ) from error
+
+
+def check_is_file(path: Path, *, key: str = "checkpoint", wanted: str = BEST) -> None:
+    """Raise unless a path may be that of a checkpoint; of a bundle or another folder of a run, name the one beside it.
+
+    Args:
+        path: As given.
+        key: That gave it.
+        wanted: File name of the checkpoint to name.
+
+    Raises:
+        CheckpointError: It is not there, or it is a folder or a file of a bundle.
+    """
+    is_bundle = path.suffix in (".onnx", ".json") or (path / "spec.json").is_file()
+    if path.is_file() and not is_bundle:
+        return
+    if not path.exists():
+        raise CheckpointError(f"No such file: {key}='{path}'. Train one with: python train.py dataset.root=...")
+    folder = path if path.is_dir() else path.parent
+    near = [place / wanted for place in (folder, folder / "checkpoints", folder.absolute().parent / "checkpoints")]
+    found = next((file for file in near if file.is_file()), None)
+    fix = (
+        f"Name the checkpoint beside it: {shlex.quote(f'{key}={found}')}" if found else f"Name the {wanted} of its run"
+    )
+    raise CheckpointError(f"{key}='{path}' is {'a bundle' if is_bundle else 'a folder'}, not a checkpoint. {fix}.")
 
 
 def _check_start(path: Path) -> None:

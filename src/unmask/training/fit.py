@@ -58,7 +58,7 @@ def _check_unfinished(cfg: DictConfig, resumed: Checkpoint) -> None:
     most = cfg.trainer.max_epochs
     if 0 <= most < resumed.epoch or (is_finished and most == resumed.epoch):
         raise ConfigError(
-            f"No epoch was trained: trainer.max_epochs={most}, counted from the very start, and resume='{resumed.path}' "
+            f"No epoch was trained: trainer.max_epochs={most} counts from the very start, and resume='{resumed.path}' "
             f"has {resumed.epoch} behind it. Raise trainer.max_epochs."
         )
 

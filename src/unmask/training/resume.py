@@ -1,13 +1,14 @@
 """Find the checkpoint to go on from, check that it can be gone on from, and take along what lies beside it."""
 
 import logging
+import shlex
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
 from unmask.errors import CheckpointError
 from unmask.faces.spec import check_same_crops
-from unmask.models.checkpoint import BEST, LAST, PREVIOUS, Checkpoint, load_checkpoint
+from unmask.models.checkpoint import BEST, LAST, PREVIOUS, Checkpoint, check_is_file, load_checkpoint
 from unmask.models.classifier import DeepfakeClassifier
 
 logger = logging.getLogger(__name__)
@@ -36,6 +37,7 @@ def open_resumed(path: str | Path) -> Checkpoint:
         CheckpointError: Neither can be read, or it holds weights alone.
     """
     path = Path(path)
+    check_is_file(path, key="resume", wanted=LAST)
     try:
         return _check_resumable(load_checkpoint(path))
     except CheckpointError as error:
@@ -50,7 +52,7 @@ def open_resumed(path: str | Path) -> Checkpoint:
 def _check_resumable(checkpoint: Checkpoint) -> Checkpoint:
     if not checkpoint.is_resumable:
         last = checkpoint.path.with_name(LAST)
-        fix = f"Resume from resume='{last}'" if last.is_file() else f"Name the '{LAST}' of that run"
+        fix = f"Resume from {shlex.quote(f'resume={last}')}" if last.is_file() else f"Name the '{LAST}' of that run"
         raise CheckpointError(
             f"resume='{checkpoint.path}' holds the network alone, without the state of its optimizer and schedule. "
             f"{fix}."

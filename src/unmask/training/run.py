@@ -18,6 +18,7 @@ from unmask.models.bundle import write_bundle
 from unmask.models.checkpoint import Checkpoint, load_checkpoint
 from unmask.paths import show_command
 from unmask.training.build import Parts, build_parts, resolve_objective
+from unmask.training.check_sizes import check_batch
 from unmask.training.checkpoint_io import drop_previous
 from unmask.training.checks import check_settings
 from unmask.training.fit import fit
@@ -71,6 +72,7 @@ def train(cfg: DictConfig, *, folder: Path, overrides: list[str]) -> TrainResult
             )
             provenance["trained_on"] = _record_sources(dataset, parts, resumed)
             parts.data.setup()
+            _check_sizes(cfg, parts)
             _log_start(cfg, parts, folder)
             if tracked is not None:
                 track_start(tracked, cfg, dataset, parts, code=code, overrides=overrides)
@@ -88,6 +90,16 @@ def train(cfg: DictConfig, *, folder: Path, overrides: list[str]) -> TrainResult
             if tracked is not None:
                 track_end(tracked, cfg, dataset, parts, result, folder=folder)
     return result
+
+
+def _check_sizes(cfg: DictConfig, parts: Parts) -> None:
+    """Raise where a crop or a batch has a size that would stop the training in its middle."""
+    parts.data.rehearse_augmentation()
+    num_processes = parts.trainer.world_size
+    num_crops = parts.data.count_smallest_batch(num_processes)
+    if cfg.trainer.get("sync_batchnorm"):
+        num_crops *= num_processes
+    check_batch(parts.model.network, num_crops=num_crops, batch_size=cfg.dataset.batch_size)
 
 
 def _describe_origin(cfg: DictConfig, dataset: FaceDataset, overrides: list[str], code: CodeState) -> dict[str, Any]:
