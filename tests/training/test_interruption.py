@@ -160,8 +160,9 @@ def test_signal_outside_of_training_ends_at_once() -> None:
 
 
 def test_damaged_last_checkpoint_falls_back_to_the_one_before(
-    face_dataset: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    face_dataset: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("unmask.training.run.drop_previous", lambda folder: None)  # as where a training was killed
     result = train_tiny(face_dataset, tmp_path / "a", *OPTIONS, "trainer.max_epochs=2")
     last = Path(str(result["last_checkpoint"]))
     last.write_bytes(last.read_bytes()[:-2000])

@@ -180,7 +180,7 @@ def test_fewer_epochs_than_are_done_is_one_message(face_dataset: Path, tmp_path:
 
 
 def test_best_checkpoint_names_the_one_to_resume_from(face_dataset: Path, tmp_path: Path, last: Path) -> None:
-    with pytest.raises(CheckpointError, match=r"Resume from resume='.*last\.ckpt'"):
+    with pytest.raises(CheckpointError, match=r"Resume from resume=.*last\.ckpt"):
         train_tiny(face_dataset, tmp_path, *OPTIONS, "optimizer=sgd", f"resume={last.with_name('best.ckpt')}")
 
 

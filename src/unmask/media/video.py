@@ -203,7 +203,7 @@ def _refusal(error: Exception, path: Path, name: str) -> MediaError:
     """Say why a file cannot be opened; content decides, but the name tells what was meant."""
     import av
 
-    suffix = path.suffix.lower()
+    suffix = Path(name).suffix.lower()
     said = f"'{name}' {'is no picture and ' if suffix in PICTURE_SUFFIXES else ''}cannot be read as a video: "
     is_unknown = getattr(error, "errno", None) == errno.EINVAL  # what FFmpeg says of formats we do not let it read
     if is_unknown or (suffix not in VIDEO_SUFFIXES and isinstance(error, av.InvalidDataError)):
