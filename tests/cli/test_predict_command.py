@@ -195,7 +195,7 @@ def test_a_drawing_that_fails_is_a_note_and_costs_no_verdict(
 ) -> None:
     limits = []
 
-    def read(path: Path, *, max_pixels: int) -> Picture:
+    def read(path: Path, *, max_pixels: int, bounds: None) -> Picture:
         limits.append(max_pixels)
         if path.name == "b.jpg":
             raise MediaError(f"'{path}' is gone.")

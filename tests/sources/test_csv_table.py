@@ -119,7 +119,7 @@ def test_missing_files_are_rows_and_counted(tmp_path: Path, caplog: pytest.LogCa
     assert [video.is_there for video in CsvTable(tmp_path).list_videos()] == [True, False]
     assert "1 of 2 rows" in caplog.text
     (tmp_path / "a.jpg").unlink()
-    with pytest.raises(SourceError, match=r"None of the 2 files.*a\.jpg.*source\.media.*source\.replace"):
+    with pytest.raises(SourceError, match=r"None of the 2 files.*a\.jpg.*source\.media_root.*source\.replace"):
         CsvTable(tmp_path).list_videos()
 
 
@@ -132,7 +132,7 @@ def test_paths_are_found_below_the_table_or_where_the_config_says(tmp_path: Path
     assert [video.path for video in source.list_videos()] == [
         tmp_path / "inner/deeper/train/a.jpg", tmp_path / "other/b.jpg"
     ]  # fmt: skip
-    (given, _) = CsvTable(tmp_path, media=tmp_path / "inner/deeper").list_videos()
+    (given, _) = CsvTable(tmp_path, media_root=tmp_path / "inner/deeper").list_videos()
     assert given.path == tmp_path / "inner/deeper/train/a.jpg"
 
 

@@ -51,7 +51,7 @@ class CsvTable:
     Args:
         root: A table, or a folder with one, or with one for each split.
         name: First part of every `video_id`.
-        media: Folder that paths are relative to; None to find it: that of the table, or one below.
+        media_root: Folder that paths are relative to; None to find it: that of the table, or one below.
         columns: The table's own names for `path`, `label`, `video`, `identity`, `method` and `split`.
         fake_label: Value that means fake, where it is neither `1` nor `fake`: in some tables 1 means real.
         real_label: Value that means real; None for all others than `fake_label`, where that is set.
@@ -63,7 +63,7 @@ class CsvTable:
         root: str | Path,
         *,
         name: str = "csv",
-        media: str | Path | None = None,
+        media_root: str | Path | None = None,
         columns: Mapping[str, str | None] | None = None,
         fake_label: str | int | None = None,
         real_label: str | int | None = None,
@@ -71,7 +71,7 @@ class CsvTable:
     ) -> None:
         self.root = Path(root)
         self.name = name
-        self.media = None if media is None else Path(media)
+        self.media_root = None if media_root is None else Path(media_root)
         self.columns = dict(columns or {})
         find_columns(list(filter(None, self.columns.values())), columns=self.columns)  # refuses unknown ones
         self.fake_label = None if fake_label is None else str(fake_label)
@@ -131,8 +131,8 @@ class CsvTable:
 
     def _find_media_folder(self, top: Path, rows: Sequence[Row]) -> Path:
         """Return the folder in which most paths exist; a table may lie above its media."""
-        if self.media is not None:
-            return self.media
+        if self.media_root is not None:
+            return self.media_root
         names = [self._rename(row.values["path"]) for row in rows[:: max(1, len(rows) // _SAMPLE)]]
         best, most = top, 0
         for folder in _list_places(top):
@@ -159,7 +159,7 @@ class CsvTable:
         if missing and len(missing) == len(entries):
             raise SourceError(
                 f"None of the {len(entries)} files that '{self.root}' lists is there, such as '{missing[0].path}' "
-                f"({missing[0].where}). Set source.media to the folder that paths are relative to, or give beginnings "
+                f"({missing[0].where}). Set source.media_root to the folder that paths are relative to, or give beginnings "
                 f"of paths to exchange: '+source.replace={{/old/folder: /new/folder}}'."
             )
         if missing:

@@ -18,6 +18,6 @@ def test_documented_use_from_python_runs(
     lines = capsys.readouterr().out.splitlines()
     assert re.match(r"(real|fake|uncertain) 0\.\d+ \[\(\d", lines[0])
     assert [line.split()[0] for line in lines[1:3]] == ["photo.jpg", "other.jpg"]
-    assert re.match("(real|fake|uncertain) ", lines[3])
+    assert re.match(r"(Real|Fake|Uncertain)\b", lines[3])
     assert re.fullmatch(r"(\d+) of \1 frames", lines[-2])
     assert lines[-1].startswith("{'path': 'clip.mp4', 'kind': 'video'")
