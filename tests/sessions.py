@@ -19,7 +19,7 @@ def open_session(home: Path, *command: str) -> Iterator["subprocess.Popen[str]"]
     with (home / "output.txt").open("a+") as output:
         process = subprocess.Popen(
             [sys.executable, *command], cwd=home, stdout=output, stderr=subprocess.STDOUT, text=True,
-            env={**os.environ, "UNMASK_HOME": str(home), "PYTHONPATH": str(REPOSITORY / "src")},
+            env={**os.environ, "UNMASK_HOME": str(home), "PYTHONPATH": str(REPOSITORY / "src"), "OMP_NUM_THREADS": "1"},
             start_new_session=True,
         )  # fmt: skip
         try:

@@ -218,14 +218,16 @@ def test_media_are_read_without_torch() -> None:
 
 def test_text_that_looks_like_a_terminal_is_no_video(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("\x1b[31mhello\n" * 100)
-    with pytest.raises(MediaError, match=r"a\.txt' cannot be read as a video"):
+    with pytest.raises(
+        MediaError, match=r"a\.txt' is neither an image nor a video, but text: .*Images: JPEG.*videos: MP4"
+    ):
         probe_video(tmp_path / "a.txt")
 
 
 def test_a_format_that_is_not_read_is_told_those_that_are(tmp_path: Path) -> None:
     for name, data in (("notes.txt", b"hello " * 100), ("a.zip", b"PK\x03\x04" + bytes(range(256)) * 4)):
         (tmp_path / name).write_bytes(data)
-        with pytest.raises(MediaError, match=r"none of those that are read\. Pictures: JPEG, .*videos: MP4, "):
+        with pytest.raises(MediaError, match=r"none of those that are read\. Images: JPEG, .*videos: MP4, "):
             probe_video(tmp_path / name)
 
 

@@ -1,6 +1,8 @@
 """The command itself, ended by real signals; each test starts several processes."""
 
 import os
+import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -73,17 +75,22 @@ def whole(face_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[
 def test_resume_last_goes_on_to_the_same_weights_in_the_same_run(
     face_dataset: Path, tmp_path: Path, whole: dict[str, torch.Tensor], number: int, code: int, status: str
 ) -> None:
-    process = _start(tmp_path, f"dataset.root={face_dataset}", *OPTIONS)
+    own = ["hydra.run.dir=my own runs"] if number == signal.SIGINT else []
+    process = _start(tmp_path, f"dataset.root={face_dataset}", *OPTIONS, *own)
     _wait_for_first_epoch(process)
     process.send_signal(number)
     ended, output = _finish(process)
     assert ended == code, output
+    resume = ["resume=last"]
     if number != signal.SIGKILL:
-        assert "Go on with: python train.py resume=last" in output
+        (advice,) = re.findall("Continue with: (.*)", output)
+        _, script, *resume = shlex.split(advice)
+        assert script == "train.py"
+        assert str(tmp_path) in resume[0]
     (run,) = _runs(tmp_path)
     assert run.info.status == status
 
-    ended, output = _finish(_start(tmp_path, "resume=last"))
+    ended, output = _finish(_start(tmp_path, *resume))
     assert ended == 0, output
     (resumed,) = _runs(tmp_path)
     assert (resumed.info.run_id, resumed.info.status) == (run.info.run_id, "FINISHED")

@@ -160,8 +160,9 @@ def test_signal_outside_of_training_ends_at_once() -> None:
 
 
 def test_damaged_last_checkpoint_falls_back_to_the_one_before(
-    face_dataset: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    face_dataset: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("unmask.training.run.drop_previous", lambda folder: None)  # as where a training was killed
     result = train_tiny(face_dataset, tmp_path / "a", *OPTIONS, "trainer.max_epochs=2")
     last = Path(str(result["last_checkpoint"]))
     last.write_bytes(last.read_bytes()[:-2000])
@@ -222,6 +223,7 @@ def test_full_disk_keeps_the_checkpoint_before(tmp_path: Path) -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert f"Cannot write the checkpoint '{path}' of 0 MB: File too large" in str(caught.value)
     assert "The one that was written before is kept. Make room" in str(caught.value)
+    assert f"python train.py resume={path}" in str(caught.value)
     assert torch.load(path, weights_only=True) == {"number": 1}
     assert [entry.name for entry in tmp_path.iterdir()] == ["last.ckpt"]
 
@@ -252,7 +254,7 @@ def test_batch_that_does_not_fit_names_the_key_to_lower(
 ) -> None:
     from unmask.models.network import FaceNetwork
 
-    monkeypatch.setattr(FaceNetwork, "forward", lambda self, images: torch.empty(1 << 50))
+    monkeypatch.setattr(FaceNetwork, "forward", lambda self, images: torch.empty(1 << 50, device=images.device))
     with pytest.raises(
         TrainingError, match=r"memory does not suffice: .*Lower dataset\.batch_size=8, and raise trainer"
     ):

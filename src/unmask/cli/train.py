@@ -73,8 +73,9 @@ def _train(cfg: DictConfig) -> float:
             _print_result(cfg, result)
             _print_past(result, past)
     except Interrupted:
-        if (run_dir() / "checkpoints" / "last.ckpt").is_file():
-            print("Go on with: python train.py resume=last", file=sys.stderr)
+        last = run_dir() / "checkpoints" / "last.ckpt"
+        if last.is_file():  # by its path: resume=last does not look into a run folder of one's own
+            print(f"Continue with: {show_command('train.py', f'resume={last}')}", file=sys.stderr)
         raise
     finally:
         if HydraConfig.get().mode == RunMode.RUN:  # a sweep says it of all its jobs, at its end

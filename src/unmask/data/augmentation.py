@@ -1,5 +1,6 @@
 """Augmentation of crops in training (Albumentations)."""
 
+import copy
 import random
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -7,11 +8,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from unmask.errors import ConfigError
 from unmask.parameters import check_number
 from unmask.types import Picture
 
 Landmarks = npt.NDArray[np.float32]
 """The five landmarks in pixels of the crop, shape `(5, 2)`."""
+
+_LANDMARKS = np.array([[0.35, 0.4], [0.65, 0.4], [0.5, 0.55], [0.4, 0.7], [0.6, 0.7]], np.float32)
+"""Of a face in the middle of a crop, as shares of its side."""
 
 
 class Augmentation:
@@ -29,6 +34,7 @@ class Augmentation:
 
     def __init__(self, steps: Mapping[str, Any]) -> None:
         self._compose = compose_steps(steps)
+        self._names = [name for name, step in steps.items() if step is not None]
         self.needs_landmarks = any(_wants_landmarks(step) for step in self._compose.transforms)
 
     def __call__(self, crop: Picture, landmarks: Landmarks | None = None) -> Picture:
@@ -50,6 +56,36 @@ class Augmentation:
             seed: 0 to 2**63 - 1.
         """
         seed_steps(self._compose, seed)
+
+    def rehearse(self, *, crop_size: int) -> None:
+        """Apply every step once to a gray crop, however seldom it would be drawn; the draws to come stay the same.
+
+        Args:
+            crop_size: Side of the stored crops in pixels.
+
+        Raises:
+            ConfigError: A step refuses it, such as one that cuts out more than there is.
+        """
+        crop, landmarks = np.full((crop_size, crop_size, 3), 128, np.uint8), _LANDMARKS * crop_size
+        for name, step in zip(self._names, copy.deepcopy(self._compose.transforms), strict=True):
+            for leaf in _walk(step):
+                if not hasattr(leaf, "transforms"):
+                    leaf.p = 1.0
+                    result = _apply(leaf, crop, landmarks, name=f"augmentation.steps.{name}")
+            crop = result
+
+
+def _apply(step: Any, crop: Picture, landmarks: Landmarks, *, name: str) -> Picture:
+    try:
+        points = {"keypoints": landmarks} if _wants_landmarks(step) else {}
+        result: Picture = compose_steps({"step": step})(image=crop, **points)["image"]
+    except Exception as error:  # Albumentations and OpenCV raise types of their own
+        reason = " ".join((str(error) or type(error).__name__).split())[:300].rstrip(".")
+        raise ConfigError(
+            f"{name} cannot be applied to crops of {len(crop)} x {crop.shape[1]} pixels: {reason}. "
+            f"Lower its sizes, or leave it out: {name}=null"
+        ) from error
+    return result
 
 
 def compose_steps(steps: Mapping[str, Any], *, name: str = "steps") -> Any:

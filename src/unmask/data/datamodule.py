@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import lightning as L
+import numpy as np
 import pandas as pd
 import torch
 from torch.utils.data import DataLoader
@@ -179,6 +180,27 @@ class FaceDataModule(L.LightningDataModule):
             partners=self._partners,
             makes_fakes=self.makes_fakes,
         )
+
+    def count_smallest_batch(self, num_processes: int) -> int:
+        """Return the number of crops in the smallest batch that training will see, after `setup`.
+
+        Args:
+            num_processes: That share the crops.
+        """
+        plan = self.build_plan()
+        rows = len(plan.draw(np.random.default_rng(0))) * (2 if self.makes_fakes else 1)
+        share = rows // (plan.unit * num_processes) * plan.unit
+        last = share % self.batch_size
+        return last if last > 1 or 0 < share < self.batch_size else min(self.batch_size, max(share, 1))
+
+    def rehearse_augmentation(self) -> None:
+        """Apply every step of the augmentation once, after `setup`.
+
+        Raises:
+            ConfigError: One refuses crops of this size.
+        """
+        if isinstance(self._augmentation, Augmentation):
+            self._augmentation.rehearse(crop_size=self.dataset.spec.crop_size)
 
     def resume_at(self, *, epoch: int, batch: int) -> None:
         """Leave out the batches of an epoch that were trained on before an interruption.

@@ -5,25 +5,24 @@ from pathlib import Path
 import numpy as np
 
 from unmask.errors import MediaError
-from unmask.media.amplifiers import Bounds
+from unmask.inference.limits import Limits
 from unmask.media.picture import Still, read_still
 from unmask.types import Picture
 
 
-def take_picture(image: str | Path | Picture, *, name: str, max_pixels: int, bounds: Bounds) -> Still:
+def take_picture(image: str | Path | Picture, *, name: str, limits: Limits) -> Still:
     """Read a picture file, or check that an array is a picture.
 
     Args:
         image: A file, or RGB pixels: uint8 of shape `(height, width, 3)`.
         name: What messages call it.
-        max_pixels: A larger file is refused.
-        bounds: A file that asks for more work is refused.
+        limits: A file with more pixels, or that asks for more work, is refused.
 
     Raises:
         MediaError: It is no picture.
     """
     if not isinstance(image, np.ndarray):
-        return read_still(Path(image), name=name, max_pixels=max_pixels, bounds=bounds)
+        return read_still(Path(image), name=name, max_pixels=limits.max_pixels, bounds=limits.bounds)
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
         called = f" '{name}'" if name else ""
         raise MediaError(

@@ -198,8 +198,7 @@ class Predictor:
         notes = []
         with self._start_scorer() as scorer:
             for position, (image, title) in enumerate(zip(images, titles, strict=True)):
-                limits = self.limits
-                still = take_picture(image, name=title, max_pixels=limits.max_pixels, bounds=limits.bounds)
+                still = take_picture(image, name=title, limits=self.limits)
                 found = self.detector.detect([still.image])[0] if faces is None else faces[position]
                 scorer.add(Frame(still.image, 0, 0.0), found[: self.limits.max_faces])
                 crowd = note_crowd(len(found), max_faces=self.limits.max_faces, is_video=False)

@@ -47,7 +47,7 @@ def sniff_kind(path: Path, *, name: str | None = None) -> MediaKind:
         MediaError: As `check_file`.
     """
     check_file(path, name=name)
-    is_text_of_picture = path.suffix.lower() in PICTURE_SUFFIXES and _is_text(path)
+    is_text_of_picture = path.suffix.lower() in PICTURE_SUFFIXES and is_text(path)
     return MediaKind.PICTURE if is_text_of_picture or is_picture(path) else MediaKind.VIDEO
 
 
@@ -78,7 +78,7 @@ def _check_parts_of(path: Path) -> None:
         check_parts(data, where=str(path))
 
 
-def _is_text(path: Path) -> bool:
+def is_text(path: Path) -> bool:
     """Tell whether a file holds text: FFmpeg would draw it letter by letter and call that a video."""
     with path.open("rb") as file:
         return b"\0" not in file.read(4096)

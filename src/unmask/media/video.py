@@ -14,7 +14,15 @@ from unmask.errors import LimitError, MediaError
 from unmask.media.decoder import Decoder
 from unmask.media.failures import tell_reason
 from unmask.media.frames import Screen, is_sane, list_screen_notes, square_size
-from unmask.media.kinds import IMAGE_NAMES, PICTURE_SUFFIXES, VIDEO_FORMATS, VIDEO_SUFFIXES, check_file, is_picture
+from unmask.media.kinds import (
+    IMAGE_NAMES,
+    PICTURE_SUFFIXES,
+    VIDEO_FORMATS,
+    VIDEO_SUFFIXES,
+    check_file,
+    is_picture,
+    is_text,
+)
 from unmask.media.mp4 import check_claims
 from unmask.media.packets import count_times, list_packets
 from unmask.media.picture import MAX_PIXELS
@@ -198,12 +206,14 @@ def _refusal(error: Exception, path: Path, name: str) -> MediaError:
     """Say why a file cannot be opened; content decides, but the name tells what was meant."""
     import av
 
-    suffix = path.suffix.lower()
+    suffix = Path(name).suffix.lower()
     said = f"'{name}' {'is no picture and ' if suffix in PICTURE_SUFFIXES else ''}cannot be read as a video: "
     is_unknown = getattr(error, "errno", None) == errno.EINVAL  # what FFmpeg says of formats we do not let it read
     if is_unknown or (suffix not in VIDEO_SUFFIXES and isinstance(error, av.InvalidDataError)):
+        if suffix not in PICTURE_SUFFIXES | VIDEO_SUFFIXES:  # nobody meant it for a video
+            said = f"'{name}' is neither an image nor a video{', but text' if is_text(path) else ''}: "
         return MediaError(
-            f"{said}its format is none of those that are read. Pictures: {', '.join(IMAGE_NAMES)}; "
+            f"{said}its format is none of those that are read. Images: {', '.join(IMAGE_NAMES)}; "
             f"videos: {', '.join(VIDEO_FORMATS)}. If it should be one of them, download or copy it again."
         )
     return MediaError(f"{said}{tell_reason(error)}. Download or copy it again.")

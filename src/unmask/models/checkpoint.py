@@ -1,7 +1,8 @@
 """Read a checkpoint: Lightning's file, of which prediction and evaluation need our own entry and the weights."""
 
 import pickle
-from dataclasses import dataclass
+import shlex
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,6 +43,7 @@ class Checkpoint:
         epoch: Epochs finished.
         batch: Batches that were trained of the epoch after those.
         is_resumable: Whether it holds the state of optimizer and schedule, as `last.ckpt` does.
+        learning: Settings of its training by their dotted keys, plain values; empty where they were not recorded.
     """
 
     path: Path
@@ -55,6 +57,7 @@ class Checkpoint:
     epoch: int
     batch: int
     is_resumable: bool = False
+    learning: dict[str, Any] = field(default_factory=dict)
 
     def build_network(self) -> "FaceNetwork":
         """Return the trained network in evaluation mode, on the CPU."""
@@ -67,7 +70,12 @@ class Checkpoint:
 
 
 def make_entry(
-    *, network_config: dict[str, Any], crop_spec: CropSpec, decision: Decision, provenance: dict[str, Any]
+    *,
+    network_config: dict[str, Any],
+    crop_spec: CropSpec,
+    decision: Decision,
+    provenance: dict[str, Any],
+    learning: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Return our entry of a checkpoint: plain values only, so that `torch.load(weights_only=True)` reads it."""
     return {
@@ -78,6 +86,7 @@ def make_entry(
         "decision": decision.to_dict(),
         "class_names": list(CLASS_NAMES),
         "provenance": provenance,
+        "learning": learning or {},
     }
 
 
@@ -88,8 +97,7 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
         CheckpointError: Absent, damaged, or of something else.
     """
     path = Path(expand_home(str(path)))
-    if not path.is_file():
-        raise CheckpointError(f"No such file: checkpoint='{path}'. Train one with: python train.py dataset.root=...")
+    check_is_file(path)
     _check_start(path)
     import torch  # seconds, which a slip of the pen should not cost
 
@@ -117,6 +125,31 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
             f"'{path}' is not a whole checkpoint of format {FORMAT}: {type(error).__name__} {error}. "
             f"Train it again, or with the version of unmask that reads it."
         ) from error
+
+
+def check_is_file(path: Path, *, key: str = "checkpoint", wanted: str = BEST) -> None:
+    """Raise unless a path may be that of a checkpoint; of a bundle or another folder of a run, name the one beside it.
+
+    Args:
+        path: As given.
+        key: That gave it.
+        wanted: File name of the checkpoint to name.
+
+    Raises:
+        CheckpointError: It is not there, or it is a folder or a file of a bundle.
+    """
+    is_bundle = path.suffix in (".onnx", ".json") or (path / "spec.json").is_file()
+    if path.is_file() and not is_bundle:
+        return
+    if not path.exists():
+        raise CheckpointError(f"No such file: {key}='{path}'. Train one with: python train.py dataset.root=...")
+    folder = path if path.is_dir() else path.parent
+    near = [place / wanted for place in (folder, folder / "checkpoints", folder.absolute().parent / "checkpoints")]
+    found = next((file for file in near if file.is_file()), None)
+    fix = (
+        f"Name the checkpoint beside it: {shlex.quote(f'{key}={found}')}" if found else f"Name the {wanted} of its run"
+    )
+    raise CheckpointError(f"{key}='{path}' is {'a bundle' if is_bundle else 'a folder'}, not a checkpoint. {fix}.")
 
 
 def _check_start(path: Path) -> None:
@@ -147,6 +180,7 @@ def _interpret(path: Path, content: dict[str, Any], entry: dict[str, Any]) -> Ch
         epoch=epoch,
         batch=batch,
         is_resumable="optimizer_states" in content,
+        learning=dict(entry.get("learning", {})),
     )
 
 

@@ -1,11 +1,12 @@
 """The LightningModule: trains a `FaceNetwork` to tell fake from real."""
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import lightning as L
 import torch
+from lightning.pytorch.callbacks import WeightAveraging
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torchmetrics import MeanMetric, MetricCollection
@@ -17,6 +18,8 @@ from unmask.models.checkpoint import ENTRY, make_entry
 from unmask.models.network import FaceNetwork
 from unmask.models.schedules import Schedule
 
+_LOSS_PREFIX = "loss."
+
 
 @dataclass(frozen=True)
 class Origin:
@@ -25,10 +28,12 @@ class Origin:
     Args:
         crop_spec: How the crops of the training were made.
         provenance: Dataset, commit, seed and the like, plain values.
+        learning: Settings of the training by their dotted keys, plain values.
     """
 
     crop_spec: CropSpec
     provenance: dict[str, Any]
+    learning: dict[str, Any] = field(default_factory=dict)
 
 
 def check_head_lr_ratio(ratio: float) -> None:
@@ -149,8 +154,22 @@ class DeepfakeClassifier(L.LightningModule):
             crop_spec=self.origin.crop_spec,
             decision=self.decision,
             provenance=self.origin.provenance,
+            learning=self.origin.learning,
         )
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Take the decision back on resume."""
+        """Take the decision back on resume, and the weights that fit what is configured now.
+
+        Without an average of the weights, training continues with those that it had, not with their average. A loss has
+        the weights that it is configured with, whatever another one had.
+        """
         self.decision = Decision.from_dict(checkpoint[ENTRY]["decision"])
+        averages = any(isinstance(callback, WeightAveraging) for callback in self.trainer.callbacks)  # type: ignore[attr-defined]
+        if "current_model_state" in checkpoint and not averages:
+            checkpoint["state_dict"] = checkpoint.pop("current_model_state")
+        own = {key: value for key, value in self.state_dict().items() if key.startswith(_LOSS_PREFIX)}
+        for name in {"state_dict", "current_model_state"} & checkpoint.keys():
+            state = checkpoint[name]
+            if {key for key in state if key.startswith(_LOSS_PREFIX)} != own.keys():
+                kept = {key: value for key, value in state.items() if not key.startswith(_LOSS_PREFIX)}
+                checkpoint[name] = kept | own

@@ -26,6 +26,7 @@ from unmask.training.finetune import count_frozen_epochs
 from unmask.training.interruption import StopRequest
 from unmask.training.nodes import build_node, build_optimizer
 from unmask.training.precision import choose_precision
+from unmask.training.resumption import Resumption, record_learning
 from unmask.training.steps import FiniteLoss, StepSeeds, StopAtStep
 
 logger = logging.getLogger(__name__)
@@ -42,6 +43,7 @@ class Parts:
         checkpoints: Writer of the best, writer of the last.
         history: Figures of each epoch.
         scores: Of the validation split at the best epoch.
+        resumption: Of optimizer and schedule, where a training is resumed.
     """
 
     data: FaceDataModule
@@ -50,6 +52,7 @@ class Parts:
     checkpoints: list[ModelCheckpoint]
     history: EpochHistory
     scores: ScoreKeeper
+    resumption: Resumption
 
 
 def resolve_objective(cfg: DictConfig, dataset: FaceDataset) -> str:
@@ -89,6 +92,7 @@ def build_parts(
         provenance: For the checkpoint.
         request: Of the training's end, by a signal.
     """
+    learning = record_learning(cfg)
     network = build_node(cfg.model)
     if cfg.compile:
         network.compile()  # in place, so that the names of the weights stay those of any checkpoint
@@ -101,12 +105,14 @@ def build_parts(
         optimizer=build_optimizer(cfg.optimizer),
         schedule=build_node(cfg.scheduler),
         metrics=build_metrics(aggregation=cfg.aggregation, has_videos=dataset.has_videos),
-        origin=Origin(dataset.spec, provenance),
+        origin=Origin(dataset.spec, provenance, learning),
         head_lr_ratio=cfg.optimizer.get("head_lr_ratio", 1.0),
     )
+    resumption = Resumption(learning)
     checkpoints = build_checkpoints(folder / "checkpoints", objective=cfg.objective)
     history, scores = EpochHistory(), ScoreKeeper(cfg.objective)
     callbacks = [
+        resumption,  # before any other looks at the optimizer or the schedule
         DecisionCallback(criterion=cfg.threshold_criterion),
         history,
         scores,
@@ -122,7 +128,7 @@ def build_parts(
         plugins=[SafeCheckpointIO()],
         default_root_dir=str(folder),
     )
-    return Parts(data, model, trainer, checkpoints, history, scores)
+    return Parts(data, model, trainer, checkpoints, history, scores, resumption)
 
 
 def _build_trainer(cfg: DictConfig, **parts: Any) -> L.Trainer:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from unmask.decision import Decision
@@ -77,8 +77,9 @@ class EpochHistory(L.Callback):
         for config in trainer.lr_scheduler_configs if self._is_resumed else ():
             scheduler = config.scheduler
             if isinstance(scheduler, ReduceLROnPlateau):
-                while scheduler.last_epoch < len(self.epochs):
-                    scheduler.step(self.epochs[scheduler.last_epoch][str(config.monitor)])
+                monitor = str(config.monitor)
+                while scheduler.last_epoch < len(self.epochs) and monitor in self.epochs[scheduler.last_epoch]:
+                    scheduler.step(self.epochs[scheduler.last_epoch][monitor])
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Keep and log the figures of the epoch."""
@@ -99,6 +100,14 @@ class EpochHistory(L.Callback):
         """
         index = max(range(len(self.epochs)), key=lambda epoch: self.epochs[epoch].get(objective, float("-inf")))
         return self._numbers[index], self.epochs[index], self.decisions[index]
+
+
+class PatientStopping(EarlyStopping):
+    """Lightning's early stopping, which a resumed training can give more patience."""
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take over what was seen, and not the patience that was configured then."""
+        super().load_state_dict({**state_dict, "patience": self.patience})
 
 
 class BestCheckpoint(ModelCheckpoint):

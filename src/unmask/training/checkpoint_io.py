@@ -12,6 +12,7 @@ from lightning.fabric.plugins import TorchCheckpointIO
 
 from unmask.errors import CheckpointError
 from unmask.models.checkpoint import BEST, LAST, PREVIOUS
+from unmask.paths import show_command
 
 _FOR_RESUMING = ("optimizer_states", "lr_schedulers", "callbacks", "current_model_state", "averaging_state")
 """Entries of Lightning that only a resumed training reads: with Adam, two thirds of the bytes."""
@@ -78,7 +79,10 @@ def _keep(path: Path, kept: Path) -> None:
 def _explain(error: OSError, path: Path, *, size: int) -> CheckpointError:
     free = f"{shutil.disk_usage(path.parent).free / 1e6:.0f} MB are free" if path.parent.is_dir() else "no such folder"
     kept = "The one that was written before is kept. " if path.exists() else ""
+    last, again = path.with_name(LAST), "run the same command again"
+    if last.is_file():
+        again = f"continue with: {show_command('train.py', f'resume={last.absolute()}')}"
     return CheckpointError(
         f"Cannot write the checkpoint '{path}' of {size / 1e6:.0f} MB: {error.strerror or error} ({free}). {kept}"
-        f"Make room, or write elsewhere with UNMASK_HOME=..., and go on with: python train.py resume=last"
+        f"Make room, or write elsewhere with UNMASK_HOME=..., and {again}"
     )

@@ -11,7 +11,7 @@ from omegaconf import DictConfig
 from unmask.errors import ConfigError, Interrupted, TrainingError
 from unmask.models.checkpoint import Checkpoint
 from unmask.training.build import Parts
-from unmask.training.resume import carry_best, check_resume
+from unmask.training.resume import carry_best, check_objective, check_resume
 
 logger = logging.getLogger(__name__)
 
@@ -33,7 +33,9 @@ def fit(cfg: DictConfig, parts: Parts, resumed: Checkpoint | None, *, folder: Pa
     """
     if resumed is not None:
         check_resume(resumed, parts.model, dataset_root=cfg.dataset.root)
-        parts.history.keeps_past = parts.scores.keeps_past = carry_best(resumed, folder / "checkpoints")
+        parts.resumption.start_from(resumed)
+        keeps_past = check_objective(resumed, cfg.objective) and carry_best(resumed, folder / "checkpoints")
+        parts.history.keeps_past = parts.scores.keeps_past = keeps_past
         parts.data.resume_at(epoch=resumed.epoch, batch=resumed.batch)
         done = f"epoch {resumed.epoch}" + (f" and {resumed.batch} batches" if resumed.batch else "")
         logger.info("Going on after %s, from '%s'.", done, resumed.path)
@@ -52,11 +54,12 @@ def fit(cfg: DictConfig, parts: Parts, resumed: Checkpoint | None, *, folder: Pa
 
 
 def _check_unfinished(cfg: DictConfig, resumed: Checkpoint) -> None:
-    is_finished = (resumed.path.parents[1] / "result.json").is_file()
-    if is_finished and 0 <= cfg.trainer.max_epochs <= resumed.epoch:
+    is_finished = (resumed.path.absolute().parents[1] / "result.json").is_file()
+    most = cfg.trainer.max_epochs
+    if 0 <= most < resumed.epoch or (is_finished and most == resumed.epoch):
         raise ConfigError(
-            f"No epoch was trained: trainer.max_epochs={cfg.trainer.max_epochs} and resume={resumed.path} has that "
-            f"many behind it. Raise trainer.max_epochs."
+            f"No epoch was trained: trainer.max_epochs={most} counts from the very start, and resume='{resumed.path}' "
+            f"has {resumed.epoch} behind it. Raise trainer.max_epochs."
         )
 
 

@@ -1,13 +1,14 @@
 """Find the checkpoint to go on from, check that it can be gone on from, and take along what lies beside it."""
 
 import logging
+import shlex
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
 from unmask.errors import CheckpointError
 from unmask.faces.spec import check_same_crops
-from unmask.models.checkpoint import BEST, LAST, PREVIOUS, Checkpoint, load_checkpoint
+from unmask.models.checkpoint import BEST, LAST, PREVIOUS, Checkpoint, check_is_file, load_checkpoint
 from unmask.models.classifier import DeepfakeClassifier
 
 logger = logging.getLogger(__name__)
@@ -36,6 +37,7 @@ def open_resumed(path: str | Path) -> Checkpoint:
         CheckpointError: Neither can be read, or it holds weights alone.
     """
     path = Path(path)
+    check_is_file(path, key="resume", wanted=LAST)
     try:
         return _check_resumable(load_checkpoint(path))
     except CheckpointError as error:
@@ -50,7 +52,7 @@ def open_resumed(path: str | Path) -> Checkpoint:
 def _check_resumable(checkpoint: Checkpoint) -> Checkpoint:
     if not checkpoint.is_resumable:
         last = checkpoint.path.with_name(LAST)
-        fix = f"Resume from resume='{last}'" if last.is_file() else f"Name the '{LAST}' of that run"
+        fix = f"Resume from {shlex.quote(f'resume={last}')}" if last.is_file() else f"Name the '{LAST}' of that run"
         raise CheckpointError(
             f"resume='{checkpoint.path}' holds the network alone, without the state of its optimizer and schedule. "
             f"{fix}."
@@ -75,6 +77,19 @@ def check_resume(checkpoint: Checkpoint, model: DeepfakeClassifier, *, dataset_r
             f"Give the same model as then, or start a new training."
         )
     check_same_crops(checkpoint.crop_spec, model.origin.crop_spec, where=dataset_root)
+
+
+def check_objective(checkpoint: Checkpoint, objective: str) -> bool:
+    """Tell whether the best epoch so far was chosen by the present figure; where not, log that it is chosen anew.
+
+    Args:
+        checkpoint: That is gone on from.
+        objective: Metric key.
+    """
+    before = checkpoint.learning.get("objective", objective)
+    if before != objective:
+        logger.warning("objective=%s was %s: the best epoch is chosen among those from now on.", objective, before)
+    return bool(before == objective)
 
 
 def carry_best(checkpoint: Checkpoint, folder: Path) -> bool:

@@ -18,6 +18,7 @@ from unmask.models.bundle import write_bundle
 from unmask.models.checkpoint import Checkpoint, load_checkpoint
 from unmask.paths import show_command
 from unmask.training.build import Parts, build_parts, resolve_objective
+from unmask.training.check_sizes import check_batch
 from unmask.training.checkpoint_io import drop_previous
 from unmask.training.checks import check_settings
 from unmask.training.fit import fit
@@ -26,10 +27,13 @@ from unmask.training.provenance import CodeState, find_code_state
 from unmask.training.quiet import quieten
 from unmask.training.result import TrainResult
 from unmask.training.resume import open_resumed
+from unmask.training.resumption import describe_changes
 from unmask.training.tracking import TrackedRun, count_crops
 from unmask.training.tracking_steps import choose_tracking, track_end, track_start
 
 logger = logging.getLogger(__name__)
+
+_LONGEST_TAG = 5000  # that MLflow takes
 
 
 def train(cfg: DictConfig, *, folder: Path, overrides: list[str]) -> TrainResult:
@@ -68,9 +72,15 @@ def train(cfg: DictConfig, *, folder: Path, overrides: list[str]) -> TrainResult
             )
             provenance["trained_on"] = _record_sources(dataset, parts, resumed)
             parts.data.setup()
+            _check_sizes(cfg, parts)
             _log_start(cfg, parts, folder)
             if tracked is not None:
                 track_start(tracked, cfg, dataset, parts, code=code, overrides=overrides)
+            changes = [] if resumed is None else describe_changes(resumed.learning, parts.model.origin.learning)
+            if changes:
+                logger.info("Changed since the checkpoint: %s.", "; ".join(changes))
+            if changes and tracked is not None:
+                tracked.set_tags({"resumed.changes": "; ".join(changes)[:_LONGEST_TAG]})
             fit(cfg, parts, resumed, folder=folder)
             if parts.trainer.is_global_zero:
                 drop_previous(folder / "checkpoints")
@@ -80,6 +90,16 @@ def train(cfg: DictConfig, *, folder: Path, overrides: list[str]) -> TrainResult
             if tracked is not None:
                 track_end(tracked, cfg, dataset, parts, result, folder=folder)
     return result
+
+
+def _check_sizes(cfg: DictConfig, parts: Parts) -> None:
+    """Raise where a crop or a batch has a size that would stop the training in its middle."""
+    parts.data.rehearse_augmentation()
+    num_processes = parts.trainer.world_size
+    num_crops = parts.data.count_smallest_batch(num_processes)
+    if cfg.trainer.get("sync_batchnorm"):
+        num_crops *= num_processes
+    check_batch(parts.model.network, num_crops=num_crops, batch_size=cfg.dataset.batch_size)
 
 
 def _describe_origin(cfg: DictConfig, dataset: FaceDataset, overrides: list[str], code: CodeState) -> dict[str, Any]:

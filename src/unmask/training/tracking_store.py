@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -154,7 +155,8 @@ def open_experiment(settings: MLflowSettings) -> tuple[Any, str]:
         if experiment.lifecycle_stage == "deleted":
             raise TrackingError(
                 f"The experiment '{settings.experiment_name}' of '{settings.uri}' is deleted. Choose another name with "
-                f"experiment_name=..., or bring it back: mlflow experiments restore -x {experiment.experiment_id}"
+                f"experiment_name=..., or bring it back: MLFLOW_TRACKING_URI={shlex.quote(settings.uri)} "
+                f"mlflow experiments restore -x {experiment.experiment_id}"
             )
         return client, str(experiment.experiment_id)
 

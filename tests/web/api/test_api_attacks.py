@@ -192,7 +192,11 @@ VIDEOS: dict[str, tuple[str, Callable[[bytes], bytes], str]] = {
     "nothing": ("a.mp4", lambda _: b"", "holds 0 bytes"),
     "cut": ("a.mp4", lambda clip: clip[: len(clip) // 2], "cannot be read as a video"),
     "zip": ("a.mp4", lambda _: archive(), "cannot be read as a video"),
-    "playlist": ("a.m3u8", lambda _: b"#EXTM3U\n#EXTINF:9,\nfile:///etc/passwd\n", "cannot be read as a video"),
+    "playlist": (
+        "a.m3u8",
+        lambda _: b"#EXTM3U\n#EXTINF:9,\nfile:///etc/passwd\n",
+        "is neither an image nor a video, but text",
+    ),
     "list of files": ("a.mp4", lambda _: b"ffconcat version 1.0\nfile /etc/passwd\n", "cannot be read as a video"),
 }
 

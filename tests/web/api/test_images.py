@@ -51,6 +51,13 @@ def test_bad_file_among_good_ones_has_its_own_error(client: TestClient, media: P
     assert str(tmp_path) not in bad["error"]
 
 
+def test_text_is_told_what_it_is_and_what_is_accepted(client: TestClient, tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("hello " * 50)
+    detail = send(client, tmp_path / "notes.txt").json()["detail"]
+    for told in ("'notes.txt' is neither an image nor a video, but text", "JPEG", "HEIC", "MP4", "POST /v1/videos"):
+        assert told in detail
+
+
 def test_video_is_sent_to_its_own_route(client: TestClient, media: Path) -> None:
     answer = send(client, media / "clip.mp4")
     assert answer.status_code == 422

@@ -136,6 +136,17 @@ def test_slow_clients_leave_a_worker_to_the_others(clock: Clock) -> None:
     assert desk.at_work
 
 
+def test_client_that_is_slow_since_the_machine_is_busy_is_not_held_up_by_far_slower_ones(clock: Clock) -> None:
+    desk = Desk(2, clock)
+    for number in range(3):
+        desk.ask("hostile", f"hostile {number}")
+    desk.end("hostile 0", seconds=30)
+    desk.ask("polite", "polite 0")
+    desk.end("polite 0", seconds=3)
+    desk.ask("polite", "polite 1")
+    assert "polite 1" in desk.at_work
+
+
 def test_work_that_is_given_up_lets_the_next_begin(clock: Clock) -> None:
     desk = Desk(1, clock)
     desk.ask("a", "first")
@@ -305,9 +316,9 @@ def test_polite_client_is_not_kept_waiting_by_two_hostile_ones(bundle: Path, med
         for thread in threads:
             thread.join()
     assert {status for status, _ in beside} == {200}
-    assert {200, 429} >= set(answers)
+    assert {200, 429, 503} >= set(answers)  # the last when every place is taken
     middle = statistics.median(seconds for _, seconds in beside)
-    assert middle < 10 * statistics.median(alone) + 0.5
+    assert middle < 10 * statistics.median(alone) + 0.5, (middle, alone)
 
 
 def test_trickling_uploads_of_one_client_leave_places_to_others(start: Ask, media: Path, tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from threading import RLock
 
 _HALF_LIFE_SECONDS = 60.0
 _FADING = 0.7  # of a client's slowest work, with each further one: a fast file in between does not make it fast
+_FAR_LESS = 4
 _MOST_REMEMBERED = 10_000
 _IPV6_OF_ONE = 64  # bits: whoever has one address has as many as they like below these
 
@@ -193,14 +194,20 @@ class Turns:
     def _may_begin(self, client: str, held: Counter[str], num_clients: int, now: float) -> bool:
         if num_clients > 1 and held[client] >= math.ceil(self._num_workers / 2):
             return False
-        num_slow = sum(self._is_slow(turn.client, now) for turn in self._running)
-        return self._num_workers < 2 or num_slow < self._num_workers - 1 or not self._is_slow(client, now)
+        own = self._find_longest(client, now)
+        slow = [
+            longest for turn in self._running if (longest := self._find_longest(turn.client, now)) > self._slow_seconds
+        ]
+        if self._num_workers < 2 or len(slow) < self._num_workers - 1:
+            return True
+        # On a machine with too much to do everyone is slow; whoever is far less so than the others is not held up.
+        return own <= self._slow_seconds or own * _FAR_LESS < max(slow)
 
-    def _is_slow(self, client: str, now: float) -> bool:
+    def _find_longest(self, client: str, now: float) -> float:
+        """Return the seconds of a client's slowest work, of which what it does at the moment may be the slowest."""
         account = self._accounts.get(client)
         begun = [turn.began for turn in self._running if turn.client == client and turn.began is not None]
-        longest = max([account.slowest if account else 0.0, *(now - began for began in begun)])
-        return longest > self._slow_seconds
+        return max([account.slowest if account else 0.0, *(now - began for began in begun)])
 
     def _add_up(self, client: str, now: float) -> float:
         account = self._accounts.get(client)

@@ -15,7 +15,7 @@ from unmask.faces.spec import CropSpec
 from unmask.inference.heatmap import draw_heat
 from unmask.inference.predictor import Predictor
 from unmask.inference.results import FaceScore, Prediction
-from unmask.media.kinds import sniff_kind
+from unmask.media.kinds import IMAGE_NAMES, VIDEO_FORMATS, is_text, sniff_kind
 from unmask.media.picture import encode_jpeg, read_picture, write_bytes
 from unmask.media.video import index_video, read_indexed
 from unmask.processes import end_with_parent
@@ -71,6 +71,9 @@ def predict_pictures(settings: ModelSettings, files: list[tuple[str, str]], *, h
 def _predict_picture(predictor: Predictor, path: Path, name: str, *, heatmaps: bool) -> dict[str, Any]:
     try:
         if sniff_kind(path, name=name) is MediaKind.VIDEO:
+            if is_text(path):
+                known = f"Images: {', '.join(IMAGE_NAMES)}; videos, at POST /v1/videos: {', '.join(VIDEO_FORMATS)}."
+                raise MediaError(f"'{name}' is neither an image nor a video, but text. {known}")
             raise MediaError(f"'{name}' is no picture. If it is a video, send it to POST /v1/videos.")
         prediction = predictor.predict_image(path, name=name)
     except MediaError as error:
