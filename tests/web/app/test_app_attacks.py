@@ -1,6 +1,5 @@
 """Files made to do damage, or merely odd, given to the app: one clear message or a verdict, and no file left."""
 
-import shutil
 import struct
 import time
 from collections.abc import Callable, Sequence
@@ -24,11 +23,6 @@ from unmask.web.app.settings import read_settings
 
 def said(page: AppTest) -> str:
     return said_in_markdown(page).replace("\\", "")
-
-
-@pytest.fixture
-def bundle(home: Path, app_bundle: Path) -> Path:
-    return Path(shutil.copytree(app_bundle, home / "outputs/train/first/bundle"))
 
 
 @pytest.fixture
