@@ -77,11 +77,11 @@ REFUSED: dict[str, tuple[str, Make, str]] = {
     "nothing": ("a.jpg", lambda: b"", "holds 0 bytes. Download or copy it again"),
     "truncated jpeg": ("a.jpg", lambda: save(draw(), "JPEG")[:700], "truncated.*Download or export it again"),
     "truncated webp": ("a.webp", lambda: save(draw(), "WEBP")[:700], "cannot be read as a picture"),
-    "a zip": ("a.zip", archive, "cannot be read as a video"),
+    "a zip": ("a.zip", archive, "is neither an image nor a video"),
     "a zip named jpg": ("a.jpg", archive, "is no picture and cannot be read as a video: its format is none of"),
-    "svg with external entities": ("a.svg", lambda: SVG, "cannot be read as a video"),
+    "svg with external entities": ("a.svg", lambda: SVG, "is neither an image nor a video"),
     "svg named png": ("a.png", lambda: SVG, "cannot be read as a picture"),
-    "postscript": ("a.eps", lambda: EPS, "cannot be read as a video"),
+    "postscript": ("a.eps", lambda: EPS, "is neither an image nor a video"),
     "postscript named jpg": ("a.jpg", lambda: EPS, "cannot be read as a picture: it is none of JPEG"),
     "html": ("a.jpg", lambda: b"<html><script>alert(1)</script></html>", "cannot be read as a picture"),
     "pickle": ("a.jpg", lambda: b"\x80\x04\x95cos\nsystem\n", "cannot be read as a picture"),
@@ -96,7 +96,7 @@ REFUSED: dict[str, tuple[str, Make, str]] = {
     "png whose colours swell": (
         "a.png", lambda: png(8, 8, chunk(b"iCCP", b"a\0\0" + zlib.compress(bytes(50_000_000)))), "too large",
     ),
-    "a playlist": ("a.m3u8", lambda: b"#EXTM3U\n#EXTINF:9,\nfile:///etc/passwd\n", "cannot be read as a video"),
+    "a playlist": ("a.m3u8", lambda: b"#EXTM3U\n#EXTINF:9,\nfile:///etc/passwd\n", "is neither an image nor a video"),
     "a list of files": ("a.mp4", lambda: b"ffconcat version 1.0\nfile /etc/passwd\n", "cannot be read as a video"),
 }  # fmt: skip
 

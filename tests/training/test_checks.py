@@ -22,7 +22,9 @@ def _check(dataset: Path, *overrides: str) -> None:
         (),
         (PLATEAU, "scheduler.monitor=val/video_auroc", "scheduler.mode=max"),
         ("callbacks.freeze.num_epochs=9", "callbacks.ema.decay=0.999", "optimizer.head_lr_ratio=0.1"),
-        ("callbacks.freeze.num_epochs=3", "trainer.max_epochs=-1"),
+        ("callbacks.freeze.num_epochs=3", "trainer.max_epochs=-1", "scheduler=none"),
+        ("trainer.max_epochs=-1", "scheduler=plateau"),
+        ("trainer.max_epochs=-1", "+trainer.max_steps=9"),
         ("callbacks.freeze=null", "callbacks.ema=null", "trainer.gradient_clip_val=null"),
     ],
 )
@@ -38,6 +40,7 @@ def test_settings_that_fit_pass(face_dataset: Path, overrides: tuple[str, ...]) 
             r"^trainer\.limit_val_batches=0 leaves no validation, and scheduler\.monitor=val/loss and the best "
             r"checkpoint need it\. Drop it; for a short trial there is debug=fast\.$",
         ),
+        (("trainer.max_epochs=-1",), r"^trainer\.max_epochs=-1 has no end.*scheduler=plateau or scheduler=none"),
         (("trainer.limit_val_batches=0.0",), r"^trainer\.limit_val_batches=0\.0 leaves no validation, and the best"),
         (("+trainer.fast_dev_run=true",), r"^trainer\.fast_dev_run=True leaves no validation.*there is debug=fast"),
         (

@@ -1,11 +1,13 @@
+import signal
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from tests.conftest import train_tiny
+from tests.training.test_interruption import _signal
 
-from unmask.errors import CheckpointError, ConfigError
+from unmask.errors import CheckpointError, ConfigError, Interrupted
 from unmask.training.resumption import describe_changes
 
 OPTIONS = ("optimizer.lr=0.01", "dataset.batch_size=8", "deterministic=true")
@@ -85,7 +87,8 @@ def test_other_rates_apply_and_the_state_of_each_weight_is_kept(
     assert {int(each["step"]) for each in state["state"].values()} == {content["global_step"]}
 
 
-@pytest.mark.parametrize("scheduler", [pytest.param("onecycle", marks=pytest.mark.slow), "plateau"])
+@pytest.mark.parametrize("scheduler", ["onecycle", "plateau"])
+@pytest.mark.slow
 def test_another_schedule_stands_where_it_would_be(
     face_dataset: Path, tmp_path: Path, last: Path, scheduler: str
 ) -> None:
@@ -94,7 +97,8 @@ def test_another_schedule_stands_where_it_would_be(
     assert state["last_epoch"] == (content["global_step"] if scheduler == "onecycle" else 1)
 
 
-@pytest.mark.parametrize("scheduler", [pytest.param("cosine", marks=pytest.mark.slow), "onecycle"])
+@pytest.mark.parametrize("scheduler", ["cosine", "onecycle"])
+@pytest.mark.slow
 def test_epochs_of_another_length_end_where_the_schedule_ends(
     face_dataset: Path, tmp_path: Path, scheduler: str
 ) -> None:
@@ -148,6 +152,7 @@ def test_more_patience_applies(face_dataset: Path, tmp_path: Path, last: Path) -
     assert state["patience"] == 7
 
 
+@pytest.mark.slow
 def test_another_objective_chooses_the_best_epoch_anew(
     face_dataset: Path, tmp_path: Path, last: Path, caplog: Any
 ) -> None:
@@ -172,6 +177,7 @@ def test_checkpoint_without_recorded_settings_is_resumed(
     assert "the state of the optimizer starts anew" in caplog.text
 
 
+@pytest.mark.slow
 def test_fewer_epochs_than_are_done_is_one_message(face_dataset: Path, tmp_path: Path) -> None:
     first = train_tiny(face_dataset, tmp_path / "a", *OPTIONS, "trainer.max_epochs=2")
     (tmp_path / "a" / "result.json").unlink()
@@ -190,3 +196,33 @@ def test_changes_are_told_by_their_keys() -> None:
     assert describe_changes({}, then) == []
     told = describe_changes(then, {**then, "optimizer.lr": 3})
     assert told == ["optimizer.lr=3 (was 1)"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("precision=bf16",),
+        ("loss=focal", "augmentation=strong", "aggregation=max", "threshold_criterion=f1"),
+        ("dataset.batch_size=4", "dataset.sampling=natural", "scheduler=plateau", "scheduler.monitor=train/loss"),
+        ("callbacks.freeze.num_epochs=2", "trainer.max_epochs=3", "callbacks.early_stopping.monitor=val/loss"),
+        ("model.dropout=0", "trainer.gradient_clip_val=null", "seed=1", "dataset.limit.train=20"),
+    ],
+    ids=lambda options: options[0],
+)
+def test_other_settings_apply_from_then_on(
+    face_dataset: Path, tmp_path: Path, last: Path, options: tuple[str, ...]
+) -> None:
+    extra = ("callbacks.early_stopping.mode=min",) if "callbacks.freeze.num_epochs=2" in options else ()
+    assert _resume(face_dataset, tmp_path, last, *options, *extra)["epoch"] in (1, 2)
+
+
+@pytest.mark.slow
+def test_another_optimizer_can_come_in_the_middle_of_an_epoch(face_dataset: Path, tmp_path: Path) -> None:
+    stop = _signal(signal.SIGTERM, epoch=0, batch=1)
+    with pytest.raises(Interrupted):
+        train_tiny(face_dataset, tmp_path / "a", *OPTIONS, "trainer.max_epochs=2", *stop)
+    last = tmp_path / "a" / "checkpoints" / "last.ckpt"
+    content = _resume(face_dataset, tmp_path / "b", last, "optimizer=sgd", "optimizer.lr=0.01", "scheduler=onecycle")
+    (state,) = content["lr_schedulers"]
+    assert state["last_epoch"] == content["global_step"]

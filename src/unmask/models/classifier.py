@@ -1,5 +1,6 @@
 """The LightningModule: trains a `FaceNetwork` to tell fake from real."""
 
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -134,8 +135,9 @@ class DeepfakeClassifier(L.LightningModule):
         optimizer = self._configure_optimizer()
         if self._schedule is None:
             return optimizer
-        total_steps = int(self.trainer.estimated_stepping_batches)
-        return {"optimizer": optimizer, "lr_scheduler": self._schedule(optimizer, total_steps)}
+        total_steps = self.trainer.estimated_stepping_batches
+        steps = int(total_steps) if math.isfinite(total_steps) else -1  # a training without an end
+        return {"optimizer": optimizer, "lr_scheduler": self._schedule(optimizer, steps)}
 
     def _configure_optimizer(self) -> Optimizer:
         """Build the optimizer, with a group for the head where its rate differs; a schedule scales each group's own."""
@@ -164,7 +166,8 @@ class DeepfakeClassifier(L.LightningModule):
         the weights that it is configured with, whatever another one had.
         """
         self.decision = Decision.from_dict(checkpoint[ENTRY]["decision"])
-        averages = any(isinstance(callback, WeightAveraging) for callback in self.trainer.callbacks)  # type: ignore[attr-defined]
+        callbacks = [] if self._trainer is None else self._trainer.callbacks  # type: ignore[attr-defined]
+        averages = any(isinstance(callback, WeightAveraging) for callback in callbacks)
         if "current_model_state" in checkpoint and not averages:
             checkpoint["state_dict"] = checkpoint.pop("current_model_state")
         own = {key: value for key, value in self.state_dict().items() if key.startswith(_LOSS_PREFIX)}

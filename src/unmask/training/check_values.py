@@ -13,6 +13,8 @@ from unmask.training.nodes import build_node, build_optimizer
 
 _LARGEST_SEED = 2**32 - 1
 
+_OVER_THE_WHOLE = ("cosine", "onecycle")
+
 
 def check_values(cfg: DictConfig, dataset: FaceDataset) -> None:
     """Raise where a key has a value that means nothing.
@@ -36,6 +38,7 @@ def check_values(cfg: DictConfig, dataset: FaceDataset) -> None:
     _check_scheduler(cfg.scheduler)
     _rehearse(cfg)
     _check_length(cfg.trainer)
+    _check_end(cfg)
     _check_early_stopping(cfg.callbacks.get("early_stopping"), dataset)
     build_node(
         cfg.dataset,
@@ -95,6 +98,16 @@ def _check_length(trainer: DictConfig) -> None:
         raise ConfigError("trainer.max_epochs=0 trains nothing. Give 1 or more, or -1 to go on until you stop it.")
     if trainer.get("limit_train_batches") == 0:
         raise ConfigError("trainer.limit_train_batches=0 trains nothing. Drop it, or give a number or a share.")
+
+
+def _check_end(cfg: DictConfig) -> None:
+    """Raise where a schedule is laid over the whole of a training that has no end."""
+    has_end = cfg.trainer.max_epochs != -1 or cfg.trainer.get("max_steps", -1) != -1
+    if not has_end and str(cfg.scheduler.get("_target_")).rpartition(".")[2] in _OVER_THE_WHOLE:
+        raise ConfigError(
+            "trainer.max_epochs=-1 has no end, and the schedule of the learning rate is laid over the whole training. "
+            "Give scheduler=plateau or scheduler=none, or a number of epochs."
+        )
 
 
 def _check_early_stopping(node: DictConfig | None, dataset: FaceDataset) -> None:
