@@ -143,7 +143,7 @@ def pictures(in_folder: Path, synthetic_root: Path) -> dict[str, Path]:
 def test_option_prepares(
     pictures: dict[str, Path], group: str, option: str, monkeypatch: pytest.MonkeyPatch, in_folder: Path
 ) -> None:
-    from unmask.cli.prepare import run
+    from unmask.cli.prepare import do_task
     from unmask.data.tables import FaceDataset
 
     source = option if group == "source" else "image_folder"
@@ -160,9 +160,9 @@ def test_option_prepares(
     is_lacking, message = LACKING.get((group, option), (False, ""))
     if is_lacking:
         with pytest.raises(UnmaskError, match=message):
-            run(compose_config("prepare", *given))
+            do_task(compose_config("prepare", *given))
         return
-    run(compose_config("prepare", *given))
+    do_task(compose_config("prepare", *given))
     dataset = FaceDataset.load(in_folder / "faces")
     assert len(dataset.faces) >= 2
     assert {"train", "val"} <= set(dataset.faces["split"])

@@ -61,8 +61,6 @@ class TrackedRun:
 
         client, self.experiment_id = open_experiment(self.settings)
         run_id = self._go_on(client) if self._known_id is not None else self._start(client, self.experiment_id)
-        client, experiment_id = open_experiment(self.settings)
-        run_id = self._go_on(client) if self._known_id is not None else self._start(client, experiment_id)
         with explained(self.settings.uri):
             self.run_name = str(client.get_run(run_id).info.run_name)
         self.outbox = Outbox(client, uri=self.settings.uri, run_id=run_id, folder=self.folder)
