@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import shutil
 import stat
 import sys
 from pathlib import Path
@@ -34,6 +35,16 @@ SMALLER = {
     ("model", "timm"): ("model.name=mobilenetv3_small_050",),
     ("source", "synthetic"): ("source.num_identities=6", "source.num_frames=2", "source.size=128"),
     ("source", "forge"): ("source.num_frames=2",),
+}
+# Of video datasets in their authors' layout, where clips lie.
+_CELEBRITIES = ("Celeb-real/id0_0000", "Celeb-real/id1_0000", "Celeb-synthesis/id0_id1_0000", "YouTube-real/00000")
+DATASETS = {
+    "celebdf": [f"{name}.mp4" for name in _CELEBRITIES],
+    "dfd": [
+        "original_sequences/actors/c23/videos/01__walking.mp4",
+        "manipulated_sequences/DeepFakeDetection/c23/videos/01_02__walking__ABCDEFGH.mp4",
+    ],
+    "dfdc": [f"dfdc_train_part_0/{number}.mp4" for number in range(6)],
 }
 # What this machine lacks, and the error that tells it.
 SLOW = {("model", "resnet34"), ("model", "resnet50")}  # to export and to load
@@ -134,9 +145,22 @@ def pictures(in_folder: Path, synthetic_root: Path) -> dict[str, Path]:
     clips = sorted((synthetic_root / "original_sequences/youtube/c23/videos").glob("*.mp4"))
     for number, clip in enumerate(clips):
         picture = next(read_frames(clip, num_frames=1)).image
-        for folder in ("photographs", "labelled/real", "labelled/fake"):
-            write_jpeg(in_folder / folder / f"{number}.jpg", picture, quality=95)
-    return {"ffpp": synthetic_root, "image_folder": in_folder / "labelled", "forge": in_folder / "photographs"}
+        for folder, quality in (("photographs", 95), ("labelled/real", 95), ("labelled/fake", 90)):
+            write_jpeg(in_folder / folder / f"{number}.jpg", picture, quality=quality)
+    rows = [f"labelled/{label}/{number}.jpg,{label}" for label in ("real", "fake") for number in range(len(clips))]
+    (in_folder / "labels.csv").write_text("\n".join(["path,label", *rows]) + "\n")
+    for name, names in DATASETS.items():
+        for clip, place in zip(clips, names, strict=False):
+            (in_folder / name / place).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(clip, in_folder / name / place)
+    metadata = {f"{number}.mp4": {"label": "REAL"} for number in range(3)}
+    metadata |= {f"{number + 3}.mp4": {"label": "FAKE", "original": f"{number}.mp4"} for number in range(3)}
+    (in_folder / "dfdc/dfdc_train_part_0/metadata.json").write_text(json.dumps(metadata))
+    (in_folder / "celebdf/List_of_testing_videos.txt").write_text("1 Celeb-real/id0_0000.mp4\n")
+    return {
+        "ffpp": synthetic_root, "image_folder": in_folder / "labelled", "forge": in_folder / "photographs",
+        "csv": in_folder / "labels.csv", **{name: in_folder / name for name in DATASETS},
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize(("group", "option"), _cases(*PREPARED))
@@ -165,7 +189,8 @@ def test_option_prepares(
     do_task(compose_config("prepare", *given))
     dataset = FaceDataset.load(in_folder / "faces")
     assert len(dataset.faces) >= 2
-    assert {"train", "val"} <= set(dataset.faces["split"])
+    if source not in DATASETS:  # these few clips of which go where the dataset's own rules say
+        assert {"train", "val"} <= set(dataset.faces["split"])
 
 
 def _compose_hydra(*overrides: str) -> DictConfig:

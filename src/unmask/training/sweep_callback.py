@@ -111,6 +111,8 @@ def _open_parent(config: DictConfig, keys: list[str]) -> dict[str, Any]:
     client, experiment_id = open_experiment(settings)
     tags = {"sweep": "parent", "command": command, "sweep.keys": ", ".join(keys), "mlflow.source.name": "train.py"}
     with explained(settings.uri):
-        name = settings.run_name or f"{Path(str(config.dataset.root)).name} sweep of {', '.join(keys)}"
+        # The dataset may be among what is swept.
+        root = "" if OmegaConf.is_missing(config.dataset, "root") else f"{Path(str(config.dataset.root)).name} "
+        name = settings.run_name or f"{root}sweep of {', '.join(keys)}"
         run = client.create_run(experiment_id, tags=tags, run_name=name)
     return record | {"run_id": run.info.run_id, "uri": settings.uri}

@@ -101,8 +101,8 @@ SVG = b"""<?xml version="1.0"?><!DOCTYPE svg [<!ENTITY x SYSTEM "file:///etc/pas
     ("name", "data", "told"),
     [
         ("a.jpg", b"", "holds 0 bytes"),
-        ("a.svg", SVG, "is no picture"),
-        ("a.jpg", SVG, "is no picture"),
+        ("a.svg", SVG, "neither an image nor a video"),
+        ("a.jpg", SVG, "neither an image nor a video"),
         ("a.zip", _zip(), "is no picture"),
         ("a.mp3", b"ID3" + bytes(500), "is no picture"),
     ],
