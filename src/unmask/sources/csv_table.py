@@ -159,8 +159,8 @@ class CsvTable:
         if missing and len(missing) == len(entries):
             raise SourceError(
                 f"None of the {len(entries)} files that '{self.root}' lists is there, such as '{missing[0].path}' "
-                f"({missing[0].where}). Set source.media_root to the folder that paths are relative to, or give beginnings "
-                f"of paths to exchange: '+source.replace={{/old/folder: /new/folder}}'."
+                f"({missing[0].where}). Set source.media_root to the folder that paths are relative to, or give "
+                f"beginnings of paths to exchange: '+source.replace={{/old/folder: /new/folder}}'."
             )
         if missing:
             logger.warning(
