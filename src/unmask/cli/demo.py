@@ -57,8 +57,8 @@ def run(overrides: list[str]) -> None:
     print("It takes about four minutes on two cores, 2 GB of memory and 300 MB of disk, and downloads nothing.")
 
     # Many people in short videos: a network learns forgeries rather than persons from them.
-    drawing = ["source=synthetic", f"source.root={drawn}", "source.num_identities=128", "source.num_frames=16"]
-    _run(Stage("prepare", [*drawing, f"output={faces}", "crop.num_frames=5"]), folder, seconds)
+    drawing = ["source=synthetic", f"source.root={drawn}", "source.num_identities=224", "source.num_frames=8"]
+    _run(Stage("prepare", [*drawing, f"output={faces}", "crop.num_frames=3"]), folder, seconds)
     training = ["experiment=demo", f"dataset.root={faces}", *overrides]
     trained = _run(Stage("train", training), folder, seconds)
     checkpoint = trained["best_checkpoint"]
