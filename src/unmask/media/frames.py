@@ -172,7 +172,8 @@ def _find_peak(source: Any) -> float | None:
 
 
 def _find_side_data(source: Any, kind: Any) -> bytes | None:
-    return next((bytes(item) for item in source.side_data if item.type == kind), None)
+    data = source.side_data.get(kind)  # to walk through them gives items with PyAV 18, and their types with 19
+    return None if data is None else bytes(data)
 
 
 def has_alpha_format(format: Any) -> bool:
