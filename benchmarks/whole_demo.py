@@ -1,6 +1,8 @@
-"""Seconds and memory of the whole demo in a fresh folder: bars 6 minutes, 4 GB, test video ROC-AUC 0.90.
+"""Seconds, memory and disk of the whole demo in a fresh folder: bars 5 minutes, 4 GB, 300 MB, test video ROC-AUC 0.95.
 
-python benchmarks/whole_demo.py
+    python benchmarks/whole_demo.py [overrides of the training]
+
+ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 with precision=fp32 stand in for a processor without AVX512.
 
 Memory is the sum of the proportional set sizes of all its processes (Linux), the largest of samples twice a second.
 """
@@ -14,7 +16,7 @@ import threading
 import time
 from pathlib import Path
 
-MINUTES, GIGABYTES, AUROC = 6, 4, 0.90
+MINUTES, GIGABYTES, DISK_MEGABYTES, AUROC = 5, 4, 300, 0.95
 
 
 def descendants(pid: int) -> list[int]:
@@ -46,7 +48,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         start = time.monotonic()
         demo = subprocess.Popen(
-            [sys.executable, "-m", "unmask.cli.demo"], cwd=folder, env=os.environ | {"UNMASK_HOME": folder}
+            [sys.executable, "-m", "unmask.cli.demo", *sys.argv[1:]],
+            cwd=folder,
+            env=os.environ | {"UNMASK_HOME": folder},
         )
         peak = [0]
 
@@ -62,10 +66,14 @@ def main() -> None:
         minutes = (time.monotonic() - start) / 60
         result = Path(folder) / "outputs" / "demo" / "evaluate" / "result.json"
         (figures,) = json.loads(result.read_text())["datasets"].values() if code == 0 else ({"video": {"auroc": 0}},)
+        # Second names of one file take no further room.
+        sizes = {path.stat().st_ino: path.stat().st_size for path in Path(folder).rglob("*") if path.is_file()}
+    megabytes = sum(sizes.values()) / 1e6
     auroc, gigabytes = figures["video"]["auroc"], peak[0] / 1e9
     print(f"\nminutes {minutes:.1f} (bar {MINUTES})   memory {gigabytes:.2f} GB (bar {GIGABYTES})", end="   ")
+    print(f"disk {megabytes:.0f} MB (bar {DISK_MEGABYTES})", end="   ")
     print(f"test/video_auroc {auroc:.3f} (bar {AUROC})")
-    held = code == 0 and minutes < MINUTES and gigabytes < GIGABYTES and auroc >= AUROC
+    held = code == 0 and minutes < MINUTES and gigabytes < GIGABYTES and megabytes <= DISK_MEGABYTES and auroc >= AUROC
     print("held" if held else "missed")
     sys.exit(not held)
 

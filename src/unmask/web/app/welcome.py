@@ -16,7 +16,7 @@ def show_welcome(folders: Sequence[Path]) -> None:
     """
     st.title("Is this face real?", anchor=False)
     st.info("There is no model yet. Make one, then load this page again.", icon=":material/model_training:")
-    st.markdown("**To try it out**: draws faces, forges them, trains on them; about four minutes on two cores.")
+    st.markdown("**To try it out**: draws faces, forges them, trains on them; about three minutes on two cores.")
     st.code("make demo", language="bash")
     st.markdown("**On data of your own**, such as FaceForensics++:")
     st.code(
