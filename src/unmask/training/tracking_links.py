@@ -6,6 +6,9 @@ from urllib.parse import quote
 
 from unmask.training.tracking_store import VIEW
 
+_TRAINING = "workflowType=machine_learning"
+"""Makes the page one of training, where MLflow would show its menu of language models."""
+
 LOCAL_UI = "http://127.0.0.1:5000"
 """Where `make ui` shows a store that is not a server."""
 
@@ -22,7 +25,7 @@ def link_runs(server: str, experiment_id: str) -> str:
         server: Address of the UI.
         experiment_id: Experiment whose runs are listed.
     """
-    return f"{server}/#/experiments/{experiment_id}/runs?viewStateShareKey={VIEW}"
+    return f"{server}/#/experiments/{experiment_id}/runs?viewStateShareKey={VIEW}&{_TRAINING}"
 
 
 def link_run(server: str, experiment_id: str, run_id: str) -> str:
@@ -33,7 +36,7 @@ def link_run(server: str, experiment_id: str, run_id: str) -> str:
         experiment_id: Experiment that the run is in.
         run_id: MLflow run ID.
     """
-    return f"{server}/#/experiments/{experiment_id}/runs/{run_id}"
+    return f"{server}/#/experiments/{experiment_id}/runs/{run_id}?{_TRAINING}"
 
 
 def link_comparison(server: str, experiment_id: str, run_ids: Sequence[str]) -> str:
@@ -45,7 +48,7 @@ def link_comparison(server: str, experiment_id: str, run_ids: Sequence[str]) -> 
         run_ids: To compare.
     """
     runs, experiments = (quote(json.dumps(list(ids), separators=(",", ":"))) for ids in (run_ids, [experiment_id]))
-    return f"{server}/#/compare-runs?runs={runs}&experiments={experiments}"
+    return f"{server}/#/compare-runs?runs={runs}&experiments={experiments}&{_TRAINING}"
 
 
 def link_curves(server: str, experiment_id: str, run_ids: Sequence[str], metrics: Sequence[str]) -> str:
@@ -67,4 +70,4 @@ def link_curves(server: str, experiment_id: str, run_ids: Sequence[str], metrics
         "last_linear_y_axis_range": [],
     }
     query = "&".join(f"{key}={quote(json.dumps(value, separators=(',', ':')))}" for key, value in entries.items())
-    return f"{server}/#/metric?{query}&x_axis=step&y_axis_scale=linear&line_smoothness=1&show_point=true"
+    return f"{server}/#/metric?{query}&x_axis=step&y_axis_scale=linear&line_smoothness=1&show_point=true&{_TRAINING}"

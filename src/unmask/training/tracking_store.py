@@ -178,7 +178,7 @@ def _create(client: Any, settings: MLflowSettings) -> str:
 
 def describe_experiment() -> dict[str, str]:
     """Return the tags that make MLflow's page of an experiment open on training runs, with their figures as columns."""
-    view = {"selectedColumns": ["attributes.`Dataset`", *(f"metrics.`{name}`" for name in _VIEW_COLUMNS)]}
+    view = {"selectedColumns": [f"metrics.`{name}`" for name in _VIEW_COLUMNS]}
     return {"mlflow.experimentKind": "custom_model_development", f"mlflow.sharedViewState.{VIEW}": json.dumps(view)}
 
 
