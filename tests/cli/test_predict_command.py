@@ -155,7 +155,10 @@ def test_a_bundle_without_maps_says_where_they_are(
 HOSTILE = ["=1+cmd.jpg", "<script>x.jpg", "a\nb\x1b[31mc.jpg", "\u202egpj.exe.jpg", "byte\udcff.jpg", "x..\\..\\up.jpg"]
 
 
-def test_names_made_to_do_damage_do_none(folder: Path, predict: Run, capsys: pytest.CaptureFixture[str]) -> None:
+def test_names_made_to_do_damage_do_none(
+    folder: Path, predict: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "400")  # so that no name is folded
     media = folder / "media"
     media.mkdir()
     for name in HOSTILE:
