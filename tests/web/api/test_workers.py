@@ -106,7 +106,8 @@ def test_pool_that_works_on_long_calls_is_not_replaced(monkeypatch: pytest.Monke
 
 
 def test_pool_that_does_not_end_is_left(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    before = set(multiprocessing.active_children())  # of loaders that tests before this one left to the garbage collector
+    # Loaders that earlier tests left to the garbage collector may have processes too.
+    before = set(multiprocessing.active_children())
     pool = Pool(1, int)
     task = pool.schedule(time.sleep, 60)
     join = ProcessPool.join
