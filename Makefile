@@ -38,7 +38,7 @@ demo: setup  ## Draw, forge, prepare, train, evaluate, predict: about three minu
 
 # A process that ends under a test ends the run: with a new one in its place, xdist waits for ever at the end.
 test: lint  ## Lint, types and the fast tests
-	$(BIN)/python -m pytest -m "not slow and not gpu" -n 2 --dist loadgroup --max-worker-restart=0 --cov --cov-report=term:skip-covered --cov-fail-under=85
+	$(BIN)/python -m pytest -m "not slow and not gpu" -n 2 --dist loadgroup --max-worker-restart=0 --durations=25 --cov --cov-report=term:skip-covered --cov-fail-under=85
 
 test-slow: setup
 	$(BIN)/python -m pytest -m "slow" -o faulthandler_timeout=3600
