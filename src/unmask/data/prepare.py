@@ -109,15 +109,7 @@ def prepare(
     workshop = Workshop(detector, spec, output, max_pixels)
     tasks = _plan(videos, records, workshop)
     _disown_other_crops(workshop)
-    with closing(work_on(tasks, workshop, num_workers=num_workers, description="Preparing videos")) as work:
-        for task, record in work:
-            try:
-                journal.append(task.video, record)
-            except OutputError:
-                if task.record is None:  # its crops would be on record nowhere
-                    shutil.rmtree(output / "crops" / record.video_id, ignore_errors=True)
-                raise
-            records[task.video.video_id] = record
+    records |= _work_through(tasks, workshop, journal, num_workers=num_workers)
     num_repaired = _count_repaired(tasks, workshop)
     ordered = [records[video.video_id] for video in videos]
     _check_usable(ordered, source)
@@ -167,6 +159,23 @@ def _plan(videos: Sequence[Video], records: Mapping[str, VideoRecord], workshop:
         if record is None or bad:
             tasks.append(Task(video, record, bad))
     return tasks
+
+
+def _work_through(
+    tasks: Sequence[Task], workshop: Workshop, journal: Journal, *, num_workers: int
+) -> dict[str, VideoRecord]:
+    """Do the tasks, each in the journal as soon as it is finished, and return the records by video."""
+    records = {}
+    with closing(work_on(tasks, workshop, num_workers=num_workers, description="Preparing videos")) as work:
+        for task, record in work:
+            try:
+                journal.append(task.video, record)
+            except OutputError:
+                if task.record is None:  # its crops would be on record nowhere
+                    shutil.rmtree(workshop.root / "crops" / record.video_id, ignore_errors=True)
+                raise
+            records[task.video.video_id] = record
+    return records
 
 
 def _disown_other_crops(workshop: Workshop) -> None:
