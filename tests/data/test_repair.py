@@ -207,3 +207,14 @@ def test_tables_of_other_crops_are_taken_away_before_these_are_replaced(
             _prepare(videos, root, spec=replace(SPEC, margin=1.5))
     with pytest.raises(DatasetError, match=r"dataset\.json missing"):
         FaceDataset.load(root)
+
+
+def test_video_over_a_limit_is_taken_in_where_the_limit_is_raised(videos: list[Video], tmp_path: Path) -> None:
+    root = tmp_path / "out"
+    assert _prepare(videos, root, max_pixels=96 * 96).outcomes == {"ok": 3}
+    table = FaceDataset.load(root)
+    (root / table.faces["crop"][0]).unlink()
+    small = repair(root, detector=BrightSpot(), num_workers=0, max_pixels=96 * 96 - 1)
+    assert small.num_repaired == 0
+    assert len(small.problems) == 1
+    assert repair(root, detector=BrightSpot(), num_workers=0, max_pixels=96 * 96).num_repaired == 1

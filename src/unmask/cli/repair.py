@@ -24,7 +24,12 @@ def repair(cfg: DictConfig) -> int:
     from unmask.media.picture import write_bytes
 
     dataset = FaceDataset.load(cfg.output)
-    result = repair_dataset(Path(cfg.output), detector=_open_detector(dataset, cfg), num_workers=count_workers(cfg))
+    result = repair_dataset(
+        Path(cfg.output),
+        detector=_open_detector(dataset, cfg),
+        num_workers=count_workers(cfg),
+        max_pixels=cfg.limits.max_pixels,
+    )
     summary = {
         "dataset": str(result.dataset),
         "checked": result.num_checked,

@@ -17,6 +17,7 @@ from unmask.data.records import Journal
 from unmask.data.remake import find_damaged, remove_remains
 from unmask.data.tables import FaceDataset, count_rows, write_dataset
 from unmask.faces.detector import Detector
+from unmask.media.picture import MAX_PIXELS
 from unmask.types import Label, MediaKind, Outcome, Video
 
 logger = logging.getLogger(__name__)
@@ -41,7 +42,7 @@ class RepairResult:
     problems: Mapping[str, str]
 
 
-def repair(root: Path, *, detector: Detector | None, num_workers: int) -> RepairResult:
+def repair(root: Path, *, detector: Detector | None, num_workers: int, max_pixels: int = MAX_PIXELS) -> RepairResult:
     """Make again what is missing or damaged in a face dataset; crops that are whole stay as they are.
 
     Tables and counts are written anew where they change. What cannot be made again stays in the tables, so that a later
@@ -51,6 +52,7 @@ def repair(root: Path, *, detector: Detector | None, num_workers: int) -> Repair
         root: The face dataset.
         detector: The one that the dataset was prepared with; None where it indexes pictures.
         num_workers: Processes; 0 works in this one.
+        max_pixels: A picture or video with larger frames is refused.
 
     Raises:
         DatasetError: Absent, or its tables cannot be read.
@@ -60,7 +62,7 @@ def repair(root: Path, *, detector: Detector | None, num_workers: int) -> Repair
     remove_remains(root)
     size = None if detector is None else dataset.spec.crop_size
     damaged = find_damaged(dataset.faces["crop"], root=root, size=size)
-    workshop = Workshop(detector, dataset.spec, root)
+    workshop = Workshop(detector, dataset.spec, root, max_pixels)
     records: dict[str, VideoRecord] = {}
     journal = Journal(root / "prepare.jsonl", spec_hash=dataset.spec.hash)
     tasks, problems = _plan(dataset, damaged if detector is not None else {}, journal)
