@@ -6,7 +6,7 @@ from pathlib import Path
 from unmask.errors import ConfigError
 from unmask.forgeries import Forgeries
 from unmask.sources.folders import check_root, find_forgeries, quote_some, refuse_layout
-from unmask.sources.layout.ffpp_tree import ACTORS, DEEP_FAKE_DETECTION, MEDIA, Clips, Tree
+from unmask.sources.layout.ffpp_tree import ACTORS, DEEP_FAKE_DETECTION, Clips, Tree
 from unmask.sources.layout.people import split_people
 from unmask.types import ORIGINAL, Label, Video
 
@@ -47,8 +47,6 @@ class DeepFakeDetection:
     ) -> None:
         if splits not in SPLITS:
             raise ConfigError(f"source.splits='{splits}' is unknown. Choose {' or '.join(SPLITS)}.")
-        if media not in (None, *MEDIA):
-            raise ConfigError(f"source.media='{media}' is unknown. Choose {', '.join(MEDIA)} or null.")
         self.root = Path(root)
         self.name = name
         self.compression = compression

@@ -13,7 +13,7 @@ from pathlib import Path
 from unmask.errors import ConfigError, SourceError
 from unmask.forgeries import Forgeries
 from unmask.sources.folders import check_root, describe_folder, find_forgeries, list_folders, quote_some, refuse_layout
-from unmask.sources.layout.ffpp_tree import DEEP_FAKE_DETECTION, MEDIA, YOUTUBE, Clips, Tree
+from unmask.sources.layout.ffpp_tree import DEEP_FAKE_DETECTION, YOUTUBE, Clips, Tree
 from unmask.types import ORIGINAL, Label, Video
 
 METHODS = ("Deepfakes", "Face2Face", "FaceSwap", "NeuralTextures", "FaceShifter")
@@ -51,8 +51,6 @@ class FaceForensics:
         splits: str | Path | None = "official",
         media: str | None = None,
     ) -> None:
-        if media not in (None, *MEDIA):
-            raise ConfigError(f"source.media='{media}' is unknown. Choose {', '.join(MEDIA)} or null.")
         if methods is not None and DEEP_FAKE_DETECTION in methods:
             raise ConfigError(
                 f"source.methods={list(methods)}: '{DEEP_FAKE_DETECTION}' shows other people and has names of its own. "

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from unmask.errors import ConfigError
 from unmask.media.frame_folder import holds_frames
 from unmask.media.kinds import PICTURE_SUFFIXES
 from unmask.media.listing import MEDIA_SUFFIXES
@@ -56,11 +57,18 @@ class Tree:
         root: The folder that holds `original_sequences` and `manipulated_sequences`, or `original` and the methods.
         compression: `raw`, `c23` or `c40`; a folder of the official tree.
         media: One of `MEDIA`, or None for the first that the originals or a method have.
+
+    Raises:
+        ConfigError: `media` is another.
     """
 
     root: Path
     compression: str
     media: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.media not in (None, *MEDIA):
+            raise ConfigError(f"source.media='{self.media}' is unknown. Choose {', '.join(MEDIA)} or null.")
 
     @property
     def is_flat(self) -> bool:
