@@ -16,8 +16,8 @@ import pytest
 from tests.conftest import REPOSITORY
 from tests.data.test_prepare import _prepare, _video
 
-from unmask.data.records import Journal
 from unmask.data.tables import FaceDataset
+from unmask.data.work import Journal
 from unmask.errors import OutputError
 from unmask.media.encode import write_video
 from unmask.media.picture import write_bytes

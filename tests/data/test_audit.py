@@ -5,7 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from unmask.data.audit import audit_splits
+from unmask.data.splits import audit_splits
 from unmask.data.tables import FaceDataset
 from unmask.errors import LeakageError
 

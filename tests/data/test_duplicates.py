@@ -3,8 +3,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from unmask.data.duplicates import find_copies, tell_copies
-from unmask.data.groups import find_groups
+from unmask.data.duplicates import find_copies, report_copies
+from unmask.data.splits import find_groups
 from unmask.errors import LeakageError
 from unmask.types import Label, MediaKind, Video
 
@@ -43,12 +43,12 @@ def test_copies_are_a_group(tmp_path: Path) -> None:
 def test_copies_in_two_splits_are_listed_or_refused(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     videos = [_video(tmp_path / name, b"same", label=label) for name, label in (("a", Label.REAL), ("b", Label.FAKE))]
     copies, splits = find_copies(videos), ["train", "test"]
-    tell_copies(videos, splits, copies, choice="warn", root=tmp_path / "out")
+    report_copies(videos, splits, copies, choice="warn", root=tmp_path / "out")
     assert f"'{tmp_path / 'a'}' (real, train), '{tmp_path / 'b'}' (fake, test)" in caplog.text
     assert "duplicates=refuse" in caplog.text
-    assert "labelled real under one name and fake under another" in caplog.text
+    assert "labelled real under one name" in caplog.text
     assert pd.read_csv(tmp_path / "out/copies.csv")["split"].tolist() == ["train", "test"]
     with pytest.raises(LeakageError, match=r"1 files(?s:.*)a' \(real, train\)(?s:.*)duplicates=warn"):
-        tell_copies(videos, splits, copies, choice="refuse", root=tmp_path / "out")
-    tell_copies(videos, splits, [], choice="warn", root=tmp_path / "out")
+        report_copies(videos, splits, copies, choice="refuse", root=tmp_path / "out")
+    report_copies(videos, splits, [], choice="warn", root=tmp_path / "out")
     assert not (tmp_path / "out/copies.csv").exists()

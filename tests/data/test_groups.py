@@ -2,7 +2,7 @@ import json
 from importlib.resources import files
 from pathlib import Path
 
-from unmask.data.groups import find_groups
+from unmask.data.splits import find_groups
 from unmask.types import Label, Video
 
 

@@ -1,6 +1,7 @@
 import json
 import logging
 import os
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -151,9 +152,44 @@ def test_every_bad_video_becomes_a_row_with_its_outcome(tmp_path: Path, audio_on
     assert list(rows["faces"]) == [4, 4, 0, 0, 0, 0, 0]
 
 
+def test_large_frames_are_held_a_few_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("unmask.faces.search._PIXELS_AT_ONCE", 2 * 96 * 96)
+    held: list[int] = []
+    detect = BrightSpot.detect
+
+    def count(self: BrightSpot, images: Sequence[Picture]) -> list[list[Face]]:
+        held.append(len(images))
+        return detect(self, images)
+
+    monkeypatch.setattr(BrightSpot, "detect", count)
+    frames = tmp_path / "frames"
+    for index in range(5):
+        write_jpeg(frames / f"{index}.jpg", _spot(), quality=90)
+    folder = Video("listed/frames", frames, Label.FAKE, "FaceSwap", MediaKind.FRAMES)
+    _prepare([_video(tmp_path, "a"), folder], tmp_path / "out", spec=replace(SPEC, num_frames=8))
+    assert held == [2] * 4 + [2, 2, 1]
+
+
+def test_video_is_opened_once_to_index_it_and_once_to_decode_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import av
+
+    opened: list[str] = []
+    open_file = av.open
+    monkeypatch.setattr(
+        av, "open", lambda file, *rest, **options: opened.append(file) or open_file(file, *rest, **options)
+    )
+    video = _video(tmp_path, "a")
+    opened.clear()
+    record = prepare_video(video, detector=BrightSpot(), spec=SPEC, root=tmp_path / "out")
+    assert len(record.crops) == 4
+    assert len(opened) == 2
+
+
 def test_nothing_usable_ends_with_an_error_that_says_why(tmp_path: Path) -> None:
     videos = [_video(tmp_path, "dark", lit=False), _video(tmp_path, "gone", write=False, label=Label.FAKE)]
-    with pytest.raises(DatasetError, match=r"(?s)None of the 2 videos of source 'listed'.*dark: no_face.*gone: missi"):
+    with pytest.raises(DatasetError, match=r"(?s)2 videos of source 'listed'.*dark: no_face.*gone: missing"):
         _prepare(videos, tmp_path / "out")
     assert not (tmp_path / "out" / "dataset.json").exists()
 
@@ -237,7 +273,7 @@ def _assert_same(first: Path, second: Path) -> None:
 
 def test_death_of_a_worker_names_what_was_in_work(tmp_path: Path) -> None:
     videos = [_video(tmp_path, "a"), _video(tmp_path, "b", label=Label.FAKE)]
-    with pytest.raises(DatasetError, match=r"(?s)worker process died.*a\.mp4.*What is finished is kept.*num_workers=0"):
+    with pytest.raises(DatasetError, match=r"(?s)worker process.*a\.mp4.*num_workers=0"):
         _prepare(videos, tmp_path / "out", detector=Deadly(), num_workers=1)
     assert _prepare(videos, tmp_path / "out").outcomes == {"ok": 2}
 
@@ -291,32 +327,31 @@ def test_without_a_detector_pictures_are_indexed_where_they_lie(tmp_path: Path) 
     assert not (tmp_path / "out" / "crops").exists()
 
 
-def test_without_a_detector_a_thread_of_a_picture_is_left_out(tmp_path: Path) -> None:
+def test_without_a_detector_a_thread_of_an_image_is_left_out(tmp_path: Path) -> None:
     videos = _pictures(tmp_path)
     write_jpeg(tmp_path / "thread.jpg", np.zeros((1, 20_001, 3), np.uint8), quality=90)
     videos.append(replace(videos[0], video_id="listed/thread", path=tmp_path / "thread.jpg"))
     result = _prepare(videos, tmp_path / "out", detector=None, spec=CropSpec("none"))
     assert result.outcomes == {"ok": 2, "decode_error": 1}
-    told = (tmp_path / "out" / "prepare.jsonl").read_text()
-    assert "has 20,001 x 1 pixels and cannot be made square" in told
+    assert "20,001 x 1 pixels" in (tmp_path / "out" / "prepare.jsonl").read_text()
 
 
 def test_without_a_detector_a_video_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(DetectorError, match=r"detector=none indexes pictures .* but '.*a\.mp4' is a video"):
+    with pytest.raises(DetectorError, match=r"detector=none .*'.*a\.mp4'.*detector=retinaface_mobilenet"):
         _prepare([_video(tmp_path, "a")], tmp_path / "out", detector=None, spec=CropSpec("none"))
 
 
 def test_differing_formats_of_real_and_fake_are_warned_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
         _prepare(_pictures(tmp_path, formats=("jpg", "png")), tmp_path / "out")
-    assert "Real and fake differ in codec (['jpg'] against ['png'])" in caplog.text
+    assert "codec (['jpg'] against ['png'])" in caplog.text
     assert "face size" not in caplog.text
 
 
 def test_differing_face_sizes_of_real_and_fake_are_warned_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
         _prepare(_pictures(tmp_path, sizes=(96, 192)), tmp_path / "out")
-    assert "Real and fake differ in face size (median 30 against 60 px)" in caplog.text
+    assert "face size (median 30 against 60 px)" in caplog.text
     assert "codec" not in caplog.text
 
 
@@ -440,7 +475,7 @@ def test_limit_counts_what_is_there_and_takes_of_every_split(tmp_path: Path, cap
     _prepare(videos, tmp_path / "out", limit=3)
     rows = FaceDataset.load(tmp_path / "out").videos
     assert sorted(rows["video_id"]) == ["listed/test4", "listed/train4", "listed/val4"]
-    assert "limit=3: 12 videos that are not there" in caplog.text
+    assert re.search(r"limit=3\b.*\b12\b.*missing", caplog.text)
 
 
 def test_what_was_understood_is_logged_before_the_work(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -455,9 +490,9 @@ def test_what_was_understood_is_logged_before_the_work(tmp_path: Path, caplog: p
         "3 videos: 1 real, 2 fake (FaceSwap 2). train: 1 real, 1 fake; val: 0 real, 0 fake; test: 0 real, 1 fake"
         in (caplog.text)
     )
-    assert "1 of the 4 videos that source 'listed' names are not there" in caplog.text
-    assert "Split 'val' has nothing" in caplog.text
-    assert "Split 'test' has no real ones" in caplog.text
+    assert re.search(r"1 of the 4 videos .*'listed'.*missing", caplog.text)
+    assert "'val' has nothing" in caplog.text
+    assert "'test' has no real" in caplog.text
 
 
 def test_copies_share_a_split_unless_the_source_has_its_own(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -475,7 +510,7 @@ def test_copies_share_a_split_unless_the_source_has_its_own(tmp_path: Path, capl
     assert (rows["split"].to_numpy()[::2] == rows["split"].to_numpy()[1::2]).all()
     split = [replace(video, split=("train", "val")[number % 2]) for number, video in enumerate(videos)]
     _prepare(split, tmp_path / "own", **options)
-    assert "10 files stand in more than one split" in caplog.text
+    assert re.search(r"10 files .*\bsplit", caplog.text)
     assert (tmp_path / "own" / "copies.csv").is_file()
     with pytest.raises(LeakageError, match="duplicates=warn"):
         _prepare(split, tmp_path / "refused", duplicates="refuse", **options)

@@ -2,8 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from unmask.data.groups import find_groups
-from unmask.data.splits import check_groups
+from unmask.data.splits import check_groups, find_groups
 from unmask.errors import ConfigError, SourceError
 from unmask.sources.celebdf import TEST_LIST, CelebDF
 from unmask.types import Label, MediaKind

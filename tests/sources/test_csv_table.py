@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from unmask.data.groups import find_groups
+from unmask.data.splits import find_groups
 from unmask.errors import ConfigError, SourceError
 from unmask.sources.csv_table import CsvTable
 from unmask.types import MediaKind

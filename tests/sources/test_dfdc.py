@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from unmask.data.groups import find_groups
+from unmask.data.splits import find_groups
 from unmask.errors import ConfigError, SourceError
 from unmask.sources.dfdc import DFDC
 from unmask.types import Label

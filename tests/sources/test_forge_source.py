@@ -17,7 +17,7 @@ from unmask.media.picture import read_picture, write_jpeg
 from unmask.media.video import probe_video
 from unmask.sources.base import CreatedSource
 from unmask.sources.forge import ForgedMedia
-from unmask.sources.portraits import FoundFace, Medium, find_face
+from unmask.sources.forge_work import FoundFace, Medium, find_face
 from unmask.synthetic.alignment import MEAN_FACE
 from unmask.synthetic.draw import draw_head
 from unmask.synthetic.identity import draw_identity

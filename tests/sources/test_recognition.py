@@ -12,8 +12,8 @@ from unmask.sources.csv_table import CsvTable
 from unmask.sources.dfd import DeepFakeDetection
 from unmask.sources.dfdc import DFDC
 from unmask.sources.ffpp import FaceForensics
+from unmask.sources.folders import recognize_folder
 from unmask.sources.image_folder import ImageFolder
-from unmask.sources.layout.recognition import recognize_folder
 
 TREES = {
     "ffpp": ("original_sequences/youtube/c23/videos/071.mp4", "manipulated_sequences/Deepfakes/c23/videos/071_054.mp4"),

@@ -1,4 +1,4 @@
-"""Find copies: files with the same bytes, which no name betrays."""
+"""Find copies: identical files under different names."""
 
 import hashlib
 import logging
@@ -17,15 +17,15 @@ CHOICES = ("warn", "refuse")
 COPIES_FILE = "copies.csv"
 
 _END_BYTES = 4096
-"""Read from either end of files of equal size; the whole is read only where these agree too."""
+"""Read from either end of files of equal size; whole files are read only if these agree too."""
 
 logger = logging.getLogger(__name__)
 
 
 def find_copies(videos: Sequence[Video]) -> list[list[int]]:
-    """Return the positions of videos that are the same, byte for byte, in sets of two or more.
+    """Return the positions of byte-identical videos, in sets of two or more.
 
-    Files are compared by size, then by their ends, then by all their bytes; folders of frames, frame by frame.
+    Files are compared by size, then by their ends, then by all bytes; folders of frames are compared frame by frame.
     """
     files = [_list_files(video) for video in videos]
     candidates = [[index for index, found in enumerate(files) if found]]
@@ -34,20 +34,20 @@ def find_copies(videos: Sequence[Video]) -> list[list[int]]:
     return candidates
 
 
-def tell_copies(
+def report_copies(
     videos: Sequence[Video], splits: Sequence[str], copies: Iterable[Sequence[int]], *, choice: str, root: Path
 ) -> None:
-    """Say which copies stand in two splits or under two labels; `copies.csv` in the face dataset lists them all.
+    """Report copies in two splits or with two labels; `copies.csv` in the face dataset lists all copies.
 
     Args:
-        videos: Of one source.
-        splits: Of each video.
-        copies: Of `find_copies`.
-        choice: `warn`, or `refuse` to raise where copies stand in two splits.
-        root: Of the face dataset.
+        videos: Videos of one source.
+        splits: Split of each video.
+        copies: Result of `find_copies`.
+        choice: `warn`, or `refuse` to raise if copies are in two splits.
+        root: Folder of the face dataset.
 
     Raises:
-        LeakageError: Copies stand in two splits, and `choice` is `refuse`.
+        LeakageError: Copies are in two splits, and `choice` is `refuse`.
     """
     copies = list(copies)
     (root / COPIES_FILE).unlink(missing_ok=True)
@@ -64,14 +64,14 @@ def tell_copies(
 
     if crossing and choice == "refuse":
         raise LeakageError(
-            f"{len(crossing)} files stand in more than one split under several names (duplicates=refuse):\n"
+            f"{len(crossing)} files are in more than one split under different names (duplicates=refuse):\n"
             f"{list_problems(map(show, crossing))}\nRemove the copies, or set duplicates=warn."
         )
     _write(root / COPIES_FILE, videos, splits, copies)
     listed = f"'{root / COPIES_FILE}' lists all copies."
     if crossing:
         logger.warning(
-            "%d files stand in more than one split under several names, so figures on val and test are too good "
+            "%d files are in more than one split under different names, so metrics on val and test are too optimistic "
             "(duplicates=refuse stops here):\n%s\n%s",
             len(crossing), list_problems(map(show, crossing)), listed,
         )  # fmt: skip
@@ -81,7 +81,7 @@ def tell_copies(
             len(contradicting), list_problems(map(show, contradicting)), listed,
         )  # fmt: skip
     if not crossing and not contradicting:
-        logger.info("%d files have copies, which share a split. %s", len(copies), listed)
+        logger.info("%d files have copies, all in the same split. %s", len(copies), listed)
 
 
 def _write(path: Path, videos: Sequence[Video], splits: Sequence[str], copies: Sequence[Sequence[int]]) -> None:
@@ -105,7 +105,7 @@ def _list_files(video: Video) -> list[Path]:
 def _divide(
     same: Sequence[int], files: Sequence[Sequence[Path]], measure: Callable[[Sequence[Path]], Hashable]
 ) -> list[list[int]]:
-    """Return those of a set that agree in a measure with another one."""
+    """Split a set into those of its members that agree in a measure."""
     if len(same) < 2:
         return []
     members = [files[index] for index in same]
@@ -113,7 +113,7 @@ def _divide(
     if measure is _measure_sizes:
         values = [measure(paths) for paths in members]
     else:
-        with ThreadPoolExecutor(16) as pool:  # the time goes into waiting for disks
+        with ThreadPoolExecutor(16) as pool:  # most of the time is spent waiting for disks
             values = list(pool.map(measure, members))
     found: dict[Hashable, list[int]] = defaultdict(list)
     for index, value in zip(same, values, strict=True):
@@ -123,7 +123,7 @@ def _divide(
 
 
 def _measure_sizes(paths: Sequence[Path]) -> tuple[int, ...] | None:
-    """Return the sizes of files; None where one is empty or cannot be read, which preparing it will say."""
+    """Return file sizes; None if a file is empty or unreadable, which preparing it will report."""
     try:
         sizes = tuple(path.stat().st_size for path in paths)
     except OSError:

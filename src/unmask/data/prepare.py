@@ -1,11 +1,9 @@
 """From a source to a face dataset."""
 
 import logging
-import shutil
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from contextlib import closing, suppress
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -14,38 +12,39 @@ from typing import Any
 import pandas as pd
 
 from unmask import __version__
-from unmask.data.audit import audit_splits
-from unmask.data.duplicates import find_copies, tell_copies
-from unmask.data.groups import find_groups
-from unmask.data.overview import tell_overview
-from unmask.data.prepare_tables import build_tables
-from unmask.data.prepare_video import VideoRecord
-from unmask.data.prepare_work import Task, Workshop, work_on
-from unmask.data.records import Journal
-from unmask.data.remake import find_damaged, remove_remains
-from unmask.data.splits import assign_splits
-from unmask.data.tables import FaceDataset, count_rows, write_dataset
-from unmask.errors import DatasetError, OutputError, list_problems, names_limit
+from unmask.data.duplicates import find_copies, report_copies
+from unmask.data.prepare_video import VideoRecord, build_tables
+from unmask.data.splits import assign_splits, audit_splits, find_groups
+from unmask.data.tables import SPLITS, FaceDataset, count_rows, write_dataset
+from unmask.data.work import Journal, Workshop, count_remade, plan_tasks, run_tasks
+from unmask.errors import DatasetError, list_problems, names_limit
 from unmask.faces.detector import Detector
 from unmask.faces.spec import CropSpec
 from unmask.media.picture import MAX_PIXELS
 from unmask.sources.base import CreatedSource, Source, record_source
-from unmask.types import Label, Outcome, Video
-from unmask.writing import writing
+from unmask.types import Label, MediaKind, Outcome, Video
+
+_KIND_NAMES = {MediaKind.PICTURE: "images", MediaKind.VIDEO: "videos", MediaKind.FRAMES: "folders of frames"}
+
+_NEEDS = {
+    "train": "Training needs both classes here",
+    "val": "Training needs both classes here to choose its best checkpoint and the threshold",
+    "test": "Evaluation needs both classes here for ROC-AUC and PR-AUC",
+}
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class PrepareResult:
-    """What prepare did.
+    """Result of a prepare.
 
     Args:
-        dataset: The face dataset.
+        dataset: Folder of the face dataset.
         outcomes: Number of videos by outcome.
-        num_reused: Videos that an earlier, interrupted run had finished.
-        num_repaired: Crops of these that were missing or damaged and were made again.
-        num_faces: Crops.
+        num_reused: Number of videos that an earlier, interrupted run had finished.
+        num_repaired: Number of their crops that were missing or damaged and were made again.
+        num_faces: Number of crops.
         seconds: Wall time.
     """
 
@@ -70,47 +69,47 @@ def prepare(
     duplicates: str = "warn",
     max_pixels: int = MAX_PIXELS,
 ) -> PrepareResult:
-    """Write the face dataset of a source; videos that cannot be used become rows with their outcome.
+    """Write the face dataset of a source; unusable videos become rows with their outcome.
+
+    An interrupted run in the same folder is resumed, and its missing or damaged crops are made again.
 
     Args:
-        source: What to read.
-        output: Folder of the face dataset; a run that was interrupted there is continued, and crops that are missing or
-            damaged are made again.
-        detector: Finds faces; None where pictures are crops already.
+        source: The source to read.
+        output: Folder of the face dataset.
+        detector: Face detector; None if the images are crops already.
         spec: How crops are made.
-        fractions: Of train, val and test where the source has no splits of its own.
-        seed: Of that split.
-        num_workers: Processes; 0 works in this one.
-        limit: Only so many of the videos of each method that are there, for a trial.
-        duplicates: `warn` of files that stand in two splits under several names, or `refuse` them.
-        max_pixels: A picture or video with larger frames is refused.
+        fractions: Shares of train, val and test, for a source without splits of its own.
+        seed: Seed of that split.
+        num_workers: Number of processes; 0 works in this one.
+        limit: Maximum number of existing videos of each method, for a trial run.
+        duplicates: `warn` about identical files in two splits, or `refuse` them.
+        max_pixels: Largest frame that is accepted.
 
     Raises:
         SourceError: The source cannot be read.
-        DatasetError: Not one video could be used.
-        LeakageError: The splits cut a group, or the copies of a file where `duplicates` is `refuse`.
-        OutputError: The disk is full; videos that are finished are kept.
+        DatasetError: None of the videos is usable.
+        LeakageError: The splits cut a group, or a file has copies in two splits and `duplicates` is `refuse`.
+        OutputError: The disk is full; finished videos are kept.
     """
     start = time.monotonic()
     if isinstance(source, CreatedSource):
         source.create(num_workers=num_workers)
     videos = _take_first(source.list_videos(), limit)
     copies = find_copies(videos)
-    # Copies belong together; but where the source says otherwise, its splits stay as they are published.
+    # Copies belong together; but the splits that a source publishes stay as they are.
     groups = find_groups(videos, copies=() if any(video.split for video in videos) else copies)
     splits = assign_splits(videos, fractions=fractions, seed=seed, groups=groups)
-    tell_overview(videos, splits, name=source.name)
-    tell_copies(videos, splits, copies, choice=duplicates, root=output)
+    _log_overview(videos, splits, name=source.name)
+    report_copies(videos, splits, copies, choice=duplicates, root=output)
     journal = Journal(output / "prepare.jsonl", spec_hash=spec.hash)
     records = {name: record for name, record in journal.read(videos).items() if not names_limit(record.message)}
     num_reused = len(records)
     if num_reused:
         logger.info("%d of %d videos were finished by an earlier run.", num_reused, len(videos))
     workshop = Workshop(detector, spec, output, max_pixels)
-    tasks = _plan(videos, records, workshop)
-    _disown_other_crops(workshop)
-    records |= _work_through(tasks, workshop, journal, num_workers=num_workers)
-    num_repaired = _count_repaired(tasks, workshop)
+    tasks = plan_tasks(videos, records, workshop)
+    records |= run_tasks(tasks, workshop, journal, num_workers=num_workers)
+    num_repaired = count_remade(tasks, workshop)
     ordered = [records[video.video_id] for video in videos]
     _check_usable(ordered, source)
     video_table, face_table = build_tables(videos, ordered, groups, splits)
@@ -123,12 +122,12 @@ def prepare(
 
 
 def _take_first(videos: Sequence[Video], limit: int | None) -> list[Video]:
-    """Return so many videos of each method, of its splits in turn; those that are missing count only if all are."""
+    """Return the first videos of each method, from its splits in turn; missing ones count only if all are missing."""
     if limit is None:
         return list(videos)
     there = [video for video in videos if video.is_there]
     if len(there) < len(videos):
-        logger.info("limit=%d: %d videos that are not there are left out.", limit, len(videos) - len(there))
+        logger.info("limit=%d: left out %d missing videos.", limit, len(videos) - len(there))
     turns: Counter[tuple[str, str | None]] = Counter()
     places = []
     for video in there or videos:
@@ -142,69 +141,12 @@ def _take_first(videos: Sequence[Video], limit: int | None) -> list[Video]:
     return [video for video in videos if video.video_id in taken]
 
 
-def _plan(videos: Sequence[Video], records: Mapping[str, VideoRecord], workshop: Workshop) -> list[Task]:
-    """List the videos that are not finished, and the finished ones whose crops are missing or damaged."""
-    remove_remains(workshop.root)
-    damaged: dict[str, str] = {}
-    if workshop.detector is not None:  # pictures that are crops already are no work of ours
-        crops = (crop.crop for record in records.values() for crop in record.crops)
-        damaged = find_damaged(crops, root=workshop.root, size=workshop.spec.crop_size)
-    if damaged:
-        problems = (f"{workshop.root / crop}: {problem}" for crop, problem in damaged.items())
-        logger.warning("%d crops are made again, which are:\n%s", len(damaged), list_problems(problems))
-    tasks = []
-    for video in videos:
-        record = records.get(video.video_id)
-        bad = tuple(crop.crop for crop in record.crops if crop.crop in damaged) if record is not None else ()
-        if record is None or bad:
-            tasks.append(Task(video, record, bad))
-    return tasks
-
-
-def _work_through(
-    tasks: Sequence[Task], workshop: Workshop, journal: Journal, *, num_workers: int
-) -> dict[str, VideoRecord]:
-    """Do the tasks, each in the journal as soon as it is finished, and return the records by video."""
-    records = {}
-    with closing(work_on(tasks, workshop, num_workers=num_workers, description="Preparing videos")) as work:
-        for task, record in work:
-            try:
-                journal.append(task.video, record)
-            except OutputError:
-                if task.record is None:  # its crops would be on record nowhere
-                    shutil.rmtree(workshop.root / "crops" / record.video_id, ignore_errors=True)
-                raise
-            records[task.video.video_id] = record
-    return records
-
-
-def _disown_other_crops(workshop: Workshop) -> None:
-    """Take away the tables of crops that were made otherwise, since these are about to be replaced one by one."""
-    path = workshop.root / "dataset.json"
-    if path.is_file():
-        with suppress(DatasetError):
-            if FaceDataset.load(workshop.root).spec.hash == workshop.spec.hash:
-                return
-        with writing(path):
-            path.unlink()
-
-
-def _count_repaired(tasks: Sequence[Task], workshop: Workshop) -> int:
-    """Count the crops that were made again, and warn of those that could not be."""
-    crops = [crop for task in tasks for crop in task.damaged]
-    left = find_damaged(crops, root=workshop.root, size=workshop.spec.crop_size)
-    if left:
-        problems = (f"{workshop.root / crop}: {problem}" for crop, problem in left.items())
-        logger.warning("%d crops could not be made again:\n%s", len(left), list_problems(problems))
-    return len(crops) - len(left)
-
-
 def _check_usable(records: Sequence[VideoRecord], source: Source) -> None:
     if any(record.outcome == Outcome.OK for record in records):
         return
     problems = (f"{record.video_id}: {record.outcome}: {record.message}" for record in records)
     raise DatasetError(
-        f"None of the {len(records)} videos of source '{source.name}' could be used:\n{list_problems(problems)}"
+        f"None of the {len(records)} videos of source '{source.name}' is usable:\n{list_problems(problems)}"
     )
 
 
@@ -224,7 +166,7 @@ def _describe(
 
 
 def _warn_of_shortcuts(videos: pd.DataFrame, faces: pd.DataFrame) -> None:
-    """Warn where real and fake differ in what is not the forgery: a network learns that instead."""
+    """Warn if real and fake differ in more than the forgery: a network learns the difference instead."""
     usable = videos[videos["outcome"] == Outcome.OK]
     codecs = {label: set(usable.loc[usable["label"] == label, "codec"]) for label in Label}
     if all(codecs.values()) and codecs[Label.REAL] != codecs[Label.FAKE]:
@@ -240,3 +182,36 @@ def _warn_of_shortcuts(videos: pd.DataFrame, faces: pd.DataFrame) -> None:
             sides[Label.REAL],
             sides[Label.FAKE],
         )
+
+
+def _log_overview(videos: Sequence[Video], splits: Sequence[str], *, name: str) -> None:
+    """Log how many real and fake media exist, by method and split, and warn about splits that lack a class."""
+    there = [(video, split) for video, split in zip(videos, splits, strict=True) if video.is_there]
+    kinds = Counter(video.kind for video, _ in there)
+    labels = Counter(video.label for video, _ in there)
+    methods = Counter(video.method for video, _ in there if video.label == Label.FAKE)
+    by_split = Counter((split, video.label) for video, split in there)
+    counts = "; ".join(
+        f"{split}: {by_split[split, Label.REAL]:,} real, {by_split[split, Label.FAKE]:,} fake" for split in SPLITS
+    )
+    logger.info(
+        "Source '%s' has %s: %s real, %s fake%s. %s.",
+        name, " and ".join(f"{count:,} {_KIND_NAMES[kind]}" for kind, count in sorted(kinds.items())) or "nothing",
+        f"{labels[Label.REAL]:,}", f"{labels[Label.FAKE]:,}",
+        f" ({', '.join(f'{method} {count:,}' for method, count in methods.most_common())})" if methods else "", counts,
+    )  # fmt: skip
+    num_missing = len(videos) - len(there)
+    if num_missing:
+        logger.warning(
+            "%s of the %s videos that source '%s' lists are missing.", f"{num_missing:,}", f"{len(videos):,}", name
+        )
+    _warn_of_gaps({split: [label for label in Label if by_split[split, label]] for split in SPLITS})
+
+
+def _warn_of_gaps(classes: dict[str, list[Label]]) -> None:
+    """Warn early about splits that training or evaluation cannot use."""
+    for split, labels in classes.items():
+        if len(labels) == len(Label):
+            continue
+        lacking = "nothing" if not labels else f"no {Label(1 - labels[0]).name.lower()} ones"
+        logger.warning("Split '%s' has %s. %s.", split, lacking, _NEEDS[split])

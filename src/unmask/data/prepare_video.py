@@ -1,4 +1,4 @@
-"""Turn one video into crops: the work of one process in `prepare`."""
+"""Turn one video into crops: the unit of work of `prepare`."""
 
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
@@ -7,11 +7,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
+from unmask.data.tables import FACE_COLUMNS, VIDEO_COLUMNS
 from unmask.errors import DetectorError, MediaError, OutputError
 from unmask.faces.appearance import describe_faces
 from unmask.faces.crop import MAX_SIDE, cut_crop, encode_crop
 from unmask.faces.detector import Detector
-from unmask.faces.search import Batch, ReadFrames, search_faces
+from unmask.faces.search import Batch, ReadFrames, count_at_once, search_faces
 from unmask.faces.spec import CropSpec
 from unmask.faces.track import Look, follow_largest
 from unmask.media.frame_folder import FrameFolder, open_frame_folder, read_frame_folder
@@ -20,14 +23,12 @@ from unmask.media.video import choose_frames, index_video, read_indexed
 from unmask.types import Face, Frame, MediaKind, Outcome, Video
 
 _FACES_PER_FRAME = 4
-"""Only the largest faces of a frame can belong to the track that is kept; the crops of others are not cut."""
-
-_FRAMES_PER_BATCH = 8
+"""Only the largest faces of a frame can belong to the track that is kept; no others are cropped."""
 
 
 @dataclass(frozen=True)
 class CropRow:
-    """A crop of a video: the columns of `faces.parquet` that its video does not give."""
+    """A crop of a video: the columns of `faces.parquet` that its video does not determine."""
 
     crop: str
     frame_index: int
@@ -40,17 +41,17 @@ class CropRow:
 
 @dataclass(frozen=True)
 class VideoRecord:
-    """What became of a video.
+    """The result of preparing one video.
 
     Args:
-        video_id: Of the video.
-        outcome: Whether it gave crops, and if not, why.
-        message: The error's text, or what of the file was not shown, or only approximately; or "".
-        frames: Frames that were examined.
-        fps: Of the file; 0 for a picture or a folder of frames.
-        width: In pixels.
-        height: In pixels.
-        codec: FFmpeg's name, or the suffix of a picture or frame.
+        video_id: ID of the video.
+        outcome: `ok` if it gave crops, otherwise the reason why not.
+        message: Error text, or notes on parts of the file that are shown approximately or not at all; or "".
+        frames: Number of frames examined.
+        fps: Frames a second; 0 for an image or a folder of frames.
+        width: Width in pixels.
+        height: Height in pixels.
+        codec: FFmpeg's name, or the suffix of an image or frame.
         crops: One for each frame with a face.
     """
 
@@ -78,48 +79,81 @@ class VideoRecord:
 def prepare_video(
     video: Video, *, detector: Detector | None, spec: CropSpec, root: Path, max_pixels: int = MAX_PIXELS
 ) -> VideoRecord:
-    """Detect, follow and crop the largest face of a video; never raises for what is wrong with the file itself.
+    """Detect, track and crop the largest face of a video; never raises because of the file itself.
 
-    Where a crop cannot be written, none of the video is kept.
+    If a crop cannot be written, all crops of the video are removed.
 
     Args:
-        video: A video or picture.
-        detector: None where pictures are crops already.
+        video: A video, an image or a folder of frames.
+        detector: Face detector; None if the images are crops already.
         spec: How crops are made.
-        root: Of the face dataset.
-        max_pixels: A picture or video with larger frames is refused.
+        root: Folder of the face dataset.
+        max_pixels: Largest frame that is accepted.
     """
     if not video.is_there:
         return VideoRecord(video.video_id, Outcome.MISSING, f"No such file: '{video.path}'.")
     try:
         if detector is None:
-            return _index_pictures(video, spec, max_pixels)
+            return _index_images(video, spec, max_pixels)
         return _crop_video(video, detector, spec, root, max_pixels)
     except MediaError as error:
         return VideoRecord(video.video_id, Outcome.DECODE_ERROR, str(error))
     except OutputError:
-        shutil.rmtree(root / "crops" / video.video_id, ignore_errors=True)  # the disk is full: these are not all
+        shutil.rmtree(root / "crops" / video.video_id, ignore_errors=True)  # incomplete: the disk is full
         raise
 
 
-def _index_pictures(video: Video, spec: CropSpec, max_pixels: int) -> VideoRecord:
-    """List a picture, or the frames of a folder, where they lie: each is the one crop of itself."""
+def build_tables(
+    videos: Sequence[Video], records: Sequence[VideoRecord], groups: Sequence[int], splits: Sequence[str]
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return the table of videos and the table of crops.
+
+    Args:
+        videos: Videos of the source.
+        records: Record of each video.
+        groups: Group of each video.
+        splits: Split of each video.
+    """
+    video_rows, face_rows = [], []
+    for video, record, group, split in zip(videos, records, groups, splits, strict=True):
+        row = {
+            "video_id": video.video_id, "path": str(video.path), "kind": str(video.kind), "label": int(video.label),
+            "method": video.method, "compression": video.compression, "identities": list(video.identities),
+            "original": video.original, "group": group, "split": split, "outcome": str(record.outcome),
+            "message": record.message, "frames": record.frames, "faces": len(record.crops), "fps": record.fps,
+            "width": record.width, "height": record.height, "codec": record.codec,
+        }  # fmt: skip
+        video_rows.append(row)
+        face_rows += [
+            {
+                "crop": crop.crop, "video_id": video.video_id, "frame_index": crop.frame_index,
+                "time_seconds": crop.time_seconds, "track": crop.track, "box": list(crop.box),
+                "landmarks": None if crop.landmarks is None else [value for point in crop.landmarks for value in point],
+                "confidence": crop.confidence, "label": int(video.label), "method": video.method, "split": split,
+            }
+            for crop in record.crops
+        ]  # fmt: skip
+    return pd.DataFrame(video_rows, columns=list(VIDEO_COLUMNS)), pd.DataFrame(face_rows, columns=list(FACE_COLUMNS))
+
+
+def _index_images(video: Video, spec: CropSpec, max_pixels: int) -> VideoRecord:
+    """List an image, or the frames of a folder, where they are: each is its own only crop."""
     if video.kind == MediaKind.VIDEO:
         raise DetectorError(
-            f"detector=none indexes pictures that are crops already, but '{video.path}' is a video. "
+            f"detector=none indexes images that are crops already, but '{video.path}' is a video. "
             f"Choose a detector, such as detector=retinaface_mobilenet."
         )
     if video.kind == MediaKind.FRAMES:
         indexed, problem = [], ""
         for index, path in _list_frames(video).choose(spec.num_frames):
             try:
-                indexed.append(_index_picture(path, index, max_pixels))
-            except MediaError as error:  # the others still show the video
+                indexed.append(_index_image(path, index, max_pixels))
+            except MediaError as error:  # the other frames still show the video
                 problem = str(error)
         if not indexed:
             raise MediaError(f"No frame of '{video.path}' can be read: {problem}")
     else:
-        indexed = [_index_picture(video.path, 0, max_pixels)]
+        indexed = [_index_image(video.path, 0, max_pixels)]
     crops, notes = tuple(crop for crop, _ in indexed), indexed[0][1]
     width, height = (int(side) for side in crops[0].box[2:])
     codec = Path(crops[0].crop).suffix.lower().lstrip(".")
@@ -130,14 +164,14 @@ def _list_frames(video: Video) -> FrameFolder:
     return FrameFolder(video.path, video.frames) if video.frames else open_frame_folder(video.path)
 
 
-def _index_picture(path: Path, index: int, max_pixels: int) -> tuple[CropRow, tuple[str, ...]]:
-    """Return a picture as a crop of itself, and what of it was not shown."""
+def _index_image(path: Path, index: int, max_pixels: int) -> tuple[CropRow, tuple[str, ...]]:
+    """Return an image as a crop of itself, and notes on what a viewer shows differently."""
     still = read_still(path, max_pixels=max_pixels)
     height, width = still.image.shape[:2]
     if max(height, width) > MAX_SIDE:
         raise MediaError(
-            f"'{path}' has {width:,} x {height:,} pixels and cannot be made square, {MAX_SIDE:,} being the most. "
-            f"Cut it, or make it smaller."
+            f"'{path}' has {width:,} x {height:,} pixels; images with a side above {MAX_SIDE:,} cannot be made square. "
+            f"Cut it, or scale it down."
         )
     box = (0.0, 0.0, float(width), float(height))
     return CropRow(str(path.resolve()), index, float(index), 0, box, None, 1.0), still.notes
@@ -145,7 +179,7 @@ def _index_picture(path: Path, index: int, max_pixels: int) -> tuple[CropRow, tu
 
 def _crop_video(video: Video, detector: Detector, spec: CropSpec, root: Path, max_pixels: int) -> VideoRecord:
     folder = root / "crops" / video.video_id
-    shutil.rmtree(folder, ignore_errors=True)  # what an interrupted run left
+    shutil.rmtree(folder, ignore_errors=True)  # left by an interrupted run
     if video.kind == MediaKind.PICTURE:
         still = read_still(video.path, max_pixels=max_pixels)
         image, notes = still.image, still.notes
@@ -155,12 +189,13 @@ def _crop_video(video: Video, detector: Detector, spec: CropSpec, root: Path, ma
         frame_folder = _list_frames(video)
         codec, fps, total, notes = frame_folder.codec, 0.0, len(frame_folder.files), ()
         width, height = frame_folder.measure(max_pixels=max_pixels)
-        batches = _search(partial(read_frame_folder, frame_folder, max_pixels=max_pixels), total, detector, spec)
+        read: ReadFrames = partial(read_frame_folder, frame_folder, max_pixels=max_pixels)
+        batches = _search(read, total, detector, spec, at_once=count_at_once(width, height))
     else:
         index = index_video(video.path, max_pixels=max_pixels)
         info, notes = index.info, index.notes
         codec, fps, total, width, height = info.codec, info.fps, info.num_frames, info.width, info.height
-        batches = _search(partial(read_indexed, index), total, detector, spec)
+        batches = _search(partial(read_indexed, index), total, detector, spec, at_once=count_at_once(width, height))
     examined = sorted(_examine(batches, spec), key=lambda frame: frame.index)
     rows = []
     for frame, face in _follow(examined, most=spec.num_frames):
@@ -173,14 +208,14 @@ def _crop_video(video: Video, detector: Detector, spec: CropSpec, root: Path, ma
     return VideoRecord(video.video_id, outcome, message, len(examined), fps, width, height, codec, tuple(rows))
 
 
-def _search(read: ReadFrames, total: int, detector: Detector, spec: CropSpec) -> Iterator[Batch]:
+def _search(read: ReadFrames, total: int, detector: Detector, spec: CropSpec, *, at_once: int) -> Iterator[Batch]:
     asked = choose_frames(total, num_frames=spec.num_frames)
-    return search_faces(read, asked, num_frames=total, detector=detector, at_once=_FRAMES_PER_BATCH)
+    return search_faces(read, asked, num_frames=total, detector=detector, at_once=at_once)
 
 
 @dataclass(frozen=True)
 class _Examined:
-    """What is kept of a frame: its largest faces, what they look like, and their encoded crops."""
+    """What is kept of a frame: its largest faces, their appearance, and their encoded crops."""
 
     index: int
     seconds: float
@@ -190,7 +225,7 @@ class _Examined:
 
 
 def _examine(batches: Iterable[Batch], spec: CropSpec) -> Iterator[_Examined]:
-    """Cut the largest faces out of frames, which are let go at once."""
+    """Cut the largest faces out of frames, which are released at once."""
     for batch in batches:
         for frame, found in zip(batch.frames, batch.faces, strict=True):
             faces = found[:_FACES_PER_FRAME]
@@ -199,7 +234,7 @@ def _examine(batches: Iterable[Batch], spec: CropSpec) -> Iterator[_Examined]:
 
 
 def _follow(examined: Sequence[_Examined], *, most: int) -> list[tuple[_Examined, Face]]:
-    """Return the frames with the main person and their face in it, evenly thinned to so many."""
+    """Return the frames that show the main person, with their face, evenly thinned to at most `most`."""
     followed = follow_largest([frame.faces for frame in examined], looks=[frame.looks for frame in examined])
     seen = [(frame, face) for frame, face in zip(examined, followed, strict=True) if face is not None]
     return [seen[place] for place in choose_frames(len(seen), num_frames=most)]

@@ -1,4 +1,4 @@
-"""Contact sheets of what a network would see in training."""
+"""Contact sheets of the network's training inputs."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,16 +16,16 @@ _GAP, _CAPTION = 4, 28
 
 
 def write_previews(data: FaceDataModule, folder: Path, *, rows: int = 6, columns: int = 8) -> dict[str, Path]:
-    """Write `preview_real.png` and `preview_fake.png`: a crop a row, first as it is stored, then as epochs show it.
+    """Write `preview_real.png` and `preview_fake.png`: one row per crop, first as stored, then augmented.
 
     Args:
-        data: After `setup`.
-        folder: Created.
+        data: Data module after `setup`.
+        folder: Output folder; created if missing.
         rows: Number of crops.
-        columns: Pictures a row, the stored one included.
+        columns: Images in a row, including the stored one.
 
     Returns:
-        The sheet of each class.
+        Path of the sheet of each class.
     """
     samples = data.build_plan().draw_epoch(data.seed, 0)
     labels = data.table("train")["label"].to_numpy()
@@ -47,7 +47,7 @@ def write_previews(data: FaceDataModule, folder: Path, *, rows: int = 6, columns
 
 
 def _show(data: FaceDataModule, draw: Draw, columns: int) -> Iterator[Picture]:
-    """Yield a crop as it is stored and under several seeds, each with a white edge."""
+    """Yield a crop as stored and augmented with several seeds, each with a white border."""
     crops = data.crops("train")
     yield _frame(prepare_input(crops.stored(draw.row), crops.input_spec))
     for column in range(columns - 1):

@@ -1,4 +1,4 @@
-"""Repair a face dataset: crops that are missing or damaged, and videos that could not be read and now can."""
+"""Repair a face dataset: remake missing or damaged crops, and read videos that were unreadable before."""
 
 import logging
 from collections.abc import Mapping
@@ -10,12 +10,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from unmask.data.prepare_tables import build_tables
-from unmask.data.prepare_video import CropRow, VideoRecord
-from unmask.data.prepare_work import Task, Workshop, work_on
-from unmask.data.records import Journal
-from unmask.data.remake import find_damaged, remove_remains
+from unmask.data.integrity import find_damaged
+from unmask.data.prepare_video import CropRow, VideoRecord, build_tables
 from unmask.data.tables import FaceDataset, count_rows, write_dataset
+from unmask.data.work import Journal, Task, Workshop, remove_remains, work_on
 from unmask.faces.detector import Detector
 from unmask.media.picture import MAX_PIXELS
 from unmask.types import Label, MediaKind, Outcome, Video
@@ -25,14 +23,14 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class RepairResult:
-    """What a repair did.
+    """Result of a repair.
 
     Args:
-        dataset: The face dataset.
-        num_checked: Crops looked at.
-        num_repaired: Crops that were missing or damaged and were made again.
-        regained: Videos that could not be read before.
-        problems: What could not be repaired, by crop or video, and why.
+        dataset: Folder of the face dataset.
+        num_checked: Number of crops checked.
+        num_repaired: Number of crops made again.
+        regained: Videos that were unreadable before.
+        problems: Reason why each remaining crop or video could not be repaired.
     """
 
     dataset: Path
@@ -43,20 +41,20 @@ class RepairResult:
 
 
 def repair(root: Path, *, detector: Detector | None, num_workers: int, max_pixels: int = MAX_PIXELS) -> RepairResult:
-    """Make again what is missing or damaged in a face dataset; crops that are whole stay as they are.
+    """Remake missing and damaged crops of a face dataset; intact crops stay as they are.
 
-    Tables and counts are written anew where they change. What cannot be made again stays in the tables, so that a later
-    repair finds it, such as when the disk of the source is back.
+    Tables and counts are updated. Crops that cannot be remade stay in the tables, so that a later repair finds them,
+    for example once the disk of the source is mounted again.
 
     Args:
-        root: The face dataset.
-        detector: The one that the dataset was prepared with; None where it indexes pictures.
-        num_workers: Processes; 0 works in this one.
-        max_pixels: A picture or video with larger frames is refused.
+        root: Folder of the face dataset.
+        detector: Detector that the dataset was prepared with; None if it indexes images.
+        num_workers: Number of processes; 0 works in this one.
+        max_pixels: Largest frame that is accepted.
 
     Raises:
-        DatasetError: Absent, or its tables cannot be read.
-        OutputError: The disk is full; what was made again is kept.
+        DatasetError: Missing, or its tables cannot be read.
+        OutputError: The disk is full; repaired crops are kept.
     """
     dataset = FaceDataset.load(root)
     remove_remains(root)
@@ -82,10 +80,10 @@ def repair(root: Path, *, detector: Detector | None, num_workers: int, max_pixel
 
 
 def _plan(dataset: FaceDataset, damaged: Mapping[str, str], journal: Journal) -> tuple[list[Task], dict[str, str]]:
-    """List the videos with damaged crops, and those that gave none and whose file may be read now.
+    """List videos with damaged crops, and unreadable ones whose file may be readable now.
 
     Returns:
-        The tasks, and by video what stands in the way of a repair.
+        The tasks, and for each video what prevents a repair.
     """
     faces = dataset.faces[dataset.faces["crop"].isin(list(damaged))]
     crops = {str(name): tuple(rows["crop"]) for name, rows in faces.groupby("video_id")}
@@ -99,13 +97,13 @@ def _plan(dataset: FaceDataset, damaged: Mapping[str, str], journal: Journal) ->
             problems[video.video_id] = f"No such file: '{video.path}'."
         elif video.video_id in crops and video.kind is MediaKind.FRAMES:
             problems[video.video_id] = (
-                f"'{video.path}' is a folder of frames, and which of them belong to the video is known to its source "
-                f"alone. Run the prepare.py command of this dataset again, which makes the damaged crops again."
+                f"'{video.path}' is a folder of frames, and only its source knows which of them belong to the video. "
+                f"Run the prepare.py command of this dataset again: it remakes the damaged crops."
             )
         elif video.video_id in crops and journal.has_changed(video):
             problems[video.video_id] = (
                 f"'{video.path}' has changed since its crops were made. "
-                f"Run the prepare.py command of this dataset again, which makes all crops of such videos anew."
+                f"Run the prepare.py command of this dataset again: it remakes all crops of changed videos."
             )
         elif video.video_id in crops:
             own = dataset.faces[dataset.faces["video_id"] == video.video_id]
@@ -143,7 +141,7 @@ def _to_plain(value: Any) -> Any:
 
 
 def _update_tables(dataset: FaceDataset, videos: Mapping[str, Video], records: Mapping[str, VideoRecord]) -> None:
-    """Write the tables with the rows of some videos replaced, in the order that they had."""
+    """Write the tables with the rows of some videos replaced, keeping their order."""
     rows = dataset.videos.set_index("video_id", drop=False)
     groups = rows.loc[list(records), "group"].tolist()
     splits = rows.loc[list(records), "split"].tolist()

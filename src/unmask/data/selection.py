@@ -1,4 +1,4 @@
-"""Which rows of a split are trained on at all: caps, limits, and the original of each fake."""
+"""Choose the rows of a split to train on: caps, limits, and the original of each fake."""
 
 import logging
 
@@ -16,12 +16,12 @@ logger = logging.getLogger(__name__)
 
 
 def cap_methods(table: pd.DataFrame, *, cap: int, seed: int) -> pd.DataFrame:
-    """Return a table with at most so many crops of each method of forging; real crops all stay.
+    """Return a table with at most `cap` crops of each forgery method; all real crops stay.
 
     Args:
         table: Rows of faces.
-        cap: The largest number of crops.
-        seed: Decides which stay.
+        cap: Maximum number of crops for each method.
+        seed: Seed of the choice.
     """
     rng = np.random.default_rng([seed, cap])
     kept = np.ones(len(table), bool)
@@ -33,13 +33,13 @@ def cap_methods(table: pd.DataFrame, *, cap: int, seed: int) -> pd.DataFrame:
 
 
 def limit_rows(table: pd.DataFrame, *, limit: int, seed: int, partners: Rows | None = None) -> pd.DataFrame:
-    """Return a balanced subset: half of it of each class, or all of a class that has fewer; one class alone fills it.
+    """Return a balanced subset: half of each class, or all of a class that has fewer; a single class fills it.
 
     Args:
         table: Rows of faces.
         limit: Number of rows.
-        seed: Decides.
-        partners: Row of the original of each fake; then fakes are drawn together with their originals.
+        seed: Seed of the choice.
+        partners: Row of the original of each fake, to draw fakes together with their originals.
     """
     rng, labels = np.random.default_rng([seed, limit]), table["label"].to_numpy()
     if partners is not None:
@@ -52,11 +52,11 @@ def limit_rows(table: pd.DataFrame, *, limit: int, seed: int, partners: Rows | N
 
 
 def find_originals(table: pd.DataFrame, dataset: FaceDataset) -> Rows:
-    """Return for every fake crop the row of the crop of its original nearest in time, then in place; -1 for the others.
+    """Return for every fake crop the row of its original's crop nearest in time, then in position; -1 for the others.
 
     Args:
         table: Rows of faces of one split.
-        dataset: Knows the original of each video.
+        dataset: Dataset that names the original of each video.
 
     Raises:
         ConfigError: No fake has an original.
@@ -77,12 +77,12 @@ def find_originals(table: pd.DataFrame, dataset: FaceDataset) -> Rows:
     num_found = int((partners >= 0).sum())
     if not num_found:
         raise ConfigError(
-            f"dataset.sampling=paired needs fakes whose original is known, and none of the {num_fakes} fake crops of "
+            f"dataset.sampling=paired needs fakes with a known original, and none of the {num_fakes} fake crops of "
             f"split 'train' in '{dataset.root}' has one. Choose dataset.sampling=weighted, natural or subsample."
         )
     if num_found < num_fakes:
         logger.warning(
-            "%d of %d fake crops have no original in '%s' and are left out by dataset.sampling=paired.",
+            "dataset.sampling=paired leaves out %d of %d fake crops that have no original in '%s'.",
             num_fakes - num_found, num_fakes, dataset.root,
         )  # fmt: skip
     return partners

@@ -1,34 +1,67 @@
-"""Assign videos to train, val and test so that no group is cut."""
+"""Groups of related videos, splits that keep each group whole, and the audit that looks for leaks."""
 
 import logging
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+import pandas as pd
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
 
-from unmask.data.groups import find_groups
-from unmask.data.tables import SPLITS
+from unmask.data.tables import SPLITS, FaceDataset
 from unmask.errors import ConfigError, LeakageError, list_problems
 from unmask.types import Video
 
 logger = logging.getLogger(__name__)
 
 
+def find_groups(videos: Sequence[Video], *, copies: Sequence[Sequence[int]] = ()) -> list[int]:
+    """Number the connected components of the graph of videos, identities and originals.
+
+    A fake `AAA_BBB` joins the videos of AAA and of BBB; in FaceForensics++ this reproduces the official pairs.
+
+    Args:
+        videos: Videos of one source.
+        copies: Sets of positions of videos whose files are identical, and so belong together too.
+
+    Returns:
+        The group of each video, numbered from 0.
+    """
+    nodes: dict[tuple[str, str], int] = {}
+    rows, columns = [], []
+    for index, video in enumerate(videos):
+        keys = [("video", video.video_id), *(("identity", identity) for identity in video.identities)]
+        if video.original is not None:
+            keys.append(("video", video.original))
+        for key in keys:
+            rows.append(index)
+            columns.append(len(videos) + nodes.setdefault(key, len(nodes)))
+    for same in copies:
+        rows += same
+        columns += [same[0]] * len(same)
+    size = len(videos) + len(nodes)
+    graph = coo_matrix((np.ones(len(rows), np.int8), (rows, columns)), shape=(size, size))
+    labels = connected_components(graph, directed=False)[1][: len(videos)]
+    _, groups = np.unique(labels, return_inverse=True)
+    return [int(group) for group in groups]
+
+
 def assign_splits(
     videos: Sequence[Video], *, fractions: Mapping[str, float], seed: int, groups: Sequence[int] | None = None
 ) -> list[str]:
-    """Return the split of every video: the source's own where it has one, else by group, seeded and stratified.
+    """Return the split of every video: the source's own if it has one, otherwise by group, seeded and stratified.
 
-    A source with train and test but without val gets its val carved out of train.
+    A source with train and test but no val has its val carved out of train.
 
     Args:
-        videos: Of one source.
-        fractions: Share of `train`, `val` and `test`, each at least 0, their sum 1.
-        seed: Of the shuffle.
-        groups: Of `find_groups`, where they are known already.
+        videos: Videos of one source.
+        fractions: Shares of `train`, `val` and `test`, each at least 0, adding up to 1.
+        seed: Seed of the shuffle.
+        groups: Result of `find_groups`, if the caller already has it.
 
     Raises:
-        ConfigError: Fractions that are not shares of one.
+        ConfigError: The fractions do not add up to 1.
         LeakageError: The source's own splits cut a group.
     """
     _check_fractions(fractions)
@@ -44,14 +77,16 @@ def assign_splits(
         train = [index for index, split in enumerate(splits) if split == "train"]
         share = fractions["val"] / (fractions["val"] + fractions["train"])
         parts = _divide(train, groups, strata, {"train": 1 - share, "val": share, "test": 0.0}, seed)
-        logger.info("The source has no val split: %d of its %d train files go there.", parts.count("val"), len(train))
+        logger.info(
+            "The source has no val split: moved %d of its %d train files to val.", parts.count("val"), len(train)
+        )
         for index, part in zip(train, parts, strict=True):
             splits[index] = part
     return splits
 
 
 def check_groups(video_ids: Sequence[str], groups: Sequence[int], splits: Sequence[str | None]) -> None:
-    """Raise a LeakageError where a group stands in more than one split; videos without a split are passed over."""
+    """Raise a LeakageError if a group is in more than one split; videos without a split are ignored."""
     found: dict[int, dict[str, str]] = defaultdict(dict)
     for video_id, group, split in zip(video_ids, groups, splits, strict=True):
         if split:
@@ -62,24 +97,49 @@ def check_groups(video_ids: Sequence[str], groups: Sequence[int], splits: Sequen
             ", ".join(f"'{name}' in {split}" for split, name in sorted(members.items())) for members in cut.values()
         )
         raise LeakageError(
-            f"{len(cut)} groups of videos that share a person or an origin stand in more than one split:\n"
+            f"{len(cut)} groups of videos that share a person or an origin are in more than one split:\n"
             f"{list_problems(rows)}\n"
             f"Move each group into one split, or let prepare.py split by identity (source.splits=null)."
+        )
+
+
+def audit_splits(dataset: FaceDataset) -> None:
+    """Check a face dataset for leaks: at the end of prepare, and again before every training.
+
+    Raises:
+        LeakageError: A group, an identity, a video or a crop is in more than one split; lists them.
+    """
+    videos = dataset.videos
+    check_groups(videos["video_id"].tolist(), videos["group"].tolist(), videos["split"].tolist())
+    _check_column(videos.explode("identities").dropna(subset=["identities"]), "identities", dataset)
+    columns = ["video_id", "split"]
+    _check_column(pd.concat([videos[columns], dataset.faces[columns]]), "video_id", dataset)
+    _check_column(dataset.faces, "crop", dataset)
+
+
+def _check_column(table: pd.DataFrame, column: str, dataset: FaceDataset) -> None:
+    splits = table.groupby(column)["split"].unique()
+    crossing = splits[splits.map(len) > 1]
+    if len(crossing):
+        rows = (f"{value}: {', '.join(sorted(names))}" for value, names in crossing.items())
+        raise LeakageError(
+            f"{len(crossing)} values of '{column}' in '{dataset.root}' are in more than one split:\n"
+            f"{list_problems(rows)}\nRun prepare.py again; a table edited by hand must keep them together."
         )
 
 
 def _check_fractions(fractions: Mapping[str, float]) -> None:
     if set(fractions) != set(SPLITS) or min(fractions.values()) < 0 or abs(sum(fractions.values()) - 1) > 1e-6:
         raise ConfigError(
-            f"split.train, split.val and split.test are {dict(fractions)}: they must be shares of at least 0 with a "
-            f"sum of 1, such as split.train=0.7 split.val=0.15 split.test=0.15."
+            f"split.train, split.val and split.test are {dict(fractions)}: each must be at least 0 and they must add "
+            f"up to 1, such as split.train=0.7 split.val=0.15 split.test=0.15."
         )
 
 
 def _divide(
     indices: Sequence[int], groups: Sequence[int], strata: Sequence[str], fractions: Mapping[str, float], seed: int
 ) -> list[str]:
-    """Give whole groups, in a seeded order and large ones first, to the split that lacks most of what they hold."""
+    """Assign whole groups, in a seeded order and large ones first, to the split that lacks most of their content."""
     members: dict[int, list[int]] = defaultdict(list)
     for index in indices:
         members[groups[index]].append(index)

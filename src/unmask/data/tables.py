@@ -38,12 +38,12 @@ def _prepare(root: Path) -> str:
 
 @dataclass(frozen=True)
 class FaceDataset:
-    """What `prepare` wrote.
+    """A face dataset on disk, as `prepare` writes it.
 
     Args:
-        root: The folder; paths of crops are relative to it, or absolute where pictures were indexed where they lie.
+        root: The folder; crop paths are relative to it, or absolute if images were indexed in place.
         info: Content of `dataset.json`.
-        videos: A row for every video that the source promised; columns `VIDEO_COLUMNS`.
+        videos: A row for every video that the source lists; columns `VIDEO_COLUMNS`.
         faces: A row for every crop; columns `FACE_COLUMNS`.
     """
 
@@ -57,7 +57,7 @@ class FaceDataset:
         """Read the tables of a face dataset.
 
         Raises:
-            DatasetError: Absent, unfinished or not a face dataset.
+            DatasetError: Missing, unfinished or not a face dataset.
         """
         root = Path(expand_home(str(root)))
         if not root.is_dir():
@@ -81,12 +81,12 @@ class FaceDataset:
 
     @property
     def name(self) -> str:
-        """The name of the source it was prepared from."""
+        """Name of its source."""
         return str(self.info["name"])
 
     @property
     def sources(self) -> tuple[SourceRecord, ...]:
-        """What is on record of the source it was prepared from, or of those that were mixed."""
+        """Records of the source, or of all sources if several were mixed."""
         return read_sources(self.info)
 
     @cached_property
@@ -96,14 +96,14 @@ class FaceDataset:
 
     @property
     def has_videos(self) -> bool:
-        """Whether any of its media is a video, so that video-level figures mean something."""
+        """Whether it holds any video, so that video-level metrics are meaningful."""
         return bool(self.videos["kind"].isin((MediaKind.VIDEO, MediaKind.FRAMES)).any())
 
     def faces_of(self, split: str) -> pd.DataFrame:
         """Return the crops of a split, with rows numbered from 0.
 
         Raises:
-            DatasetError: The split holds no crop, or an unknown split is asked for.
+            DatasetError: The split is unknown or empty.
         """
         if split not in SPLITS:
             meant = suggest(split, SPLITS, key="split")
@@ -118,7 +118,7 @@ class FaceDataset:
         return rows
 
     def check_classes(self, split: str, *, only: Label | None = None) -> None:
-        """Raise unless a split holds both real and fake crops, or those of one class that alone is needed."""
+        """Raise unless a split holds both real and fake crops, or crops of the one class that is needed."""
         labels = self.faces_of(split)["label"]
         for label in Label if only is None else (only,):
             if not (labels == label).any():
@@ -130,9 +130,9 @@ class FaceDataset:
 
 
 def write_dataset(root: Path, *, info: Mapping[str, Any], videos: pd.DataFrame, faces: pd.DataFrame) -> None:
-    """Write the three files; a disk that is full leaves those that were there, and nothing else.
+    """Write the three files; a full disk leaves the previous ones intact.
 
-    `dataset.json` comes last: its presence tells that the dataset is complete.
+    `dataset.json` is written last: its presence marks a complete dataset.
     """
     contents = {
         "videos.parquet": videos.to_parquet(index=False),

@@ -18,6 +18,21 @@ MAX_SEARCH = 500
 ENOUGH = 8
 """Frames with a face that are enough to score it; as many as were asked for if those are fewer."""
 
+_FRAMES_AT_ONCE = 8
+
+_PIXELS_AT_ONCE = 17_000_000
+"""Bound on the decoded frames of a batch: 50 MB, which is eight frames of 1080p."""
+
+
+def count_at_once(width: int, height: int) -> int:
+    """Return how many decoded frames to hold at a time, at least one, so that large ones cannot fill the memory.
+
+    Args:
+        width: Width of the video in pixels.
+        height: Height of the video in pixels.
+    """
+    return max(min(_FRAMES_AT_ONCE, _PIXELS_AT_ONCE // max(width * height, 1)), 1)
+
 
 @dataclass(frozen=True)
 class Batch:

@@ -5,10 +5,10 @@ from functools import partial
 
 from unmask.faces.appearance import describe_faces
 from unmask.faces.detector import Detector
-from unmask.faces.search import Batch, search_faces
+from unmask.faces.search import Batch, count_at_once, search_faces
 from unmask.faces.spec import CropSpec
 from unmask.faces.track import Look
-from unmask.inference.limits import Limits, choose_within, count_at_once
+from unmask.inference.limits import Limits, choose_within
 from unmask.inference.notes import note_crowd, note_frames, note_search
 from unmask.inference.results import FrameResult
 from unmask.inference.scene import SceneCheck, note_scene
@@ -56,10 +56,12 @@ class Examination:
 
     def search(self, detector: Detector) -> Iterator[Batch]:
         """Search the frames asked for, and more where they show too few faces, within the limits."""
-        limits, at_once = self._limits, count_at_once(self._index.info)
+        limits, info = self._limits, self._index.info
         most = min(limits.max_search, limits.max_frames - len(self._wanted))
-        read, total = partial(read_indexed, self._index), self._index.info.num_frames
-        return search_faces(read, self._wanted, num_frames=total, detector=detector, at_once=at_once, max_more=most)
+        read, at_once = partial(read_indexed, self._index), count_at_once(info.width, info.height)
+        return search_faces(
+            read, self._wanted, num_frames=info.num_frames, detector=detector, at_once=at_once, max_more=most
+        )
 
     def take(self, batch: Batch) -> list[list[Face]]:
         """Return the faces to score of each frame of a batch."""

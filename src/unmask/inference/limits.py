@@ -8,7 +8,7 @@ from unmask.errors import ConfigError, LimitError
 from unmask.faces.search import MAX_SEARCH
 from unmask.media.amplifiers import MAX_PARTS, MAX_SCANS, Bounds
 from unmask.media.picture import MAX_PIXELS
-from unmask.media.video import VideoIndex, VideoInfo, choose_frames
+from unmask.media.video import VideoIndex, choose_frames
 
 
 @dataclass(frozen=True)
@@ -47,17 +47,6 @@ class Limits:
                 continue
             if value is not None and not value > 0:
                 raise ConfigError(f"limits.{name}={value} lets nothing through. Give a number above 0.")
-
-
-_FRAMES_AT_ONCE = 8
-
-_PIXELS_AT_ONCE = 17_000_000
-"""Decoded frames are held until there are so many, or so many pixels: 50 MB, which is eight frames of 1080p."""
-
-
-def count_at_once(info: VideoInfo) -> int:
-    """Return how many decoded frames of a video are held at a time, at least one."""
-    return max(min(_FRAMES_AT_ONCE, _PIXELS_AT_ONCE // max(info.width * info.height, 1)), 1)
 
 
 def choose_within(index: VideoIndex, asked: Sequence[int], *, limits: Limits) -> list[int]:

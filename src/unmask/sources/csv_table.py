@@ -11,8 +11,7 @@ from unmask.errors import SourceError, list_problems
 from unmask.forgeries import Forgeries
 from unmask.sources.folders import describe_folder, find_forgeries, kind_of, list_folders, quote_some
 from unmask.sources.layout.label_words import SPLIT_NAMES, read_split
-from unmask.sources.layout.table import SUFFIXES, Row, find_columns, read_header, read_table
-from unmask.sources.layout.table_labels import read_labels
+from unmask.sources.layout.table import SUFFIXES, Row, find_columns, read_header, read_labels, read_table
 from unmask.types import ORIGINAL, Label, MediaKind, Video
 
 _SAMPLE = 50

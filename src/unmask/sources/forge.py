@@ -15,8 +15,7 @@ from unmask.media.picture import MAX_PIXELS
 from unmask.paths import show_command
 from unmask.sources.ffpp import FaceForensics
 from unmask.sources.folders import check_root, find_forgeries, list_root
-from unmask.sources.forge_pair import Encoding, forge_pair
-from unmask.sources.portraits import FoundFace, Medium, find_face
+from unmask.sources.forge_work import Encoding, FoundFace, Medium, find_face, forge_pair
 from unmask.synthetic.forge import FORGERS
 from unmask.synthetic.jobs import run_jobs
 from unmask.synthetic.layout import (

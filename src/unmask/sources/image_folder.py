@@ -15,19 +15,19 @@ from unmask.sources.folders import (
     list_folders,
     list_root,
     quote_some,
+    recognize_folder,
     refuse_layout,
 )
-from unmask.sources.layout.frame_names import find_frame_folders
 from unmask.sources.layout.label_words import (
     FAKE_WORDS,
     REAL_WORDS,
     Doubt,
     Words,
+    find_frame_folders,
     read_split,
     read_split_of_label,
     split_name,
 )
-from unmask.sources.layout.recognition import recognize_folder
 from unmask.types import ORIGINAL, Label, MediaKind, Video
 
 _LOOKED_FOR = (
