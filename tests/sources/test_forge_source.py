@@ -213,7 +213,7 @@ def test_two_pairs_leave_a_split_empty_and_say_so(tmp_path: Path, caplog: pytest
 def test_folder_of_both_kinds_asks_for_one(photographs: Path, tmp_path: Path) -> None:
     for seed in range(2):
         _write_clip(photographs / f"{seed}.mp4", seed, num_frames=2)
-    with pytest.raises(SourceError, match=r"7 pictures and 2 videos.*source\.kind=picture"):
+    with pytest.raises(SourceError, match=r"7 images and 2 videos.*source\.kind=picture"):
         _forge(photographs, tmp_path / "forged")
     source = _forge(photographs, tmp_path / "forged", kind="video")
     assert {video.kind for video in source.list_videos()} == {MediaKind.VIDEO}
@@ -221,7 +221,7 @@ def test_folder_of_both_kinds_asks_for_one(photographs: Path, tmp_path: Path) ->
 
 def test_folder_without_media_is_named(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    with pytest.raises(SourceError, match="holds no pictures or videos"):
+    with pytest.raises(SourceError, match="empty' holds no "):
         _forge(tmp_path / "empty", tmp_path / "forged")
     with pytest.raises(SourceError, match="No such folder"):
         _forge(tmp_path / "absent", tmp_path / "forged")

@@ -72,7 +72,7 @@ def test_a_source_of_somebody_else_may_say_so_and_is_unknown_if_it_does_not() ->
     assert kind_of(Foreign()) == "unknown"
     assert kind_of(Telling()) == "external"
     assert record_source(Mixed()) == Mixed.records
-    with pytest.raises(SourceError, match=r"'mine'.*'genuine'.*Wrong.*drawn, self_made, external, unknown"):
+    with pytest.raises(SourceError, match=r"'genuine'.*'mine'.*Wrong.*drawn, self_made, external, unknown"):
         record_source(Wrong())
 
 

@@ -34,7 +34,7 @@ class Evaluation:
         has_videos: Whether the dataset holds any; the `video` figures of images are per image.
         result: `result.json`.
         report: `report.html`.
-        scores: `scores_frames.parquet`; `scores_videos.parquet` lies beside it.
+        scores: `scores_frames.parquet`; `scores_videos.parquet` is beside it.
         notes: Sentences that qualify the figures, as in the report.
     """
 
@@ -71,14 +71,14 @@ def evaluate(
         device: `auto`, `cpu`, `cuda` ...
         batch_size: Crops scored at once.
         num_workers: Processes that decode crops; 0 decodes in this one.
-        allow_spec_mismatch: Only warn where crops were made otherwise than those of the model's training.
+        allow_spec_mismatch: Whether to only warn if the crops were made differently from the training crops.
         command: Stands in the report.
         seed: Stands in the report.
 
     Raises:
         CheckpointError: The checkpoint is absent, damaged or of something else.
         DatasetError: The dataset or the split is absent, or too many crops are damaged.
-        SpecMismatchError: The crops were made otherwise than those of the model's training.
+        SpecMismatchError: The crops were made differently from the training crops.
     """
     model, dataset = load_checkpoint(checkpoint), FaceDataset.load(root)
     notes = _check_spec(model, dataset, allow_mismatch=allow_spec_mismatch)
@@ -108,7 +108,7 @@ def _check_spec(model: Checkpoint, dataset: FaceDataset, *, allow_mismatch: bool
         check_same_crops(model.crop_spec, dataset.spec, where=str(dataset.root))
     elif model.crop_spec.hash != dataset.spec.hash:
         note = (
-            f"The crops (preprocessing {dataset.spec.hash}) were made otherwise than those the model was trained on "
+            f"The crops (preprocessing {dataset.spec.hash}) were made differently from those the model was trained on "
             f"(preprocessing {model.crop_spec.hash}); scored all the same, as allow_spec_mismatch=true asked."
         )
         logger.warning("%s", note)

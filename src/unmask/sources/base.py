@@ -1,4 +1,4 @@
-"""What every source can do."""
+"""The protocol of sources."""
 
 from typing import Protocol, runtime_checkable
 
@@ -12,40 +12,40 @@ class Source(Protocol):
 
     Constructors store and check their arguments; `list_videos` reads the folder.
 
-    A source may say with a property `forgeries`, of `unmask.forgeries.Forgeries`, who made its fakes, or with a
-    property `records`, of `SourceRecord`, which sources it mixes. Of one that does not, they are of unknown origin, and
-    so every model that is trained on it says.
+    A source may have a property `forgeries`, of type `unmask.forgeries.Forgeries`, that tells who made its fakes, or a
+    property `records`, of `SourceRecord`, that names the sources it mixes. Without either the origin of its fakes is
+    unknown, and every model trained on it says so.
     """
 
     name: str
 
     def list_videos(self) -> list[Video]:
-        """Return every video that the source promises, also those whose file is missing.
+        """Return every video that the source lists, including those whose file is missing.
 
         Raises:
-            SourceError: The folder is absent or laid out otherwise; says what was looked for and what was found.
+            SourceError: The folder is missing or in another layout; names what was expected and what was found.
         """
         ...
 
 
 @runtime_checkable
 class CreatedSource(Source, Protocol):
-    """A source whose files we make ourselves before they can be listed."""
+    """A source that makes its files before it lists them."""
 
     def create(self, *, num_workers: int) -> None:
-        """Write the files that are not there yet.
+        """Write the files that do not exist yet.
 
         Args:
-            num_workers: Processes; 0 works in this one.
+            num_workers: Number of processes; 0 works in this one.
         """
         ...
 
 
 def record_source(source: Source) -> tuple[SourceRecord, ...]:
-    """Return what stays on record of a source, or of those that it mixes; call it after `list_videos`.
+    """Return the records of a source, or of the sources it mixes; call it after `list_videos`.
 
     Raises:
-        SourceError: It says something else of its fakes than `Forgeries` knows.
+        SourceError: Its `forgeries` is not one of `Forgeries`.
     """
     records = tuple(getattr(source, "records", ()))
     if records:
@@ -53,7 +53,7 @@ def record_source(source: Source) -> tuple[SourceRecord, ...]:
     given = getattr(source, "forgeries", Forgeries.UNKNOWN)
     if given not in tuple(Forgeries):
         raise SourceError(
-            f"The source '{source.name}' says of its fakes '{given}' (property forgeries of {type(source).__name__}). "
+            f"Unknown value '{given}' in the property `forgeries` of source '{source.name}' ({type(source).__name__}). "
             f"Choose one of: {', '.join(Forgeries)}."
         )
     return (SourceRecord(source.name, Forgeries(given)),)

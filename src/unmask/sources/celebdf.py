@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 class CelebDF:
     """Read `Celeb-real/id0_0000.mp4`, `YouTube-real/00000.mp4` and `Celeb-synthesis/id0_id1_0000.mp4`.
 
-    In `id0_id1_0000` the face of id1 was put into a video of id0. The videos may lie one folder deeper (`videos/`), as
+    In `id0_id1_0000` the face of id1 was put into a video of id0. The videos may be one folder deeper (`videos/`), as
     folders of frames too. In the test list, 1 means real and 0 means fake; the folders decide, and must agree.
 
     Args:
@@ -93,7 +93,7 @@ class CelebDF:
             video = videos.setdefault(key, self._make_video(part, parts.get(part, self.root / part) / f"{stem}.mp4"))
             if video.label != label:
                 raise SourceError(
-                    f"'{TEST_LIST}' calls '{key}' {label.name.lower()}, and it lies among the "
+                    f"'{TEST_LIST}' calls '{key}' {label.name.lower()}, but it is among the "
                     f"{video.label.name.lower()} ones (in this list 1 means real). Download the list again."
                 )
         return self._split(videos, listed)
@@ -192,5 +192,5 @@ def _list_clips(folder: Path) -> list[Path]:
     clips = [path for path in entries if path.suffix.lower() in VIDEO_SUFFIXES or holds_frames(path)]
     others = [path.name for path in entries if path not in set(clips)]
     if others:
-        logger.warning("Passed over in '%s': %s.", folder, quote_some(others))
+        logger.warning("Skipped in '%s': %s.", folder, quote_some(others))
     return clips

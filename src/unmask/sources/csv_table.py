@@ -54,7 +54,7 @@ class CsvTable:
         columns: The table's own names for `path`, `label`, `video`, `identity`, `method` and `split`.
         fake_label: Value that means fake, where it is neither `1` nor `fake`: in some tables 1 means real.
         real_label: Value that means real; None for all others than `fake_label`, where that is set.
-        replace: Beginnings of paths from another machine, and what stands for them here.
+        replace: Path prefixes from another machine, and their replacements on this one.
     """
 
     def __init__(
@@ -119,7 +119,7 @@ class CsvTable:
         if of_splits:
             others = [path.name for path in tables if path not in dict(of_splits)]
             if others:
-                logger.warning("Passed over in '%s': %s.", self.root, quote_some(others))
+                logger.warning("Skipped in '%s': %s.", self.root, quote_some(others))
             return list(of_splits)
         if len(tables) == 1:
             return [(tables[0], None)]
@@ -129,7 +129,7 @@ class CsvTable:
         )
 
     def _find_media_folder(self, top: Path, rows: Sequence[Row]) -> Path:
-        """Return the folder in which most paths exist; a table may lie above its media."""
+        """Return the folder in which most paths exist; the table may be above its media."""
         if self.media_root is not None:
             return self.media_root
         names = [self._rename(row.values["path"]) for row in rows[:: max(1, len(rows) // _SAMPLE)]]

@@ -83,7 +83,7 @@ class DeepFakeDetection:
             if not clips.names:
                 logger.warning("No videos in '%s': only one class can be read.", clips.folder)
             if clips.others:
-                logger.warning("Passed over in '%s': %s.", clips.folder, quote_some(clips.others))
+                logger.warning("Skipped in '%s': %s.", clips.folder, quote_some(clips.others))
         videos = [self._make_real(name, originals) for name in originals.names]
         known = {video.video_id for video in videos}
         videos += [self._make_fake(name, forgeries, known) for name in forgeries.names]

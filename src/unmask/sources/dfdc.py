@@ -91,7 +91,7 @@ class DFDC:
         unexpected = [name for name in there if name not in entries]
         if unexpected:
             logger.warning(
-                "%d videos in '%s' are passed over, since its metadata do not name them: %s.",
+                "Skipped %d videos in '%s' that its metadata do not name: %s.",
                 len(unexpected), part, quote_some(unexpected),
             )  # fmt: skip
         return [self._make_video(part, name, entries, by_part=by_part) for name in sorted(entries)]
@@ -130,7 +130,7 @@ def _find_parts(root: Path) -> list[Path]:
         if parts:
             lacking = [folder.name for folder in level if folder not in parts and any(folder.glob("*.mp4"))]
             if lacking:
-                logger.warning("Folders of videos without '%s' are passed over: %s.", METADATA, quote_some(lacking))
+                logger.warning("Skipped folders of videos without '%s': %s.", METADATA, quote_some(lacking))
             return parts
         level = [child for folder in level for child in list_folders(folder)]
     return []
@@ -154,7 +154,7 @@ def _read_part(part: Path) -> dict[str, dict[str, Any]]:
 
 
 def _read_label_rows(path: Path) -> dict[str, dict[str, Any]] | None:
-    """Return the entries of the test set's `filename,label` with 1 for fake, or None where it is no such table."""
+    """Return the entries of the test set's `filename,label` with 1 for fake, or None for another table."""
     if not path.is_file():
         return None
     with path.open(newline="", encoding="utf-8-sig") as file:

@@ -28,8 +28,8 @@ class FaceForensics:
     `original/AAA.mp4` and `<method>/AAA_BBB.mp4`, as Kaggle's copy has them, are read too, and so are extracted frames:
     `images/` or `frames/` in place of `videos/`, with a folder for each clip.
 
-    In `AAA_BBB` the face of BBB was put into the video AAA, so both are identities of the fake, and it stands in the
-    split of its pair.
+    In `AAA_BBB` the face of BBB was put into the video AAA, so both are identities of the fake, which is in the split
+    of its pair.
 
     Args:
         root: The folder that holds `original_sequences` and `manipulated_sequences`, or `original` and the methods.
@@ -111,7 +111,7 @@ class FaceForensics:
         return methods
 
     def _check_found(self, originals: Clips, fakes_of: Mapping[str, Clips]) -> None:
-        """Refuse what is no FaceForensics++, a compression that is absent, and a method that was asked for in vain."""
+        """Refuse a folder that is not FaceForensics++, a missing compression, and a requested method without videos."""
         if not originals.names and not any(clips.names for clips in fakes_of.values()):
             there = self._list_compressions()
             official = self.root / "original_sequences" / YOUTUBE / self.compression / "videos"
@@ -176,7 +176,7 @@ class FaceForensics:
         return videos
 
     def _check_names(self, videos: Sequence[Video], parts: Mapping[str, Clips]) -> None:
-        """Log files that no list names, and refuse a part of which the lists name nothing that is there."""
+        """Log files that no list names, and refuse a part without any listed file."""
         for method, clips in parts.items():
             promised = {video.path.name.removesuffix(clips.suffix) for video in videos if video.method == method}
             unexpected = [name for name in clips.names if name not in promised]
@@ -189,7 +189,7 @@ class FaceForensics:
             left = [*unexpected, *clips.others]
             if left:
                 logger.warning(
-                    "%d entries of '%s' are passed over, since no list names them or their kind is another: %s.",
+                    "Skipped %d entries of '%s' that no list names or that are of another kind: %s.",
                     len(left), clips.folder, quote_some(left),
                 )  # fmt: skip
 
@@ -211,7 +211,7 @@ class FaceForensics:
                 for name in (first, second, f"{first}_{second}", f"{second}_{first}"):
                     if split_of.setdefault(name, split) != split:
                         raise SourceError(
-                            f"'{name}' stands in the lists of both '{split_of[name]}' and '{split}' (source.splits="
+                            f"'{name}' is in the lists of both '{split_of[name]}' and '{split}' (source.splits="
                             f"'{self.splits}'). Remove it from one of them."
                         )
         return split_of

@@ -1,4 +1,4 @@
-"""List the folder of a source, and say what it holds: in errors about layouts, and of who made its forgeries."""
+"""Folders of sources: list them, recognize their layout, and refuse those that no reader fits."""
 
 import importlib
 import json
@@ -28,14 +28,14 @@ def check_root(root: Path) -> None:
 
 
 def list_root(root: Path, *, follow_links: bool = True) -> Listing:
-    """List the media below the root of a source, and log what is passed over there.
+    """List the media below the root of a source, and log what is skipped.
 
     Args:
         root: The folder.
-        follow_links: Whether links that lead out of it are followed; they are refused otherwise.
+        follow_links: Whether to follow links that lead out of it; otherwise they raise an error.
 
     Raises:
-        SourceError: Such a link was found and is not to be followed.
+        SourceError: There is such a link, and `follow_links` is false.
     """
     listing = list_folder(root, follow_links=follow_links)
     if listing.links_out:
@@ -47,25 +47,25 @@ def list_root(root: Path, *, follow_links: bool = True) -> Listing:
     passed_over = listing.describe_passed_over()
     if passed_over:
         level = logging.WARNING if listing.num_media_passed_over else logging.INFO
-        logger.log(level, "Passed over in '%s': %s.", root, passed_over)
+        logger.log(level, "Skipped in '%s': %s.", root, passed_over)
     return listing
 
 
 def list_entries(folder: Path) -> list[Path]:
-    """Return what lies in a folder itself, sorted, and log what is passed over there; nothing where it is absent."""
+    """Return the sorted entries of a folder, and log what is skipped; nothing if the folder does not exist."""
     if not folder.is_dir():
         return []
     passed_over = [path.name for path in folder.iterdir() if is_passed_over(path.name)]
     if passed_over:
         logger.warning(
-            "%d hidden entries or unfinished downloads are passed over in '%s': %s.",
+            "Skipped %d hidden entries or unfinished downloads in '%s': %s.",
             len(passed_over), folder, quote_some(sorted(passed_over)),
         )  # fmt: skip
     return list_visible(folder)
 
 
 def describe_folder(folder: Path, *, limit: int = 8) -> str:
-    """List the first names in a folder, such as `'a/', 'b.mp4'`, or say that it is empty or absent."""
+    """List the first names in a folder, such as `'a/', 'b.mp4'`, or say that it is empty or missing."""
     if not folder.is_dir():
         return "nothing, it does not exist"
     names = sorted(path.name + ("/" if path.is_dir() else "") for path in folder.iterdir())
@@ -80,14 +80,14 @@ def quote_some(names: Iterable[str], *, limit: int = 8) -> str:
 
 
 def refuse_layout(root: Path, *, source: str, layout: str, looked_for: str, advice: str = "") -> SourceError:
-    """Return the error for a folder that is laid out otherwise: what was looked for, what is there, what reads it.
+    """Return the error for a folder in another layout: what was expected, what is there, and which source reads it.
 
     Args:
         root: `source.root`.
         source: Name of the source on the command line.
-        layout: What it was read as, such as `Celeb-DF`.
+        layout: Expected layout, such as `Celeb-DF`.
         looked_for: Files or folders that are missing.
-        advice: What to do where no other source reads the folder.
+        advice: Fix to suggest if no other source reads the folder.
     """
     suggestion = suggest_source(root, refused_by=source)
     return SourceError(
@@ -97,23 +97,23 @@ def refuse_layout(root: Path, *, source: str, layout: str, looked_for: str, advi
 
 
 def kind_of(path: Path) -> MediaKind:
-    """Tell by its name, or by being a folder, what a video of a source is."""
+    """Tell the kind of a medium by its suffix, or by its being a folder."""
     if path.suffix.lower() in PICTURE_SUFFIXES:
         return MediaKind.PICTURE
     return MediaKind.FRAMES if path.is_dir() else MediaKind.VIDEO
 
 
 def list_folders(folder: Path) -> list[Path]:
-    """Return the folders in a folder, sorted, without hidden ones and those of operating systems."""
+    """Return the sorted folders in a folder, without hidden ones and those of operating systems."""
     if not folder.is_dir():
         return []
     return sorted(path for path in folder.iterdir() if path.is_dir() and not is_passed_over(path.name))
 
 
 def find_forgeries(root: Path) -> Forgeries:
-    """Say who made the fakes in a folder: Unmask where it left its mark there or above, else others.
+    """Tell who made the fakes in a folder: Unmask if its mark is there or above, otherwise others.
 
-    By the mark and not by the source's name: what Unmask wrote can be read as any dataset of the same layout.
+    The mark decides, not the name of the source: a folder that Unmask wrote can be read as any dataset of its layout.
 
     Args:
         root: Of the source.
@@ -127,7 +127,7 @@ def find_forgeries(root: Path) -> Forgeries:
 
 
 def _is_of_drawn(record: Path) -> bool:
-    """Tell whether the faces were drawn before they were forged; a record that cannot be read tells nothing."""
+    """Tell whether the forged faces had been drawn; an unreadable record counts as no."""
     try:
         content = json.loads(record.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -136,7 +136,7 @@ def _is_of_drawn(record: Path) -> bool:
 
 
 _MAX_FOLDERS = 60
-"""Folders below and above the root that are looked at: a wrong root lies one or two folders off."""
+"""Folders to examine below and above the root: a wrong root is usually one or two folders off."""
 
 
 @dataclass(frozen=True)

@@ -54,7 +54,7 @@ class ForgedMedia:
         num_frames: Frames taken of every video, evenly spaced.
         max_side: Larger frames are shrunk to this longer side.
         max_pixels: A file with larger frames is refused.
-        jpeg_quality: Of written pictures.
+        jpeg_quality: JPEG quality of written images.
         crf: Constant rate factor of written videos.
         seed: Decides who is paired with whom.
         val_fraction: Share of the pairs for validation.
@@ -243,12 +243,12 @@ def _choose_media(root: Path, kind: MediaKind | None) -> tuple[MediaKind, list[P
     held = [name for name, paths in by_kind.items() if paths]
     if kind is None and len(held) == 2:
         raise SourceError(
-            f"'{root}' holds {len(by_kind[MediaKind.PICTURE])} pictures and {len(by_kind[MediaKind.VIDEO])} videos, "
+            f"'{root}' holds {len(by_kind[MediaKind.PICTURE])} images and {len(by_kind[MediaKind.VIDEO])} videos, "
             f"and a source is of one kind. Choose source.kind=picture or source.kind=video."
         )
     chosen = kind or (held[0] if held else MediaKind.PICTURE)
     if not by_kind[chosen]:
-        wanted = "pictures or videos" if kind is None else f"{kind}s"
+        wanted = {None: "images or videos", MediaKind.PICTURE: "images"}.get(kind, "videos")
         raise SourceError(f"'{root}' holds no {wanted}. Set source.root to a folder that holds authentic ones.")
     return chosen, by_kind[chosen]
 

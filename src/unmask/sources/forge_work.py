@@ -114,7 +114,7 @@ def find_face(medium: Medium, detector: Detector) -> FoundFace:
     landmarks = _fill_gaps(faces, detector)
     eyes = landmarks[:, 1] - landmarks[:, 0]
     if np.hypot(eyes[:, 0], eyes[:, 1]).min() < _SMALLEST_EYE_DISTANCE:
-        return FoundFace(problem=f"the eyes lie less than {_SMALLEST_EYE_DISTANCE:g} pixels apart")
+        return FoundFace(problem=f"the eyes are less than {_SMALLEST_EYE_DISTANCE:g} pixels apart")
     return FoundFace(tuple(tuple((float(x), float(y)) for x, y in points) for points in landmarks))
 
 
@@ -142,7 +142,7 @@ class Encoding:
     """How originals and forgeries are written, both alike.
 
     Args:
-        jpeg_quality: Of pictures.
+        jpeg_quality: JPEG quality of images.
         crf: Constant rate factor of videos.
     """
 

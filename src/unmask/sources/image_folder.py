@@ -1,4 +1,4 @@
-"""Folders named after their label, as most picture datasets are published."""
+"""Folders named after their label, as most image datasets are published."""
 
 import logging
 from collections import Counter, defaultdict
@@ -60,7 +60,7 @@ class _Place:
 
 
 class ImageFolder:
-    """Read folders whose names say real or fake, with pictures, videos or folders of frames at any depth below.
+    """Read folders named real or fake, with images, videos or folders of frames at any depth below.
 
     The name of a fake folder is its method (`fake_stylegan`), or, where that says no more than fake (`1_fake`), the
     folder above it (`progan`). Every video is a group of its own, since such datasets tell nothing about identities.
@@ -72,9 +72,9 @@ class ImageFolder:
         name: First part of every `video_id`.
         real: Words for real in the names of folders, or whole names.
         fake: Words for fake in the names of folders, or whole names.
-        frames_of: `folder` where each folder of pictures below a label holds the frames of one video, `none` where none
-            does, None to tell by the names: pictures that are numbered anew in every folder are frames.
-        follow_links: Whether links that lead out of the root are followed; they are refused otherwise.
+        frames_of: `folder` if each folder of images below a label holds the frames of one video, `none` if none does,
+            None to tell by the names: images numbered from the start in every folder are frames.
+        follow_links: Whether to follow links that lead out of the root; otherwise they raise an error.
     """
 
     def __init__(
@@ -112,7 +112,7 @@ class ImageFolder:
         return find_forgeries(self.root)
 
     def list_videos(self) -> list[Video]:
-        """Return every picture, video and folder of frames below the label folders."""
+        """Return every image, video and folder of frames below the label folders."""
         check_root(self.root)
         listing = list_root(self.root, follow_links=self.follow_links)
         by_parent: dict[Path, list[Path]] = defaultdict(list)
@@ -136,8 +136,8 @@ class ImageFolder:
             )  # fmt: skip
         if frame_folders:
             logger.info(
-                "%d folders of numbered pictures, such as '%s', are taken for the frames of one video each. Set "
-                "source.frames_of=none to take every picture by itself.",
+                "Treating %d folders of numbered images, such as '%s', as the frames of one video each. Set "
+                "source.frames_of=none to treat every image by itself.",
                 len(frame_folders), min(frame_folders),
             )  # fmt: skip
         return videos
@@ -169,7 +169,7 @@ class ImageFolder:
             )
         if num_left:
             logger.warning(
-                "%d files in '%s' are passed over, since no folder above them is named after a label: %s. Name their "
+                "Skipped %d files in '%s', since no folder above them is named after a label: %s. Name their "
                 "words with source.real=[...] or source.fake=[...].",
                 num_left, self.root, quote_some(unlabelled),
             )  # fmt: skip

@@ -29,7 +29,7 @@ class Clips:
         folder: Where they lie, or should lie.
         suffix: Of their files; "" where each is a folder of frames.
         names: Those that are there, sorted.
-        others: Names of media of another kind beside them, which are passed over.
+        others: Names of media of another kind beside them, which are skipped.
     """
 
     folder: Path
@@ -39,7 +39,7 @@ class Clips:
 
     @property
     def kind(self) -> MediaKind:
-        """Video, picture, or folder of frames."""
+        """Video, image, or folder of frames."""
         if not self.suffix:
             return MediaKind.FRAMES
         return MediaKind.PICTURE if self.suffix.lower() in PICTURE_SUFFIXES else MediaKind.VIDEO
@@ -72,7 +72,7 @@ class Tree:
 
     @property
     def is_flat(self) -> bool:
-        """Whether the methods lie side by side, as Kaggle has them."""
+        """Whether the methods are side by side, as in the copy on Kaggle."""
         return not any((self.root / name).is_dir() for name in ("original_sequences", "manipulated_sequences"))
 
     def find_methods(self, known: Sequence[str]) -> list[str]:

@@ -94,7 +94,7 @@ def read_split(name: str) -> str | None:
 
 
 def read_split_of_label(name: str) -> str | None:
-    """Return the split that stands in the name of a label's folder, such as `training_real`."""
+    """Return the split in the name of a label folder, such as `training_real`."""
     splits = {SPLIT_NAMES[token] for token in split_name(name) if token in SPLIT_NAMES}
     return splits.pop() if len(splits) == 1 else None
 
@@ -104,20 +104,20 @@ _FRAME = re.compile(r"(?:frames?|img|image|f|frm)?[-_ ]?(\d+)", re.IGNORECASE)
 
 
 def find_frame_folders(folders: Mapping[Path, Sequence[Path]], *, frames_of: str | None) -> set[Path]:
-    """Return the folders whose pictures are the frames of one video.
+    """Return the folders whose images are the frames of one video.
 
     Args:
-        folders: Folders below a label with the media that lie in each itself.
-        frames_of: `folder` for all that hold pictures alone, `none` for none, None to tell by the names: two or more
+        folders: Folders below a label with the media directly in each.
+        frames_of: `folder` for all that hold only images, `none` for none, None to tell by the names: two or more
             folders in which nothing but numbers stands, and the same numbers in several.
     """
-    pictures = {
+    images = {
         folder: files for folder, files in folders.items()
         if files and all(file.suffix.lower() in PICTURE_SUFFIXES for file in files)
     }  # fmt: skip
     if frames_of is not None:
-        return set(pictures) if frames_of == "folder" else set()
-    numbered = {folder: numbers for folder, files in pictures.items() if (numbers := _read_numbers(files)) is not None}
+        return set(images) if frames_of == "folder" else set()
+    numbered = {folder: numbers for folder, files in images.items() if (numbers := _read_numbers(files)) is not None}
     folders_of = Counter(number for numbers in numbered.values() for number in numbers)
     return {folder for folder, numbers in numbered.items() if any(folders_of[number] > 1 for number in numbers)}
 

@@ -104,7 +104,7 @@ def find_columns(header: Sequence[str], *, columns: Mapping[str, str | None]) ->
 
 
 def read_header(path: Path) -> list[str]:
-    """Return the names in the first line of a table, or nothing where it is no text."""
+    """Return the names in the first line of a table, or nothing if it is not a text file."""
     try:
         with path.open(encoding="utf-8-sig") as file:
             first = file.readline(10_000)
