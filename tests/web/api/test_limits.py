@@ -15,9 +15,16 @@ from PIL import Image
 from unmask.cli.serve import build_settings
 from unmask.config import read_defaults
 from unmask.errors import ConfigError
-from unmask.web.api.keys import check_hashes, hash_key, is_known, make_key
-from unmask.web.api.log import JsonLines
-from unmask.web.api.settings import ModelSettings, ServiceLimits, ServiceSettings
+from unmask.web.api.settings import (
+    JsonLines,
+    ModelSettings,
+    ServiceLimits,
+    ServiceSettings,
+    check_hashes,
+    hash_key,
+    is_known,
+    make_key,
+)
 
 
 @pytest.fixture(autouse=True)

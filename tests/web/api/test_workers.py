@@ -24,10 +24,10 @@ from unmask.inference.bundle import load_bundle
 from unmask.inference.settings import PredictorSettings
 from unmask.web.api import jobs, service
 from unmask.web.api.app import create_app
-from unmask.web.api.folder import copied_model, own_folder
 from unmask.web.api.jobs import JobStore
-from unmask.web.api.pool import Pool
 from unmask.web.api.settings import ModelSettings, ServiceSettings
+from unmask.web.api.uploads import copied_model, own_folder
+from unmask.web.api.workers import Pool
 
 
 def judge(client: TestClient, path: Path) -> Any:
@@ -75,7 +75,7 @@ def test_calls_that_a_broken_pool_forgot_end_too() -> None:
 
 
 def test_pool_whose_processes_hang_as_they_start_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("unmask.web.api.pool._SECONDS_WITHOUT_WORK", 0.5)
+    monkeypatch.setattr("unmask.web.api.workers._SECONDS_WITHOUT_WORK", 0.5)
     pool = Pool(1, time.sleep, 600)
     task = pool.schedule(abs, -1)
     pool.mend()
@@ -85,7 +85,7 @@ def test_pool_whose_processes_hang_as_they_start_is_replaced(monkeypatch: pytest
     pool.mend()
     with pytest.raises(BrokenProcessPool):
         task.result(timeout=30)
-    monkeypatch.setattr("unmask.web.api.pool._SECONDS_WITHOUT_WORK", 60)
+    monkeypatch.setattr("unmask.web.api.workers._SECONDS_WITHOUT_WORK", 60)
     assert pool.schedule(abs, -1).result(timeout=30) == 1
     pool.stop()
 
@@ -93,7 +93,7 @@ def test_pool_whose_processes_hang_as_they_start_is_replaced(monkeypatch: pytest
 def test_pool_that_works_on_long_calls_is_not_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
     pool = Pool(1, int)
     assert pool.schedule(abs, -1).result(timeout=30) == 1
-    monkeypatch.setattr("unmask.web.api.pool._SECONDS_WITHOUT_WORK", 0.2)
+    monkeypatch.setattr("unmask.web.api.workers._SECONDS_WITHOUT_WORK", 0.2)
     long, waiting = pool.schedule(time.sleep, 2), pool.schedule(abs, -2)
     while not long.running():
         time.sleep(0.01)
@@ -113,7 +113,7 @@ def test_pool_that_does_not_end_is_left(monkeypatch: pytest.MonkeyPatch, caplog:
     join = ProcessPool.join
     go_on = threading.Event()
     monkeypatch.setattr(ProcessPool, "join", lambda some: go_on.wait(60) and join(some))
-    monkeypatch.setattr("unmask.web.api.pool._SECONDS_TO_END", 0.2)
+    monkeypatch.setattr("unmask.web.api.workers._SECONDS_TO_END", 0.2)
     pool.stop()
     assert "did not end within 0.2 s" in caplog.text
     assert not task.done()  # a job of a service that stops is gone on with by the next one
@@ -224,7 +224,7 @@ def test_disk_without_locks_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     def fail(file: Any, operation: int) -> None:
         raise OSError(errno.ENOLCK, "No locks available")
 
-    monkeypatch.setattr("unmask.web.api.folder.fcntl.flock", fail)
+    monkeypatch.setattr("unmask.web.api.uploads.fcntl.flock", fail)
     with pytest.raises(ConfigError, match="knows no locks"):
         own_folder(tmp_path).__enter__()
 

@@ -18,7 +18,7 @@ from tests.web.app.pages import said as said_in_markdown
 from unmask.inference.limits import Limits
 from unmask.media.encode import write_video
 from unmask.types import Face, Picture
-from unmask.web.app.settings import read_settings
+from unmask.web.app.models import read_settings
 
 
 def said(page: AppTest) -> str:
@@ -159,7 +159,7 @@ def test_what_was_left_out_of_a_video_is_said(
 ) -> None:
     settings, limits = read_settings(), Limits(max_frames=4, max_faces=3)
     settings = replace(settings, predictor=replace(settings.predictor, every_n=1, limits=limits))
-    monkeypatch.setattr("unmask.web.app.settings.read_settings", lambda: settings)
+    monkeypatch.setattr("unmask.web.app.models.read_settings", lambda: settings)
     find(70, 20)
     text = said(give(open_app(), ("clip.mp4", make_video(temporary, num_frames=30).read_bytes())))
     assert "30 frames were asked for: only 4 of them, evenly spaced, were examined (limits.max_frames)." in text

@@ -18,7 +18,7 @@ from unmask.decision import Decision
 from unmask.inference.predictor import Predictor
 from unmask.models.bundle import write_bundle
 from unmask.models.checkpoint import load_checkpoint
-from unmask.web.app.settings import read_settings
+from unmask.web.app.models import read_settings
 
 MakePng = Callable[[int], bytes]
 
@@ -257,7 +257,7 @@ def test_a_new_best_model_is_loaded_and_scores_anew_without_a_restart(
     assert "date unknown" not in page.selectbox(key="model").options[0]
     register(1.0)
     assert "above the threshold 0.000" in said(page.run())  # MLflow is not asked at every click
-    monkeypatch.setattr("unmask.web.app.registry.SECONDS", 0)
+    monkeypatch.setattr("unmask.web.app.models.SECONDS", 0)
     assert "below the threshold 1.000" in said(page.run())
     assert not page.exception
     assert len(page.session_state["results-check"]) == 1

@@ -18,12 +18,10 @@ from unmask.inference.predictor import Predictor
 from unmask.inference.results import FaceResult, FaceScore, FrameResult, Prediction, TimeRange
 from unmask.inference.timeline import MAX_PERSONS
 from unmask.types import Face, MediaKind, Verdict
-from unmask.web.app.chart import _shade, _time_axis, draw_timeline, list_persons, list_points
-from unmask.web.app.exports import COLUMNS, write_csv, write_json
-from unmask.web.app.finding import ModelFile
-from unmask.web.app.loading import Model
-from unmask.web.app.scoring import DroppedFile, look_at
-from unmask.web.app.settings import read_settings
+from unmask.web.app.check_page import COLUMNS, write_csv, write_json
+from unmask.web.app.models import Model, ModelFile, read_settings
+from unmask.web.app.session import DroppedFile, look_at
+from unmask.web.app.video import _shade, _time_axis, draw_timeline, list_persons, list_points
 from unmask.web.app.views import (
     MAX_FACES,
     MAX_FRAMES,

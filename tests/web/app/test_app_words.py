@@ -8,14 +8,17 @@ from unmask.inference.deciding import Deciding
 from unmask.inference.results import FaceResult, FaceScore, FrameResult, Prediction
 from unmask.inference.words import show_clock, show_probability
 from unmask.types import MediaKind, Verdict
-from unmask.web.app.gauge import draw_gauge, style_gauge
-from unmask.web.app.text import code, plain, printable, shorten
+from unmask.web.app.panels import draw_gauge, style_gauge
 from unmask.web.app.words import (
+    code,
     explain_contradiction,
     explain_coverage,
     explain_no_stretch,
     explain_numbers,
+    plain,
+    printable,
     say,
+    shorten,
 )
 
 

@@ -1,23 +1,21 @@
-"""The REST API as a FastAPI application."""
+"""The REST API as a FastAPI application, and its OpenAPI description."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 from fastapi import Depends, FastAPI, Response
 from fastapi.responses import FileResponse
 from fastapi.staticfiles import StaticFiles
 
 from unmask import __version__
-from unmask.web.api.description import describe_service
-from unmask.web.api.guard import LOOPBACK, Crowd, Framing, Guard, Preflight
-from unmask.web.api.observe import Figures, Observer
-from unmask.web.api.problems import Problem, describe, handle_problems
-from unmask.web.api.proxy import Forwarded
-from unmask.web.api.routes import check_key, router
-from unmask.web.api.schemas import Health
+from unmask.web.api.guard import LOOPBACK, Crowd, Forwarded, Framing, Guard, Preflight
+from unmask.web.api.responses import Figures, Observer, Problem, ProblemDetails, describe, handle_problems
+from unmask.web.api.routes import Health, check_key, router
 from unmask.web.api.service import Service
 from unmask.web.api.settings import ServiceSettings
+from unmask.web.api.uploads import FIELD
 
 STATIC = Path(__file__).parent / "static"
 
@@ -104,3 +102,46 @@ def _add_page(app: FastAPI) -> None:
     @app.get("/", include_in_schema=False)
     def send_page() -> FileResponse:
         return FileResponse(STATIC / "index.html", headers={"Cache-Control": "no-cache"})
+
+
+_SCHEMES = {
+    "bearer": {"type": "http", "scheme": "bearer"},
+    "header": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+}
+
+
+def describe_service(app: FastAPI, settings: ServiceSettings) -> None:
+    """Describe the body of errors, how many files are taken, and keys where they are asked for.
+
+    Args:
+        app: Its `openapi` is wrapped.
+        settings: Of the service.
+    """
+    original = app.openapi
+
+    def describe_all() -> dict[str, Any]:
+        schema = original()
+        schemas = schema["components"]["schemas"]
+        schemas["ProblemDetails"] = ProblemDetails.model_json_schema()
+        for name in ("HTTPValidationError", "ValidationError"):  # FastAPI's own, which never leaves
+            schemas.pop(name, None)
+        for path, most in (("/v1/images", settings.limits.files), ("/v1/videos", 1)):
+            body = schema["paths"][path]["post"]["requestBody"]["content"]["multipart/form-data"]["schema"]
+            body["properties"][FIELD]["maxItems"] = most
+        _describe_refusals(schema["paths"])
+        if settings.api_keys:
+            schema["components"]["securitySchemes"] = _SCHEMES
+            for path, methods in schema["paths"].items():
+                for method in methods.values() if path.startswith("/v1/") or path == "/metrics" else ():
+                    method["security"] = [{name: []} for name in _SCHEMES]
+        return schema
+
+    app.openapi = describe_all  # type: ignore[method-assign]
+
+
+def _describe_refusals(paths: dict[str, Any]) -> None:
+    """Add what `unmask.web.api.guard` answers before a route is looked for."""
+    for methods in paths.values():
+        for method, operation in methods.items():
+            for status, told in describe(*([] if method == "get" else [403]), 421, 503).items():
+                operation["responses"].setdefault(str(status), told)

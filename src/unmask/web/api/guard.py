@@ -1,20 +1,108 @@
-"""Whom the service turns away before a route is looked for.
+"""What a request passes before a route is looked up: connection limits, proxies, hosts, origins and framing."""
 
-Too many at once, web pages of somebody else, and bodies of which two servers could think differently.
-"""
-
-from collections.abc import Collection
+import asyncio
+import json
+import logging
+import re
+import uuid
+from collections.abc import Collection, Sequence
 from http import HTTPStatus
+from typing import Any
 
+import h11
 from fastapi import Request
 from fastapi.middleware.cors import CORSMiddleware
-from starlette.datastructures import Headers
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from unmask.web.api.problems import Problem, answer
-from unmask.web.api.proxy import FORWARDED_HOST
+from unmask.web.api.responses import MEDIA_TYPE, Problem, answer, describe_problem
+from unmask.web.api.settings import PREFIX, clean_prefix
 from unmask.web.api.shares import Places, name_address
 from unmask.web.api.uploads import refuse
+
+FORWARDED_HOST = "unmask.forwarded_host"
+"""Key of a scope: the name that a trusted proxy was asked by, empty where unknown."""
+
+_REDIRECT = 307
+
+
+class Forwarded:
+    """Middleware that believes trusted proxies: X-Forwarded-For, -Proto, -Host and -Prefix.
+
+    The first two are uvicorn's. A prefix becomes the `root_path` of the request, from which FastAPI makes addresses.
+
+    Args:
+        app: What answers.
+        trusted: Addresses and networks of proxies, or `*` for all.
+        root_path: The prefix where a proxy names none.
+    """
+
+    def __init__(self, app: ASGIApp, *, trusted: Sequence[str], root_path: str) -> None:
+        self._app, self._root_path = app, clean_prefix(root_path)
+        self._believe = ProxyHeadersMiddleware(self._answer, trusted_hosts=list(trusted))  # type: ignore[arg-type]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request."""
+        if scope["type"] == "http":
+            client = scope.get("client")
+            is_trusted = client is not None and client[0] in self._believe.trusted_hosts
+            headers = Headers(scope=scope)
+            prefix = _read_prefix(headers) if is_trusted else ""
+            # In its place: a defect is told outside of this, under the same prefix.
+            if prefix or not _holds(scope["path"], self._root_path):
+                _move(scope, prefix or self._root_path)
+            scope["root_path"] = prefix or self._root_path
+            scope[FORWARDED_HOST] = headers.get("x-forwarded-host", "").split(",")[0].strip() if is_trusted else ""
+        await self._believe(scope, receive, send)  # type: ignore[arg-type]
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+        elif scope["root_path"] and scope["path"] == scope["root_path"]:
+            await _redirect(f"{scope['root_path']}/", send)  # or the page's relative addresses would miss the prefix
+        else:
+            await self._app(scope, receive, _without_own_name(send))
+
+
+def _read_prefix(headers: Headers) -> str:
+    """Return the prefix that proxies stripped, the outermost first; empty where it is none."""
+    parts = [part.strip().rstrip("/") for part in ",".join(headers.getlist("x-forwarded-prefix")).split(",")]
+    prefix = "".join(part if part.startswith("/") or not part else f"/{part}" for part in parts)
+    return prefix if PREFIX.fullmatch(prefix) else ""
+
+
+def _holds(path: str, prefix: str) -> bool:
+    """Tell whether a path begins with a prefix, which some proxies leave in its place."""
+    return path == prefix or path.startswith(f"{prefix}/")
+
+
+def _move(scope: Scope, prefix: str) -> None:
+    """Put a prefix before a path from which a proxy stripped it."""
+    scope["path"] = prefix + scope["path"]
+    if scope.get("raw_path"):
+        scope["raw_path"] = prefix.encode() + scope["raw_path"]
+
+
+def _without_own_name(send: Send) -> Send:
+    """Leave names out of `Location`: behind a proxy, the one that a request names is not the one that people know."""
+
+    async def send_on(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            headers = MutableHeaders(scope=message)
+            if "location" in headers:
+                headers["location"] = re.sub(r"^https?://[^/]*", "", headers["location"]) or "/"
+        await send(message)
+
+    return send_on
+
+
+async def _redirect(address: str, send: Send) -> None:
+    headers = [(b"location", address.encode()), (b"content-length", b"0")]
+    await send({"type": "http.response.start", "status": _REDIRECT, "headers": headers})
+    await send({"type": "http.response.body", "body": b""})
+
 
 LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 """What a request calls a service that this machine alone can reach."""
@@ -183,3 +271,88 @@ async def _turn_away(problem: Problem, scope: Scope, receive: Receive, send: Sen
         await refuse(request, problem, seconds=_SECONDS_IN_VAIN)
     except Problem as told:  # this one, or that the body came in too slowly
         await answer(request, told)(scope, receive, send)
+
+
+logger = logging.getLogger("unmask.web.api")
+
+
+_NOT_HTTP = Problem(
+    400, "not_http", "What came in is not HTTP as RFC 9112 has it, or its head is too long. Ask with an HTTP client."
+)
+
+
+def limit_connections(most: int, *, head_seconds: float, trusted: Sequence[str] = ()) -> type[H11Protocol]:
+    """Return the protocol; uvicorn itself holds any number of connections, and waits for a head without end.
+
+    Args:
+        most: Connections, with a request or without one.
+        head_seconds: From the first byte of a connection, or of its next request, to the end of the head.
+        trusted: Proxies, which may have any number of them; any other address has no more than are still free.
+    """
+    places = Places(most)
+    proxies = ProxyHeadersMiddleware(_answer_nothing, trusted_hosts=list(trusted)).trusted_hosts
+
+    class PunctualProtocol(H11Protocol):
+        """Closes a connection that is one too many, or whose request does not begin in time."""
+
+        _timer: asyncio.TimerHandle | None = None
+        _peer: str | None = None
+        _has_place = False
+
+        def connection_made(self, transport: Any) -> None:
+            """Wait for the first head."""
+            super().connection_made(transport)
+            host = self.client[0] if self.client else None
+            self._peer = None if host is None or host in proxies else name_address(host)
+            self._has_place = places.take(self._peer)
+            if not self._has_place:
+                logger.warning("too many connections", extra={"connections": most})
+                transport.abort()
+                return
+            self._timer = self.loop.call_later(head_seconds, self.transport.close)
+
+        def data_received(self, data: bytes) -> None:
+            """Stop waiting once a head is whole, and wait for the next one from its first byte."""
+            super().data_received(data)
+            is_at_work = self.cycle is not None and not self.cycle.response_complete
+            if is_at_work:
+                self._stop_waiting()
+            elif self._timer is None:
+                self._timer = self.loop.call_later(head_seconds, self._close_if_waiting)
+
+        def _close_if_waiting(self) -> None:
+            self._timer = None
+            if self.cycle is None or self.cycle.response_complete:
+                self.transport.close()
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            """Forget the timer."""
+            self._stop_waiting()
+            if self._has_place:
+                self._has_place = False
+                places.give(self._peer)
+            super().connection_lost(exc)
+
+        def _stop_waiting(self) -> None:
+            if self._timer is not None:
+                self._timer.cancel()
+                self._timer = None
+
+        def send_400_response(self, msg: str) -> None:
+            """Answer what is not HTTP, in the words of every other problem."""
+            request_id = uuid.uuid4().hex
+            body = json.dumps(describe_problem(_NOT_HTTP, instance="", root_path="", request_id=request_id)).encode()
+            headers = {
+                "content-type": MEDIA_TYPE, "content-length": str(len(body)), "connection": "close",
+                "x-request-id": request_id, "x-content-type-options": "nosniff",
+            }  # fmt: skip
+            head = h11.Response(status_code=_NOT_HTTP.status, headers=list(headers.items()), reason=b"Bad Request")
+            for event in (head, h11.Data(data=body), h11.EndOfMessage()):
+                self.transport.write(self.conn.send(event) or b"")
+            self.transport.close()
+
+    return PunctualProtocol
+
+
+async def _answer_nothing(*_: Any) -> None:
+    """Stand for an application, which uvicorn's list of trusted addresses asks for."""

@@ -14,10 +14,8 @@ from unmask.inference.bundle import Bundle, is_bundle, load_bundle
 from unmask.media.kinds import IMAGE_NAMES, VIDEO_FORMATS, VIDEO_SUFFIXES
 from unmask.models.checkpoint import Checkpoint, load_checkpoint
 from unmask.web.api.jobs import Job, JobStore
-from unmask.web.api.keys import check_hashes
-from unmask.web.api.observe import Figures
-from unmask.web.api.problems import Problem
-from unmask.web.api.settings import ServiceSettings
+from unmask.web.api.responses import Figures, Problem
+from unmask.web.api.settings import ServiceSettings, check_hashes
 from unmask.web.api.shares import Places
 from unmask.web.api.uploads import Upload
 from unmask.web.api.workers import Workers

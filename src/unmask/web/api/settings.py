@@ -1,6 +1,14 @@
-"""What the service is told: the model, its workers, and every limit."""
+"""What the processes of the service share, without FastAPI: settings, API keys and the log."""
 
+import hashlib
+import hmac
+import json
+import logging
 import re
+import secrets
+import sys
+import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -97,7 +105,7 @@ class ServiceSettings:
         folder: Where jobs and uploads lie.
         image_workers: Processes for pictures.
         video_workers: Processes for videos.
-        api_keys: Hashes of `unmask.web.api.keys.hash_key`; none lets everyone in.
+        api_keys: Hashes of `unmask.web.api.settings.hash_key`; none lets everyone in.
         cors_origins: Web pages of other origins that may ask.
         hosts: Names by which it may be asked, beside those of this machine; none lets a service that others can reach
             answer to every name.
@@ -122,3 +130,81 @@ class ServiceSettings:
                 raise ConfigError(f"{name}={getattr(self, name)} leaves nobody to work. Give 1 or more.")
         check_names(self.hosts)
         clean_prefix(self.root_path)
+
+
+_PREFIX = "sha256:"
+_HASH = re.compile(_PREFIX + "[0-9a-f]{64}")
+
+
+def make_key() -> str:
+    """Return a new key: 256 random bits, so that a plain hash cannot be guessed back."""
+    return f"unmask_{secrets.token_urlsafe(32)}"
+
+
+def hash_key(key: str) -> str:
+    """Return what the configuration holds of a key."""
+    return _PREFIX + hashlib.sha256(key.encode()).hexdigest()
+
+
+def check_hashes(hashes: Sequence[str]) -> None:
+    """Raise a ConfigError unless all are of `hash_key`; a key itself does not belong into a configuration."""
+    for place, text in enumerate(hashes, start=1):
+        if not _HASH.fullmatch(text):  # it may be a key, which no message shows
+            raise ConfigError(
+                f"Entry {place} of {len(hashes)} in api_keys is no hash of a key, which is 'sha256:' and 64 digits of "
+                f"0-9 and a-f. Make key and hash with: python serve.py task=key"
+            )
+
+
+def is_known(key: str, hashes: Sequence[str]) -> bool:
+    """Tell whether a key is one of those; it takes as long whichever it is."""
+    given = hash_key(key)
+    return any([hmac.compare_digest(given, known) for known in hashes])
+
+
+# What every record has, and uvicorn's second copy of its message, with colours.
+_OWN = set(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName", "color_message"}
+
+
+class JsonLines(logging.Formatter):
+    """A JSON object a line: time, level, logger, event, and what was given as `extra`."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line."""
+        stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
+        entry = {
+            "time": f"{stamp}.{int(record.msecs):03d}Z",
+            "level": record.levelname,
+            "logger": record.name,
+            "event": record.getMessage(),
+        }
+        entry |= {key: value for key, value in vars(record).items() if key not in _OWN}
+        if record.exc_info:
+            entry["traceback"] = self.formatException(record.exc_info)
+        return json.dumps(entry, default=str)
+
+
+def log_as_json() -> None:
+    """Let what anyone logs in this process, and every warning, leave through stdout as JSON, and nowhere else.
+
+    uvicorn, pebble and asyncio log through the root, whose handlers Hydra has set; these are replaced.
+    """
+    root = logging.getLogger()
+    for old in list(root.handlers):
+        root.removeHandler(old)
+        old.close()
+        if isinstance(old, logging.FileHandler):
+            _remove_if_empty(Path(old.baseFilename))
+    handler = logging.StreamHandler(sys.stdout)
+    handler.setFormatter(JsonLines())
+    root.addHandler(handler)
+    root.setLevel(logging.INFO)
+    logging.captureWarnings(True)
+
+
+def _remove_if_empty(file: Path) -> None:
+    """Remove the log that Hydra began in a folder of this start, and the folder if nothing else is in it."""
+    if file.is_file() and not file.stat().st_size:
+        file.unlink()
+        if not any(file.parent.iterdir()):
+            file.parent.rmdir()

@@ -1,24 +1,100 @@
-"""Take files from a request: counted while they come in, on time, and under names of our own."""
+"""Files of the service on disk: uploads, its folder and its copy of the model."""
 
 import asyncio
+import fcntl
+import math
+import re
 import shutil
+import tempfile
 import uuid
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
 from typing import NoReturn
 
 from fastapi import Request
 from python_multipart.multipart import parse_options_header
 from starlette.datastructures import UploadFile
-from starlette.formparsers import MultiPartException
+from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect
 from starlette.types import Message, Receive
 
-from unmask.web.api.form import FileForm, clean_name
-from unmask.web.api.problems import Problem
-from unmask.writing import writing
+from unmask.errors import ConfigError, OutputError
+from unmask.inference.bundle import is_bundle, load_bundle
+from unmask.inference.loading import find_model
+from unmask.models.bundle import SPEC_FILE
+from unmask.web.api.responses import Problem
+from unmask.web.api.settings import ModelSettings
+from unmask.writing import describe_refusal, is_of_disk, writing
+
+
+def clean_name(name: str | None) -> str:
+    """Return the last part of a name without what could be a path, markup or control sequence."""
+    last = PurePosixPath((name or "").replace("\\", "/")).name
+    return re.sub(r"[^\w.,=+ ()@-]", "_", last)[-120:].strip(" .") or "upload"
+
+
+class FileForm(MultiPartParser):
+    """Writes each file of a form into a folder, and stops in the middle of the first that is too large.
+
+    Starlette's own parser writes what it is sent to the system's temporary folder, without a limit to a file.
+
+    Args:
+        request: Of multipart/form-data.
+        folder: Is there; the files are named 1, 2, ... in the order of the form.
+        max_files: Files; and so many fields of other kinds.
+        max_bytes: Of one file.
+    """
+
+    def __init__(self, request: Request, folder: Path, *, max_files: int, max_bytes: int) -> None:
+        super().__init__(request.headers, request.stream(), max_files=math.inf, max_fields=max_files)
+        self._folder, self._max_files = folder, max_files
+        self._max_bytes, self._num_bytes = max_bytes, 0
+
+    def on_part_begin(self) -> None:
+        """Count anew."""
+        super().on_part_begin()
+        self._num_bytes = 0
+
+    def on_headers_finished(self) -> None:
+        """Open the file of a part in the folder, in place of the temporary one.
+
+        Raises:
+            Problem: 400.
+        """
+        super().on_headers_finished()
+        upload = self._current_part.file
+        if upload is not None:
+            if self._current_files > self._max_files:
+                raise _too_many(self._max_files)
+            self._files_to_close_on_error.pop().close()
+            upload.file = (self._folder / str(self._current_files)).open("wb")
+            self._files_to_close_on_error.append(upload.file)  # type: ignore[arg-type]
+
+    def on_part_data(self, data: bytes, start: int, end: int) -> None:
+        """Count what came in of a file.
+
+        Raises:
+            Problem: 413.
+        """
+        self._num_bytes += end - start
+        upload = self._current_part.file
+        if upload is not None and self._num_bytes > self._max_bytes:
+            detail = f"'{clean_name(upload.filename)}' has more than the {self._max_bytes:,} bytes that are taken"
+            keys = "service.image_bytes, service.video_bytes; see /v1/model"
+            raise Problem(413, "file_too_large", f"{detail} of a file ({keys}). Send a smaller one.")
+        super().on_part_data(data, start, end)
+
+
+def _too_many(most: int) -> Problem:
+    if most == 1:
+        detail = "The request has more than one file. Send each video, or picture, in a request of its own."
+    else:
+        detail = f"The request has more than the {most} files that are taken at once (service.files). "
+        detail += "Send the others in further requests."
+    return Problem(400, "too_many_files", detail)
+
 
 FIELD = "files"
 
@@ -179,3 +255,82 @@ class _Body:
         while is_short and not self._is_over:
             await self()
         return self._is_over
+
+
+_LOCK, _COPY = "unmask.lock", ".model-"
+_OF_DISKS = frozenset({"lost+found"})  # which stands in the root of a volume
+
+
+@contextmanager
+def own_folder(folder: Path) -> Iterator[None]:
+    """Have a folder alone: two services in one would take each other's jobs.
+
+    Args:
+        folder: Of the service; it is made if need be.
+
+    Raises:
+        ConfigError: Another service has it, it holds something else, or it cannot be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        strange = sorted({path.name for path in folder.iterdir()} - _OF_DISKS)
+        if strange and _LOCK not in strange:  # what a service deletes must be its own
+            raise ConfigError(
+                f"folder={folder} holds '{strange[0]}' and is no service's. Give one that is empty or not there."
+            )
+        file = (folder / _LOCK).open("w")
+    except OSError as error:
+        raise ConfigError(f"The service cannot write in folder={folder}: {error}. Give another folder.") from error
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # let go of by the system, however the service ends
+        except BlockingIOError as error:
+            raise ConfigError(
+                f"Another service works in folder={folder}. Stop it, or give this one a folder of its own."
+            ) from error
+        except OSError as error:
+            raise ConfigError(f"The disk of folder={folder} knows no locks: {error}. Give another folder.") from error
+        yield
+
+
+@contextmanager
+def copied_model(model: ModelSettings, folder: Path) -> Iterator[ModelSettings]:
+    """Copy the model for as long as a service runs, and longer where it is killed: until the next one starts.
+
+    A process that starts late, since the one before it ended, would otherwise load what lies at the path by then:
+    half of the verdicts would be another training's.
+
+    Args:
+        model: Its path names the original.
+        folder: Of the service.
+
+    Raises:
+        BundleError: It is a bundle, and not whole.
+        ConfigError: The model cannot be copied.
+        OutputError: The folder's disk is full.
+    """
+    for old in folder.glob(f"{_COPY}*"):
+        shutil.rmtree(old, ignore_errors=True)
+    with writing(folder):
+        copy = Path(tempfile.mkdtemp(prefix=_COPY, dir=folder))
+    try:
+        yield replace(model, path=str(_copy(find_model(model.path), copy)))
+    finally:
+        shutil.rmtree(copy, ignore_errors=True)
+
+
+def _copy(original: Path, copy: Path) -> Path:
+    files = [original]
+    if is_bundle(original):
+        bundle = load_bundle(original)
+        files = [bundle.model, bundle.folder / SPEC_FILE]
+    elif not original.is_file():
+        return original  # whoever loads it says what is wrong
+    try:
+        for file in files:
+            shutil.copyfile(file, copy / file.name)
+    except OSError as error:
+        if is_of_disk(error):
+            raise OutputError(describe_refusal(error, copy / files[-1].name)) from error
+        raise ConfigError(f"The model cannot be copied to '{copy}': {error}. Give another folder.") from error
+    return copy / original.name if len(files) == 1 else copy

@@ -8,18 +8,12 @@ import streamlit as st
 from unmask.decision import show_score
 from unmask.inference.words import show_probability
 from unmask.types import MediaKind, Verdict
-from unmask.web.app.card import show_card
-from unmask.web.app.faces import say_dropped, show_frame
-from unmask.web.app.finding import ModelFile
-from unmask.web.app.loading import Model, load_model
-from unmask.web.app.model_line import warn_of_models
-from unmask.web.app.session import look_at_all
-from unmask.web.app.settings import Settings
-from unmask.web.app.text import plain, shorten
-from unmask.web.app.uploads import ask_files
+from unmask.web.app.models import Model, ModelFile, Settings, load_model
+from unmask.web.app.panels import say_dropped, show_card, show_frame, warn_of_models
+from unmask.web.app.session import ask_files, look_at_all
 from unmask.web.app.video import show_moments
 from unmask.web.app.views import Looked
-from unmask.web.app.words import say
+from unmask.web.app.words import plain, say, shorten
 
 
 def show_compare_page(model: Model, others: Sequence[ModelFile], settings: Settings) -> None:

@@ -4,7 +4,7 @@ streamlit run src/unmask/web/app/main.py -- outputs/train/<run>/bundle
 """
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -13,13 +13,18 @@ import streamlit as st
 from unmask.errors import UnmaskError
 from unmask.web.app.check_page import show_check_page
 from unmask.web.app.compare_page import show_compare_page
-from unmask.web.app.finding import ModelFile, list_models
-from unmask.web.app.loading import Model, load_model
 from unmask.web.app.model_page import show_model_page
-from unmask.web.app.registry import follow_aliases
-from unmask.web.app.settings import Settings, given_model, read_settings
-from unmask.web.app.text import plain
-from unmask.web.app.welcome import show_welcome
+from unmask.web.app.models import (
+    Model,
+    ModelFile,
+    Settings,
+    follow_aliases,
+    given_model,
+    list_models,
+    load_model,
+    read_settings,
+)
+from unmask.web.app.words import code, plain
 
 STYLE = """
 <style>
@@ -107,6 +112,30 @@ def _choose(files: list[ModelFile]) -> ModelFile:
         path: str = st.selectbox("Model", by_path, format_func=lambda path: by_path[path].label, key="model")
         st.caption(plain(by_path[path].place))
     return by_path[path]
+
+
+def show_welcome(folders: Sequence[Path]) -> None:
+    """Say how to come by a model.
+
+    Args:
+        folders: Where models were looked for.
+    """
+    st.title("Is this face real?", anchor=False)
+    st.info("There is no model yet. Make one, then load this page again.", icon=":material/model_training:")
+    st.markdown("**To try it out**: draws faces, forges them, trains on them; about three minutes on two cores.")
+    st.code("make demo", language="bash")
+    st.markdown("**On data of your own**, such as FaceForensics++:")
+    st.code(
+        "python prepare.py source=ffpp source.root=/data/FaceForensics++ output=data/ffpp-c23\n"
+        "python train.py dataset.root=data/ffpp-c23",
+        language="bash",
+        wrap_lines=True,
+    )
+    st.markdown("**With a model that you have**, a bundle or a checkpoint:")
+    st.code("make app CHECKPOINT=path/to/bundle", language="bash")
+    looked = " and ".join(code(folder.resolve()) for folder in folders)
+    st.caption(f"Looked for bundles and checkpoints below {looked}.")
+    st.button("Look again", icon=":material/refresh:")
 
 
 if __name__ == "__main__":
