@@ -40,7 +40,7 @@ def post(client: TestClient, data: bytes, name: str = "a.jpg") -> Any:
 def test_too_large_a_file_is_refused(client: TestClient) -> None:
     answer = post(client, bytes(600_001))
     assert (answer.status_code, answer.json()["code"]) == (413, "file_too_large")
-    assert "'a.jpg' has more than the 600,000 bytes that are taken of a file" in answer.json()["detail"]
+    assert all(part in answer.json()["detail"] for part in ("'a.jpg'", "600,000 bytes", "service.image_bytes"))
 
 
 def test_too_large_a_request_is_refused_before_it_is_read(client: TestClient) -> None:
@@ -54,11 +54,10 @@ def test_too_many_files_are_refused_with_what_to_do(client: TestClient, media: P
     data = (media / "face.jpg").read_bytes()
     answer = client.post("/v1/images", files=[("files", ("a.jpg", data))] * 4)
     assert (answer.status_code, answer.json()["code"]) == (400, "too_many_files")
-    told = "The request has more than the 3 files that are taken at once (service.files). "
-    assert answer.json()["detail"] == f"{told}Send the others in further requests."
+    assert "more than 3 files (service.files)" in answer.json()["detail"]
     answer = client.post("/v1/videos", files=[("files", ("a.mp4", b"x"))] * 2)
     assert (answer.status_code, answer.json()["code"]) == (400, "too_many_files")
-    assert answer.json()["detail"].startswith("The request has more than one file. Send each video")
+    assert "more than one file" in answer.json()["detail"]
 
 
 def test_other_fields_are_refused(client: TestClient, media: Path) -> None:
@@ -82,7 +81,7 @@ def test_form_in_a_charset_of_nobody_is_refused(client: TestClient, charset: str
     answer = client.post("/v1/images", content=body, headers=headers)
     assert (answer.status_code, answer.json()["code"]) == (400, "malformed_body")
     assert answer.headers["content-type"] == "application/problem+json"
-    assert "Leave charset out, or say charset=utf-8." in answer.json()["detail"]
+    assert "charset=utf-8" in answer.json()["detail"]
 
 
 @pytest.mark.parametrize("charset", ["UTF-8", '"utf-8"', "iso-8859-1", "windows-1252"])
@@ -218,9 +217,9 @@ def test_configuration_holds_hashes_of_keys_only() -> None:
 
 
 def test_limits_that_let_nothing_through_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"service\.files=0 lets nothing through"):
+    with pytest.raises(ConfigError, match=r"service\.files=0 must be above 0"):
         ServiceLimits(files=0)
-    with pytest.raises(ConfigError, match="image_workers=0 leaves nobody to work"):
+    with pytest.raises(ConfigError, match="image_workers=0 must be at least 1"):
         ServiceSettings(ModelSettings("x"), tmp_path, image_workers=0)
 
 
@@ -229,7 +228,7 @@ def test_number_of_workers_is_the_one_asked_for(bundle: Path, asked: int | None,
     cfg = read_defaults("serve")
     cfg.checkpoint, cfg.image_workers = str(bundle), asked
     if taken is None:
-        with pytest.raises(ConfigError, match="image_workers=0 leaves nobody to work"):
+        with pytest.raises(ConfigError, match="image_workers=0 must be at least 1"):
             build_settings(cfg)
     else:
         assert build_settings(cfg).image_workers == taken

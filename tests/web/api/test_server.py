@@ -252,7 +252,7 @@ def test_setting_that_leads_nowhere_is_told(bundle: Path, tmp_path: Path, argume
 def test_second_service_of_a_folder_is_told(
     server: tuple[str, "subprocess.Popen[str]"], home: Path, bundle: Path
 ) -> None:
-    assert "Another service works in folder=" in refuse_start(home, bundle, "port=0")
+    assert "Another service is using folder=" in refuse_start(home, bundle, "port=0")
 
 
 def test_log_is_json_whoever_writes_it(server: tuple[str, "subprocess.Popen[str]"], home: Path) -> None:

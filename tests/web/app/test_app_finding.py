@@ -104,7 +104,7 @@ def test_an_alias_is_asked_for_once_a_minute_and_an_answer_that_fails_changes_no
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     clock, answers = [0.0], iter([None, 5.0, None, 7.0])
-    monkeypatch.setattr("unmask.web.app.models._ask", lambda name, alias: next(answers))
+    monkeypatch.setattr("unmask.web.app.models.ask_version_time", lambda name, alias: next(answers))
     monkeypatch.setattr("unmask.web.app.models.time.monotonic", lambda: clock[0])
     alias, stamps = Alias("faces", "best"), []
     for clock[0] in (0, 59, 60, 119, 120, 180):

@@ -21,15 +21,15 @@ STATIC = Path(__file__).parent / "static"
 
 
 def create_app(settings: ServiceSettings, *, is_loopback: bool = False, connections: int | None = None) -> FastAPI:
-    """Return the application; its workers start with it.
+    """Create the application, which starts its workers on startup.
 
     Args:
-        settings: Of the service.
-        is_loopback: Whether it listens for this machine alone, and so answers to the names of this machine alone.
-        connections: Requests answered at a time; None for any number.
+        settings: Settings of the service.
+        is_loopback: Whether it listens on loopback, and so accepts only host names of this machine.
+        connections: Maximum number of concurrent requests; None for no limit.
 
     Raises:
-        UnmaskError: The settings cannot be used.
+        UnmaskError: Invalid settings.
     """
     service = Service(settings)
 
@@ -38,17 +38,17 @@ def create_app(settings: ServiceSettings, *, is_loopback: bool = False, connecti
         async with service.running():
             yield
 
-    # FastAPI's own pages of documentation load scripts from elsewhere.
+    # FastAPI's documentation pages load scripts from a CDN.
     app = FastAPI(
         title="Unmask", version=__version__, lifespan=live, docs_url=None, redoc_url=None,
-        description="Says of the faces in pictures and videos whether they are real or fake.",
+        description="Decides whether the faces in images and videos are real or fake.",
     )  # fmt: skip
     app.state.service = service
     app.include_router(router)
     _add_health(app, service)
     _add_page(app)
     handle_problems(app)
-    # The last one added comes first: what is turned away is seen, and a page that may ask can read why.
+    # The middleware added last runs first: refused requests are logged, and allowed origins can read the reason.
     hosts = (*LOOPBACK, *(host.lower() for host in settings.hosts)) if is_loopback or settings.hosts else None
     app.add_middleware(Guard, hosts=hosts, origins=settings.cors_origins)
     if connections is not None:
@@ -69,19 +69,19 @@ def create_app(settings: ServiceSettings, *, is_loopback: bool = False, connecti
 def _add_health(app: FastAPI, service: Service) -> None:
     figures: Figures = service.figures
 
-    # Load balancers ask with HEAD too, which FastAPI takes for a route of its own.
+    # Load balancers send HEAD too, for which FastAPI needs a separate route.
     @app.head("/healthz", include_in_schema=False)
     @app.get("/healthz", response_model=Health)
-    def tell_health() -> dict[str, str]:
-        """Tell that the service runs."""
+    def report_health() -> dict[str, str]:
+        """Report that the service is running."""
         return {"status": "ok"}
 
     @app.head("/readyz", include_in_schema=False)
     @app.get("/readyz", response_model=Health, responses=describe(503))
-    def tell_readiness() -> dict[str, str]:
-        """Tell that the workers have loaded the model."""
+    def report_readiness() -> dict[str, str]:
+        """Report whether the workers have loaded the model."""
         if not service.workers.is_ready:
-            raise Problem(503, "not_ready", "The workers load the model.", headers={"Retry-After": "2"})
+            raise Problem(503, "not_ready", "The workers are loading the model.", headers={"Retry-After": "2"})
         return {"status": "ok"}
 
     @app.get(
@@ -90,8 +90,8 @@ def _add_health(app: FastAPI, service: Service) -> None:
         dependencies=[Depends(check_key)],
         responses={200: {"content": {"text/plain": {}}, "description": "For Prometheus"}, **describe(401)},
     )
-    def tell_figures() -> Response:
-        """Tell counts and times, for Prometheus."""
+    def report_metrics() -> Response:
+        """Report counts and durations for Prometheus."""
         return Response(figures.render(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
 
@@ -111,11 +111,11 @@ _SCHEMES = {
 
 
 def describe_service(app: FastAPI, settings: ServiceSettings) -> None:
-    """Describe the body of errors, how many files are taken, and keys where they are asked for.
+    """Add error bodies, the number of files and the required keys to the OpenAPI description.
 
     Args:
-        app: Its `openapi` is wrapped.
-        settings: Of the service.
+        app: Application whose `openapi` is wrapped.
+        settings: Settings of the service.
     """
     original = app.openapi
 
@@ -123,7 +123,7 @@ def describe_service(app: FastAPI, settings: ServiceSettings) -> None:
         schema = original()
         schemas = schema["components"]["schemas"]
         schemas["ProblemDetails"] = ProblemDetails.model_json_schema()
-        for name in ("HTTPValidationError", "ValidationError"):  # FastAPI's own, which never leaves
+        for name in ("HTTPValidationError", "ValidationError"):  # FastAPI's own, never sent
             schemas.pop(name, None)
         for path, most in (("/v1/images", settings.limits.files), ("/v1/videos", 1)):
             body = schema["paths"][path]["post"]["requestBody"]["content"]["multipart/form-data"]["schema"]
@@ -140,7 +140,7 @@ def describe_service(app: FastAPI, settings: ServiceSettings) -> None:
 
 
 def _describe_refusals(paths: dict[str, Any]) -> None:
-    """Add what `unmask.web.api.guard` answers before a route is looked for."""
+    """Add the responses that `unmask.web.api.guard` sends before routing."""
     for methods in paths.values():
         for method, operation in methods.items():
             for status, told in describe(*([] if method == "get" else [403]), 421, 503).items():

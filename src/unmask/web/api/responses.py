@@ -30,7 +30,7 @@ _ROUTE = re.compile(r"(?<= )/(?=v1/|openapi\.json)")
 class ProblemDetails(BaseModel):
     """Body of every error.
 
-    `code` is stable and made for programs, `detail` says what was wrong and how to mend it.
+    `code` is stable and meant for programs; `detail` explains what was wrong and how to fix it.
     """
 
     type: str
@@ -44,14 +44,14 @@ class ProblemDetails(BaseModel):
 
 
 class Problem(Exception):
-    """Ends a request with an error.
+    """Error that ends a request.
 
     Args:
-        status: Of HTTP.
-        code: Stable, for programs.
-        detail: What was wrong, where, and how to mend it.
-        headers: Such as `Retry-After`.
-        errors: One for each file, where there are several.
+        status: HTTP status.
+        code: Stable code for programs.
+        detail: Cause, place and fix.
+        headers: Response headers, such as `Retry-After`.
+        errors: One row per file, if there are several.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class Problem(Exception):
 
 
 def describe(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """Return the errors of a route for its OpenAPI description."""
+    """Return the OpenAPI description of a route's error responses."""
     return {
         status: {
             "description": HTTPStatus(status).phrase,
@@ -81,11 +81,11 @@ def describe(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
 
 def place_routes(text: str, root_path: str) -> str:
-    """Return a text in which routes stand as a client must ask for them: below the prefix of a proxy.
+    """Prefix the routes in a message with the proxy's prefix, as clients must request them.
 
     Args:
-        text: Names routes after a space, such as `POST /v1/videos`; names of files have no slash.
-        root_path: Of the request.
+        text: Message with routes after a space, such as `POST /v1/videos`; file names contain no slash.
+        root_path: Prefix of the request.
     """
     return _ROUTE.sub(f"{root_path}/", text) if root_path else text
 
@@ -111,12 +111,12 @@ def answer(request: Request, problem: Problem) -> JSONResponse:
         problem, instance=request.url.path, root_path=request.scope.get("root_path", ""),
         request_id=request.scope.get("request_id", ""),
     )  # fmt: skip
-    headers = {"X-Request-ID": str(body["request_id"]), **problem.headers}  # a defect is told outside of the Observer
+    headers = {"X-Request-ID": str(body["request_id"]), **problem.headers}  # unhandled errors bypass Observer
     return JSONResponse(body, problem.status, headers=headers, media_type=MEDIA_TYPE)
 
 
 def _find_methods(request: Request) -> list[str]:
-    """Return the methods of a path; Starlette names those of the first of its routes alone."""
+    """Return all methods of a path; Starlette names only those of its first route."""
     path = getattr(request.scope.get("route"), "path", "")
     described = {method.upper() for method in request.app.openapi()["paths"].get(path, ())}
     routes = [route for route in request.app.routes if getattr(route, "path", None) == path]
@@ -124,7 +124,7 @@ def _find_methods(request: Request) -> list[str]:
 
 
 def handle_problems(app: FastAPI) -> None:
-    """Let every error of an app leave as a problem."""
+    """Answer every error of an app with problem details."""
 
     @app.exception_handler(Problem)
     def tell_problem(request: Request, problem: Problem) -> JSONResponse:
@@ -152,13 +152,13 @@ def handle_problems(app: FastAPI) -> None:
     @app.exception_handler(OutputError)
     def tell_full_disk(request: Request, error: OutputError) -> JSONResponse:
         logger.error("%s", error, extra={"request_id": request.scope.get("request_id")})
-        headers = {"Retry-After": "60", "Connection": "close"}  # the body may not have been read to its end
+        headers = {"Retry-After": "60", "Connection": "close"}  # part of the body may be unread
         return answer(request, Problem(507, "disk_full", DISK_FULL, headers=headers))
 
     @app.exception_handler(Exception)
     def tell_defect(request: Request, error: Exception) -> JSONResponse:
         logger.error("defect", exc_info=error, extra={"request_id": request.scope.get("request_id")})
-        detail = "The service failed; this is a defect of it. Its log has the traceback under the request id."
+        detail = "Internal error, a bug in the service. Its log has the traceback under the request ID."
         return answer(request, Problem(500, "defect", detail))
 
 
@@ -172,16 +172,16 @@ _SECURITY = {
     ),
 }
 _UNKNOWN = "unknown"
-# Clients make up methods and paths without end, of which each would be a series of its own for Prometheus.
+# Clients can invent any number of methods and paths, each of which would become a Prometheus time series.
 _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 _ANY = "any"
 
 
 class Figures:
-    """What Prometheus reads.
+    """Prometheus metrics.
 
     Args:
-        count_jobs: Returns the number of jobs by state.
+        count_jobs: Function that returns the number of jobs by state.
     """
 
     def __init__(self, count_jobs: Callable[[], dict[Any, int]]) -> None:
@@ -191,30 +191,32 @@ class Figures:
         self.seconds = Histogram(
             "unmask_request_seconds", "Time to the end of an answer", ["method", "route"], registry=self._registry
         )
-        self.pictures = Gauge("unmask_picture_requests_open", "Picture requests at work", registry=self._registry)
+        self.image_requests = Gauge(
+            "unmask_picture_requests_open", "Image requests in progress", registry=self._registry
+        )
         self.verdicts = Counter("unmask_verdicts", "Files judged", ["kind", "verdict"], registry=self._registry)
         self._jobs = Gauge("unmask_jobs", "Jobs by state", ["state"], registry=self._registry)
 
     def render(self) -> bytes:
-        """Return all figures in Prometheus' text format."""
+        """Return all metrics in Prometheus' text format."""
         for state, count in self._count_jobs().items():
             self._jobs.labels(state).set(count)
         return generate_latest(self._registry)
 
 
 class Observer:
-    """Middleware that gives a request its id, logs and counts it.
+    """Middleware that assigns request IDs, sets security headers, logs and counts. Never the contents of a file.
 
     Args:
-        app: What answers.
-        figures: To count in.
+        app: Wrapped application.
+        figures: Metrics to update.
     """
 
     def __init__(self, app: ASGIApp, *, figures: Figures) -> None:
         self._app, self._figures = app, figures
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request."""
+        """Handle a request."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return

@@ -22,29 +22,29 @@ from starlette.types import Message, Receive
 
 from unmask.errors import ConfigError, OutputError
 from unmask.inference.bundle import is_bundle, load_bundle
-from unmask.inference.loading import find_model
 from unmask.models.bundle import SPEC_FILE
+from unmask.web.addresses import find_model
 from unmask.web.api.responses import Problem
 from unmask.web.api.settings import ModelSettings
 from unmask.writing import describe_refusal, is_of_disk, writing
 
 
 def clean_name(name: str | None) -> str:
-    """Return the last part of a name without what could be a path, markup or control sequence."""
+    """Return the last path component of a name, without markup or control characters."""
     last = PurePosixPath((name or "").replace("\\", "/")).name
     return re.sub(r"[^\w.,=+ ()@-]", "_", last)[-120:].strip(" .") or "upload"
 
 
 class FileForm(MultiPartParser):
-    """Writes each file of a form into a folder, and stops in the middle of the first that is too large.
+    """Multipart parser that writes each file into a folder, and stops as soon as one is too large.
 
-    Starlette's own parser writes what it is sent to the system's temporary folder, without a limit to a file.
+    Starlette's own parser writes to the system's temporary folder, without a size limit per file.
 
     Args:
-        request: Of multipart/form-data.
-        folder: Is there; the files are named 1, 2, ... in the order of the form.
-        max_files: Files; and so many fields of other kinds.
-        max_bytes: Of one file.
+        request: Request with a multipart/form-data body.
+        folder: Existing folder; the files are named 1, 2, ... in the order of the form.
+        max_files: Maximum number of files, and of other fields.
+        max_bytes: Maximum size of a file.
     """
 
     def __init__(self, request: Request, folder: Path, *, max_files: int, max_bytes: int) -> None:
@@ -53,12 +53,12 @@ class FileForm(MultiPartParser):
         self._max_bytes, self._num_bytes = max_bytes, 0
 
     def on_part_begin(self) -> None:
-        """Count anew."""
+        """Reset the byte count."""
         super().on_part_begin()
         self._num_bytes = 0
 
     def on_headers_finished(self) -> None:
-        """Open the file of a part in the folder, in place of the temporary one.
+        """Open the file of a part in the folder instead of a temporary one.
 
         Raises:
             Problem: 400.
@@ -73,7 +73,7 @@ class FileForm(MultiPartParser):
             self._files_to_close_on_error.append(upload.file)  # type: ignore[arg-type]
 
     def on_part_data(self, data: bytes, start: int, end: int) -> None:
-        """Count what came in of a file.
+        """Count the bytes of a file.
 
         Raises:
             Problem: 413.
@@ -81,18 +81,17 @@ class FileForm(MultiPartParser):
         self._num_bytes += end - start
         upload = self._current_part.file
         if upload is not None and self._num_bytes > self._max_bytes:
-            detail = f"'{clean_name(upload.filename)}' has more than the {self._max_bytes:,} bytes that are taken"
+            detail = f"'{clean_name(upload.filename)}' is larger than the limit of {self._max_bytes:,} bytes per file"
             keys = "service.image_bytes, service.video_bytes; see /v1/model"
-            raise Problem(413, "file_too_large", f"{detail} of a file ({keys}). Send a smaller one.")
+            raise Problem(413, "file_too_large", f"{detail} ({keys}). Send a smaller one.")
         super().on_part_data(data, start, end)
 
 
 def _too_many(most: int) -> Problem:
     if most == 1:
-        detail = "The request has more than one file. Send each video, or picture, in a request of its own."
+        detail = "The request has more than one file. Send each file in a separate request."
     else:
-        detail = f"The request has more than the {most} files that are taken at once (service.files). "
-        detail += "Send the others in further requests."
+        detail = f"The request has more than {most} files (service.files). Send the others in further requests."
     return Problem(400, "too_many_files", detail)
 
 
@@ -100,20 +99,20 @@ FIELD = "files"
 
 _CLOSE = {"Connection": "close"}
 _ENDS_FORM = ("file_too_large", "too_many_files")
-# Python knows many more, some of which read nothing and fail in ways of their own ("undefined", "idna").
+# Python has many more codecs, some of which raise unexpected errors ("undefined", "idna").
 _CHARSETS = ("utf-8", "utf8", "us-ascii", "ascii", "iso-8859-1", "latin-1", "latin1", "windows-1252")
 _READ_IN_VAIN = 5_000_000
 _FORM_BYTES = 64_000
-"""For the boundaries and headers of a body, beside its files."""
+"""Allowance for the boundaries and headers of a multipart body."""
 
 
 @dataclass(frozen=True)
 class Upload:
-    """One file of a request.
+    """An uploaded file.
 
     Args:
-        path: Where it lies, under a name of ours.
-        name: As its sender calls it, cut down to harmless characters.
+        path: Path on disk, under a generated name.
+        name: The client's file name, sanitized.
     """
 
     path: Path
@@ -124,19 +123,19 @@ class Upload:
 async def take_files(
     request: Request, folder: Path, *, most: int, max_bytes: int, seconds: float, idle_seconds: float
 ) -> AsyncIterator[list[Upload]]:
-    """Read the files of a request into a folder of its own, which is removed at the end.
+    """Read the files of a request into a temporary subfolder, which is removed at the end.
 
     Args:
-        request: Of multipart/form-data.
-        folder: Below which that folder lies.
-        most: Files.
-        max_bytes: Of one file.
-        seconds: In which all must have come in.
-        idle_seconds: In which the next piece must.
+        request: Request with a multipart/form-data body.
+        folder: Parent of the subfolder.
+        most: Maximum number of files.
+        max_bytes: Maximum size of a file.
+        seconds: Time for the whole body to arrive.
+        idle_seconds: Time for the next chunk to arrive.
 
     Raises:
         Problem: 400, 408, 413, 415 or 422.
-        OutputError: The disk is full, or the folder cannot be written to.
+        OutputError: Full disk or unwritable folder.
     """
     _check_kind(request.headers.get("content-type", ""))
     total = most * max_bytes + _FORM_BYTES
@@ -158,8 +157,8 @@ async def _read_form(request: Request, home: Path, body: "_Body", *, most: int, 
     except MultiPartException as error:
         detail = f"{error.message} Send multipart/form-data, as curl -F {FIELD}=@photo.jpg does."
         raise Problem(400, "malformed_body", detail) from error
-    except ClientDisconnect as error:  # nobody reads this but the log and the figures
-        raise Problem(400, "broken_off", "The client hung up before the body was whole. Send it again.") from error
+    except ClientDisconnect as error:  # only the log and the metrics see this
+        raise Problem(400, "broken_off", "The client disconnected before the body was complete. Retry.") from error
     except Problem as problem:
         if problem.code in _ENDS_FORM and not await body.throw_away(request.headers.get("content-length", "")):
             problem.headers |= _CLOSE
@@ -170,20 +169,21 @@ async def _read_form(request: Request, home: Path, body: "_Body", *, most: int, 
         if isinstance(part, UploadFile):
             await part.close()
     if not files or len(files) < len(parts):
-        detail = f"The request must have files in the field '{FIELD}' alone, as curl -F {FIELD}=@a.jpg sends."
+        detail = f"The form must hold files in the field '{FIELD}' only, as curl -F {FIELD}=@a.jpg sends."
         raise Problem(422, "unknown_field" if files else "no_file", detail)
     return [Upload(home / str(place), clean_name(file.filename)) for place, file in enumerate(files, start=1)]
 
 
 async def refuse(request: Request, problem: Problem, *, seconds: float) -> NoReturn:
-    """Raise a problem before the body is used, so that the client sees it.
+    """Raise a problem before the body is read, in a way that lets the client see it.
 
-    A client that still sends when the connection is closed sees that alone. So a short body is read and thrown away.
+    A client whose connection is closed while it is sending sees a connection error, not the answer. So a short body is
+    read and discarded first.
 
     Args:
-        request: Whose body nobody has read.
-        problem: To raise.
-        seconds: To wait for the body.
+        request: Request with an unread body.
+        problem: Problem to raise.
+        seconds: Time to wait for the body.
     """
     length = request.headers.get("content-length", "" if "transfer-encoding" in request.headers else "0")
     if not length.isdigit() or int(length) > _READ_IN_VAIN:
@@ -198,12 +198,12 @@ def _check_kind(header: str) -> None:
     kind, options = parse_options_header(header)
     if kind != b"multipart/form-data":
         raise Problem(
-            415, "not_multipart", "The body is no multipart/form-data. Send it as curl -F files=@photo.jpg does."
+            415, "not_multipart", "The body is not multipart/form-data. Send it as curl -F files=@photo.jpg does."
         )
     charset = options.get(b"charset", b"utf-8").decode("latin-1")
     if charset.lower() not in _CHARSETS:
-        detail = f"Content-Type says that the names of files are written in '{charset[:40]}', which is not read here."
-        raise Problem(400, "malformed_body", f"{detail} Leave charset out, or say charset=utf-8.")
+        detail = f"Content-Type names the charset '{charset[:40]}', which is not supported."
+        raise Problem(400, "malformed_body", f"{detail} Omit charset, or use charset=utf-8.")
 
 
 def _check_length(request: Request, total: int) -> None:
@@ -213,18 +213,18 @@ def _check_length(request: Request, total: int) -> None:
 
 
 def _too_large(total: int) -> Problem:
-    detail = f"The request is larger than the {total:,} bytes that are taken (see /v1/model). Send less at once."
+    detail = f"The request is larger than the limit of {total:,} bytes (see /v1/model). Send fewer or smaller files."
     return Problem(413, "too_large", detail, headers=_CLOSE)
 
 
 class _Body:
-    """Receives a body, counts its bytes and looks at the clock.
+    """Receive channel of a body with limits on size and time.
 
     Args:
-        receive: Of the server.
-        total: Bytes.
-        seconds: In which all must have come in.
-        idle_seconds: In which the next piece must.
+        receive: Receive channel of the server.
+        total: Maximum number of bytes.
+        seconds: Time for the whole body to arrive.
+        idle_seconds: Time for the next chunk to arrive.
     """
 
     def __init__(self, receive: Receive, *, total: int, seconds: float, idle_seconds: float) -> None:
@@ -237,8 +237,8 @@ class _Body:
         try:
             message = await asyncio.wait_for(self._receive(), max(0.0, min(self._idle_seconds, left)))
         except TimeoutError as error:
-            waited = f"nothing for {self._idle_seconds:g} s, or not all of it in {self._seconds:g} s"
-            raise Problem(408, "too_slow_upload", f"The body came in too slowly: {waited}.", headers=_CLOSE) from error
+            limits = f"no data for {self._idle_seconds:g} s, or incomplete after {self._seconds:g} s"
+            raise Problem(408, "too_slow_upload", f"The body arrived too slowly: {limits}.", headers=_CLOSE) from error
         self._num_bytes += len(message.get("body", b""))
         self._is_over = not message.get("more_body", False)
         if self._num_bytes > self._total:
@@ -246,10 +246,10 @@ class _Body:
         return message
 
     async def throw_away(self, length: str) -> bool:
-        """Read the rest of the body if it is short; return whether the body is over.
+        """Discard the rest of the body if it is short; return whether the body is complete.
 
         Args:
-            length: Header of the request.
+            length: Content-Length header of the request.
         """
         is_short = length.isdigit() and int(length) - self._num_bytes <= _READ_IN_VAIN
         while is_short and not self._is_over:
@@ -258,56 +258,56 @@ class _Body:
 
 
 _LOCK, _COPY = "unmask.lock", ".model-"
-_OF_DISKS = frozenset({"lost+found"})  # which stands in the root of a volume
+_OF_DISKS = frozenset({"lost+found"})  # in the root of a volume
 
 
 @contextmanager
 def own_folder(folder: Path) -> Iterator[None]:
-    """Have a folder alone: two services in one would take each other's jobs.
+    """Lock a folder for one service: two services in one folder would take each other's jobs.
 
     Args:
-        folder: Of the service; it is made if need be.
+        folder: Folder of the service; created if missing.
 
     Raises:
-        ConfigError: Another service has it, it holds something else, or it cannot be written.
+        ConfigError: The folder is in use by another service, holds foreign files, or is not writable.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
         strange = sorted({path.name for path in folder.iterdir()} - _OF_DISKS)
-        if strange and _LOCK not in strange:  # what a service deletes must be its own
+        if strange and _LOCK not in strange:  # a service must only delete its own files
             raise ConfigError(
-                f"folder={folder} holds '{strange[0]}' and is no service's. Give one that is empty or not there."
+                f"folder={folder} holds '{strange[0]}' and does not belong to a service. Give an empty or new folder."
             )
         file = (folder / _LOCK).open("w")
     except OSError as error:
         raise ConfigError(f"The service cannot write in folder={folder}: {error}. Give another folder.") from error
     with file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # let go of by the system, however the service ends
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # the system releases it however the service ends
         except BlockingIOError as error:
             raise ConfigError(
-                f"Another service works in folder={folder}. Stop it, or give this one a folder of its own."
+                f"Another service is using folder={folder}. Stop it, or give this one its own folder."
             ) from error
         except OSError as error:
-            raise ConfigError(f"The disk of folder={folder} knows no locks: {error}. Give another folder.") from error
+            raise ConfigError(f"folder={folder} does not support file locks: {error}. Give another folder.") from error
         yield
 
 
 @contextmanager
 def copied_model(model: ModelSettings, folder: Path) -> Iterator[ModelSettings]:
-    """Copy the model for as long as a service runs, and longer where it is killed: until the next one starts.
+    """Copy the model for the lifetime of the service; a killed service leaves the copy to the next one to delete.
 
-    A process that starts late, since the one before it ended, would otherwise load what lies at the path by then:
-    half of the verdicts would be another training's.
+    Otherwise a worker that is restarted later would load whatever is at the path by then, and half of the verdicts
+    would come from another training.
 
     Args:
-        model: Its path names the original.
-        folder: Of the service.
+        model: Settings whose path names the original.
+        folder: Folder of the service.
 
     Raises:
-        BundleError: It is a bundle, and not whole.
+        BundleError: Incomplete bundle.
         ConfigError: The model cannot be copied.
-        OutputError: The folder's disk is full.
+        OutputError: Full disk.
     """
     for old in folder.glob(f"{_COPY}*"):
         shutil.rmtree(old, ignore_errors=True)
@@ -325,7 +325,7 @@ def _copy(original: Path, copy: Path) -> Path:
         bundle = load_bundle(original)
         files = [bundle.model, bundle.folder / SPEC_FILE]
     elif not original.is_file():
-        return original  # whoever loads it says what is wrong
+        return original  # loading it will report the error
     try:
         for file in files:
             shutil.copyfile(file, copy / file.name)

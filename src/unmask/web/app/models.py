@@ -20,6 +20,7 @@ from unmask.forgeries import name_model
 from unmask.inference.settings import PredictorSettings
 from unmask.models.bundle import MODEL_FILE, SPEC_FILE
 from unmask.paths import expand_home, home_folder
+from unmask.web.addresses import ask_version_time, find_model
 
 if TYPE_CHECKING:
     from unmask.inference.predictor import Predictor
@@ -209,7 +210,7 @@ class Alias:
         """
         if time.monotonic() - self.asked >= SECONDS:
             self.asked = time.monotonic()  # before the answer, so that other visitors do not wait for it too
-            self.stamp = _ask(self.name, self.alias) or self.stamp
+            self.stamp = ask_version_time(self.name, self.alias) or self.stamp
         return self.stamp
 
 
@@ -233,29 +234,6 @@ def _follow(file: ModelFile) -> ModelFile:
 def _remember(name: str, alias: str) -> Alias:
     """Hold what is known of an alias for all visitors."""
     return Alias(name, alias)
-
-
-def _ask(name: str, alias: str) -> float | None:
-    """Ask MLflow's store, the one that loading takes, when a version was made; None where it does not say."""
-    from unmask.training.tracking_fetch import find_uri
-    from unmask.training.tracking_store import make_client, store_file
-
-    try:
-        uri = find_uri(str(home_folder() / "mlflow.db"))
-    except ConfigError:
-        return None  # loading says what is wrong with it
-    store = store_file(uri)
-    if store is not None and not store.is_file():
-        return None  # asking would make an empty one
-    try:
-        from mlflow.exceptions import MlflowException
-        from sqlalchemy.exc import SQLAlchemyError
-    except ImportError:
-        return None  # loading says what to install
-    try:
-        return float(make_client(uri).get_model_version_by_alias(name, alias).creation_timestamp) / 1000
-    except (MlflowException, SQLAlchemyError, OSError):
-        return None  # loading says what is wrong, where nothing is loaded yet
 
 
 _MAX_MODELS = 4
@@ -309,8 +287,6 @@ def load_model(file: ModelFile, settings: Settings) -> Model:
 
 
 def _load(file: ModelFile, settings: Settings) -> Model:
-    from unmask.inference.loading import find_model
-
     path = find_model(file.path)
     network, provenance = _read_facts(path)
     return Model(file, path, settings.predictor.load(path), network, provenance, threading.Lock())

@@ -55,7 +55,7 @@ async function tellModel() {
     find("#limits").textContent =
       `Pictures of up to ${Math.round(service.image_bytes / 1e6)} MB, videos of up to ` +
       `${Math.round(service.video_bytes / 1e6)} MB${minutes}.`;
-    find("#formats").textContent = `Pictures: ${model.formats.pictures.join(", ")}. Videos: ${model.formats.videos.join(", ")}.`;
+    find("#formats").textContent = `Images: ${model.formats.pictures.join(", ")}. Videos: ${model.formats.videos.join(", ")}.`;
   } catch (error) {
     find("#model").textContent = error.message;
   }
@@ -136,7 +136,7 @@ async function showPicture(card, file, faces) {
   if (!bitmap) return; // a format that the service reads and this browser does not
   find(".whole", card).hidden = false;
   const canvas = find("canvas", card);
-  // Drawn as large as it is shown, so that boxes and scores can be read whatever the size of the picture.
+  // Draw at display size, so that boxes and scores are legible whatever the size of the image.
   const scale = Math.min(find(".whole", card).clientWidth / bitmap.width, 448 / bitmap.height, 3);
   const [width, height, dense] = [bitmap.width * scale, bitmap.height * scale, window.devicePixelRatio];
   canvas.width = Math.max(1, width * dense);
