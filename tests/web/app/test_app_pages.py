@@ -19,6 +19,7 @@ from unmask.inference.predictor import Predictor
 from unmask.models.bundle import write_bundle
 from unmask.models.checkpoint import load_checkpoint
 from unmask.web.app.models import read_settings
+from unmask.web.app.words import NO_PROOF
 
 MakePng = Callable[[int], bytes]
 
@@ -40,7 +41,7 @@ def test_a_picture_gets_verdict_probability_threshold_boxes_and_heat_map(bundle:
     assert "above the threshold 0.000" in said(page)
     assert page.metric[0].label == "Calibrated probability of a fake"
     assert page.metric[0].value.endswith("%")
-    assert "A score is no proof" in said(page)
+    assert NO_PROOF in said(page)
     assert len(page.get("image")) == 3  # the picture, its face, the heat map
     assert [slider.label for slider in page.slider] == ["Opacity of the heat map"]
 
@@ -122,7 +123,7 @@ def test_results_outlive_a_visit_to_another_page(bundle: Path, make_png: MakePng
     other = AppTest.from_file(MAIN, default_timeout=30)
     other.session_state["kept-files"] = kept  # as after a page of another kind, which empties the uploader
     other.run()
-    assert "From before: photo.png" in said(other)
+    assert "Still shown: photo.png" in said(other)
     assert "Fake" in said(other)
     other.button(key="forget-check").click().run()
     assert "Fake" not in said(other)
@@ -143,7 +144,7 @@ def test_pictures_of_older_files_are_let_go_and_their_scores_stay(
 ) -> None:
     files = [("clip.mp4", clip_bytes), *((f"{seed}.png", make_png(seed)) for seed in range(4))]
     whole = give(open_app(), *files)
-    sizes = {looked.name: looked.num_picture_bytes for looked in whole.session_state["results-check"].values()}
+    sizes = {looked.name: looked.num_image_bytes for looked in whole.session_state["results-check"].values()}
     st.cache_resource.clear()
     monkeypatch.setenv("UNMASK_PICTURES_MB", str((sizes["2.png"] + sizes["3.png"]) * 1.1 / 1e6))
     page = give(open_app(), *files)
@@ -166,7 +167,7 @@ def test_pictures_of_another_page_are_let_go_first(
     other = give(open_app(), ("a.png", make_png(1)))
     (looked,) = other.session_state["results-check"].values()
     st.cache_resource.clear()
-    monkeypatch.setenv("UNMASK_PICTURES_MB", str(looked.num_picture_bytes * 2.5 / 1e6))
+    monkeypatch.setenv("UNMASK_PICTURES_MB", str(looked.num_image_bytes * 2.5 / 1e6))
     code = "from unmask.web.app import main\nmain.run_page(main.compare_models)"
     page = AppTest.from_string(code, default_timeout=30)
     page.session_state["results-check"] = {"a": looked}
@@ -316,7 +317,7 @@ def test_what_is_not_known_of_a_model_is_said_to_be_unknown(bundle: Path) -> Non
     assert "| Dataset | celebs |" in text
     assert "| Commit | *unknown* |" in text
     assert "| Uncommitted changes | *unknown* |" in text
-    assert "How often it errs is **unknown**" in text
+    assert "error rate is **unknown**" in text
     assert "The dataset itself is not on this machine" in text
 
 
@@ -357,7 +358,7 @@ def test_figures_per_method_are_shown_where_the_model_was_evaluated(bundle: Path
     assert list(page.dataframe[0].value["fakes made by"]) == ["all", "FaceSwap", "Deepfakes"]
     assert "weakest on ` FaceSwap `: ROC-AUC 0.700" in said(page)
     assert "10 of 12 could be scored; no\\_face 2." in said(page)
-    assert "How often it errs is **unknown**" not in said(page)
+    assert "error rate is **unknown**" not in said(page)
 
 
 def test_settings_are_those_of_the_predict_command(home: Path) -> None:

@@ -114,9 +114,9 @@ def test_large_frames_are_thinned_evenly_until_they_fit() -> None:
 
 def test_a_video_keeps_no_more_than_it_may_beside_the_frames_that_weighed_most(model: Model, clip_bytes: bytes) -> None:
     whole = look(model, "clip.mp4", clip_bytes)
-    assert whole.num_picture_bytes == sum(view.num_bytes for view in whole.views) > 0
+    assert whole.num_image_bytes == sum(view.num_bytes for view in whole.views) > 0
     assert len(whole.thumbnails) == 6
-    assert whole.num_picture_bytes > sum(view.num_bytes for view in whole.views)
+    assert whole.num_image_bytes > sum(view.num_bytes for view in whole.views)
     model.predictor.num_frames = 24
     thinned = look(model, "clip.mp4", clip_bytes, max_bytes=whole.views[0].num_bytes * 3)
     assert len(thinned.views) <= 3 + len(thinned.prediction.key_frames) < 24
@@ -124,9 +124,9 @@ def test_a_video_keeps_no_more_than_it_may_beside_the_frames_that_weighed_most(m
 
 @pytest.mark.parametrize("text", ["much", "0", "-1", "inf", "nan"])
 def test_a_wrong_size_for_pictures_is_refused(home: Path, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
-    assert read_settings().picture_bytes == 200_000_000
+    assert read_settings().image_bytes == 200_000_000
     monkeypatch.setenv("UNMASK_PICTURES_MB", "0.5")
-    assert read_settings().picture_bytes == 500_000
+    assert read_settings().image_bytes == 500_000
     monkeypatch.setenv("UNMASK_PICTURES_MB", text)
     with pytest.raises(ConfigError, match=f"UNMASK_PICTURES_MB='{text}' in the environment must be a number above 0"):
         read_settings()

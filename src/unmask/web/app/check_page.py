@@ -23,16 +23,16 @@ from unmask.web.app.words import NO_PROOF, SAYINGS, UNREAD, plain, say, shorten
 
 
 def show_check_page(model: Model, settings: Settings) -> None:
-    """Ask for files and show what the model says of them.
+    """Ask for files and show their verdicts.
 
     Args:
-        model: The one chosen in the side bar.
-        settings: Of the app.
+        model: Model chosen in the sidebar.
+        settings: Settings of the app.
     """
     st.title("Is this face real?", anchor=False)
     show_model_line(model)
     dropped = ask_files(page="check")
-    (files,) = look_at_all([model], dropped, page="check", settings=settings)  # which forgets what was taken away
+    (files,) = look_at_all([model], dropped, page="check", settings=settings)  # also forgets removed files
     if not files:
         warn_of_models(model)
         _explain()
@@ -52,12 +52,12 @@ def show_file(model: Model, looked: Looked) -> None:
     if looked.prediction.kind is MediaKind.VIDEO:
         show_video(model, looked)
     elif looked.views:
-        st.fragment(_show_picture)(looked)
+        st.fragment(_show_image)(looked)
     else:
         say_dropped()
 
 
-def _show_picture(looked: Looked) -> None:
+def _show_image(looked: Looked) -> None:
     found = looked.prediction.faces
     st.subheader("Where the score comes from" if found else "What was examined", anchor=False)
     show_frame(looked, looked.views[0], key=looked.key, alt="The image with its faces marked")
@@ -65,9 +65,9 @@ def _show_picture(looked: Looked) -> None:
 
 def _explain() -> None:
     st.markdown(
-        "Drop images or a video with a face. You get a verdict, where the score lies against its threshold, the "
-        "faces that were found, a heat map of what looks forged, and of a video its timeline. Several files give a "
-        "table that you can sort and download."
+        "Drop images or a video with a face. You get a verdict, the score against its threshold, the faces found, a "
+        "heat map of what looks forged, and the timeline of a video. Several files give a table that you can sort and "
+        "download."
     )
     st.caption(NO_PROOF)
 
@@ -80,11 +80,11 @@ _ORDER = (Verdict.FAKE, Verdict.UNCERTAIN, Verdict.NO_FACE, Verdict.REAL, None)
 
 
 def show_table(model: Model, files: Sequence[Looked]) -> Looked:
-    """Show a sortable row per file, and return the one that the visitor wants to see in full.
+    """Show a sortable table of files, and return the one to show in full.
 
     Args:
-        model: That scored them.
-        files: At least two.
+        model: Model that scored them.
+        files: Two or more files.
     """
     _count(files)
     warn_of_models(model)
@@ -101,11 +101,11 @@ def show_table(model: Model, files: Sequence[Looked]) -> Looked:
         placeholder="",
         key=key,
         on_select=lambda: _take_over(key),
-        selection_mode="single-cell",  # a row could be selected by a tick in its first column alone
+        selection_mode="single-cell",  # rows can only be selected by a checkbox in an extra column
     )
     threshold = model.predictor.decision.threshold
     st.caption(
-        f"Scores from {show_score(threshold)} on are called fake. Click a row to open it below, a heading to sort."
+        f"Scores of {show_score(threshold)} and above are fake. Click a row to open it below, or a heading to sort."
     )
     show_downloads(model, files)
     _say_errors(files)
@@ -140,7 +140,7 @@ def show_downloads(model: Model, files: Sequence[Looked]) -> None:
 
 
 def _take_over(key: str) -> None:
-    """Look closer at the row that was clicked."""
+    """Open the row that was clicked."""
     cells = st.session_state[key]["selection"]["cells"]
     if cells:
         st.session_state[_CHOSEN] = cells[0][0]
@@ -182,18 +182,18 @@ def _say_errors(files: Sequence[Looked]) -> None:
     for error in errors[:_MAX_ERRORS]:
         st.error(plain(error), icon=":material/broken_image:")
     if len(errors) > _MAX_ERRORS:
-        st.error(f"And {len(errors) - _MAX_ERRORS} more: the downloads hold all messages.")
+        st.error(f"And {len(errors) - _MAX_ERRORS} more; the downloads contain all messages.")
 
 
 COLUMNS = (
     "path", "kind", "verdict", "headline", "reason", "score", "threshold", "probability", "faces", "num_examined",
     "num_frames", "notes", "warning", "trained_on", "error", "sha256", "model", "model_made",
 )  # fmt: skip
-"""Those of `predictions.csv`, and what a record of the check needs: of which file, by which model."""
+"""Columns of `predictions.csv`, and those that identify the file and the model."""
 
 
 def list_rows(model: Model, files: Sequence[Looked]) -> list[dict[str, Any]]:
-    """Return a row per file as plain values: what `predictions.json` holds, and what a record needs."""
+    """Return a row per file as plain values: those of `predictions.json`, the file's hash and the model."""
     return [
         looked.prediction.to_dict()
         | {
@@ -224,5 +224,5 @@ def write_csv(model: Model, files: Sequence[Looked]) -> str:
 
 
 def _defuse(value: Any) -> Any:
-    """Keep a spreadsheet from running a name such as `=HYPERLINK(...)` as a formula."""
+    """Stop spreadsheets from running a name such as `=HYPERLINK(...)` as a formula."""
     return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")) else value

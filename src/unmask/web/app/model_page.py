@@ -21,10 +21,10 @@ class Evaluated:
     """Figures of a model on a dataset.
 
     Args:
-        dataset: Its name.
-        split: Of the dataset.
+        dataset: Name of the dataset.
+        split: Split of the dataset.
         figures: `frame`, `video`, `by_method` and `coverage` as in `result.json`.
-        path: Of the `result.json`.
+        path: Path of the `result.json`.
     """
 
     dataset: str
@@ -34,14 +34,14 @@ class Evaluated:
 
 
 def read_training(model: Path) -> dict[str, Any]:
-    """Return the `result.json` of the run that a bundle or checkpoint lies in; empty where there is none."""
+    """Return the `result.json` of the run that contains a bundle or checkpoint; empty if there is none."""
     run = model.parent.parent if model.suffix in (".ckpt", ".onnx", ".json") else model.parent
     result = _read(run / "result.json")
     return result if "best_checkpoint" in result else {}
 
 
 def read_dataset(provenance: dict[str, Any]) -> dict[str, Any]:
-    """Return the `dataset.json` that a model was trained on; empty where it is gone, or was prepared anew since."""
+    """Return the `dataset.json` that a model was trained on; empty if it is missing or was prepared again since."""
     root = provenance.get("dataset_root")
     found = _read(Path(root) / "dataset.json") if isinstance(root, str) and root else {}
     same = found.get("preprocessing_hash") == provenance.get("preprocessing_hash")
@@ -49,12 +49,12 @@ def read_dataset(provenance: dict[str, Any]) -> dict[str, Any]:
 
 
 def find_evaluations(run_id: str | None, checkpoint: str | None, folders: Iterable[Path]) -> list[Evaluated]:
-    """Find what `evaluate.py` wrote of a model, newest first.
+    """Find a model's evaluations by `evaluate.py`, newest first.
 
     Args:
-        run_id: Of its training.
-        checkpoint: Its file.
-        folders: Searched to the bottom.
+        run_id: ID of its training run.
+        checkpoint: Path of its checkpoint.
+        folders: Folders to search recursively.
     """
     paths = [path for folder in folders for path in folder.glob("**/result.json")]
     found = []
@@ -79,7 +79,7 @@ def _is_of(provenance: Any, run_id: str | None, checkpoint: str | None) -> bool:
 
 
 def _written(path: Path) -> float:
-    """When a file was written; one that was deleted since it was found comes last, and holds nothing."""
+    """Return the modification time of a file; 0 if it has been deleted meanwhile."""
     try:
         return path.stat().st_mtime
     except OSError:
@@ -87,7 +87,7 @@ def _written(path: Path) -> float:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """Read a JSON object; what is absent or damaged holds nothing."""
+    """Read a JSON object; empty if the file is missing or damaged."""
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
@@ -96,11 +96,11 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def show_model_page(model: Model, settings: Settings) -> None:
-    """Show where a model comes from, how it decides, how good it was, and where it fails.
+    """Show where a model fails, its training data, its figures and how it decides.
 
     Args:
-        model: The one chosen in the side bar.
-        settings: Of the app.
+        model: Model chosen in the sidebar.
+        settings: Settings of the app.
     """
     st.title("About the model", anchor=False)
     show_model_line(model)
@@ -118,13 +118,13 @@ def _show_limits(model: Model, evaluations: list[Evaluated]) -> None:
     warn_of_models(model)
     points = [_say_weakest(evaluated) for evaluated in evaluations if _by_method(evaluated)]
     if not evaluations:
-        points.append("How often it errs is **unknown**: no evaluation of it was found on this machine (see below).")
+        points.append("Its error rate is **unknown**: no evaluation of it was found on this machine (see below).")
     points += [
-        "It knows the methods of forging that it was trained on. What it was not shown, such as fakes of a newer "
-        "method or whole images made by a generator, may look real to it.",
-        "It was not measured here on images that were sent through messengers or social media: expect more errors on "
-        "what was compressed, scaled or filmed off a screen.",
-        "It looks at faces alone: not at sound, text, hands, or at who or where somebody is.",
+        "It knows the forgery methods that it was trained on. Others, such as newer methods or fully generated "
+        "images, may look real to it.",
+        "It was not tested here on images sent through messengers or social media: expect more errors on material "
+        "that was compressed, scaled or filmed off a screen.",
+        "It examines faces only: not sound, text, hands, identity or place.",
         NO_PROOF,
     ]
     st.markdown("\n".join(f"- {point}" for point in points))
@@ -146,13 +146,15 @@ def _show_origin(model: Model) -> None:
         "Seed": known.get("seed"),
         "Unmask": known.get("unmask_version"),
     }
-    if dataset:  # on another machine, which may show the app to anyone, paths of this one are nobody's business
+    if (
+        dataset
+    ):  # another machine, perhaps public, must not reveal paths of this one
         rows["Folder"] = known.get("dataset_root")
     _show_pairs(rows)
     if not dataset:
         st.caption(
-            "The dataset itself is not on this machine, so its methods and numbers are not known here. Its folder and "
-            "the command of the training stand in the file of the model."
+            "The dataset itself is not on this machine, so its methods and counts are unknown here. The model file "
+            "records its folder and the training command."
         )
     elif known.get("command"):
         st.code(str(known["command"]), language="bash", wrap_lines=True)
@@ -173,7 +175,7 @@ def _show_figures(training: dict[str, Any], evaluations: list[Evaluated], checkp
     }
     if metrics:
         st.markdown(
-            "On the validation split, by which the best epoch and the threshold were chosen, so a little flattering:"
+            "On the validation split, which also selected the best epoch and the threshold, so slightly optimistic:"
         )
         _show_pairs({key: f"{value:.3f}" for key, value in sorted(metrics.items())})
     for evaluated in evaluations:
@@ -183,7 +185,7 @@ def _show_figures(training: dict[str, Any], evaluations: list[Evaluated], checkp
         if isinstance(coverage, dict):
             st.caption(_say_coverage(coverage))
     if not evaluations:
-        st.markdown("Nobody has evaluated it yet, as far as this machine knows. Figures per method come from:")
+        st.markdown("No evaluation of it was found on this machine. To get figures per method, run:")
         named = place_of(checkpoint) if checkpoint else ""
         named = named if named.endswith(".ckpt") else "outputs/train/<run>/checkpoints/best.ckpt"
         st.code(
@@ -202,8 +204,8 @@ def _by_method(evaluated: Evaluated) -> list[tuple[float, str]]:
 def _say_weakest(evaluated: Evaluated) -> str:
     value, name = _by_method(evaluated)[0]
     return (
-        f"Of the methods it was tested on in {code(evaluated.dataset)} it is weakest on {code(name)}: ROC-AUC "
-        f"{value:.3f} per video, where 0.5 is guessing and 1 is perfect."
+        f"Of the methods tested in {code(evaluated.dataset)} it is weakest on {code(name)}: ROC-AUC {value:.3f} per "
+        f"video, where 0.5 is guessing and 1 is perfect."
     )
 
 
@@ -235,13 +237,13 @@ def _show_decision(model: Model) -> None:
     st.subheader("How it decides", anchor=False)
     predictor = model.predictor
     spec, size = predictor.crop_spec, predictor.input_spec.size
-    aligned = ", turned so that the eyes lie level" if spec.aligned else ""
+    aligned = ", rotated to level the eyes" if spec.aligned else ""
     _show_pairs(
         {
-            "Network": f"{model.network}, sees {size} x {size} px",
+            "Network": f"{model.network}, {size} x {size} px input",
             "Runs on": "ONNX Runtime" if predictor.backend.name == "onnx" else "PyTorch",
             "Face detector": spec.detector,
-            "Crop": f"square, {spec.margin:g} times as wide as the face{aligned}, {spec.crop_size} px",
+            "Crop": f"square, {spec.margin:g} times the width of the face{aligned}, {spec.crop_size} px",
             "Frames per video": predictor.num_frames,
             "Video score": f"{predictor.decision.aggregation} of the frames of {say_who_decides(predictor.deciding)}",
             "Threshold": f"{show_score(predictor.decision.threshold)}",
@@ -254,7 +256,7 @@ def _show_decision(model: Model) -> None:
 
 
 def _show_pairs(rows: dict[str, Any]) -> None:
-    """Show names and values below each other, which fits a phone; what is not known is said to be unknown."""
+    """Show names and values as a two-column table, which fits a phone; missing values are shown as unknown."""
     lines = [f"| {plain(name)} | {_value(value)} |" for name, value in rows.items()]
     st.markdown("\n".join(["| | |", "|---|---|", *lines]))
 

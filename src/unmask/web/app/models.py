@@ -27,13 +27,13 @@ if TYPE_CHECKING:
 
 
 MAX_FILES = 100
-"""Files looked at in one go; the results of all of them are held."""
+"""Maximum number of files at once; the results of all are kept."""
 
 OF_APP = "this app, which its operator can raise in configs/local"
-"""Whose limits those of files are, as visitors are told."""
+"""Owner of the file limits, as named in messages to visitors."""
 
 PICTURES_MB = 200
-"""What the pictures of one visitor's files may take, where the environment's `UNMASK_PICTURES_MB` says nothing."""
+"""Default of the environment variable `UNMASK_PICTURES_MB`: memory for the images of one visitor's files."""
 
 
 @dataclass(frozen=True)
@@ -41,21 +41,21 @@ class Settings:
     """Settings of the app.
 
     Args:
-        folders: Below which models are looked for.
-        predictor: How models are loaded.
-        picture_bytes: Memory for the pictures of one visitor's files; beyond it those of older files are let go.
+        folders: Folders that are searched for models.
+        predictor: Settings of the predictor.
+        image_bytes: Memory for the images of one visitor's files; beyond it, images of older files are dropped.
     """
 
     folders: tuple[Path, ...]
     predictor: PredictorSettings
-    picture_bytes: int
+    image_bytes: int
 
 
 def read_settings() -> Settings:
-    """Read `configs/predict.yaml`, with what `configs/local` changes in it, and the environment.
+    """Read `configs/predict.yaml`, its overrides in `configs/local`, and the environment.
 
     Raises:
-        ConfigError: A key of it or a variable is wrong.
+        ConfigError: Invalid key or variable.
     """
     from unmask.config import read_defaults
 
@@ -63,11 +63,11 @@ def read_settings() -> Settings:
     return Settings(
         folders=(Path(cfg.paths.output_dir), Path(cfg.paths.multirun_dir)),
         predictor=PredictorSettings.from_config(cfg),
-        picture_bytes=_read_picture_bytes(),
+        image_bytes=_read_image_bytes(),
     )
 
 
-def _read_picture_bytes() -> int:
+def _read_image_bytes() -> int:
     text = os.environ.get("UNMASK_PICTURES_MB") or str(PICTURES_MB)
     try:
         megabytes = float(text)
@@ -75,26 +75,26 @@ def _read_picture_bytes() -> int:
         megabytes = math.nan
     if not 0 < megabytes < math.inf:
         raise ConfigError(
-            f"UNMASK_PICTURES_MB='{text}' in the environment must be a number above 0: the megabytes that the pictures "
-            f"of one visitor's files may take. Write such as UNMASK_PICTURES_MB={PICTURES_MB}, or leave it out."
+            f"UNMASK_PICTURES_MB='{text}' in the environment must be a number above 0: megabytes for the images of one "
+            f"visitor's files. Set for example UNMASK_PICTURES_MB={PICTURES_MB}, or unset it."
         )
     return int(megabytes * 1e6)
 
 
 def given_model() -> str | None:
-    """Return the model that was named on the command line after `--`, or by the environment's `UNMASK_CHECKPOINT`."""
+    """Return the model given on the command line after `--`, or by the variable `UNMASK_CHECKPOINT`."""
     named = [argument for argument in sys.argv[1:] if not argument.startswith("-")]
     return expand_home(named[0] if named else os.environ.get("UNMASK_CHECKPOINT") or "") or None
 
 
 @dataclass(frozen=True)
 class ModelFile:
-    """A model that can be chosen.
+    """A model that visitors can choose.
 
     Args:
-        path: Folder of a bundle, a checkpoint, or an address in MLflow.
-        name: What it is called in a list.
-        stamp: When it was written, in seconds; 0 where that is not known. A model written anew has another one.
+        path: Folder of a bundle, a checkpoint, or an MLflow address.
+        name: Name in the list.
+        stamp: Modification time in seconds; 0 if unknown. It changes when the model is overwritten.
     """
 
     path: str
@@ -103,17 +103,17 @@ class ModelFile:
 
     @property
     def key(self) -> str:
-        """Tells its widgets from those of other models; they are in the page, which must not name the path."""
+        """Key of its widgets; it appears in the page, which must not reveal the path."""
         return hashlib.sha256(self.path.encode(errors="surrogatepass")).hexdigest()[:12]
 
     @property
     def place(self) -> str:
-        """Where it lies, as visitors may know it; see `place_of`."""
+        """Its location as visitors may see it; see `place_of`."""
         return place_of(self.path)
 
     @property
     def made(self) -> str:
-        """The date of writing in words."""
+        """The formatted modification time."""
         return f"{datetime.fromtimestamp(self.stamp):%d %b %Y, %H:%M}" if self.stamp else "date unknown"
 
     @property
@@ -123,9 +123,9 @@ class ModelFile:
 
 
 def list_models(folders: Iterable[Path], *, given: str | None = None) -> list[ModelFile]:
-    """List the model that was named first, then bundles and checkpoints below the folders, newest first.
+    """List the given model first, then bundles and checkpoints below the folders, newest first.
 
-    A run's checkpoint is left out where the run has a bundle: they give the same score, and the bundle starts faster.
+    A run's checkpoint is omitted if the run has a bundle: both give the same score, and the bundle loads faster.
     """
     found = sorted((model for folder in folders for model in _search(folder)), key=lambda model: -model.stamp)
     if given is None:
@@ -136,17 +136,17 @@ def list_models(folders: Iterable[Path], *, given: str | None = None) -> list[Mo
 
 
 def place_of(path: str) -> str:
-    """Return the part of a path that visitors may see: how this machine's folders are named is not their business.
+    """Return the part of a path that visitors may see, without the folder names of this machine.
 
     Args:
-        path: Below `UNMASK_HOME` or the working folder, it is relative to it; elsewhere the name of the run is all that
-            is left. An address in MLflow stays as it is.
+        path: Path below `UNMASK_HOME` or the working folder, which becomes relative to it; any other path is reduced to
+            the name of the run. An MLflow address is returned unchanged.
     """
     if ":/" in path:
         return path
     absolute = Path(os.path.abspath(path))
     for name in (home_folder(), "."):
-        root = Path(os.path.abspath(name))  # not resolved: a link below it may lead anywhere
+        root = Path(os.path.abspath(name))  # not resolved: a symlink below it may point anywhere
         if root in absolute.parents and root != root.parent:
             return str(absolute.relative_to(root))
     if absolute.parent.name == "checkpoints":
@@ -155,7 +155,7 @@ def place_of(path: str) -> str:
 
 
 def _search(folder: Path) -> list[ModelFile]:
-    # MLflow's own copy of a bundle lies beside a file MLmodel.
+    # MLflow keeps its own copy of a bundle beside a file MLmodel.
     specs = [path.parent for path in folder.glob(f"**/{SPEC_FILE}") if (path.parent / MODEL_FILE).is_file()]
     bundles = [path for path in specs if not (path / "MLmodel").exists() and not _is_hidden(path.relative_to(folder))]
     runs = {path.parent for path in bundles}
@@ -164,11 +164,11 @@ def _search(folder: Path) -> list[ModelFile]:
 
 
 def _is_hidden(path: Path) -> bool:
-    return any(part.startswith(".") for part in path.parts)  # a bundle that is being written
+    return any(part.startswith(".") for part in path.parts)  # a bundle being written
 
 
 def _call(path: Path, folder: Path) -> str:
-    """Call a bundle after its run, and a checkpoint after its run and file."""
+    """Name a bundle after its run, and a checkpoint after its run and file."""
     below = path.relative_to(folder)
     if path.suffix == ".ckpt":
         return str(below)
@@ -180,22 +180,22 @@ def _describe(path: str, *, name: str) -> ModelFile:
     try:
         return ModelFile(path, name, file.stat().st_mtime)
     except OSError:
-        return ModelFile(path, name, 0.0)  # loading it will say what is wrong
+        return ModelFile(path, name, 0.0)  # loading it will report the error
 
 
 SECONDS = 60.0
-"""How long an answer of MLflow is taken for true; the page runs anew at every click."""
+"""How long an answer from MLflow is cached; the page reruns at every click."""
 
 
 @dataclass
 class Alias:
-    """An alias, and when the version it stands for was made.
+    """An alias in MLflow's registry, such as `models:/faces@best`, and the age of its version.
 
     Args:
-        name: Of the registered model.
-        alias: Of one of its versions.
-        stamp: Of that version, in seconds; 0 before MLflow has answered.
-        asked: When MLflow was asked last, on the monotonic clock.
+        name: Name of the registered model.
+        alias: Alias of one of its versions.
+        stamp: Creation time of that version in seconds; 0 until MLflow has answered.
+        asked: Time of the last request to MLflow, on the monotonic clock.
     """
 
     name: str
@@ -204,21 +204,21 @@ class Alias:
     asked: float = -SECONDS
 
     def find_stamp(self) -> float:
-        """Return when its version was made; MLflow is asked at most once a minute.
+        """Return the creation time of its version, asking MLflow at most once a minute.
 
-        Where it does not answer, what is loaded goes on: loading anew would fail too.
+        Without an answer the loaded model stays in use: reloading would fail too.
         """
         if time.monotonic() - self.asked >= SECONDS:
-            self.asked = time.monotonic()  # before the answer, so that other visitors do not wait for it too
+            self.asked = time.monotonic()  # set before the answer, so that other visitors do not wait too
             self.stamp = ask_version_time(self.name, self.alias) or self.stamp
         return self.stamp
 
 
 def follow_aliases(files: Sequence[ModelFile]) -> list[ModelFile]:
-    """Give models that are named by an alias the stamp of its version, so that a new version is loaded.
+    """Set the stamp of models given by alias to that of their version, so that a new version is loaded.
 
     Args:
-        files: Those with a path stay as they are, and MLflow is not imported for them.
+        files: Models; those given by path are unchanged, and do not import MLflow.
     """
     return [_follow(file) for file in files]
 
@@ -232,7 +232,7 @@ def _follow(file: ModelFile) -> ModelFile:
 
 
 def _remember(name: str, alias: str) -> Alias:
-    """Hold what is known of an alias for all visitors."""
+    """Create the alias that all visitors share."""
     return Alias(name, alias)
 
 
@@ -241,15 +241,15 @@ _MAX_MODELS = 4
 
 @dataclass(frozen=True)
 class Model:
-    """A model that is ready.
+    """A loaded model.
 
     Args:
-        file: Where it came from.
-        path: Of the bundle or checkpoint on this machine.
-        predictor: Scores with it.
+        file: Its entry in the list.
+        path: Bundle or checkpoint on this machine.
+        predictor: Predictor of the model.
         network: Name of the architecture.
-        provenance: Run id, dataset, commit, seed and the like.
-        lock: Held while it works: visitors take turns, so that memory stays flat however many they are.
+        provenance: Run ID, dataset, commit, seed and so on.
+        lock: Lock held while scoring: visitors take turns, so that memory use does not grow with their number.
     """
 
     file: ModelFile
@@ -261,25 +261,25 @@ class Model:
 
     @property
     def title(self) -> str:
-        """What it is called: its run, its network and what it was trained on.
+        """Its run, network and training data.
 
-        The name of its file stands for that of its run where an older model does not know it, unless it is a hash.
+        Older models do not record the name of their run; then the file name is used, unless it is a run ID.
         """
         file = "" if self.file.name.startswith("runs:/") else self.file.name
         return name_model(self.provenance | {"run_name": self.run_name or file}, network=self.network)
 
     @property
     def run_name(self) -> str:
-        """Of its training; empty where that is not recorded."""
+        """Name of its training run; empty if not recorded."""
         return str(self.provenance.get("run_name") or "")
 
 
 def load_model(file: ModelFile, settings: Settings) -> Model:
-    """Load a bundle, without PyTorch, or a checkpoint; the four used last are kept.
+    """Load a bundle, without PyTorch, or a checkpoint; the four used last stay loaded.
 
     Raises:
-        CheckpointError: Absent, damaged or of something else; code that a file may carry is never run.
-        SpecMismatchError: The detector's weights are not those of the model's crops.
+        CheckpointError: Missing, damaged or foreign file; code in a file is never run.
+        SpecMismatchError: The detector's weights differ from those that made the model's crops.
     """
     cached = st.cache_resource(_load, max_entries=_MAX_MODELS, show_spinner="Loading the model")
     model: Model = cached(file, settings)

@@ -28,18 +28,18 @@ from unmask.web.app.words import (
 
 
 def show_model_line(model: Model) -> None:
-    """Name the model and what it was trained on."""
+    """Show the model's title and date."""
     st.markdown(f"Model **{plain(model.title)}**, {plain(model.file.made)}")
 
 
 def warn_of_models(*models: Model) -> None:
-    """Show each warning of what models were trained on once."""
+    """Show each warning about the models' training data once."""
     for warning in dict.fromkeys(warn_of_training(model.predictor.trained_on) for model in models):
         show_warning(warning)
 
 
 def show_warning(warning: str | None) -> None:
-    """Show why verdicts of a model cannot be relied on, where there is a reason."""
+    """Show why a model's verdicts are unreliable, if a reason is known."""
     if warning is not None:
         st.warning(plain(warning), icon=":material/science:")
 
@@ -60,19 +60,19 @@ _STYLE = """
 
 
 def style_gauge() -> str:
-    """Return the style sheet of the bar, in the colours of verdicts."""
+    """Return the style sheet of the gauge, in the colours of the verdicts."""
     parts = (Verdict.REAL, Verdict.UNCERTAIN, Verdict.FAKE)
     colours = "\n".join(f".unmask-gauge .{verdict} {{ background: {hex_of(verdict)}; }}" for verdict in parts)
     return f"<style>{_STYLE}{colours}\n</style>"
 
 
 def draw_gauge(score: float, *, threshold: float, margin: float) -> str:
-    """Return the bar as HTML; it holds numbers only.
+    """Return the gauge as HTML, which contains numbers only.
 
     Args:
-        score: From 0 to 1.
-        threshold: From where on a score is fake.
-        margin: How much of the way from the threshold to 0, and to 1, is `uncertain`.
+        score: Score in [0, 1].
+        threshold: Lowest score that is fake.
+        margin: Fraction of the way from the threshold to 0, and to 1, that is `uncertain`.
     """
     low, high = threshold * (1 - margin), threshold + (1 - threshold) * margin
     return (
@@ -91,17 +91,17 @@ def _part(name: str, start: float, end: float) -> str:
 
 
 def _place(value: float) -> str:
-    """Centre a note on a value, but keep it inside the bar."""
+    """Centre a note on a value, but keep it inside the gauge."""
     return f"left:clamp(-1rem,calc({value:.2%} - 3.5rem),calc(100% - 6rem))"
 
 
 def show_card(model: Model, looked: Looked, *, with_numbers: bool = True) -> None:
-    """Show the verdict, where the score lies, and what that means.
+    """Show the verdict, the score on its gauge, and what they mean.
 
     Args:
-        model: That gave it.
-        looked: The file.
-        with_numbers: Whether the explanation of all numbers can be opened below.
+        model: Model that scored the file.
+        looked: Result of the file.
+        with_numbers: Whether to add an expander that explains all numbers.
     """
     prediction, decision, margin = looked.prediction, model.predictor.decision, model.predictor.margin
     with st.container(border=True, key=f"verdict-{model.file.key}-{looked.key}"):
@@ -130,8 +130,8 @@ def _help(decision: Decision) -> str:
     if decision.calibration is None:
         return "Unknown: the scores of this model were not calibrated against known outcomes."
     return (
-        "Of 100 faces with such a score among the validation data, about that many were fakes, real and fake counted "
-        "as equally frequent."
+        "Of 100 faces with such a score in the validation data, about that many were fakes, with real and fake equally "
+        "frequent."
     )
 
 
@@ -139,17 +139,17 @@ _FEW = 6
 
 
 def show_frame(looked: Looked, view: FrameView, *, key: str, alt: str, is_narrow: bool = False) -> None:
-    """Show a frame with boxes beside a face with its heat map; below each other on a phone.
+    """Show a frame with boxes beside a face with its heat map; stacked on a phone.
 
     Args:
-        looked: The file.
+        looked: Result of the file.
         view: One of its frames.
-        key: Tells the widgets from those of other files.
-        alt: What the frame is.
-        is_narrow: Whether the face stands below the frame on every screen.
+        key: Key of the widgets.
+        alt: Alternative text of the frame.
+        is_narrow: Whether to stack frame and face on every screen.
     """
-    picture, face = (st.container(), st.container()) if is_narrow else st.columns([3, 2], gap="medium")
-    with picture:
+    whole, face = (st.container(), st.container()) if is_narrow else st.columns([3, 2], gap="medium")
+    with whole:
         st.image(mark(looked, view), width="stretch", alt=alt)
         _list_faces(looked.frames[view.index].faces, is_video=looked.prediction.kind is MediaKind.VIDEO)
     with face:
@@ -157,32 +157,32 @@ def show_frame(looked: Looked, view: FrameView, *, key: str, alt: str, is_narrow
 
 
 def _list_faces(faces: Sequence[FaceScore], *, is_video: bool) -> None:
-    """Say in letters of the page what stands on the boxes, which a phone shows small."""
+    """Repeat the labels of the boxes as text, since a phone shows them small."""
     if not faces:
         return
     worst = sorted(faces, key=lambda face: -face.score)[:_FEW]
     more = f", and {len(faces) - len(worst)} more" if len(faces) > len(worst) else ""
     st.markdown(", ".join(show_face_score(face, name=f"{name_face(face.track)}: ") for face in worst) + more)
-    said = "with the score and the colour of this frame, not of the whole video" if is_video else "with its score"
-    st.caption(f"Each box bears the number of the face, {said}.")
+    also = "and its score and colour in this frame, not in the whole video" if is_video else "and its score"
+    st.caption(f"Each box shows the number of the face {also}.")
 
 
 def show_face_score(face: FaceScore, *, name: str) -> str:
-    """Return Markdown with the score of a face in a frame, and its verdict there in its colour.
+    """Return Markdown with the score of a face in a frame, and its coloured verdict there.
 
     Args:
-        face: As found in the frame.
-        name: Before the score, such as `face 1: `.
+        face: Face in the frame.
+        name: Text before the score, such as `face 1: `.
     """
     verdict = f" {SAYINGS[face.verdict].head()}" if face.verdict is not None else ""
     return f"{name}{show_score(face.score)}{verdict}"
 
 
 def say_dropped() -> None:
-    """Say why a file that was read has no pictures."""
+    """Explain why a readable file has no images."""
     st.info(
-        "The images of this file were let go to make room for those of newer files. Its verdict and scores stand. "
-        "To see it, drop the file again.",
+        "The images of this file were dropped to make room for newer files. Its verdict and scores stand. To see the "
+        "images, drop the file again.",
         icon=":material/hide_image:",
     )
 
@@ -197,24 +197,24 @@ def _show_face(looked: Looked, view: FrameView, *, key: str) -> None:
     crop, activation_map = decode_jpeg(view.crops[place], where="a kept face"), find_map(looked, view, place)
     if activation_map is None:
         st.image(crop, width="stretch", alt=name_face(faces[place].track))
-        st.caption("This model gives no heat map.")
+        st.caption("This model has no heat map.")
         return
     shown, heat = st.columns(2, gap="small", wrap=False)
     opacity = st.slider("Opacity of the heat map", 0, 100, 50, step=5, format="%d%%", key=f"opacity-{key}")
     shown.image(crop, width="stretch", alt=name_face(faces[place].track))
     heat.image(draw_heat(crop, activation_map, opacity=opacity / 100), width="stretch", alt="heat map")
     if not np.any(activation_map > 0):
-        st.caption("Nothing in this face speaks for a forgery: the map is empty.")
+        st.caption("The map is empty: nothing in this face points to a forgery.")
     else:
         st.html(_draw_legend())
         st.caption(
-            "Each map is scaled to its own peak, so a real face has red spots too: it shows where the score comes "
+            "Each map is scaled to its own peak, so real faces have red spots too: it shows where the score comes "
             "from, not how high it is."
         )
 
 
 def _draw_legend() -> str:
-    """Return the colours of a heat map in a row, and what both ends mean."""
+    """Return the colour scale of a heat map with its ends labelled."""
     ramp = ", ".join(list_heat_colours(7))
     return (
         '<div style="display:flex;align-items:center;gap:0.5rem;font-size:0.875rem">no trace'
@@ -224,7 +224,7 @@ def _draw_legend() -> str:
 
 
 def _choose(places: list[int], faces: tuple[FaceScore, ...], *, key: str) -> int:
-    """Let the visitor choose a face by its place in the frame's list; the most suspicious comes first."""
+    """Let the visitor choose a face by its position in the frame's list, most suspicious first."""
     if len(places) == 1:
         return places[0]
 

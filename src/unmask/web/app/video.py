@@ -18,22 +18,22 @@ from unmask.web.app.views import Looked, find_suspect, mark_small
 from unmask.web.app.words import SAYINGS, explain_no_stretch, plain
 
 PICKED = "picked"
-"""Name of the selection that a click makes."""
+"""Name of the chart's click selection."""
 
 _STEPS = (0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600)
-"""Seconds between the marks of the axis of time; beyond them whole hours."""
+"""Tick intervals of the time axis in seconds; longer ones are whole hours."""
 
 _MAX_MARKS = 8
 
 _LETTERS = 13
-"""Pixels: a chart is not scaled, so what can be read on a desk can be read on a phone."""
+"""Font size in pixels; charts are not scaled, so it is as legible on a phone as on a desktop."""
 
 _MANY = 100
-"""Frames from which on dots are small."""
+"""Number of frames from which dots are small."""
 
 
 def list_persons(looked: Looked) -> list[FaceResult]:
-    """Return the persons that the chart shows, the most suspicious ones, by their number."""
+    """Return the most suspicious persons, which the chart shows, sorted by number."""
     return sorted(choose_persons(looked.prediction.faces), key=lambda face: face.track)
 
 
@@ -57,19 +57,19 @@ def list_points(looked: Looked) -> list[dict[str, Any]]:
 def draw_timeline(looked: Looked, *, chosen: int | None) -> Any:
     """Draw a dot per person and examined frame, the threshold and the suspicious stretches.
 
-    Dots are not joined: nothing is known between the examined frames. Over a large dot its frame is shown; a click on
-    it selects it (`PICKED`, by its field `frame`). Frames that are not kept have a small, faint one.
+    Dots are not joined, because nothing is known between examined frames. Hovering over a large dot shows its frame, a
+    click selects it (`PICKED`, by its field `frame`). Frames that were not kept have a small, faint dot.
 
     Args:
-        looked: A video.
-        chosen: Index of the frame that is open below the chart; None where none is kept.
+        looked: Result of a video.
+        chosen: Index of the frame open below the chart; None if no frame was kept.
     """
     import altair as alt
 
     prediction = looked.prediction
     points = list_points(looked)
     length = max(prediction.frames[-1].time_seconds, 0.01)
-    pad = length / 60  # the first and the last dot are whole
+    pad = length / 60  # keeps the first and last dot whole
     persons = [name_face(face.track) for face in list_persons(looked)]
     legend = alt.Legend(orient="bottom", title=None, columns=3) if len(persons) > 1 else None
     channels = {
@@ -101,16 +101,16 @@ def _size(looked: Looked) -> int:
 
 
 def _dots(looked: Looked, points: list[dict[str, Any]], channels: dict[str, Any]) -> Any:
-    """Draw what can be pointed at and clicked."""
+    """Draw the dots that react to hovering and clicks."""
     import altair as alt
 
     hover = alt.selection_point(name="hovered", on="pointerover", nearest=True, fields=["frame"], empty=False)
     picked = alt.selection_point(name=PICKED, on="click", nearest=True, fields=["frame"], empty=False)
-    # Pictures come once a frame, not once a person and frame: eight persons would make a page of many megabytes.
-    pictures = [{"frame": index, "image": image} for index, image in looked.thumbnails.items()]
+    # One image per frame, not per person and frame: eight persons would make a page of many megabytes.
+    images = [{"frame": index, "image": image} for index, image in looked.thumbnails.items()]
     return (
         alt.Chart({"values": [point for point in points if point["frame"] in looked.thumbnails]})
-        .transform_lookup("frame", alt.LookupData({"values": pictures}, key="frame", fields=["image"]))
+        .transform_lookup("frame", alt.LookupData({"values": images}, key="frame", fields=["image"]))
         .mark_point(filled=True, opacity=1)
         .encode(
             **channels,
@@ -127,7 +127,7 @@ def _dots(looked: Looked, points: list[dict[str, Any]], channels: dict[str, Any]
 
 
 def _time_axis(length: float) -> Any:
-    """Mark round moments, written as on a clock."""
+    """Place ticks at round times, formatted as on a clock."""
     import altair as alt
 
     hours = 3600 * math.ceil(length / (3600 * _MAX_MARKS))
@@ -139,7 +139,7 @@ def _time_axis(length: float) -> Any:
 
 
 def _shade(looked: Looked) -> Any:
-    """Shade the stretches in which every frame looked at is fake; one frame alone has a little width too."""
+    """Shade the stretches in which every examined frame is fake; a single frame gets some width too."""
     import altair as alt
 
     if not looked.prediction.suspicious:
@@ -149,7 +149,7 @@ def _shade(looked: Looked) -> Any:
     rows: list[dict[str, float]] = []
     for stretch in looked.prediction.suspicious:
         start, end = max(stretch.start_seconds - pad, 0), min(stretch.end_seconds + pad, length)
-        if rows and start <= rows[-1]["end"]:  # two shades upon each other would look like something worse
+        if rows and start <= rows[-1]["end"]:  # overlapping shades would look like a stronger signal
             rows[-1]["end"] = end
         else:
             rows.append({"start": start, "end": end})
@@ -171,7 +171,7 @@ def _threshold(threshold: float) -> list[Any]:
 
 
 def _here(looked: Looked, index: int) -> Any:
-    """Mark the moment of the frame that is open."""
+    """Mark the time of the open frame."""
     import altair as alt
 
     data = {"values": [{"here": looked.frames[index].time_seconds}]}
@@ -186,7 +186,7 @@ _ALT = "A dot per person and examined frame at its score, with the threshold as 
 
 
 def show_video(model: Model, looked: Looked) -> None:
-    """Show the timeline with the frame that is pointed at, the suspicious stretches, key frames and persons."""
+    """Show the timeline with its selected frame, the suspicious stretches, key frames and persons."""
     if not looked.prediction.faces:
         return
     st.fragment(show_moments)(model, looked)
@@ -195,12 +195,12 @@ def show_video(model: Model, looked: Looked) -> None:
 
 
 def show_moments(model: Model, looked: Looked, *, is_narrow: bool = False) -> None:
-    """Show the timeline and one frame, which a click in the chart or the slider chooses.
+    """Show the timeline and one frame, chosen by the slider or a click in the chart.
 
     Args:
-        model: That scored it.
-        looked: A video with a face.
-        is_narrow: Whether the face stands below the frame on every screen.
+        model: Model that scored the video.
+        looked: Result of a video with a face.
+        is_narrow: Whether to stack frame and face on every screen.
     """
     st.subheader("Over time", anchor=False)
     if not looked.views:
@@ -212,11 +212,11 @@ def show_moments(model: Model, looked: Looked, *, is_narrow: bool = False) -> No
     indices = [view.index for view in looked.views]
     if st.session_state.get(key) not in indices:
         st.session_state[key] = find_suspect(looked.prediction, indices)
-    st.caption("Point at a dot to see its frame; click or tap it to open the frame below.")
+    st.caption("Hover over a dot to see its frame; click or tap it to open the frame below.")
 
     def pick() -> None:
         frame = _picked_frame(st.session_state[f"chart-{key}"])
-        if frame in indices:  # a click between the dots takes the choice away again, and says nothing
+        if frame in indices:  # a click between dots clears the selection without naming a frame
             st.session_state[key] = frame
 
     st.altair_chart(
@@ -247,7 +247,7 @@ def _seconds(looked: Looked, index: int) -> float:
 
 def _say_ranges(looked: Looked) -> None:
     if len(looked.prediction.faces) > MAX_PERSONS:
-        st.caption(f"The {MAX_PERSONS} most suspicious of {len(looked.prediction.faces)} persons are shown.")
+        st.caption(f"Only the {MAX_PERSONS} most suspicious of {len(looked.prediction.faces)} persons are shown.")
     ranges = looked.prediction.suspicious
     if not ranges:
         st.markdown(f"**Suspicious stretches:** {plain(explain_no_stretch(looked.prediction))}")
@@ -277,7 +277,7 @@ def _show_key_frames(looked: Looked) -> None:
 
 
 def _caption_key_frame(looked: Looked, index: int) -> str:
-    """Say when a frame is, and how the person whom the verdict is about scores in it."""
+    """Return the time of a frame and the score of the main person in it."""
     main = find_main(looked.prediction.faces)
     seen = [face for face in looked.frames[index].faces if main is not None and face.track == main.track]
     return " ".join([plain(show_clock(_seconds(looked, index))), *(show_face_score(face, name="") for face in seen)])
@@ -301,6 +301,6 @@ def _show_persons(looked: Looked) -> None:
     st.dataframe(rows, hide_index=True, column_config=config)
     if not all(face.decides for face in looked.prediction.faces):
         st.caption(
-            "A face that does not decide was seen in too few frames, as a false alarm or somebody passing by is, or is "
-            "not the main one where that alone decides."
+            "A face that does not decide was seen in too few frames, such as a false detection or a passer-by, or is "
+            "not the main face where only that one decides."
         )
