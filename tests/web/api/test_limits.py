@@ -109,8 +109,8 @@ SVG = b"""<?xml version="1.0"?><!DOCTYPE svg [<!ENTITY x SYSTEM "file:///etc/pas
         ("a.jpg", b"", "holds 0 bytes"),
         ("a.svg", SVG, "neither an image nor a video"),
         ("a.jpg", SVG, "neither an image nor a video"),
-        ("a.zip", _zip(), "is no picture"),
-        ("a.mp3", b"ID3" + bytes(500), "is no picture"),
+        ("a.zip", _zip(), "is not an image"),
+        ("a.mp3", b"ID3" + bytes(500), "is not an image"),
     ],
 )
 def test_what_is_no_picture_is_told_so(client: TestClient, name: str, data: bytes, told: str) -> None:
@@ -170,7 +170,7 @@ def test_slow_body_is_given_up(client: TestClient) -> None:
     client.portal.call(client.app, scope, receive, send)
     assert sent[0]["status"] == 408
     assert dict(sent[0]["headers"])[b"connection"] == b"close"
-    assert b"nothing for 1 s" in sent[1]["body"]
+    assert b"no data for 1 s" in sent[1]["body"]
 
 
 def test_busy_service_says_when_to_come_back(client: TestClient, media: Path) -> None:
@@ -209,7 +209,7 @@ def test_configuration_holds_hashes_of_keys_only() -> None:
     assert not is_known("", [hash_key(key)])
     check_hashes([hash_key(key)])
     digits = "é" * 64, "A" * 64, hash_key(key)[7:] + "\n"
-    told = "^Entry 2 of 2 in api_keys is no hash of a key.* Make key and hash with"
+    told = "^Entry 2 of 2 in api_keys is not a key hash.* Make a key and its hash with"
     for wrong in (key, "hunter2", hash_key(key).upper(), *(f"sha256:{some}" for some in digits)):
         with pytest.raises(ConfigError, match=told) as caught:
             check_hashes([hash_key(key), wrong])

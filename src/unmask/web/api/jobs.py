@@ -297,7 +297,7 @@ def _predict_image(predictor: Predictor, path: Path, name: str, *, heatmaps: boo
         if sniff_kind(path, name=name) is MediaKind.VIDEO:
             if is_text(path):
                 known = f"Images: {', '.join(IMAGE_NAMES)}; videos, at POST /v1/videos: {', '.join(VIDEO_FORMATS)}."
-                raise MediaError(f"'{name}' is text, not an image or a video. {known}")
+                raise MediaError(f"'{name}' is neither an image nor a video, but text. {known}")
             raise MediaError(f"'{name}' is not an image. If it is a video, send it to POST /v1/videos.")
         prediction = predictor.predict_image(path, name=name)
     except MediaError as error:

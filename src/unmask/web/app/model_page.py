@@ -146,9 +146,7 @@ def _show_origin(model: Model) -> None:
         "Seed": known.get("seed"),
         "Unmask": known.get("unmask_version"),
     }
-    if (
-        dataset
-    ):  # another machine, perhaps public, must not reveal paths of this one
+    if dataset:  # another machine, perhaps public, must not reveal paths of this one
         rows["Folder"] = known.get("dataset_root")
     _show_pairs(rows)
     if not dataset:
