@@ -135,7 +135,7 @@ def test_files_beyond_the_limit_are_left_out_with_a_warning(
 ) -> None:
     monkeypatch.setattr("unmask.web.app.session.MAX_FILES", 2)
     page = give(open_app(), *((f"{seed}.png", make_png(seed)) for seed in range(3)))
-    assert "3 files at once are too many: the first 2 are shown" in page.warning[0].value
+    assert "3 files at once are too many: only the first 2 are shown" in page.warning[0].value
     assert len(page.dataframe[0].value) == 2
 
 
