@@ -150,7 +150,7 @@ def test_hostile_file_gets_one_typed_error(client: TestClient, media: Path, case
 
 
 @pytest.mark.parametrize("case", JUDGED)
-def test_polyglot_or_wrong_name_is_judged_as_the_picture_it_is(client: TestClient, media: Path, case: str) -> None:
+def test_polyglot_or_wrong_name_is_judged_as_the_image_it_is(client: TestClient, media: Path, case: str) -> None:
     name, make = JUDGED[case]
     (row,) = post(client, make((media / "face.jpg").read_bytes()), name).json()["results"]
     assert (row["kind"], row["name"], len(row["faces"])) == ("picture", name, 1)
@@ -240,7 +240,7 @@ def test_of_two_hundred_faces_the_largest_are_scored_and_small_ones_doubted(clie
     assert all(15 < face["box"][2] - face["box"][0] < 25 for face in row["faces"])
 
 
-def test_picture_without_a_face_has_neither_score_nor_probability(client: TestClient) -> None:
+def test_image_without_a_face_has_neither_score_nor_probability(client: TestClient) -> None:
     (row,) = post(client, save(draw(), "PNG"), "noise.png").json()["results"]
     assert (row["verdict"], row["score"], row["probability"], row["faces"]) == ("no_face", None, None, [])
 

@@ -40,7 +40,7 @@ def test_video_becomes_a_job_with_the_score_of_the_predictor(client: TestClient,
     assert job["expires"] == pytest.approx(job["finished"] + 24 * 3600)
 
 
-def test_drawings_of_a_job_are_pictures_and_nothing_else_is_sent(
+def test_drawings_of_a_job_are_images_and_nothing_else_is_sent(
     client: TestClient, media: Path, service_folder: Path
 ) -> None:
     job = wait(client, send(client, media / "clip.mp4").json()["id"])

@@ -113,7 +113,7 @@ SVG = b"""<?xml version="1.0"?><!DOCTYPE svg [<!ENTITY x SYSTEM "file:///etc/pas
         ("a.mp3", b"ID3" + bytes(500), "is not an image"),
     ],
 )
-def test_what_is_no_picture_is_told_so(client: TestClient, name: str, data: bytes, told: str) -> None:
+def test_what_is_not_an_image_is_reported(client: TestClient, name: str, data: bytes, told: str) -> None:
     answer = post(client, data, name)
     assert answer.status_code == 422
     assert told in answer.json()["detail"]
@@ -121,7 +121,7 @@ def test_what_is_no_picture_is_told_so(client: TestClient, name: str, data: byte
     assert "root:" not in answer.text
 
 
-def test_picture_with_too_many_pixels_is_refused_without_decoding(
+def test_image_with_too_many_pixels_is_refused_without_decoding(
     client: TestClient, huge_png: Callable[..., Path]
 ) -> None:
     answer = post(client, huge_png(30_000, 30_000).read_bytes(), "bomb.png")
@@ -131,7 +131,7 @@ def test_picture_with_too_many_pixels_is_refused_without_decoding(
     assert "limits.max_pixels is a limit of this service, which its operator can raise" in told
 
 
-def test_polyglot_is_judged_as_the_picture_it_is(client: TestClient, media: Path) -> None:
+def test_polyglot_is_judged_as_the_image_it_is(client: TestClient, media: Path) -> None:
     answer = post(client, (media / "face.jpg").read_bytes() + _zip() + b"<script>alert(1)</script>")
     assert answer.status_code == 200
     assert answer.json()["results"][0]["kind"] == "picture"

@@ -336,7 +336,7 @@ def test_page_of_somebody_else_reaches_nothing(server: tuple[str, "subprocess.Po
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here")
 @pytest.mark.parametrize("width", [1280, 390])
-def test_page_judges_pictures_and_videos(
+def test_page_judges_images_and_videos(
     server: tuple[str, "subprocess.Popen[str]"], media: Path, tmp_path: Path, width: int, huge_png: Callable[..., Path]
 ) -> None:
     shutil.copy(media / "face.jpg", hostile := tmp_path / "<img src=x onerror=document.title='owned'>.jpg")

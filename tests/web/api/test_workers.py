@@ -48,7 +48,7 @@ def test_service_goes_on_when_idle_processes_are_killed(start: Callable[..., Any
         assert wait(client, send(client, media / "clip.mp4").json()["id"])["state"] == "done"
 
 
-def test_pictures_whose_process_somebody_ended_are_not_blamed(
+def test_images_whose_process_somebody_ended_are_not_blamed(
     start: Callable[..., Any], media: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def end(*arguments: Any, **options: Any) -> None:

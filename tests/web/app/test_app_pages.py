@@ -35,14 +35,14 @@ def test_without_a_model_the_page_says_how_to_make_one(home: Path) -> None:
     assert not page.get("file_uploader")
 
 
-def test_a_picture_gets_verdict_probability_threshold_boxes_and_heat_map(bundle: Path, make_png: MakePng) -> None:
+def test_an_image_gets_verdict_probability_threshold_boxes_and_heat_map(bundle: Path, make_png: MakePng) -> None:
     page = give(open_app(), ("photo.png", make_png(1)))
     assert ":red[:material/warning: Fake\\: the face looks forged]" in said(page)
     assert "above the threshold 0.000" in said(page)
     assert page.metric[0].label == "Calibrated probability of a fake"
     assert page.metric[0].value.endswith("%")
     assert NO_PROOF in said(page)
-    assert len(page.get("image")) == 3  # the picture, its face, the heat map
+    assert len(page.get("image")) == 3  # the image, its face, the heat map
     assert [slider.label for slider in page.slider] == ["Opacity of the heat map"]
 
 
@@ -139,7 +139,7 @@ def test_files_beyond_the_limit_are_left_out_with_a_warning(
     assert len(page.dataframe[0].value) == 2
 
 
-def test_pictures_of_older_files_are_let_go_and_their_scores_stay(
+def test_images_of_older_files_are_let_go_and_their_scores_stay(
     bundle: Path, make_png: MakePng, clip_bytes: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     files = [("clip.mp4", clip_bytes), *((f"{seed}.png", make_png(seed)) for seed in range(4))]
@@ -160,7 +160,7 @@ def test_pictures_of_older_files_are_let_go_and_their_scores_stay(
         assert "above the threshold" in said(page)
 
 
-def test_pictures_of_another_page_are_let_go_first(
+def test_images_of_another_page_are_let_go_first(
     bundle: Path, home: Path, make_png: MakePng, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shutil.copytree(bundle, home / "outputs/train/second/bundle")
@@ -178,14 +178,14 @@ def test_pictures_of_another_page_are_let_go_first(
     assert page.session_state["results-check"]["a"].prediction == looked.prediction
 
 
-def test_a_comparison_says_where_pictures_were_let_go(
+def test_a_comparison_says_where_images_were_let_go(
     bundle: Path, home: Path, make_png: MakePng, clip_bytes: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shutil.copytree(bundle, home / "outputs/train/second/bundle")
     monkeypatch.setenv("UNMASK_PICTURES_MB", "0.000001")
     for file in (("a.png", make_png(1)), ("clip.mp4", clip_bytes)):
         page = give(open_page("compare_models"), file)
-        assert said(page).count("drop the file again") == 1  # what came last keeps its pictures, whatever their size
+        assert said(page).count("drop the file again") == 1  # what came last keeps its images, whatever their size
 
 
 def test_names_of_files_are_never_read_as_markdown(bundle: Path, make_png: MakePng) -> None:
@@ -258,7 +258,7 @@ def test_a_new_best_model_is_loaded_and_scores_anew_without_a_restart(
     assert "date unknown" not in page.selectbox(key="model").options[0]
     register(1.0)
     assert "above the threshold 0.000" in said(page.run())  # MLflow is not asked at every click
-    monkeypatch.setattr("unmask.web.app.models.SECONDS", 0)
+    monkeypatch.setattr("unmask.web.app.models.ALIAS_SECONDS", 0)
     assert "below the threshold 1.000" in said(page.run())
     assert not page.exception
     assert len(page.session_state["results-check"]) == 1

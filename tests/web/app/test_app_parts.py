@@ -123,7 +123,7 @@ def test_a_video_keeps_no_more_than_it_may_beside_the_frames_that_weighed_most(m
 
 
 @pytest.mark.parametrize("text", ["much", "0", "-1", "inf", "nan"])
-def test_a_wrong_size_for_pictures_is_refused(home: Path, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+def test_a_wrong_size_for_images_is_refused(home: Path, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
     assert read_settings().image_bytes == 200_000_000
     monkeypatch.setenv("UNMASK_PICTURES_MB", "0.5")
     assert read_settings().image_bytes == 500_000

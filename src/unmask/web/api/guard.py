@@ -13,6 +13,7 @@ import h11
 from fastapi import Request
 from fastapi.middleware.cors import CORSMiddleware
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import RedirectResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -24,8 +25,6 @@ from unmask.web.api.uploads import refuse
 
 FORWARDED_HOST = "unmask.forwarded_host"
 """Scope key: the host that a trusted proxy received the request for, empty when unknown."""
-
-_REDIRECT = 307
 
 
 class Forwarded:
@@ -61,7 +60,9 @@ class Forwarded:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
         elif scope["root_path"] and scope["path"] == scope["root_path"]:
-            await _redirect(f"{scope['root_path']}/", send)  # otherwise the page's relative URLs lack the prefix
+            await RedirectResponse(f"{scope['root_path']}/")(
+                scope, receive, send
+            )  # otherwise the page's relative URLs lack the prefix
         else:
             await self._app(scope, receive, _without_own_name(send))
 
@@ -96,12 +97,6 @@ def _without_own_name(send: Send) -> Send:
         await send(message)
 
     return send_on
-
-
-async def _redirect(address: str, send: Send) -> None:
-    headers = [(b"location", address.encode()), (b"content-length", b"0")]
-    await send({"type": "http.response.start", "status": _REDIRECT, "headers": headers})
-    await send({"type": "http.response.body", "body": b""})
 
 
 LOOPBACK = ("localhost", "127.0.0.1", "[::1]")

@@ -137,9 +137,9 @@ class Workers:
     def __init__(self, settings: ServiceSettings, store: JobStore, *, note_verdict: Callable[[str], None]) -> None:
         self._limits, self._model, self._store = settings.limits, settings.model, store
         self._note_verdict = note_verdict
-        self._pictures = Pool(settings.image_workers, start_worker, settings.model)
+        self._images = Pool(settings.image_workers, start_worker, settings.model)
         self._videos = Pool(settings.video_workers, start_worker, settings.model)
-        self._picture_turns = Turns(settings.image_workers, slow_seconds=_SLOW_IMAGE_SECONDS)
+        self._image_turns = Turns(settings.image_workers, slow_seconds=_SLOW_IMAGE_SECONDS)
         self._video_turns = Turns(settings.video_workers, slow_seconds=_SLOW_VIDEO_SECONDS)
         self._turns: dict[str, Turn] = {}  # of queued and running jobs
         self._running: dict[str, Future[Any]] = {}
@@ -152,14 +152,14 @@ class Workers:
         Raises:
             UnmaskError: The predictor cannot be loaded.
         """
-        asked = [pool.schedule(say_ready, self._model) for pool in (self._pictures, self._videos)]
+        asked = [pool.schedule(say_ready, self._model) for pool in (self._images, self._videos)]
         await asyncio.gather(*map(asyncio.wrap_future, asked))
         self.is_ready = True
         await asyncio.to_thread(self.tend)
 
     def tend(self) -> None:
         """Repair broken pools and restart open jobs without a process."""
-        for pool in (self._pictures, self._videos):
+        for pool in (self._images, self._videos):
             pool.repair()
         with self._lock:
             for job in self._store.list_open():
@@ -169,7 +169,7 @@ class Workers:
     def stop(self) -> None:
         """Terminate the processes; the next service resumes open jobs."""
         self.is_ready = False
-        for pool in (self._pictures, self._videos):
+        for pool in (self._images, self._videos):
             pool.stop()
         self._store.release_all()
 
@@ -182,7 +182,7 @@ class Workers:
         files = [(str(upload.path), upload.name) for upload in uploads]
         limit = self._limits.image_seconds
         try:
-            async with self._picture_turns.one(client):
+            async with self._image_turns.one(client):
                 return await self._try_images(partial(predict_images, self._model, files, heatmaps=heatmaps))
         except TimeoutError as error:
             detail = f"The images took longer than {limit:g} s (service.image_seconds). Send fewer or smaller ones."
@@ -195,7 +195,7 @@ class Workers:
     async def _try_images(self, work: Callable[[], list[dict[str, Any]]]) -> list[dict[str, Any]]:
         """Score images, and retry once if another task broke the pool."""
         for _ in range(2):
-            task = self._pictures.schedule(work, timeout=self._limits.image_seconds)
+            task = self._images.schedule(work, timeout=self._limits.image_seconds)
             with contextlib.suppress(BrokenProcessPool):
                 found: list[dict[str, Any]] = await asyncio.wrap_future(task)
                 return found

@@ -183,7 +183,7 @@ def _describe(path: str, *, name: str) -> ModelFile:
         return ModelFile(path, name, 0.0)  # loading it will report the error
 
 
-SECONDS = 60.0
+ALIAS_SECONDS = 60.0
 """How long an answer from MLflow is cached; the page reruns at every click."""
 
 
@@ -201,14 +201,14 @@ class Alias:
     name: str
     alias: str
     stamp: float = 0.0
-    asked: float = -SECONDS
+    asked: float = -ALIAS_SECONDS
 
     def find_stamp(self) -> float:
         """Return the creation time of its version, asking MLflow at most once a minute.
 
         Without an answer the loaded model stays in use: reloading would fail too.
         """
-        if time.monotonic() - self.asked >= SECONDS:
+        if time.monotonic() - self.asked >= ALIAS_SECONDS:
             self.asked = time.monotonic()  # set before the answer, so that other visitors do not wait too
             self.stamp = ask_version_time(self.name, self.alias) or self.stamp
         return self.stamp
