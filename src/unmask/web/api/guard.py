@@ -60,9 +60,10 @@ class Forwarded:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
         elif scope["root_path"] and scope["path"] == scope["root_path"]:
-            await RedirectResponse(f"{scope['root_path']}/")(
-                scope, receive, send
-            )  # otherwise the page's relative URLs lack the prefix
+            redirect = RedirectResponse(
+                f"{scope['root_path']}/"
+            )  # without it, the page's relative URLs lack the prefix
+            await redirect(scope, receive, send)
         else:
             await self._app(scope, receive, _without_own_name(send))
 
