@@ -11,12 +11,21 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from unmask.errors import ConfigError
-from unmask.inference.settings import PredictorSettings
+
+if TYPE_CHECKING:
+    from unmask.inference.settings import PredictorSettings
 
 OF_SERVICE = "this service, which its operator can raise"
 """Owner of the file limits, as named in messages to clients."""
+
+
+def _default_predictor() -> "PredictorSettings":
+    from unmask.inference.settings import PredictorSettings  # imports OpenCV, which a command line cannot wait for
+
+    return PredictorSettings()
 
 
 @dataclass(frozen=True)
@@ -29,10 +38,10 @@ class ModelSettings:
     """
 
     path: str
-    predictor: PredictorSettings = field(default_factory=PredictorSettings)
+    predictor: "PredictorSettings" = field(default_factory=_default_predictor)
 
 
-@dataclass(frozen=True)
+@dataclass  # not frozen: as a Hydra config node it would be read-only
 class ServiceLimits:
     """Limits of the service, per client and in total.
 
