@@ -1,4 +1,4 @@
-# The REST API (the last stage, and so the default), the web app (--target app) and an MLflow server (--target mlflow).
+# The REST API (the last stage, hence the default), the web app (--target app) and an MLflow server (--target mlflow).
 #   docker build -t unmask . && docker run -p 127.0.0.1:8000:8000 -v ./outputs/train/first/bundle:/model:ro unmask
 FROM python:3.11-slim AS base
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PYTHONUNBUFFERED=1

@@ -1,8 +1,8 @@
-"""Make a folder of this checkout and a bundle that Hugging Face Spaces and Streamlit Community Cloud run as it is.
+"""Create a folder from this checkout and a bundle that Hugging Face Spaces and Streamlit Community Cloud can run.
 
 python spaces/assemble.py outputs/train/first/bundle ../my-space
 
-Commit what it wrote (`*.onnx` with Git LFS) and push it; docs/serving.md, "Shipping", says where.
+Commit the folder (`*.onnx` with Git LFS) and push it; see docs/serving.md, "Shipping".
 """
 
 import shutil
@@ -20,20 +20,20 @@ TEXTS = {
 
 
 def assemble(bundle: Path, folder: Path) -> None:
-    """Write the folder; parts of an earlier one are replaced.
+    """Write the folder, replacing the parts of an earlier one.
 
     Args:
-        bundle: Of a training.
-        folder: Of the Space; its other files stay.
+        bundle: Bundle of a training.
+        folder: Folder of the Space, whose other files stay.
     """
     missing = [name for name in MODEL if not (bundle / name).is_file()]
     if missing:
-        sys.exit(f"'{bundle}' is no bundle: it has no '{missing[0]}'. Name the folder 'bundle' of a training.")
+        sys.exit(f"'{bundle}' is not a bundle: it has no '{missing[0]}'. Give the folder 'bundle' of a training.")
     copies = list_copies(bundle)
     check_apart(copies, folder)
     weights = find_weights()
     copies[f"weights/{weights.name}"] = weights
-    check_apart(copies, folder)  # all before anything is removed
+    check_apart(copies, folder)  # check everything before anything is removed
     for name, source in copies.items():
         replace(source, folder / name)
     for name, text in TEXTS.items():
@@ -41,42 +41,42 @@ def assemble(bundle: Path, folder: Path) -> None:
 
 
 def list_copies(bundle: Path) -> dict[str, Path]:
-    """Return where each part of the folder comes from, but for the weights."""
+    """Return the source of each part of the folder, except the weights."""
     return {
         **{name: REPOSITORY / name for name in PARTS},
         **{name: REPOSITORY / "spaces" / name for name in OWN},
         **{f"bundle/{name}": bundle / name for name in MODEL},
-        # Streamlit Community Cloud reads this one, at the top, and not the one beside the app.
+        # Streamlit Community Cloud reads the one at the top, not the one beside the app.
         ".streamlit/config.toml": REPOSITORY / "src/unmask/web/app/.streamlit/config.toml",
     }
 
 
 def check_apart(copies: dict[str, Path], folder: Path) -> None:
-    """Exit if writing the folder would remove or overwrite what it is made of, or this checkout.
+    """Exit if writing the folder would remove or overwrite its sources or this checkout.
 
     Args:
         copies: Source of each part, by its name in the folder.
-        folder: Of the Space.
+        folder: Folder of the Space.
     """
     place = folder.resolve()
     for source in (REPOSITORY, *copies.values()):
         if is_lost(source.resolve(), copies, place):
             sys.exit(
-                f"'{folder}' cannot be the folder of a Space: writing it would remove or overwrite '{source}', which "
-                f"it is made of. Nothing was changed. Name a folder of its own: "
+                f"'{folder}' cannot be the folder of a Space: writing it would remove or overwrite its source "
+                f"'{source}'. Nothing was changed. Give a separate folder: "
                 f"python spaces/assemble.py <bundle> ../my-space"
             )
 
 
 def is_lost(source: Path, copies: dict[str, Path], place: Path) -> bool:
-    """Tell whether a source would not outlive the copying, or be copied into itself.
+    """Return whether copying would destroy a source, or copy it into itself.
 
     Args:
-        source: A file or folder that something is copied from, or this checkout.
+        source: File or folder that is copied, or this checkout.
         copies: Source of each part, by its name in the folder.
         place: The folder of the Space, resolved.
     """
-    is_within = source in place.parents and source != REPOSITORY  # a folder such as outputs/my-space does no harm
+    is_within = source in place.parents and source != REPOSITORY  # a folder such as outputs/my-space is harmless
     targets = [place / name for name in copies]
     removed = [place / name for name, copied in copies.items() if copied.is_dir()]
     return (
@@ -88,7 +88,7 @@ def is_lost(source: Path, copies: dict[str, Path], place: Path) -> bool:
 
 
 def replace(source: Path, target: Path) -> None:
-    """Copy a file or a folder over an earlier one."""
+    """Replace a file or folder with a copy."""
     target.parent.mkdir(parents=True, exist_ok=True)
     if source.is_dir():
         shutil.rmtree(target, ignore_errors=True)
@@ -98,7 +98,7 @@ def replace(source: Path, target: Path) -> None:
 
 
 def find_weights() -> Path:
-    """Return the file of the face detector's weights, fetched if need be."""
+    """Return the face detector's weights file, downloaded if needed."""
     sys.path.insert(0, str(REPOSITORY / "src"))
     from unmask.errors import DetectorError
     from unmask.faces.weights import mobilenet_weights

@@ -1,4 +1,4 @@
-"""The web app for Streamlit Community Cloud, in the folder that `assemble.py` made; Unmask is not installed there."""
+"""The web app for Streamlit Community Cloud, in a folder created by `assemble.py`; Unmask is not installed there."""
 
 import os
 import sys
@@ -6,7 +6,7 @@ from pathlib import Path
 
 FOLDER = Path(__file__).resolve().parent
 SOURCES = str(FOLDER / "src")
-if SOURCES not in sys.path:  # Streamlit runs this file anew for every change on the page
+if SOURCES not in sys.path:  # Streamlit reruns this file on every interaction
     sys.path.insert(0, SOURCES)
 os.environ.setdefault("UNMASK_CHECKPOINT", str(FOLDER / "bundle"))
 os.environ.setdefault("UNMASK_CACHE", str(FOLDER / "weights"))

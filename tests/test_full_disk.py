@@ -162,9 +162,9 @@ def test_service_whose_folder_is_full_is_told_in_one_message(
     checkpoint: Path, in_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from unmask.inference.settings import PredictorSettings
-    from unmask.web.api.folder import copied_model, own_folder
     from unmask.web.api.jobs import JobStore
     from unmask.web.api.settings import ModelSettings
+    from unmask.web.api.uploads import copied_model, own_folder
 
     model, folder = ModelSettings(str(checkpoint), PredictorSettings()), in_folder / "service"
     with own_folder(folder):

@@ -43,7 +43,7 @@ def run(cfg: DictConfig) -> None:
 
 
 def _print_key() -> None:
-    from unmask.web.api.keys import hash_key, make_key
+    from unmask.web.api.settings import hash_key, make_key
 
     key = make_key()
     print(f"Key   {key}")
@@ -103,8 +103,8 @@ def serve(cfg: DictConfig) -> None:
     from dataclasses import replace
 
     from unmask.web.api.app import create_app
-    from unmask.web.api.folder import copied_model, own_folder
-    from unmask.web.api.log import log_as_json
+    from unmask.web.api.settings import log_as_json
+    from unmask.web.api.uploads import copied_model, own_folder
 
     if cfg.connections < 1:
         raise ConfigError(f"connections={cfg.connections} lets nothing through. Give a number above 0.")
@@ -123,7 +123,7 @@ def _answer(app: "FastAPI", cfg: DictConfig) -> None:
     """Answer requests until a signal comes, or the service fails."""
     import uvicorn
 
-    from unmask.web.api.protocol import limit_connections
+    from unmask.web.api.guard import limit_connections
 
     listener = _listen(cfg.host, cfg.port)
     _announce(cfg, listener.getsockname()[1])

@@ -22,7 +22,7 @@ def bundle(checkpoint: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def media(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A picture and a video of a drawn person."""
+    """An image and a video of a drawn person."""
     import numpy as np
 
     folder, rng = tmp_path_factory.mktemp("media"), np.random.default_rng(1)

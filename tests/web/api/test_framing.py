@@ -11,8 +11,7 @@ from typing import Any
 import pytest
 import uvicorn
 
-from unmask.web.api.guard import Framing
-from unmask.web.api.protocol import limit_connections
+from unmask.web.api.guard import Framing, limit_connections
 
 CHUNKS = b"5\r\nhello\r\n0\r\n\r\n"
 SMUGGLED = b"GET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n"

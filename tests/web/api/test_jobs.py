@@ -40,7 +40,7 @@ def test_video_becomes_a_job_with_the_score_of_the_predictor(client: TestClient,
     assert job["expires"] == pytest.approx(job["finished"] + 24 * 3600)
 
 
-def test_drawings_of_a_job_are_pictures_and_nothing_else_is_sent(
+def test_drawings_of_a_job_are_images_and_nothing_else_is_sent(
     client: TestClient, media: Path, service_folder: Path
 ) -> None:
     job = wait(client, send(client, media / "clip.mp4").json()["id"])
@@ -77,16 +77,14 @@ def test_bad_video_fails_its_job_and_leaves_no_file(client: TestClient, media: P
     assert "'_b_.mp4'" in job["error"]["detail"]
     assert not (service_folder / "jobs" / job["id"]).exists()
     job = wait(client, send(client, media / "face.jpg", "face.jpg").json()["id"])
-    assert job["error"]["detail"] == "'face.jpg' is a picture. Send it to POST /v1/images."
+    assert all(part in job["error"]["detail"] for part in ("'face.jpg'", "POST /v1/images"))
 
 
 def test_job_that_takes_too_long_is_ended(start: Callable[..., Any], media: Path, tmp_path: Path) -> None:
     with start(tmp_path, limits={"job_seconds": 0.02}) as client:
         job = wait(client, send(client, media / "clip.mp4").json()["id"])
-        assert job["error"] == {
-            "code": "too_slow",
-            "detail": "The video took longer than 0.02 s (service.job_seconds). Cut it.",
-        }
+        assert job["error"]["code"] == "too_slow"
+        assert "0.02 s (service.job_seconds)" in job["error"]["detail"]
 
 
 def test_jobs_above_the_limit_are_refused(start: Callable[..., Any], media: Path, tmp_path: Path) -> None:

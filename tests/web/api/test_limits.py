@@ -15,9 +15,16 @@ from PIL import Image
 from unmask.cli.serve import build_settings
 from unmask.config import read_defaults
 from unmask.errors import ConfigError
-from unmask.web.api.keys import check_hashes, hash_key, is_known, make_key
-from unmask.web.api.log import JsonLines
-from unmask.web.api.settings import ModelSettings, ServiceLimits, ServiceSettings
+from unmask.web.api.settings import (
+    JsonLines,
+    ModelSettings,
+    ServiceLimits,
+    ServiceSettings,
+    check_hashes,
+    hash_key,
+    is_known,
+    make_key,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -33,7 +40,7 @@ def post(client: TestClient, data: bytes, name: str = "a.jpg") -> Any:
 def test_too_large_a_file_is_refused(client: TestClient) -> None:
     answer = post(client, bytes(600_001))
     assert (answer.status_code, answer.json()["code"]) == (413, "file_too_large")
-    assert "'a.jpg' has more than the 600,000 bytes that are taken of a file" in answer.json()["detail"]
+    assert all(part in answer.json()["detail"] for part in ("'a.jpg'", "600,000 bytes", "service.image_bytes"))
 
 
 def test_too_large_a_request_is_refused_before_it_is_read(client: TestClient) -> None:
@@ -47,11 +54,10 @@ def test_too_many_files_are_refused_with_what_to_do(client: TestClient, media: P
     data = (media / "face.jpg").read_bytes()
     answer = client.post("/v1/images", files=[("files", ("a.jpg", data))] * 4)
     assert (answer.status_code, answer.json()["code"]) == (400, "too_many_files")
-    told = "The request has more than the 3 files that are taken at once (service.files). "
-    assert answer.json()["detail"] == f"{told}Send the others in further requests."
+    assert "more than 3 files (service.files)" in answer.json()["detail"]
     answer = client.post("/v1/videos", files=[("files", ("a.mp4", b"x"))] * 2)
     assert (answer.status_code, answer.json()["code"]) == (400, "too_many_files")
-    assert answer.json()["detail"].startswith("The request has more than one file. Send each video")
+    assert "more than one file" in answer.json()["detail"]
 
 
 def test_other_fields_are_refused(client: TestClient, media: Path) -> None:
@@ -75,7 +81,7 @@ def test_form_in_a_charset_of_nobody_is_refused(client: TestClient, charset: str
     answer = client.post("/v1/images", content=body, headers=headers)
     assert (answer.status_code, answer.json()["code"]) == (400, "malformed_body")
     assert answer.headers["content-type"] == "application/problem+json"
-    assert "Leave charset out, or say charset=utf-8." in answer.json()["detail"]
+    assert "charset=utf-8" in answer.json()["detail"]
 
 
 @pytest.mark.parametrize("charset", ["UTF-8", '"utf-8"', "iso-8859-1", "windows-1252"])
@@ -103,11 +109,11 @@ SVG = b"""<?xml version="1.0"?><!DOCTYPE svg [<!ENTITY x SYSTEM "file:///etc/pas
         ("a.jpg", b"", "holds 0 bytes"),
         ("a.svg", SVG, "neither an image nor a video"),
         ("a.jpg", SVG, "neither an image nor a video"),
-        ("a.zip", _zip(), "is no picture"),
-        ("a.mp3", b"ID3" + bytes(500), "is no picture"),
+        ("a.zip", _zip(), "is not an image"),
+        ("a.mp3", b"ID3" + bytes(500), "is not an image"),
     ],
 )
-def test_what_is_no_picture_is_told_so(client: TestClient, name: str, data: bytes, told: str) -> None:
+def test_what_is_not_an_image_is_reported(client: TestClient, name: str, data: bytes, told: str) -> None:
     answer = post(client, data, name)
     assert answer.status_code == 422
     assert told in answer.json()["detail"]
@@ -115,7 +121,7 @@ def test_what_is_no_picture_is_told_so(client: TestClient, name: str, data: byte
     assert "root:" not in answer.text
 
 
-def test_picture_with_too_many_pixels_is_refused_without_decoding(
+def test_image_with_too_many_pixels_is_refused_without_decoding(
     client: TestClient, huge_png: Callable[..., Path]
 ) -> None:
     answer = post(client, huge_png(30_000, 30_000).read_bytes(), "bomb.png")
@@ -125,7 +131,7 @@ def test_picture_with_too_many_pixels_is_refused_without_decoding(
     assert "limits.max_pixels is a limit of this service, which its operator can raise" in told
 
 
-def test_polyglot_is_judged_as_the_picture_it_is(client: TestClient, media: Path) -> None:
+def test_polyglot_is_judged_as_the_image_it_is(client: TestClient, media: Path) -> None:
     answer = post(client, (media / "face.jpg").read_bytes() + _zip() + b"<script>alert(1)</script>")
     assert answer.status_code == 200
     assert answer.json()["results"][0]["kind"] == "picture"
@@ -164,7 +170,7 @@ def test_slow_body_is_given_up(client: TestClient) -> None:
     client.portal.call(client.app, scope, receive, send)
     assert sent[0]["status"] == 408
     assert dict(sent[0]["headers"])[b"connection"] == b"close"
-    assert b"nothing for 1 s" in sent[1]["body"]
+    assert b"no data for 1 s" in sent[1]["body"]
 
 
 def test_busy_service_says_when_to_come_back(client: TestClient, media: Path) -> None:
@@ -203,7 +209,7 @@ def test_configuration_holds_hashes_of_keys_only() -> None:
     assert not is_known("", [hash_key(key)])
     check_hashes([hash_key(key)])
     digits = "é" * 64, "A" * 64, hash_key(key)[7:] + "\n"
-    told = "^Entry 2 of 2 in api_keys is no hash of a key.* Make key and hash with"
+    told = "^Entry 2 of 2 in api_keys is not a key hash.* Make a key and its hash with"
     for wrong in (key, "hunter2", hash_key(key).upper(), *(f"sha256:{some}" for some in digits)):
         with pytest.raises(ConfigError, match=told) as caught:
             check_hashes([hash_key(key), wrong])
@@ -211,9 +217,9 @@ def test_configuration_holds_hashes_of_keys_only() -> None:
 
 
 def test_limits_that_let_nothing_through_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"service\.files=0 lets nothing through"):
+    with pytest.raises(ConfigError, match=r"service\.files=0 must be above 0"):
         ServiceLimits(files=0)
-    with pytest.raises(ConfigError, match="image_workers=0 leaves nobody to work"):
+    with pytest.raises(ConfigError, match="image_workers=0 must be at least 1"):
         ServiceSettings(ModelSettings("x"), tmp_path, image_workers=0)
 
 
@@ -222,7 +228,7 @@ def test_number_of_workers_is_the_one_asked_for(bundle: Path, asked: int | None,
     cfg = read_defaults("serve")
     cfg.checkpoint, cfg.image_workers = str(bundle), asked
     if taken is None:
-        with pytest.raises(ConfigError, match="image_workers=0 leaves nobody to work"):
+        with pytest.raises(ConfigError, match="image_workers=0 must be at least 1"):
             build_settings(cfg)
     else:
         assert build_settings(cfg).image_workers == taken

@@ -4,7 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from unmask.web.api.log import JsonLines
+from unmask.web.api.settings import JsonLines
 
 WRITERS = """
 import logging, sys, warnings
@@ -18,7 +18,7 @@ for name in ("empty", "full"):
 logging.getLogger().addHandler(logging.StreamHandler(sys.stdout))
 (folder / "full" / "serve.log").write_text("kept")
 
-from unmask.web.api.log import log_as_json
+from unmask.web.api.settings import log_as_json
 
 log_as_json()
 logging.getLogger("unmask.web.api").info("ours", extra={"status": 200})

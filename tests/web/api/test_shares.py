@@ -11,9 +11,9 @@ import pytest
 from fastapi.testclient import TestClient
 from starlette.types import Receive, Scope, Send
 
-from unmask.web.api import shares, work
+from unmask.web.api import jobs, shares
 from unmask.web.api.guard import Crowd
-from unmask.web.api.keys import hash_key, make_key
+from unmask.web.api.settings import hash_key, make_key
 from unmask.web.api.shares import Places, Turn, Turns, name_address
 from unmask.web.api.workers import Workers
 
@@ -277,7 +277,7 @@ def test_hungry_image_is_refused_by_the_service_at_once(start: Ask, tmp_path: Pa
     assert answer.status_code == 422
     assert "'hungry.jpg'" in answer.json()["detail"]
     assert "limits.max_scans" in answer.json()["detail"]
-    assert work.open_predictor.cache_info().currsize == 0  # the workers' own processes read it
+    assert jobs.open_predictor.cache_info().currsize == 0  # the workers' own processes read it
 
 
 @pytest.mark.slow

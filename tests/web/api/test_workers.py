@@ -24,10 +24,10 @@ from unmask.inference.bundle import load_bundle
 from unmask.inference.settings import PredictorSettings
 from unmask.web.api import jobs, service
 from unmask.web.api.app import create_app
-from unmask.web.api.folder import copied_model, own_folder
 from unmask.web.api.jobs import JobStore
-from unmask.web.api.pool import Pool
 from unmask.web.api.settings import ModelSettings, ServiceSettings
+from unmask.web.api.uploads import copied_model, own_folder
+from unmask.web.api.workers import Pool
 
 
 def judge(client: TestClient, path: Path) -> Any:
@@ -48,14 +48,14 @@ def test_service_goes_on_when_idle_processes_are_killed(start: Callable[..., Any
         assert wait(client, send(client, media / "clip.mp4").json()["id"])["state"] == "done"
 
 
-def test_pictures_whose_process_somebody_ended_are_not_blamed(
+def test_images_whose_process_somebody_ended_are_not_blamed(
     start: Callable[..., Any], media: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def end(*arguments: Any, **options: Any) -> None:
         raise ProcessExpired("Abnormal termination", code=-signal.SIGTERM)
 
     with start(tmp_path) as client:
-        monkeypatch.setattr(client.app.state.service.workers, "_try_pictures", end)
+        monkeypatch.setattr(client.app.state.service.workers, "_try_images", end)
         answer = judge(client, media / "face.jpg")
     assert (answer.status_code, answer.json()["code"]) == (503, "busy")
     assert answer.headers["retry-after"] == "5"
@@ -65,7 +65,7 @@ def test_calls_that_a_broken_pool_forgot_end_too() -> None:
     pool = Pool(1, int)
     task = pool.schedule(time.sleep, 60)
     pool._pool._context.status = PoolStatus.ERROR  # as if one of its threads had died
-    pool.mend()
+    pool.repair()
     with pytest.raises(BrokenProcessPool):
         task.result(timeout=30)
     assert pool.schedule(abs, -1).result(timeout=30) == 1
@@ -75,17 +75,17 @@ def test_calls_that_a_broken_pool_forgot_end_too() -> None:
 
 
 def test_pool_whose_processes_hang_as_they_start_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("unmask.web.api.pool._SECONDS_WITHOUT_WORK", 0.5)
+    monkeypatch.setattr("unmask.web.api.workers._SECONDS_WITHOUT_WORK", 0.5)
     pool = Pool(1, time.sleep, 600)
     task = pool.schedule(abs, -1)
-    pool.mend()
+    pool.repair()
     time.sleep(1)
     assert not task.done()
     monkeypatch.setattr(pool, "_arguments", (0,))
-    pool.mend()
+    pool.repair()
     with pytest.raises(BrokenProcessPool):
         task.result(timeout=30)
-    monkeypatch.setattr("unmask.web.api.pool._SECONDS_WITHOUT_WORK", 60)
+    monkeypatch.setattr("unmask.web.api.workers._SECONDS_WITHOUT_WORK", 60)
     assert pool.schedule(abs, -1).result(timeout=30) == 1
     pool.stop()
 
@@ -93,12 +93,12 @@ def test_pool_whose_processes_hang_as_they_start_is_replaced(monkeypatch: pytest
 def test_pool_that_works_on_long_calls_is_not_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
     pool = Pool(1, int)
     assert pool.schedule(abs, -1).result(timeout=30) == 1
-    monkeypatch.setattr("unmask.web.api.pool._SECONDS_WITHOUT_WORK", 0.2)
+    monkeypatch.setattr("unmask.web.api.workers._SECONDS_WITHOUT_WORK", 0.2)
     long, waiting = pool.schedule(time.sleep, 2), pool.schedule(abs, -2)
     while not long.running():
         time.sleep(0.01)
     for _ in range(10):
-        pool.mend()
+        pool.repair()
         time.sleep(0.1)
     assert waiting.result(timeout=30) == 2
     assert long.exception() is None
@@ -113,7 +113,7 @@ def test_pool_that_does_not_end_is_left(monkeypatch: pytest.MonkeyPatch, caplog:
     join = ProcessPool.join
     go_on = threading.Event()
     monkeypatch.setattr(ProcessPool, "join", lambda some: go_on.wait(60) and join(some))
-    monkeypatch.setattr("unmask.web.api.pool._SECONDS_TO_END", 0.2)
+    monkeypatch.setattr("unmask.web.api.workers._SECONDS_TO_END", 0.2)
     pool.stop()
     assert "did not end within 0.2 s" in caplog.text
     assert not task.done()  # a job of a service that stops is gone on with by the next one
@@ -203,7 +203,7 @@ def test_finished_videos_are_counted(start: Callable[..., Any], media: Path, tmp
 
 
 def test_second_service_in_a_folder_is_refused(tmp_path: Path) -> None:
-    with own_folder(tmp_path / "service"), pytest.raises(ConfigError, match="Another service works in folder="):
+    with own_folder(tmp_path / "service"), pytest.raises(ConfigError, match="Another service is using folder="):
         own_folder(tmp_path / "service").__enter__()
     with own_folder(tmp_path / "service"):
         pass  # free again
@@ -211,7 +211,7 @@ def test_second_service_in_a_folder_is_refused(tmp_path: Path) -> None:
 
 def test_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "model").mkdir()
-    with pytest.raises(ConfigError, match=r"holds 'model' and is no service's. Give one that is empty"):
+    with pytest.raises(ConfigError, match=r"holds 'model'.*Give an empty or new folder"):
         own_folder(tmp_path).__enter__()
     (tmp_path / "model").rmdir()
     (tmp_path / "lost+found").mkdir()
@@ -224,8 +224,8 @@ def test_disk_without_locks_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     def fail(file: Any, operation: int) -> None:
         raise OSError(errno.ENOLCK, "No locks available")
 
-    monkeypatch.setattr("unmask.web.api.folder.fcntl.flock", fail)
-    with pytest.raises(ConfigError, match="knows no locks"):
+    monkeypatch.setattr("unmask.web.api.uploads.fcntl.flock", fail)
+    with pytest.raises(ConfigError, match="file locks"):
         own_folder(tmp_path).__enter__()
 
 

@@ -1,4 +1,4 @@
-"""A bundle that takes every picture for a face, so that tests need no photographs."""
+"""A bundle that takes every image for a face, so that tests need no photographs."""
 
 import shutil
 from collections.abc import Callable

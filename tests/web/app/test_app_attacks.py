@@ -18,7 +18,7 @@ from tests.web.app.pages import said as said_in_markdown
 from unmask.inference.limits import Limits
 from unmask.media.encode import write_video
 from unmask.types import Face, Picture
-from unmask.web.app.settings import read_settings
+from unmask.web.app.models import read_settings
 
 
 def said(page: AppTest) -> str:
@@ -56,13 +56,13 @@ def find(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, float], None]:
 
 
 def make_animation(kind: str, num_frames: int) -> bytes:
-    """An animation whose pictures all differ, lest the writer join them."""
+    """An animation whose images all differ, lest the writer join them."""
     frames = [Image.new("RGB", (8, 8), (level % 256, level // 256, 0)) for level in range(num_frames)]
     return save(frames[0], kind, save_all=True, append_images=frames[1:])
 
 
 def make_long_gif(num_frames: int) -> bytes:
-    """A GIF that repeats one picture, which costs few bytes."""
+    """A GIF that repeats one image, which costs few bytes."""
     pixels = save(Image.new("P", (200, 200)), "GIF")
     frame = b"\x21\xf9\x04\x00\x01\x00\x00\x00\x2c" + struct.pack("<HHHHB", 0, 0, 200, 200, 0)
     return pixels[:-1] + (frame + pixels[pixels.index(b"\x2c") + 10 : -1]) * num_frames + b";"
@@ -87,7 +87,7 @@ def test_a_hostile_file_is_said_to_be_unreadable_in_one_message(bundle: Path, te
 
 
 @pytest.mark.parametrize("case", SCORED)
-def test_an_odd_picture_gets_a_verdict(bundle: Path, temporary: Path, case: str) -> None:
+def test_an_odd_image_gets_a_verdict(bundle: Path, temporary: Path, case: str) -> None:
     name, make = SCORED[case]
     page = give(open_app(), (name, make()))
     assert "above the threshold" in said(page)
@@ -95,7 +95,7 @@ def test_an_odd_picture_gets_a_verdict(bundle: Path, temporary: Path, case: str)
 
 
 @pytest.mark.parametrize(("kind", "name"), [("GIF", "a.gif"), ("WEBP", "a.webp"), ("PNG", "a.png")])
-def test_of_an_animation_only_the_first_picture_is_looked_at_and_that_is_said(
+def test_of_an_animation_only_the_first_image_is_looked_at_and_that_is_said(
     bundle: Path, temporary: Path, kind: str, name: str
 ) -> None:
     page = give(open_app(), (name, make_animation(kind, 20)))
@@ -159,7 +159,7 @@ def test_what_was_left_out_of_a_video_is_said(
 ) -> None:
     settings, limits = read_settings(), Limits(max_frames=4, max_faces=3)
     settings = replace(settings, predictor=replace(settings.predictor, every_n=1, limits=limits))
-    monkeypatch.setattr("unmask.web.app.settings.read_settings", lambda: settings)
+    monkeypatch.setattr("unmask.web.app.models.read_settings", lambda: settings)
     find(70, 20)
     text = said(give(open_app(), ("clip.mp4", make_video(temporary, num_frames=30).read_bytes())))
     assert "30 frames were asked for: only 4 of them, evenly spaced, were examined (limits.max_frames)." in text

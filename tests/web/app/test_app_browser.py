@@ -76,7 +76,7 @@ def finish(page: Any, tmp_path: Path, request: pytest.FixtureRequest) -> Callabl
     return finish
 
 
-def test_a_picture(page: Any, make_png: Callable[[int], bytes], finish: Callable[[], None]) -> None:
+def test_an_image(page: Any, make_png: Callable[[int], bytes], finish: Callable[[], None]) -> None:
     open_page(page)
     give(page, ("photo.png", make_png(1)))
     page.get_by_role("heading", name="Fake").wait_for()

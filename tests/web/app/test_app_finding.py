@@ -4,10 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from unmask.web.app.finding import list_models, place_of
-from unmask.web.app.record import find_evaluations, read_dataset, read_training
-from unmask.web.app.registry import Alias
-from unmask.web.app.settings import given_model
+from unmask.web.app.model_page import find_evaluations, read_dataset, read_training
+from unmask.web.app.models import Alias, given_model, list_models, place_of
 
 
 def touch(path: Path, *, seconds: float) -> None:
@@ -106,8 +104,8 @@ def test_an_alias_is_asked_for_once_a_minute_and_an_answer_that_fails_changes_no
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     clock, answers = [0.0], iter([None, 5.0, None, 7.0])
-    monkeypatch.setattr("unmask.web.app.registry._ask", lambda name, alias: next(answers))
-    monkeypatch.setattr("unmask.web.app.registry.time.monotonic", lambda: clock[0])
+    monkeypatch.setattr("unmask.web.app.models.ask_version_time", lambda name, alias: next(answers))
+    monkeypatch.setattr("unmask.web.app.models.time.monotonic", lambda: clock[0])
     alias, stamps = Alias("faces", "best"), []
     for clock[0] in (0, 59, 60, 119, 120, 180):
         stamps.append(alias.find_stamp())

@@ -18,7 +18,8 @@ from unmask.decision import Decision
 from unmask.inference.predictor import Predictor
 from unmask.models.bundle import write_bundle
 from unmask.models.checkpoint import load_checkpoint
-from unmask.web.app.settings import read_settings
+from unmask.web.app.models import read_settings
+from unmask.web.app.words import NO_PROOF
 
 MakePng = Callable[[int], bytes]
 
@@ -34,14 +35,14 @@ def test_without_a_model_the_page_says_how_to_make_one(home: Path) -> None:
     assert not page.get("file_uploader")
 
 
-def test_a_picture_gets_verdict_probability_threshold_boxes_and_heat_map(bundle: Path, make_png: MakePng) -> None:
+def test_an_image_gets_verdict_probability_threshold_boxes_and_heat_map(bundle: Path, make_png: MakePng) -> None:
     page = give(open_app(), ("photo.png", make_png(1)))
     assert ":red[:material/warning: Fake\\: the face looks forged]" in said(page)
     assert "above the threshold 0.000" in said(page)
     assert page.metric[0].label == "Calibrated probability of a fake"
     assert page.metric[0].value.endswith("%")
-    assert "A score is no proof" in said(page)
-    assert len(page.get("image")) == 3  # the picture, its face, the heat map
+    assert NO_PROOF in said(page)
+    assert len(page.get("image")) == 3  # the image, its face, the heat map
     assert [slider.label for slider in page.slider] == ["Opacity of the heat map"]
 
 
@@ -122,7 +123,7 @@ def test_results_outlive_a_visit_to_another_page(bundle: Path, make_png: MakePng
     other = AppTest.from_file(MAIN, default_timeout=30)
     other.session_state["kept-files"] = kept  # as after a page of another kind, which empties the uploader
     other.run()
-    assert "From before: photo.png" in said(other)
+    assert "Still shown: photo.png" in said(other)
     assert "Fake" in said(other)
     other.button(key="forget-check").click().run()
     assert "Fake" not in said(other)
@@ -134,16 +135,16 @@ def test_files_beyond_the_limit_are_left_out_with_a_warning(
 ) -> None:
     monkeypatch.setattr("unmask.web.app.session.MAX_FILES", 2)
     page = give(open_app(), *((f"{seed}.png", make_png(seed)) for seed in range(3)))
-    assert "3 files at once are too many: the first 2 are shown" in page.warning[0].value
+    assert "3 files at once are too many: only the first 2 are shown" in page.warning[0].value
     assert len(page.dataframe[0].value) == 2
 
 
-def test_pictures_of_older_files_are_let_go_and_their_scores_stay(
+def test_images_of_older_files_are_let_go_and_their_scores_stay(
     bundle: Path, make_png: MakePng, clip_bytes: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     files = [("clip.mp4", clip_bytes), *((f"{seed}.png", make_png(seed)) for seed in range(4))]
     whole = give(open_app(), *files)
-    sizes = {looked.name: looked.num_picture_bytes for looked in whole.session_state["results-check"].values()}
+    sizes = {looked.name: looked.num_image_bytes for looked in whole.session_state["results-check"].values()}
     st.cache_resource.clear()
     monkeypatch.setenv("UNMASK_PICTURES_MB", str((sizes["2.png"] + sizes["3.png"]) * 1.1 / 1e6))
     page = give(open_app(), *files)
@@ -159,14 +160,14 @@ def test_pictures_of_older_files_are_let_go_and_their_scores_stay(
         assert "above the threshold" in said(page)
 
 
-def test_pictures_of_another_page_are_let_go_first(
+def test_images_of_another_page_are_let_go_first(
     bundle: Path, home: Path, make_png: MakePng, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shutil.copytree(bundle, home / "outputs/train/second/bundle")
     other = give(open_app(), ("a.png", make_png(1)))
     (looked,) = other.session_state["results-check"].values()
     st.cache_resource.clear()
-    monkeypatch.setenv("UNMASK_PICTURES_MB", str(looked.num_picture_bytes * 2.5 / 1e6))
+    monkeypatch.setenv("UNMASK_PICTURES_MB", str(looked.num_image_bytes * 2.5 / 1e6))
     code = "from unmask.web.app import main\nmain.run_page(main.compare_models)"
     page = AppTest.from_string(code, default_timeout=30)
     page.session_state["results-check"] = {"a": looked}
@@ -177,14 +178,14 @@ def test_pictures_of_another_page_are_let_go_first(
     assert page.session_state["results-check"]["a"].prediction == looked.prediction
 
 
-def test_a_comparison_says_where_pictures_were_let_go(
+def test_a_comparison_says_where_images_were_let_go(
     bundle: Path, home: Path, make_png: MakePng, clip_bytes: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shutil.copytree(bundle, home / "outputs/train/second/bundle")
     monkeypatch.setenv("UNMASK_PICTURES_MB", "0.000001")
     for file in (("a.png", make_png(1)), ("clip.mp4", clip_bytes)):
         page = give(open_page("compare_models"), file)
-        assert said(page).count("drop the file again") == 1  # what came last keeps its pictures, whatever their size
+        assert said(page).count("drop the file again") == 1  # what came last keeps its images, whatever their size
 
 
 def test_names_of_files_are_never_read_as_markdown(bundle: Path, make_png: MakePng) -> None:
@@ -257,7 +258,7 @@ def test_a_new_best_model_is_loaded_and_scores_anew_without_a_restart(
     assert "date unknown" not in page.selectbox(key="model").options[0]
     register(1.0)
     assert "above the threshold 0.000" in said(page.run())  # MLflow is not asked at every click
-    monkeypatch.setattr("unmask.web.app.registry.SECONDS", 0)
+    monkeypatch.setattr("unmask.web.app.models.ALIAS_SECONDS", 0)
     assert "below the threshold 1.000" in said(page.run())
     assert not page.exception
     assert len(page.session_state["results-check"]) == 1
@@ -316,7 +317,7 @@ def test_what_is_not_known_of_a_model_is_said_to_be_unknown(bundle: Path) -> Non
     assert "| Dataset | celebs |" in text
     assert "| Commit | *unknown* |" in text
     assert "| Uncommitted changes | *unknown* |" in text
-    assert "How often it errs is **unknown**" in text
+    assert "error rate is **unknown**" in text
     assert "The dataset itself is not on this machine" in text
 
 
@@ -357,7 +358,7 @@ def test_figures_per_method_are_shown_where_the_model_was_evaluated(bundle: Path
     assert list(page.dataframe[0].value["fakes made by"]) == ["all", "FaceSwap", "Deepfakes"]
     assert "weakest on ` FaceSwap `: ROC-AUC 0.700" in said(page)
     assert "10 of 12 could be scored; no\\_face 2." in said(page)
-    assert "How often it errs is **unknown**" not in said(page)
+    assert "error rate is **unknown**" not in said(page)
 
 
 def test_settings_are_those_of_the_predict_command(home: Path) -> None:

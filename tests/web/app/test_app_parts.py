@@ -18,12 +18,10 @@ from unmask.inference.predictor import Predictor
 from unmask.inference.results import FaceResult, FaceScore, FrameResult, Prediction, TimeRange
 from unmask.inference.timeline import MAX_PERSONS
 from unmask.types import Face, MediaKind, Verdict
-from unmask.web.app.chart import _shade, _time_axis, draw_timeline, list_persons, list_points
-from unmask.web.app.exports import COLUMNS, write_csv, write_json
-from unmask.web.app.finding import ModelFile
-from unmask.web.app.loading import Model
-from unmask.web.app.scoring import DroppedFile, look_at
-from unmask.web.app.settings import read_settings
+from unmask.web.app.check_page import COLUMNS, write_csv, write_json
+from unmask.web.app.models import Model, ModelFile, read_settings
+from unmask.web.app.session import DroppedFile, look_at
+from unmask.web.app.video import _shade, _time_axis, draw_timeline, list_persons, list_points
 from unmask.web.app.views import (
     MAX_FACES,
     MAX_FRAMES,
@@ -116,19 +114,19 @@ def test_large_frames_are_thinned_evenly_until_they_fit() -> None:
 
 def test_a_video_keeps_no_more_than_it_may_beside_the_frames_that_weighed_most(model: Model, clip_bytes: bytes) -> None:
     whole = look(model, "clip.mp4", clip_bytes)
-    assert whole.num_picture_bytes == sum(view.num_bytes for view in whole.views) > 0
+    assert whole.num_image_bytes == sum(view.num_bytes for view in whole.views) > 0
     assert len(whole.thumbnails) == 6
-    assert whole.num_picture_bytes > sum(view.num_bytes for view in whole.views)
+    assert whole.num_image_bytes > sum(view.num_bytes for view in whole.views)
     model.predictor.num_frames = 24
     thinned = look(model, "clip.mp4", clip_bytes, max_bytes=whole.views[0].num_bytes * 3)
     assert len(thinned.views) <= 3 + len(thinned.prediction.key_frames) < 24
 
 
 @pytest.mark.parametrize("text", ["much", "0", "-1", "inf", "nan"])
-def test_a_wrong_size_for_pictures_is_refused(home: Path, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
-    assert read_settings().picture_bytes == 200_000_000
+def test_a_wrong_size_for_images_is_refused(home: Path, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    assert read_settings().image_bytes == 200_000_000
     monkeypatch.setenv("UNMASK_PICTURES_MB", "0.5")
-    assert read_settings().picture_bytes == 500_000
+    assert read_settings().image_bytes == 500_000
     monkeypatch.setenv("UNMASK_PICTURES_MB", text)
     with pytest.raises(ConfigError, match=f"UNMASK_PICTURES_MB='{text}' in the environment must be a number above 0"):
         read_settings()

@@ -14,7 +14,7 @@ from unmask.inference import predictor, summary
 from unmask.inference.results import FrameResult, Prediction
 from unmask.media.kinds import IMAGE_NAMES, VIDEO_FORMATS
 from unmask.types import MediaKind, Verdict
-from unmask.web.app.text import plain
+from unmask.web.app.words import plain
 
 MakePng = Callable[[int], bytes]
 

@@ -8,14 +8,17 @@ from unmask.inference.deciding import Deciding
 from unmask.inference.results import FaceResult, FaceScore, FrameResult, Prediction
 from unmask.inference.words import show_clock, show_probability
 from unmask.types import MediaKind, Verdict
-from unmask.web.app.gauge import draw_gauge, style_gauge
-from unmask.web.app.text import code, plain, printable, shorten
+from unmask.web.app.panels import draw_gauge, style_gauge
 from unmask.web.app.words import (
+    code,
     explain_contradiction,
     explain_coverage,
     explain_no_stretch,
     explain_numbers,
+    plain,
+    printable,
     say,
+    shorten,
 )
 
 
@@ -35,9 +38,9 @@ def test_a_video_without_a_stretch_says_who_reaches_the_threshold_without_decidi
     assert explain_no_stretch(film()) == "none. No face in the examined frames reaches the threshold."
     assert explain_no_stretch(film(0.4)) == explain_no_stretch(film())
     said = explain_no_stretch(film(0.99))
-    assert said.startswith("none. No face that decides reaches the threshold in an examined frame.")
+    assert said.startswith("none. No deciding face reaches the threshold")
     assert said.endswith("does: face 2, with 0.990 at 0:01.0.")
-    assert explain_no_stretch(film(0.6, 0.99, 0.2)).endswith("face 3, with 0.990 at 0:02.0, and 1 more such.")
+    assert explain_no_stretch(film(0.6, 0.99, 0.2)).endswith("face 3, with 0.990 at 0:02.0, and 1 more.")
 
 
 def picture(verdict: Verdict | None, score: float | None, *, num_faces: int = 1, name: str = "a.png") -> Prediction:

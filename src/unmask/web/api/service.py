@@ -1,4 +1,4 @@
-"""The service behind the routes: its model, its workers, its jobs, and how much it takes on."""
+"""The service behind the routes: its model, its workers, its jobs and its limits."""
 
 import asyncio
 import logging
@@ -14,10 +14,8 @@ from unmask.inference.bundle import Bundle, is_bundle, load_bundle
 from unmask.media.kinds import IMAGE_NAMES, VIDEO_FORMATS, VIDEO_SUFFIXES
 from unmask.models.checkpoint import Checkpoint, load_checkpoint
 from unmask.web.api.jobs import Job, JobStore
-from unmask.web.api.keys import check_hashes
-from unmask.web.api.observe import Figures
-from unmask.web.api.problems import Problem
-from unmask.web.api.settings import ServiceSettings
+from unmask.web.api.responses import Figures, Problem
+from unmask.web.api.settings import ServiceSettings, check_hashes
 from unmask.web.api.shares import Places
 from unmask.web.api.uploads import Upload
 from unmask.web.api.workers import Workers
@@ -28,14 +26,14 @@ _SECONDS_BETWEEN_ROUNDS = 5.0
 
 
 class Service:
-    """All that outlives a request.
+    """State that outlives a request.
 
     Args:
-        settings: Of the service.
+        settings: Settings of the service.
 
     Raises:
         CheckpointError: The model cannot be read.
-        ConfigError: A key is none.
+        ConfigError: Invalid key hash.
     """
 
     def __init__(self, settings: ServiceSettings) -> None:
@@ -53,12 +51,12 @@ class Service:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Have workers for a while, and look after them and what is old.
+        """Run the workers, and regularly repair them and delete old jobs.
 
-        The folder must be the service's own, see `own_folder`. Where the workers cannot load the model, `failure` says
-        why, and `on_failure` is called.
+        The folder must be locked by `own_folder`. If the workers cannot load the model, `failure` holds the error, and
+        `on_failure` is called.
         """
-        shutil.rmtree(self.uploads, ignore_errors=True)  # of a service that was killed
+        shutil.rmtree(self.uploads, ignore_errors=True)  # left by a killed service
         self.store.create()
         self.workers = Workers(self.settings, self.store, note_verdict=self._note_verdict)
         tasks = [asyncio.create_task(work) for work in (self._start(), self._make_rounds())]
@@ -82,7 +80,7 @@ class Service:
         while True:
             try:
                 await asyncio.to_thread(self._make_round)
-            except Exception:  # such as a full disk: the next round may do better
+            except Exception:  # such as a full disk; the next round may succeed
                 logger.exception("defect")
             await asyncio.sleep(_SECONDS_BETWEEN_ROUNDS)
 
@@ -97,38 +95,38 @@ class Service:
         self.figures.verdicts.labels("video", verdict).inc()
 
     def take_place(self, client: str | None = None) -> bool:
-        """Take one of the places for picture requests, if one is free for this client; see `Places`."""
+        """Take one of the places for image requests, if one is available to this client; see `Places`."""
         is_taken = self.places.take(client)
-        self.figures.pictures.set(self.places.num_taken)
+        self.figures.image_requests.set(self.places.num_taken)
         return is_taken
 
     def give_place(self, client: str | None = None) -> None:
         """Give the place back."""
         self.places.give(client)
-        self.figures.pictures.set(self.places.num_taken)
+        self.figures.image_requests.set(self.places.num_taken)
 
     def places_full(self, client: str) -> Problem:
-        """Return what a client is told who gets none of the places."""
+        """Return the problem for a client that gets none of the places."""
         most, held = self.places.total, self.places.count(client)
         if self.places.is_full:
-            detail = f"{most} requests with pictures are at work (service.images_at_once). Try again in some seconds."
+            detail = f"{most} image requests are in progress (service.images_at_once). Retry in a few seconds."
             return Problem(503, "busy", detail, headers={"Retry-After": "5"})
         detail = (
-            f"{held} of your requests are at work, and the other places of {most} (service.images_at_once) are kept "
-            f"for others. Wait for one of yours to end, or send several pictures in a request."
+            f"{held} of your requests are in progress, and the remaining places of {most} (service.images_at_once) "
+            f"are reserved for other clients. Wait until one of yours finishes, or send several images per request."
         )
         return Problem(429, "share_used_up", detail, headers={"Retry-After": "5"})
 
     @contextmanager
     def one_more_video(self, client: str | None = None) -> Iterator[bool]:
-        """Hold a place in the queue while a video is sent; tell whether there is one, so that it need be read."""
+        """Hold a place in the queue during an upload; yield whether one was free, so that the body is worth reading."""
         has_place = self._has_place(client)
         self._open_uploads[client] += has_place
         try:
             yield has_place
         finally:
             self._open_uploads[client] -= has_place
-            self._open_uploads = +self._open_uploads  # forgets whoever has none
+            self._open_uploads = +self._open_uploads  # drops clients at zero
 
     def _has_place(self, client: str | None) -> bool:
         free = self.settings.limits.jobs - len(self.store.list_open()) - self._open_uploads.total()
@@ -138,7 +136,7 @@ class Service:
         return self._open_uploads[client] + int(self.workers.count_jobs(client))
 
     def add_job(self, upload: Upload, client: str) -> Job:
-        """Take a video as a job.
+        """Queue a video as a job.
 
         Raises:
             Problem: 429.
@@ -149,20 +147,20 @@ class Service:
         return job
 
     def queue_full(self, client: str) -> Problem:
-        """Return what a client is told who must wait."""
+        """Return the problem for a client that finds no place in the queue."""
         most, held = self.settings.limits.jobs, self._count_videos(client)
         retry = {"Retry-After": "60"}
         if len(self.store.list_open()) + self._open_uploads.total() >= most:
-            detail = f"{most} videos wait or are scored (service.jobs). Try again in a minute."
+            detail = f"{most} videos are queued or being scored (service.jobs). Retry in a minute."
             return Problem(429, "too_many_jobs", detail, headers=retry)
         detail = (
-            f"{held} of your videos wait or are scored, and the other places of {most} (service.jobs) are kept for "
-            f"others. Wait until one of yours is done."
+            f"{held} of your videos are queued or being scored, and the remaining places of {most} (service.jobs) are "
+            f"reserved for other clients. Wait until one of yours is done."
         )
         return Problem(429, "share_used_up", detail, headers=retry)
 
     def delete_job(self, job_id: str) -> None:
-        """Cancel a job and delete all of it."""
+        """Cancel a job and delete its files."""
         self.workers.cancel(job_id)
 
 
@@ -178,7 +176,7 @@ def _describe_model(settings: ServiceSettings) -> dict[str, Any]:
         decision |= {"threshold": predictor.threshold, "criterion": "given"}
     provenance, trained_on = dict(stored.provenance), read_trained_on(stored.provenance)
     for private in ("dataset_root", "command"):
-        provenance.pop(private, None)  # paths of the machine that trained are nobody's business
+        provenance.pop(private, None)  # do not reveal paths of the training machine
     return {
         "name": _name_network(stored),
         "title": name_model(provenance, network=_name_network(stored)),

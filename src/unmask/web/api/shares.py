@@ -1,9 +1,8 @@
-"""Fair shares: what one client may hold of what all of them share, and whose work is next.
+"""Fair shares: how many places a client may hold, and whose work is next.
 
-A time limit bounds one request, and a client that sends the slowest file allowed again and again would still keep
-everyone else waiting. So no client holds more places than are still free, which leaves one to whoever comes next; the
-client that used the least of the workers' time is served first; and clients whose work is slow leave a worker to the
-others.
+A time limit bounds one request, but a client that keeps sending the slowest permitted file would still make everyone
+else wait. So no client holds more places than are still free, which leaves one for the next client; the client that has
+used the least worker time is served first; and clients with slow work leave one worker to the others.
 """
 
 import asyncio
@@ -17,14 +16,14 @@ from dataclasses import dataclass, field
 from threading import RLock
 
 _HALF_LIFE_SECONDS = 60.0
-_FADING = 0.7  # of a client's slowest work, with each further one: a fast file in between does not make it fast
+_FADING = 0.7  # decay of a client's slowest time per further task: one fast file does not make the client fast
 _FAR_LESS = 4
 _MOST_REMEMBERED = 10_000
-_IPV6_OF_ONE = 64  # bits: whoever has one address has as many as they like below these
+_IPV6_OF_ONE = 64  # bits: the owner of one address can use all others of its /64
 
 
 def name_address(host: str) -> str:
-    """Return what stands for a client's address: of IPv6 the network, since a client can choose the rest freely."""
+    """Return the share key of a client's address: for IPv6 the network, since clients choose the rest freely."""
     try:
         address = ipaddress.ip_address(host.partition("%")[0])
     except ValueError:
@@ -37,12 +36,12 @@ def name_address(host: str) -> str:
 
 
 class Places:
-    """A number of places, of which no client holds more than are still free.
+    """A fixed number of places, of which no client holds more than are still free.
 
-    One client alone gets half of them, two a third each, and so on (dynamic thresholds; Choudhury and Hahne, 1998).
+    A single client gets half of them, two get a third each, and so on (dynamic thresholds; Choudhury and Hahne, 1998).
 
     Args:
-        total: How many there are.
+        total: Number of places.
     """
 
     def __init__(self, total: int) -> None:
@@ -52,14 +51,14 @@ class Places:
 
     @property
     def is_full(self) -> bool:
-        """Whether nobody gets a place."""
+        """Whether no place is free."""
         return self.num_taken >= self.total
 
     def take(self, client: str | None) -> bool:
-        """Take a place, if there is one for this client.
+        """Take a place and return True, if one is available to this client.
 
         Args:
-            client: Any name; None for nobody, who gets each place there is.
+            client: Any name; None for an anonymous client without a share limit.
         """
         free = self.total - self.num_taken
         if free < 1 or (client is not None and self._held[client] > free):
@@ -84,12 +83,12 @@ class Places:
 
 @dataclass(eq=False)
 class Turn:
-    """A piece of work that waits for a worker, or has one.
+    """A task that waits for a worker, or occupies one.
 
     Args:
-        client: Whose it is.
-        begin: Called when a worker is free for it.
-        began: On the clock of `time.monotonic`; None while it waits.
+        client: Owner of the task.
+        begin: Callback for when a worker is free.
+        began: Start time by `time.monotonic`; None while waiting.
     """
 
     client: str
@@ -99,12 +98,12 @@ class Turn:
 
 @dataclass
 class _Account:
-    """What is remembered of a client.
+    """Worker time of a client; both figures halve every minute.
 
     Args:
-        spent: Seconds of workers.
-        slowest: Seconds of its slowest work, which fades with each further one.
-        updated: When; of both, half is forgotten each minute.
+        spent: Worker seconds used.
+        slowest: Seconds of its slowest task, decaying with each further task.
+        updated: Time of the last update.
     """
 
     spent: float = 0.0
@@ -122,12 +121,12 @@ class _Account:
 
 
 class Turns:
-    """Decides who is next.
+    """Scheduler that decides whose task is next.
 
     Args:
-        num_workers: How many pieces of work are done at a time.
-        slow_seconds: A client whose work took longer is slow: all slow ones together leave one worker to the others,
-            where there are two or more.
+        num_workers: Number of concurrent tasks.
+        slow_seconds: Task time beyond which a client counts as slow. All slow clients together leave one worker free,
+            if there are at least two.
     """
 
     def __init__(self, num_workers: int, *, slow_seconds: float) -> None:
@@ -138,13 +137,13 @@ class Turns:
         self._accounts: dict[str, _Account] = {}
 
     def ask(self, turn: Turn) -> None:
-        """Wait for a worker; the turn may begin at once."""
+        """Queue a turn; it may begin at once."""
         with self._lock:
             self._waiting.append(turn)
         self._go_on()
 
     def leave(self, turn: Turn) -> None:
-        """Give the worker back, or wait no more."""
+        """Release the worker, or leave the queue."""
         with self._lock:
             if turn in self._waiting:
                 self._waiting.remove(turn)
@@ -158,7 +157,7 @@ class Turns:
 
     @asynccontextmanager
     async def one(self, client: str) -> AsyncIterator[None]:
-        """Hold a worker, having waited for it; for those who all live in one event loop."""
+        """Wait for a worker and hold it; for callers in one event loop."""
         has_begun = asyncio.Event()
         turn = Turn(client, has_begun.set)
         self.ask(turn)
@@ -170,7 +169,7 @@ class Turns:
 
     def _go_on(self) -> None:
         while (turn := self._take_next()) is not None:
-            turn.begin()  # outside of the lock, since it takes others
+            turn.begin()  # outside the lock, since it takes other locks
 
     def _take_next(self) -> Turn | None:
         with self._lock:
@@ -184,7 +183,7 @@ class Turns:
             may = [turn for turn in firsts.values() if self._may_begin(turn.client, held, len(firsts), now)]
             if not may:
                 return None
-            # Of those that used the workers alike, whoever came first.
+            # First come, first served among clients with equal worker time.
             turn = min(may, key=lambda some: (self._add_up(some.client, now), self._waiting.index(some)))
             self._waiting.remove(turn)
             self._running.append(turn)
@@ -200,11 +199,11 @@ class Turns:
         ]
         if self._num_workers < 2 or len(slow) < self._num_workers - 1:
             return True
-        # On a machine with too much to do everyone is slow; whoever is far less so than the others is not held up.
+        # On an overloaded machine everyone is slow; a client that is much faster than the others is not held back.
         return own <= self._slow_seconds or own * _FAR_LESS < max(slow)
 
     def _find_longest(self, client: str, now: float) -> float:
-        """Return the seconds of a client's slowest work, of which what it does at the moment may be the slowest."""
+        """Return the seconds of a client's slowest task, running ones included."""
         account = self._accounts.get(client)
         begun = [turn.began for turn in self._running if turn.client == client and turn.began is not None]
         return max([account.slowest if account else 0.0, *(now - began for began in begun)])
@@ -215,7 +214,7 @@ class Turns:
         return (account.spent if account else 0.0) + under_way
 
     def _forget(self) -> None:
-        """Forget those who came longest ago, once there are many."""
+        """Forget the least recently seen clients, once there are many."""
         if len(self._accounts) > _MOST_REMEMBERED:
             ranked = sorted(self._accounts, key=lambda client: self._accounts[client].updated)
             for client in ranked[: _MOST_REMEMBERED // 2]:

@@ -1,32 +1,38 @@
-"""The first page: give files, see verdicts."""
+"""The first page: drop files, see verdicts, take the results away."""
+
+import csv
+import io
+import json
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
 
 import streamlit as st
 
-from unmask.types import MediaKind
-from unmask.web.app.batch import show_downloads, show_table
-from unmask.web.app.card import show_card
-from unmask.web.app.faces import say_dropped, show_frame
-from unmask.web.app.loading import Model
-from unmask.web.app.model_line import show_model_line, warn_of_models
-from unmask.web.app.session import look_at_all
-from unmask.web.app.settings import Settings
-from unmask.web.app.uploads import ask_files
+from unmask.decision import show_score
+from unmask.forgeries import SourceRecord, name_sources
+from unmask.inference.results import Prediction
+from unmask.inference.words import show_examined, show_probability
+from unmask.types import MediaKind, Verdict
+from unmask.web.app.models import Model, Settings
+from unmask.web.app.panels import say_dropped, show_card, show_frame, show_model_line, warn_of_models
+from unmask.web.app.session import ask_files, look_at_all
 from unmask.web.app.video import show_video
 from unmask.web.app.views import Looked
-from unmask.web.app.words import NO_PROOF
+from unmask.web.app.words import NO_PROOF, SAYINGS, UNREAD, plain, say, shorten
 
 
 def show_check_page(model: Model, settings: Settings) -> None:
-    """Ask for files and show what the model says of them.
+    """Ask for files and show their verdicts.
 
     Args:
-        model: The one chosen in the side bar.
-        settings: Of the app.
+        model: Model chosen in the sidebar.
+        settings: Settings of the app.
     """
     st.title("Is this face real?", anchor=False)
     show_model_line(model)
     dropped = ask_files(page="check")
-    (files,) = look_at_all([model], dropped, page="check", settings=settings)  # which forgets what was taken away
+    (files,) = look_at_all([model], dropped, page="check", settings=settings)  # also forgets removed files
     if not files:
         warn_of_models(model)
         _explain()
@@ -46,12 +52,12 @@ def show_file(model: Model, looked: Looked) -> None:
     if looked.prediction.kind is MediaKind.VIDEO:
         show_video(model, looked)
     elif looked.views:
-        st.fragment(_show_picture)(looked)
+        st.fragment(_show_image)(looked)
     else:
         say_dropped()
 
 
-def _show_picture(looked: Looked) -> None:
+def _show_image(looked: Looked) -> None:
     found = looked.prediction.faces
     st.subheader("Where the score comes from" if found else "What was examined", anchor=False)
     show_frame(looked, looked.views[0], key=looked.key, alt="The image with its faces marked")
@@ -59,8 +65,164 @@ def _show_picture(looked: Looked) -> None:
 
 def _explain() -> None:
     st.markdown(
-        "Drop images or a video with a face. You get a verdict, where the score lies against its threshold, the "
-        "faces that were found, a heat map of what looks forged, and of a video its timeline. Several files give a "
-        "table that you can sort and download."
+        "Drop images or a video with a face. You get a verdict, the score against its threshold, the faces found, a "
+        "heat map of what looks forged, and the timeline of a video. Several files give a table that you can sort and "
+        "download."
     )
     st.caption(NO_PROOF)
+
+
+_CHOSEN = "chosen-file"
+
+_MAX_ERRORS = 5
+
+_ORDER = (Verdict.FAKE, Verdict.UNCERTAIN, Verdict.NO_FACE, Verdict.REAL, None)
+
+
+def show_table(model: Model, files: Sequence[Looked]) -> Looked:
+    """Show a sortable table of files, and return the one to show in full.
+
+    Args:
+        model: Model that scored them.
+        files: Two or more files.
+    """
+    _count(files)
+    warn_of_models(model)
+    files = sorted(files, key=_rank)
+    key = f"table-{len(files)}-{files[0].key}"
+    st.dataframe(
+        [_row(looked) for looked in files],
+        hide_index=True,
+        column_config={
+            "verdict": st.column_config.TextColumn(width="large"),
+            "score": st.column_config.ProgressColumn(width="small", format="%.3f", min_value=0.0, max_value=1.0),
+            "probability": st.column_config.TextColumn(width="small", help="Calibrated probability of a fake"),
+        },
+        placeholder="",
+        key=key,
+        on_select=lambda: _take_over(key),
+        selection_mode="single-cell",  # rows can only be selected by a checkbox in an extra column
+    )
+    threshold = model.predictor.decision.threshold
+    st.caption(
+        f"Scores of {show_score(threshold)} and above are fake. Click a row to open it below, or a heading to sort."
+    )
+    show_downloads(model, files)
+    _say_errors(files)
+    places = range(len(files))
+    if st.session_state.get(_CHOSEN) not in places:
+        st.session_state[_CHOSEN] = 0
+    place: int = st.selectbox(
+        "Look closer at",
+        places,
+        format_func=lambda place: f"{shorten(files[place].name)} ({say(files[place].prediction).word})",
+        key=_CHOSEN,
+    )
+    return files[place]
+
+
+def show_downloads(model: Model, files: Sequence[Looked]) -> None:
+    """Offer the results as CSV and JSON."""
+    with st.container(horizontal=True):
+        for label, write, name, mime in (
+            ("CSV", write_csv, "unmask.csv", "text/csv"),
+            ("JSON", write_json, "unmask.json", "application/json"),
+        ):
+            st.download_button(
+                f"Download {label}",
+                write(model, files),
+                file_name=name,
+                mime=mime,
+                on_click="ignore",
+                icon=":material/download:",
+                key=f"download-{label}",
+            )
+
+
+def _take_over(key: str) -> None:
+    """Open the row that was clicked."""
+    cells = st.session_state[key]["selection"]["cells"]
+    if cells:
+        st.session_state[_CHOSEN] = cells[0][0]
+
+
+def _count(files: Sequence[Looked]) -> None:
+    counts = Counter(looked.prediction.verdict for looked in files)
+    sayings = [(SAYINGS[verdict] if verdict else UNREAD, counts[verdict]) for verdict in _ORDER if counts[verdict]]
+    with st.container(horizontal=True, gap="medium"):
+        for saying, number in sayings:
+            st.markdown(f"#### {number} :{saying.colour}[{saying.icon} {saying.word}]", width="content")
+
+
+def _rank(looked: Looked) -> tuple[int, float]:
+    return _ORDER.index(looked.prediction.verdict), -(looked.prediction.score or 0)
+
+
+def _row(looked: Looked) -> dict[str, Any]:
+    prediction = looked.prediction
+    return {
+        "file": looked.name,
+        "verdict": prediction.headline,
+        "score": prediction.score,
+        "probability": None if prediction.score is None else show_probability(prediction.probability),
+        "faces": len(prediction.faces),
+        "examined": _say_examined(prediction),
+        "notes": prediction.error or " ".join(prediction.notes),
+    }
+
+
+def _say_examined(prediction: Prediction) -> str | None:
+    if prediction.kind is not MediaKind.VIDEO:
+        return None
+    return show_examined(prediction.num_examined, prediction.num_frames).removeprefix("examined ")
+
+
+def _say_errors(files: Sequence[Looked]) -> None:
+    errors = [looked.prediction.error for looked in files if looked.prediction.error is not None]
+    for error in errors[:_MAX_ERRORS]:
+        st.error(plain(error), icon=":material/broken_image:")
+    if len(errors) > _MAX_ERRORS:
+        st.error(f"And {len(errors) - _MAX_ERRORS} more; the downloads contain all messages.")
+
+
+COLUMNS = (
+    "path", "kind", "verdict", "headline", "reason", "score", "threshold", "probability", "faces", "num_examined",
+    "num_frames", "notes", "warning", "trained_on", "error", "sha256", "model", "model_made",
+)  # fmt: skip
+"""Columns of `predictions.csv`, and those that identify the file and the model."""
+
+
+def list_rows(model: Model, files: Sequence[Looked]) -> list[dict[str, Any]]:
+    """Return a row per file as plain values: those of `predictions.json`, the file's hash and the model."""
+    return [
+        looked.prediction.to_dict()
+        | {
+            "sha256": looked.sha256,
+            "model": model.title,
+            "model_made": model.file.made,
+            "run_id": model.provenance.get("run_id"),
+        }
+        for looked in files
+    ]
+
+
+def write_json(model: Model, files: Sequence[Looked]) -> str:
+    """Return the rows with all faces and frames as JSON."""
+    return json.dumps(list_rows(model, files), indent=2, ensure_ascii=False) + "\n"
+
+
+def write_csv(model: Model, files: Sequence[Looked]) -> str:
+    """Return a row per file as CSV, with the numbers of its faces and frames."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, COLUMNS, extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    for row in list_rows(model, files):
+        trained_on = name_sources(map(SourceRecord.from_dict, row["trained_on"]))
+        cells = {"faces": len(row["faces"]), "notes": " ".join(row["notes"]), "trained_on": trained_on}
+        writer.writerow({key: _defuse(value) for key, value in (row | cells).items()})
+    return text.getvalue()
+
+
+def _defuse(value: Any) -> Any:
+    """Stop spreadsheets from running a name such as `=HYPERLINK(...)` as a formula."""
+    return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")) else value

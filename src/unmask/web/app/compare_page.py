@@ -1,4 +1,4 @@
-"""Two models on the same file."""
+"""The page that compares two models on the same file."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -8,27 +8,21 @@ import streamlit as st
 from unmask.decision import show_score
 from unmask.inference.words import show_probability
 from unmask.types import MediaKind, Verdict
-from unmask.web.app.card import show_card
-from unmask.web.app.faces import say_dropped, show_frame
-from unmask.web.app.finding import ModelFile
-from unmask.web.app.loading import Model, load_model
-from unmask.web.app.model_line import warn_of_models
-from unmask.web.app.session import look_at_all
-from unmask.web.app.settings import Settings
-from unmask.web.app.text import plain, shorten
-from unmask.web.app.uploads import ask_files
+from unmask.web.app.models import Model, ModelFile, Settings, load_model
+from unmask.web.app.panels import say_dropped, show_card, show_frame, warn_of_models
+from unmask.web.app.session import ask_files, look_at_all
 from unmask.web.app.video import show_moments
 from unmask.web.app.views import Looked
-from unmask.web.app.words import say
+from unmask.web.app.words import plain, say, shorten
 
 
 def show_compare_page(model: Model, others: Sequence[ModelFile], settings: Settings) -> None:
-    """Ask for a second model and a file, and show what both say of it.
+    """Ask for a second model and a file, and show both verdicts.
 
     Args:
-        model: The one chosen in the side bar.
+        model: Model chosen in the sidebar.
         others: All other models.
-        settings: Of the app.
+        settings: Settings of the app.
 
     Raises:
         UnmaskError: The second model cannot be loaded.
@@ -36,12 +30,12 @@ def show_compare_page(model: Model, others: Sequence[ModelFile], settings: Setti
     st.title("Compare two models", anchor=False)
     if not others:
         st.info(
-            "There is only one model here. Train another one, with other data or settings, then load this page again:"
+            "There is only one model here. Train another one with different data or settings, then reload this page:"
         )
         st.code("python train.py dataset.root=data/synthetic-faces augmentation=strong", language="bash")
         return
-    st.markdown(f"**First model**, from the side bar: {plain(model.title)}, {plain(model.file.made)}")
-    by_path = {file.path: file for file in others}  # which stays, where a model is written anew
+    st.markdown(f"**First model**, from the sidebar: {plain(model.title)}, {plain(model.file.made)}")
+    by_path = {file.path: file for file in others}  # the path stays when a model is overwritten
     chosen: str = st.selectbox(
         "Second model", by_path, format_func=lambda path: by_path[path].label, key="second-model"
     )
@@ -50,7 +44,7 @@ def show_compare_page(model: Model, others: Sequence[ModelFile], settings: Setti
     dropped = ask_files(page="compare")
     if not dropped:
         warn_of_models(model, second)
-        st.caption("Models that learned from the same data make the same mistakes: agreement is no proof either.")
+        st.caption("Models trained on the same data make the same mistakes: agreement is not proof either.")
         return
     file = dropped[0]
     if len(dropped) > 1:
@@ -94,7 +88,8 @@ def _show_figures(pairs: Sequence[tuple[Model, Looked]]) -> None:
         ]
     st.table(rows)
     st.caption(
-        "Scores of two models are not on one scale: compare each with its own threshold, or compare probabilities."
+        "The scores of two models are on different scales: compare each with its own threshold, or compare "
+        "probabilities."
     )
 
 

@@ -1,10 +1,10 @@
-"""The web app: drop pictures or a video, see the verdict.
+"""The web app: drop images or a video, see the verdict.
 
 streamlit run src/unmask/web/app/main.py -- outputs/train/<run>/bundle
 """
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -13,13 +13,18 @@ import streamlit as st
 from unmask.errors import UnmaskError
 from unmask.web.app.check_page import show_check_page
 from unmask.web.app.compare_page import show_compare_page
-from unmask.web.app.finding import ModelFile, list_models
-from unmask.web.app.loading import Model, load_model
 from unmask.web.app.model_page import show_model_page
-from unmask.web.app.registry import follow_aliases
-from unmask.web.app.settings import Settings, given_model, read_settings
-from unmask.web.app.text import plain
-from unmask.web.app.welcome import show_welcome
+from unmask.web.app.models import (
+    Model,
+    ModelFile,
+    Settings,
+    follow_aliases,
+    given_model,
+    list_models,
+    load_model,
+    read_settings,
+)
+from unmask.web.app.words import code, plain
 
 STYLE = """
 <style>
@@ -39,7 +44,7 @@ STYLE = """
 
 
 def main() -> None:
-    """Lay out the app: the model in the side bar, a page for each thing to do."""
+    """Lay out the app: the model in the sidebar, one page per task."""
     st.set_page_config(page_title="Unmask", page_icon=str(Path(__file__).with_name("icon.svg")), layout="wide")
     st.html(STYLE)
     page = st.navigation(
@@ -64,10 +69,10 @@ Show = Callable[[Model, list[ModelFile], Settings], None]
 
 
 def run_page(show: Show) -> None:
-    """Load the model that is chosen and show a page; what a user can mend is said as one message.
+    """Load the chosen model and show a page; show an UnmaskError as a message.
 
     Args:
-        show: Takes the model, all others, and the settings.
+        show: Function that takes the model, all other models and the settings.
     """
     try:
         settings = st.cache_resource(_read_settings, show_spinner=False)(os.environ.get("UNMASK_HOME"))
@@ -82,31 +87,55 @@ def run_page(show: Show) -> None:
 
 
 def check_files(model: Model, others: list[ModelFile], settings: Settings) -> None:
-    """Show the first page."""
+    """Show the page that checks files."""
     show_check_page(model, settings)
 
 
 def compare_models(model: Model, others: list[ModelFile], settings: Settings) -> None:
-    """Show the page with two models on one file."""
+    """Show the page that compares two models."""
     show_compare_page(model, others, settings)
 
 
 def describe_model(model: Model, others: list[ModelFile], settings: Settings) -> None:
-    """Show what is known of the model."""
+    """Show the page about the model."""
     show_model_page(model, settings)
 
 
 def _read_settings(home: str | None) -> Settings:
-    """Read the settings once for each `UNMASK_HOME`."""
+    """Read the settings; cached per `UNMASK_HOME`."""
     return read_settings()
 
 
 def _choose(files: list[ModelFile]) -> ModelFile:
-    by_path = {file.path: file for file in files}  # which stays, where a model is written anew
+    by_path = {file.path: file for file in files}  # the path stays when a model is overwritten
     with st.sidebar:
         path: str = st.selectbox("Model", by_path, format_func=lambda path: by_path[path].label, key="model")
         st.caption(plain(by_path[path].place))
     return by_path[path]
+
+
+def show_welcome(folders: Sequence[Path]) -> None:
+    """Explain how to get a model.
+
+    Args:
+        folders: Folders that were searched for models.
+    """
+    st.title("Is this face real?", anchor=False)
+    st.info("There is no model yet. Create one, then reload this page.", icon=":material/model_training:")
+    st.markdown("**To try it out**: draw faces, forge them and train on them; takes about three minutes on two cores.")
+    st.code("make demo", language="bash")
+    st.markdown("**On your own data**, such as FaceForensics++:")
+    st.code(
+        "python prepare.py source=ffpp source.root=/data/FaceForensics++ output=data/ffpp-c23\n"
+        "python train.py dataset.root=data/ffpp-c23",
+        language="bash",
+        wrap_lines=True,
+    )
+    st.markdown("**With an existing model**, a bundle or a checkpoint:")
+    st.code("make app CHECKPOINT=path/to/bundle", language="bash")
+    looked = " and ".join(code(folder.resolve()) for folder in folders)
+    st.caption(f"Searched for bundles and checkpoints below {looked}.")
+    st.button("Search again", icon=":material/refresh:")
 
 
 if __name__ == "__main__":

@@ -1,5 +1,9 @@
-"""What a model was trained on, and where it fails."""
+"""The page about a model: its training, its evaluations, and where it fails."""
 
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import streamlit as st
@@ -7,21 +11,96 @@ import streamlit as st
 from unmask.decision import show_score
 from unmask.forgeries import name_sources
 from unmask.paths import show_command
-from unmask.web.app.finding import place_of
-from unmask.web.app.loading import Model
-from unmask.web.app.model_line import show_model_line, warn_of_models
-from unmask.web.app.record import Evaluated, find_evaluations, read_dataset, read_training
-from unmask.web.app.settings import Settings
-from unmask.web.app.text import code, plain
-from unmask.web.app.words import NO_PROOF, explain_numbers, say_who_decides
+from unmask.web.app.models import Model, Settings, place_of
+from unmask.web.app.panels import show_model_line, warn_of_models
+from unmask.web.app.words import NO_PROOF, code, explain_numbers, plain, say_who_decides
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """Figures of a model on a dataset.
+
+    Args:
+        dataset: Name of the dataset.
+        split: Split of the dataset.
+        figures: `frame`, `video`, `by_method` and `coverage` as in `result.json`.
+        path: Path of the `result.json`.
+    """
+
+    dataset: str
+    split: str
+    figures: dict[str, Any]
+    path: Path
+
+
+def read_training(model: Path) -> dict[str, Any]:
+    """Return the `result.json` of the run that contains a bundle or checkpoint; empty if there is none."""
+    run = model.parent.parent if model.suffix in (".ckpt", ".onnx", ".json") else model.parent
+    result = _read(run / "result.json")
+    return result if "best_checkpoint" in result else {}
+
+
+def read_dataset(provenance: dict[str, Any]) -> dict[str, Any]:
+    """Return the `dataset.json` that a model was trained on; empty if it is missing or was prepared again since."""
+    root = provenance.get("dataset_root")
+    found = _read(Path(root) / "dataset.json") if isinstance(root, str) and root else {}
+    same = found.get("preprocessing_hash") == provenance.get("preprocessing_hash")
+    return found if same and found.get("name") == provenance.get("dataset") else {}
+
+
+def find_evaluations(run_id: str | None, checkpoint: str | None, folders: Iterable[Path]) -> list[Evaluated]:
+    """Find a model's evaluations by `evaluate.py`, newest first.
+
+    Args:
+        run_id: ID of its training run.
+        checkpoint: Path of its checkpoint.
+        folders: Folders to search recursively.
+    """
+    paths = [path for folder in folders for path in folder.glob("**/result.json")]
+    found = []
+    for path in sorted(paths, key=_written, reverse=True):
+        result = _read(path)
+        if isinstance(result.get("datasets"), dict) and _is_of(result.get("provenance"), run_id, checkpoint):
+            found += [
+                Evaluated(str(name), str(figures.get("split", "test")), figures, path)
+                for name, figures in result["datasets"].items()
+                if isinstance(figures, dict)
+            ]
+    return found
+
+
+def _is_of(provenance: Any, run_id: str | None, checkpoint: str | None) -> bool:
+    if not isinstance(provenance, dict):
+        return False
+    if run_id and provenance.get("training: run id") == run_id:
+        return True
+    named = provenance.get("checkpoint")
+    return bool(checkpoint and named) and Path(str(named)).resolve() == Path(str(checkpoint)).resolve()
+
+
+def _written(path: Path) -> float:
+    """Return the modification time of a file; 0 if it has been deleted meanwhile."""
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return 0.0
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """Read a JSON object; empty if the file is missing or damaged."""
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return values if isinstance(values, dict) else {}
 
 
 def show_model_page(model: Model, settings: Settings) -> None:
-    """Show where a model comes from, how it decides, how good it was, and where it fails.
+    """Show where a model fails, its training data, its figures and how it decides.
 
     Args:
-        model: The one chosen in the side bar.
-        settings: Of the app.
+        model: Model chosen in the sidebar.
+        settings: Settings of the app.
     """
     st.title("About the model", anchor=False)
     show_model_line(model)
@@ -39,13 +118,13 @@ def _show_limits(model: Model, evaluations: list[Evaluated]) -> None:
     warn_of_models(model)
     points = [_say_weakest(evaluated) for evaluated in evaluations if _by_method(evaluated)]
     if not evaluations:
-        points.append("How often it errs is **unknown**: no evaluation of it was found on this machine (see below).")
+        points.append("Its error rate is **unknown**: no evaluation of it was found on this machine (see below).")
     points += [
-        "It knows the methods of forging that it was trained on. What it was not shown, such as fakes of a newer "
-        "method or whole images made by a generator, may look real to it.",
-        "It was not measured here on images that were sent through messengers or social media: expect more errors on "
-        "what was compressed, scaled or filmed off a screen.",
-        "It looks at faces alone: not at sound, text, hands, or at who or where somebody is.",
+        "It knows the forgery methods that it was trained on. Others, such as newer methods or fully generated "
+        "images, may look real to it.",
+        "It was not tested here on images sent through messengers or social media: expect more errors on material "
+        "that was compressed, scaled or filmed off a screen.",
+        "It examines faces only: not sound, text, hands, identity or place.",
         NO_PROOF,
     ]
     st.markdown("\n".join(f"- {point}" for point in points))
@@ -67,13 +146,13 @@ def _show_origin(model: Model) -> None:
         "Seed": known.get("seed"),
         "Unmask": known.get("unmask_version"),
     }
-    if dataset:  # on another machine, which may show the app to anyone, paths of this one are nobody's business
+    if dataset:  # another machine, perhaps public, must not reveal paths of this one
         rows["Folder"] = known.get("dataset_root")
     _show_pairs(rows)
     if not dataset:
         st.caption(
-            "The dataset itself is not on this machine, so its methods and numbers are not known here. Its folder and "
-            "the command of the training stand in the file of the model."
+            "The dataset itself is not on this machine, so its methods and counts are unknown here. The model file "
+            "records its folder and the training command."
         )
     elif known.get("command"):
         st.code(str(known["command"]), language="bash", wrap_lines=True)
@@ -94,7 +173,7 @@ def _show_figures(training: dict[str, Any], evaluations: list[Evaluated], checkp
     }
     if metrics:
         st.markdown(
-            "On the validation split, by which the best epoch and the threshold were chosen, so a little flattering:"
+            "On the validation split, which also selected the best epoch and the threshold, so slightly optimistic:"
         )
         _show_pairs({key: f"{value:.3f}" for key, value in sorted(metrics.items())})
     for evaluated in evaluations:
@@ -104,7 +183,7 @@ def _show_figures(training: dict[str, Any], evaluations: list[Evaluated], checkp
         if isinstance(coverage, dict):
             st.caption(_say_coverage(coverage))
     if not evaluations:
-        st.markdown("Nobody has evaluated it yet, as far as this machine knows. Figures per method come from:")
+        st.markdown("No evaluation of it was found on this machine. To get figures per method, run:")
         named = place_of(checkpoint) if checkpoint else ""
         named = named if named.endswith(".ckpt") else "outputs/train/<run>/checkpoints/best.ckpt"
         st.code(
@@ -123,8 +202,8 @@ def _by_method(evaluated: Evaluated) -> list[tuple[float, str]]:
 def _say_weakest(evaluated: Evaluated) -> str:
     value, name = _by_method(evaluated)[0]
     return (
-        f"Of the methods it was tested on in {code(evaluated.dataset)} it is weakest on {code(name)}: ROC-AUC "
-        f"{value:.3f} per video, where 0.5 is guessing and 1 is perfect."
+        f"Of the methods tested in {code(evaluated.dataset)} it is weakest on {code(name)}: ROC-AUC {value:.3f} per "
+        f"video, where 0.5 is guessing and 1 is perfect."
     )
 
 
@@ -156,13 +235,13 @@ def _show_decision(model: Model) -> None:
     st.subheader("How it decides", anchor=False)
     predictor = model.predictor
     spec, size = predictor.crop_spec, predictor.input_spec.size
-    aligned = ", turned so that the eyes lie level" if spec.aligned else ""
+    aligned = ", rotated to level the eyes" if spec.aligned else ""
     _show_pairs(
         {
-            "Network": f"{model.network}, sees {size} x {size} px",
+            "Network": f"{model.network}, {size} x {size} px input",
             "Runs on": "ONNX Runtime" if predictor.backend.name == "onnx" else "PyTorch",
             "Face detector": spec.detector,
-            "Crop": f"square, {spec.margin:g} times as wide as the face{aligned}, {spec.crop_size} px",
+            "Crop": f"square, {spec.margin:g} times the width of the face{aligned}, {spec.crop_size} px",
             "Frames per video": predictor.num_frames,
             "Video score": f"{predictor.decision.aggregation} of the frames of {say_who_decides(predictor.deciding)}",
             "Threshold": f"{show_score(predictor.decision.threshold)}",
@@ -175,7 +254,7 @@ def _show_decision(model: Model) -> None:
 
 
 def _show_pairs(rows: dict[str, Any]) -> None:
-    """Show names and values below each other, which fits a phone; what is not known is said to be unknown."""
+    """Show names and values as a two-column table, which fits a phone; missing values are shown as unknown."""
     lines = [f"| {plain(name)} | {_value(value)} |" for name, value in rows.items()]
     st.markdown("\n".join(["| | |", "|---|---|", *lines]))
 

@@ -1,4 +1,4 @@
-"""What is kept of a file to show: small pictures, not the file."""
+"""What the app keeps of a file for display: small images, not the file."""
 
 import base64
 from collections.abc import Callable, Iterable
@@ -16,31 +16,31 @@ from unmask.media.picture import decode_jpeg, encode_jpeg
 from unmask.types import Array, Box, Face, Picture
 
 MAX_SIDE = 1280
-"""Longer side of a kept frame in pixels."""
+"""Longer side of a kept frame, in pixels."""
 
 MAX_FACES = 12
-"""Faces of a frame whose crops are kept: the most fake of a picture, the largest of a video's frame."""
+"""Faces per frame whose crops are kept: the most suspicious of an image, the largest of a video frame."""
 
 MAX_FRAMES = 240
-"""Frames of a video that are kept; of more, every second, fourth, ... is, and those that weighed most."""
+"""Frames kept of a video; of more, every second, fourth, ... and those that weighed most."""
 
 _THUMBNAIL_SIDE = 200
 
 _LARGE = 0.95
-"""Size of letters that can be read on a phone, where a frame is 350 pixels wide."""
+"""Letter size that is legible on a phone, where a frame is 350 pixels wide."""
 
 _FEW = 4
 
 
 @dataclass(frozen=True)
 class FrameView:
-    """A frame made small.
+    """A downscaled frame.
 
     Args:
         index: Position in the video; 0 for an image.
-        jpeg: At most `MAX_SIDE` pixels long.
-        scale: Of its pixels to those of the frame.
-        crops: JPEG of faces, by their position in the frame's list.
+        jpeg: JPEG of at most `MAX_SIDE` pixels per side.
+        scale: Scale relative to the original frame.
+        crops: JPEGs of faces, by their position in the frame's list.
     """
 
     index: int
@@ -50,7 +50,7 @@ class FrameView:
 
     @property
     def num_bytes(self) -> int:
-        """Memory that it takes."""
+        """Memory used."""
         return len(self.jpeg) + sum(map(len, self.crops.values()))
 
     @property
@@ -61,15 +61,14 @@ class FrameView:
 
 @dataclass(frozen=True)
 class Looked:
-    """A dropped file that was looked at.
+    """The result of a dropped file.
 
     Args:
-        key: Of the dropped file.
-        sha256: Of the file.
-        num_bytes: Of the file.
-        prediction: Its path is the name of the dropped file.
-        views: The frames that are kept, in order of time; none of a file that could not be read, or whose pictures were
-            let go.
+        key: Key of the dropped file.
+        sha256: Hash of the file.
+        num_bytes: Size of the file.
+        prediction: Prediction, whose path is the name of the dropped file.
+        views: Frames kept, in order of time; empty if the file was unreadable or its images were dropped.
     """
 
     key: str
@@ -80,36 +79,36 @@ class Looked:
 
     @property
     def name(self) -> str:
-        """Of the dropped file."""
+        """Name of the dropped file."""
         return self.prediction.path
 
     @cached_property
     def frames(self) -> dict[int, FrameResult]:
-        """What was found in each frame, by index."""
+        """Results of the frames, by index."""
         return {frame.index: frame for frame in self.prediction.frames}
 
     @cached_property
     def rows(self) -> dict[int, FaceResult]:
-        """The faces or persons, by number."""
+        """Faces or persons, by number."""
         return {face.track: face for face in self.prediction.faces}
 
     @cached_property
     def thumbnails(self) -> dict[int, str]:
-        """Each kept frame with its boxes, by index: the address of a small JPEG that holds its own bytes."""
+        """Each kept frame with its boxes, by index, as the data URI of a small JPEG."""
         return {view.index: _draw_thumbnail(self, view) for view in self.views}
 
     @property
-    def num_picture_bytes(self) -> int:
-        """Memory that its pictures take, with the thumbnails once they were drawn."""
-        drawn: dict[int, str] = vars(self).get("thumbnails", {})  # asking for them would draw them
+    def num_image_bytes(self) -> int:
+        """Memory used by its images, and by the thumbnails once they are drawn."""
+        drawn: dict[int, str] = vars(self).get("thumbnails", {})  # the property would draw them
         return sum(view.num_bytes for view in self.views) + sum(map(len, drawn.values()))
 
 
 class ViewKeeper:
-    """Keeps frames as they come, evenly thinned where there are many or they are large.
+    """Keeps frames of a stream, evenly thinned if they are many or large.
 
     Args:
-        max_bytes: That they may take; the first one is kept in any case.
+        max_bytes: Memory limit; the first frame is always kept.
     """
 
     def __init__(self, *, max_bytes: int) -> None:
@@ -119,7 +118,7 @@ class ViewKeeper:
         self._count = 0
 
     def offer(self, make: Callable[[], FrameView]) -> None:
-        """Keep a frame, unless it is one too many; it is made only if it is kept."""
+        """Keep a frame, or skip it without making it."""
         if self._count % self._step == 0:
             self.views.append(make())
             while self._is_too_much():
@@ -134,13 +133,13 @@ class ViewKeeper:
 
 
 def make_view(image: Picture, index: int, faces: Iterable[tuple[int, Face]], *, spec: CropSpec) -> FrameView:
-    """Make a frame small and cut its faces out.
+    """Downscale a frame and crop its faces.
 
     Args:
-        image: RGB, as decoded.
+        image: Decoded RGB image.
         index: Position in the video.
-        faces: Those to cut out, each with its position in the frame's list.
-        spec: How crops are made.
+        faces: Faces to crop, each with its position in the frame's list.
+        spec: Spec of the crops.
     """
     scale = min(MAX_SIDE / max(image.shape[:2]), 1.0)
     crops = {place: encode_jpeg(cut_shown(image, face, spec), quality=90) for place, face in faces}
@@ -148,7 +147,7 @@ def make_view(image: Picture, index: int, faces: Iterable[tuple[int, Face]], *, 
 
 
 def resize(image: Picture, scale: float) -> Picture:
-    """Make a picture smaller."""
+    """Downscale an image."""
     if scale >= 1:
         return image
     height, width = (max(round(side * scale), 1) for side in image.shape[:2])
@@ -156,18 +155,18 @@ def resize(image: Picture, scale: float) -> Picture:
 
 
 def mark(looked: Looked, view: FrameView) -> Picture:
-    """Draw boxes, numbers and scores into a frame, those of this frame; large where few faces leave room for it."""
+    """Draw this frame's boxes, numbers and scores; in large letters if there are few faces."""
     num_faces = len(looked.frames[view.index].faces)
     return _mark(looked, view, letters=_LARGE if num_faces <= _FEW else LETTERS)
 
 
 def mark_small(looked: Looked, view: FrameView, *, side: int) -> Picture:
-    """Draw the boxes alone into a frame that is shown too small for letters.
+    """Draw only the boxes, for a frame shown too small for letters.
 
     Args:
-        looked: The file.
+        looked: Result of the file.
         view: One of its frames.
-        side: Of the result, the longer one, in pixels.
+        side: Longer side of the result, in pixels.
     """
     image = _mark(looked, view, letters=0)
     return resize(image, side / max(image.shape[:2]))
@@ -188,11 +187,11 @@ def _draw_thumbnail(looked: Looked, view: FrameView) -> str:
 
 
 def find_suspect(prediction: Prediction, indices: Iterable[int]) -> int | None:
-    """Return the index of the most suspicious of some frames: that with the highest score of a face that decides.
+    """Return the index of the most suspicious frame: the one with the highest score of a deciding face.
 
     Args:
-        prediction: Of a video.
-        indices: Of the frames that can be chosen.
+        prediction: Prediction of a video.
+        indices: Indices of the candidate frames.
     """
     deciding, wanted = {face.track for face in prediction.faces if face.decides}, set(indices)
     scored = [

@@ -1,11 +1,11 @@
 "use strict";
 
-// Everything that comes from a file or the service is set as text, never as markup.
+// Text from a file or the service is set as text, never as markup.
 
 const find = (selector, place = document) => place.querySelector(selector);
 const results = find("#results");
 let key = "";
-let most = { files: 1, image_bytes: Infinity, video_bytes: Infinity }; // until the service has told its limits
+let most = { files: 1, image_bytes: Infinity, video_bytes: Infinity }; // until the service has sent its limits
 
 let model = null;
 let isVideoName = /\.(mp4|mov|mkv|webm|avi)$/i; // likewise
@@ -25,7 +25,7 @@ async function load(path) {
   return URL.createObjectURL(await (await ask(path)).blob());
 }
 
-// A proxy may show the service under a prefix, of which it need not know: all addresses are relative to this page.
+// A proxy may serve this under a prefix that the service does not know: all URLs are relative to this page.
 function beside(address) {
   return address.slice(address.lastIndexOf("/v1/jobs/") + 1);
 }
@@ -34,7 +34,7 @@ function percent(value) {
   return `${Math.round(value * 100)} %`;
 }
 
-// As unmask.inference.words writes them, so that all doors show the same numbers.
+// Formatted as in unmask.inference.words, so that every entry point shows the same numbers.
 const showScore = (score) => score.toFixed(3);
 const nameFace = (track) => `face ${track + 1}`;
 
@@ -53,15 +53,15 @@ async function tellModel() {
     tell(find("#warning"), model.warning);
     const minutes = file.max_seconds ? ` and ${Math.round(file.max_seconds / 60)} minutes` : "";
     find("#limits").textContent =
-      `Pictures of up to ${Math.round(service.image_bytes / 1e6)} MB, videos of up to ` +
+      `Images of up to ${Math.round(service.image_bytes / 1e6)} MB, videos of up to ` +
       `${Math.round(service.video_bytes / 1e6)} MB${minutes}.`;
-    find("#formats").textContent = `Pictures: ${model.formats.pictures.join(", ")}. Videos: ${model.formats.videos.join(", ")}.`;
+    find("#formats").textContent = `Images: ${model.formats.pictures.join(", ")}. Videos: ${model.formats.videos.join(", ")}.`;
   } catch (error) {
     find("#model").textContent = error.message;
   }
 }
 
-// Show a text, or hide its place where there is none.
+// Show a text, or hide its element if there is none.
 function tell(place, text) {
   place.hidden = !text;
   place.textContent = text || "";
@@ -118,7 +118,7 @@ function showVerdict(card, result) {
   offerDownload(card, result);
 }
 
-// What the API answers, with the model it comes from; without the drawings, which are many times as large.
+// The API's answer and its model, without the images, which are many times as large.
 function offerDownload(card, result) {
   const faces = result.faces.map(({ crop, heatmap, ...face }) => face);
   const { heatmaps, ...rest } = result;
@@ -133,10 +133,10 @@ function offerDownload(card, result) {
 
 async function showPicture(card, file, faces) {
   const bitmap = await createImageBitmap(file).catch(() => null);
-  if (!bitmap) return; // a format that the service reads and this browser does not
+  if (!bitmap) return; // a format that the service reads but this browser does not
   find(".whole", card).hidden = false;
   const canvas = find("canvas", card);
-  // Drawn as large as it is shown, so that boxes and scores can be read whatever the size of the picture.
+  // Draw at display size, so that boxes and scores are legible whatever the size of the image.
   const scale = Math.min(find(".whole", card).clientWidth / bitmap.width, 448 / bitmap.height, 3);
   const [width, height, dense] = [bitmap.width * scale, bitmap.height * scale, window.devicePixelRatio];
   canvas.width = Math.max(1, width * dense);
@@ -204,7 +204,7 @@ async function judgePictures(files, cards) {
 }
 
 function send(file, card) {
-  // XMLHttpRequest, since fetch does not tell how much of an upload is sent.
+  // XMLHttpRequest, since fetch does not report upload progress.
   return new Promise((resolve, reject) => {
     const request = new XMLHttpRequest();
     request.open("POST", "v1/videos");
@@ -216,7 +216,7 @@ function send(file, card) {
       if (request.status === 401) find("#key").hidden = false;
       reject(new Error(request.response ? request.response.detail : `The service answered ${request.status}.`));
     };
-    request.onerror = () => reject(new Error("The connection broke off."));
+    request.onerror = () => reject(new Error("The connection was lost."));
     const body = new FormData();
     body.append("files", file);
     request.send(body);
@@ -298,7 +298,7 @@ function drawTimeline(card, result) {
   place.append(svg, listPersons(result, tracks));
 }
 
-// The legend: who has which colour, and what is said of each.
+// The legend: the colour and the verdict of each face.
 function listPersons(result, tracks) {
   const list = Object.assign(document.createElement("ul"), { className: "persons" });
   const add = (className, text) => {
@@ -321,16 +321,16 @@ function isVideo(file) {
   return file.type.startsWith("video/") || isVideoName.test(file.name);
 }
 
-// The service would break off such an upload, and a browser hides from a page why an upload broke off.
+// The service would abort such an upload, and browsers hide from a page why an upload was aborted.
 function fits(file) {
   const bytes = isVideo(file) ? most.video_bytes : most.image_bytes;
   if (file.size <= bytes) return true;
   const megabytes = (value) => (value / 1e6).toLocaleString("en", { maximumFractionDigits: 1 });
-  fail(openCard(file.name), `The file has ${megabytes(file.size)} MB, and ${megabytes(bytes)} MB is the most. Cut it, or make it smaller.`);
+  fail(openCard(file.name), `The file has ${megabytes(file.size)} MB; the limit is ${megabytes(bytes)} MB. Trim or compress it.`);
   return false;
 }
 
-// However many files are dropped, the service is asked for no more at a time than it takes.
+// Send no more files at a time than the service accepts, however many are dropped.
 function take(list) {
   const files = [...list].filter(fits);
   const cards = new Map(files.map((file) => [file, openCard(file.name)]));
