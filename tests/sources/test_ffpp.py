@@ -262,5 +262,5 @@ def test_list_of_another_form_is_refused(layout: Layout, text: str) -> None:
 def test_clip_in_two_lists_is_refused(layout: Layout) -> None:
     root = layout()
     (root / "splits" / "test.json").write_text('[["004", "000"]]')
-    with pytest.raises(SourceError, match="'000' .*'train' and 'test'"):
+    with pytest.raises(SourceError, match=r"'000' .*'train' and 'test'"):
         FaceForensics(root, splits=root / "splits").list_videos()
