@@ -4,11 +4,16 @@ from typing import Any
 import pytest
 import torch
 from hydra.utils import instantiate
+from omegaconf import OmegaConf
 from tests.conftest import compose_config
-from torch.optim import SGD, Optimizer
+from torch.optim import SGD, Optimizer, lr_scheduler
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
+from unmask.errors import ConfigError
 from unmask.models.schedules import cosine, onecycle, plateau
+from unmask.training.nodes import build_schedule
+
+TORCH = "torch.optim.lr_scheduler."
 
 
 def _optimizer(lr: float = 0.1) -> Optimizer:
@@ -107,3 +112,79 @@ def test_groups_keep_the_ratio_of_their_rates(schedule: Any) -> None:
 
 def test_none_builds_no_schedule() -> None:
     assert instantiate(compose_config("train", "scheduler=none").scheduler) is None
+
+
+def _build(optimizer: Optimizer, node: dict[str, Any], *, epochs: int | None = 4, steps: int = 40) -> dict[str, Any]:
+    schedule = build_schedule(OmegaConf.create(node | {"_target_": TORCH + node["_target_"]}), max_epochs=epochs)
+    assert schedule is not None
+    return schedule(optimizer, steps)
+
+
+@pytest.mark.parametrize(
+    ("node", "same", "unit"),
+    [
+        ({"_target_": "StepLR", "step_size": 3}, lambda o: lr_scheduler.StepLR(o, 3), "epoch"),
+        ({"_target_": "StepLR", "_partial_": True, "step_size": 3, "interval": "step"},
+         lambda o: lr_scheduler.StepLR(o, 3), "step"),
+        ({"_target_": "CosineAnnealingLR"}, lambda o: lr_scheduler.CosineAnnealingLR(o, 4), "epoch"),
+        ({"_target_": "CosineAnnealingLR", "T_max": None, "interval": "step"},
+         lambda o: lr_scheduler.CosineAnnealingLR(o, 40), "step"),
+        ({"_target_": "CosineAnnealingLR", "T_max": 7, "eta_min": 0.01},
+         lambda o: lr_scheduler.CosineAnnealingLR(o, 7, 0.01), "epoch"),
+        ({"_target_": "OneCycleLR", "max_lr": 0.5, "interval": "step"},
+         lambda o: lr_scheduler.OneCycleLR(o, 0.5, total_steps=40), "step"),
+        ({"_target_": "LinearLR"}, lr_scheduler.LinearLR, "epoch"),
+        ({"_target_": "LinearLR", "total_iters": None}, lambda o: lr_scheduler.LinearLR(o, total_iters=4), "epoch"),
+        ({"_target_": "MultiStepLR", "milestones": [2, 5]}, lambda o: lr_scheduler.MultiStepLR(o, [2, 5]), "epoch"),
+        ({"_target_": "ExponentialLR", "gamma": 0.5}, lambda o: lr_scheduler.ExponentialLR(o, 0.5), "epoch"),
+        ({"_target_": "CosineAnnealingWarmRestarts", "T_0": 3},
+         lambda o: lr_scheduler.CosineAnnealingWarmRestarts(o, 3), "epoch"),
+        ({"_target_": "SequentialLR", "milestones": [3], "schedulers": [
+            {"_target_": TORCH + "ConstantLR", "factor": 0.1, "total_iters": 3},
+            {"_target_": TORCH + "ExponentialLR", "gamma": 0.5}]},
+         lambda o: lr_scheduler.SequentialLR(
+             o, [lr_scheduler.ConstantLR(o, 0.1, 3), lr_scheduler.ExponentialLR(o, 0.5)], [3]), "epoch"),
+    ],
+    ids=lambda value: value["_target_"] if isinstance(value, dict) else "",
+)  # fmt: skip
+def test_torch_scheduler_gives_its_own_curve(node: dict[str, Any], same: Any, unit: str) -> None:
+    ours, theirs = _optimizer(), _optimizer()
+    config = _build(ours, node)
+    assert (config["interval"], config["frequency"]) == (unit, 1)
+    assert _rates(ours, config, 20) == _rates(theirs, {"scheduler": same(theirs)}, 20)
+
+
+def test_plateau_of_torch_follows_a_metric() -> None:
+    config = _build(_optimizer(), {"_target_": "ReduceLROnPlateau", "patience": 0})
+    assert isinstance(config["scheduler"], ReduceLROnPlateau)
+    assert (config["monitor"], config["interval"]) == ("val/loss", "epoch")
+    node = {"_target_": "ReduceLROnPlateau", "mode": "max", "monitor": "val/auroc"}
+    assert _build(_optimizer(), node)["monitor"] == "val/auroc"
+
+
+@pytest.mark.parametrize(
+    ("node", "named"),
+    [
+        ({"_target_": "StepLR"}, r"StepLR .*scheduler\._target_.*step_size"),
+        ({"_target_": "StepLR", "stepsize": 3}, r"scheduler\.stepsize=3.*scheduler\.step_size"),
+        ({"_target_": "StepLR", "step_size": 3, "interval": "batch"}, r"scheduler\.interval='batch'.*step, epoch"),
+        ({"_target_": "StepLR", "step_size": 3, "frequency": 0}, r"scheduler\.frequency=0"),
+        ({"_target_": "OneCycleLR", "max_lr": 0.5, "pct_start": 2.0}, r"scheduler\.pct_start=2\.0"),
+        ({"_target_": "ReduceLROnPlateau", "interval": "step"}, r"scheduler\.interval=step.*scheduler\.interval=epoch"),
+        ({"_target_": "SequentialLR", "milestones": [3], "schedulers": [{"_target_": "torch.optim.SGD"}]},
+         r"scheduler\.schedulers\[0\]"),
+        ({"_target_": "SequentialLR", "milestones": [3], "schedulers": [{"_target_": TORCH + "CosineAnnealingLR"}]},
+         r"scheduler\.schedulers\[0\]\.T_max"),
+    ],
+    ids=lambda value: value["_target_"] if isinstance(value, dict) else "",
+)  # fmt: skip
+def test_wrong_arguments_of_a_torch_scheduler_are_named(node: dict[str, Any], named: str) -> None:
+    with pytest.raises(ConfigError, match=named):
+        _build(_optimizer(), node)
+
+
+def test_schedule_over_a_training_without_an_end_asks_for_its_length() -> None:
+    with pytest.raises(ConfigError, match=r"scheduler\.T_max in epochs"):
+        _build(_optimizer(), {"_target_": "CosineAnnealingLR"}, epochs=-1)
+    with pytest.raises(ConfigError, match=r"scheduler\.T_max in steps"):
+        _build(_optimizer(), {"_target_": "CosineAnnealingLR", "interval": "step"}, epochs=-1, steps=-1)

@@ -10,7 +10,7 @@ from torch.nn import Parameter
 from unmask.config import check_complete, config_dir
 from unmask.errors import ConfigError
 from unmask.faces.spec import InputSpec
-from unmask.training.build import build_optimizer
+from unmask.training.build import build_optimizer, build_schedule
 
 COMMANDS = ("prepare", "train", "evaluate", "predict")
 GROUPS = {
@@ -64,7 +64,7 @@ def test_every_option_composes_and_instantiates(tmp_path: Path, command: str, gr
         (param_group,) = build_optimizer(node)([Parameter()]).param_groups
         assert param_group["lr"] == node.lr
     else:
-        built = instantiate(node)
+        built = build_schedule(node, max_epochs=2) if group == "scheduler" else instantiate(node)
         assert (built is None) == (option == "none" and group != "augmentation")
 
 
@@ -75,6 +75,19 @@ def test_every_experiment_composes(group: str) -> None:
         check_complete(cfg)
         assert OmegaConf.to_container(cfg, resolve=True)
         assert cfg != compose_config("train", "dataset.root=faces")  # it changes something
+
+
+def test_no_experiment_sets_a_name_behind_the_back_of_its_group() -> None:
+    named = ("_target_", "name", "library")
+    for path in sorted((config_dir() / "experiment").glob("*.yaml")):
+        for group, node in OmegaConf.load(path).items():
+            hidden = [key for key in named if OmegaConf.is_dict(node) and key in node]
+            assert not hidden, f"{path.name}: {group}.{hidden[0]}; choose the group instead: override /{group}"
+
+
+def test_group_on_the_command_line_wins_over_that_of_an_experiment() -> None:
+    chosen = [compose_config("train", "experiment=finetune", *more).model.name for more in ((), ("model=resnet18",))]
+    assert chosen == ["resnet34", "resnet18"]
 
 
 def test_nothing_in_the_configs_is_absolute() -> None:

@@ -226,3 +226,31 @@ def test_another_optimizer_can_come_in_the_middle_of_an_epoch(face_dataset: Path
     content = _resume(face_dataset, tmp_path / "b", last, "optimizer=sgd", "optimizer.lr=0.01", "scheduler=onecycle")
     (state,) = content["lr_schedulers"]
     assert state["last_epoch"] == content["global_step"]
+
+
+STEP = ("scheduler=step", "scheduler.step_size=1", "scheduler.gamma=0.5")
+
+
+@pytest.mark.parametrize(
+    ("options", "rate"),
+    [
+        (STEP, 0.01 * 0.5**2),
+        ((*STEP, "scheduler.interval=step", "scheduler.gamma=0.9"), None),
+        pytest.param(
+            ("scheduler=none", "scheduler._target_=torch.optim.lr_scheduler.CosineAnnealingLR"),
+            0.0,
+            marks=pytest.mark.slow,
+        ),
+    ],
+    ids=["by epoch", "by step", "over the training"],
+)
+def test_torch_scheduler_is_resumed_where_it_was(
+    face_dataset: Path, tmp_path: Path, options: tuple[str, ...], rate: float | None
+) -> None:
+    two = ("trainer.max_epochs=2", *options)
+    whole = torch.load(train_tiny(face_dataset, tmp_path / "w", *OPTIONS, *two)["last_checkpoint"], weights_only=True)
+    first = train_tiny(face_dataset, tmp_path / "a", *OPTIONS, *options)
+    content = _resume(face_dataset, tmp_path / "b", Path(first["last_checkpoint"]), *options)
+    assert content["lr_schedulers"] == whole["lr_schedulers"]
+    rates = [checkpoint["optimizer_states"][0]["param_groups"][0]["lr"] for checkpoint in (content, whole)]
+    assert rates[0] == rates[1] == pytest.approx(0.01 * 0.9 ** content["global_step"] if rate is None else rate)

@@ -1,14 +1,131 @@
 """Learning-rate schedules in the form that Lightning wants."""
 
+import inspect
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LambdaLR, OneCycleLR, ReduceLROnPlateau
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR, ReduceLROnPlateau
+
+from unmask.errors import ConfigError
 
 Schedule = Callable[[Optimizer, int], dict[str, Any]]
 """Gets the optimizer and the number of its steps in the whole training; returns Lightning's scheduler config."""
+
+
+LENGTHS = ("T_max", "total_steps", "total_iters")
+"""Arguments of PyTorch's schedulers that are the length of the training, in steps or epochs."""
+
+INTERVALS = ("step", "epoch")
+
+
+@dataclass(frozen=True)
+class TorchSchedule:
+    """A scheduler of `torch.optim.lr_scheduler`, or another subclass of `LRScheduler`, built by its own arguments.
+
+    `T_max`, `total_steps` and `total_iters` that are null become the length of the training, in the unit of `interval`;
+    so does `T_max`, or `total_steps` of `OneCycleLR`, where it is not given at all.
+
+    Args:
+        scheduler: The class.
+        arguments: Its arguments but the optimizer.
+        interval: `step` or `epoch`: how often it steps, as in Lightning.
+        frequency: Steps or epochs between two of its steps.
+        monitor: Metric key that `ReduceLROnPlateau` follows.
+        max_epochs: Epochs of the training; None or -1 if it has no end in epochs.
+        parts: Schedules that `SequentialLR` and the like combine; their lengths must be given.
+        key: Dotted key of its config, for messages.
+
+    Raises:
+        ConfigError: An interval or frequency that Lightning does not know.
+    """
+
+    scheduler: type[LRScheduler]
+    arguments: Mapping[str, Any]
+    interval: str = "epoch"
+    frequency: int = 1
+    monitor: str = "val/loss"
+    max_epochs: int | None = None
+    parts: Sequence["TorchSchedule"] = field(default=())
+    key: str = "scheduler"
+
+    def __post_init__(self) -> None:
+        if self.interval not in INTERVALS:
+            raise ConfigError(
+                f"{self.key}.interval='{self.interval}' is unknown. Choose one of: {', '.join(INTERVALS)}"
+            )
+        if not isinstance(self.frequency, int) or self.frequency < 1:
+            raise ConfigError(f"{self.key}.frequency={self.frequency} must be a whole number of at least 1.")
+        if self._is_plateau and self.interval != "epoch":
+            raise ConfigError(
+                f"{self.key}.interval={self.interval} does not fit {self.scheduler.__name__}, which follows a "
+                f"validation metric after each epoch. Give {self.key}.interval=epoch."
+            )
+
+    def __call__(self, optimizer: Optimizer, total_steps: int) -> dict[str, Any]:
+        """Return Lightning's scheduler config.
+
+        Args:
+            optimizer: Optimizer whose learning rates it changes.
+            total_steps: Number of optimizer steps in the training; -1 if it has no end.
+
+        Raises:
+            ConfigError: Unknown, missing or invalid arguments; names them.
+        """
+        config = {"scheduler": self.build(optimizer, total_steps), "interval": self.interval}
+        config["frequency"] = self.frequency
+        return config | ({"monitor": self.monitor} if self._is_plateau else {})
+
+    def build(self, optimizer: Optimizer, total_steps: int) -> LRScheduler:
+        """Return the scheduler itself; see `__call__`."""
+        arguments = self._fill_lengths(total_steps)
+        if self.parts:
+            arguments["schedulers"] = [part.build(optimizer, -1) for part in self.parts]
+        accepted = inspect.signature(self.scheduler).parameters
+        if self.parts and "optimizer" not in list(accepted)[:1]:  # ChainedScheduler takes its parts first
+            arguments["optimizer"] = optimizer
+            return self._construct(arguments)
+        return self._construct({"optimizer": optimizer, **arguments})
+
+    def _construct(self, arguments: dict[str, Any]) -> LRScheduler:
+        try:
+            inspect.signature(self.scheduler).bind(**arguments)
+            return self.scheduler(**arguments)
+        except (TypeError, ValueError, IndexError, KeyError, ZeroDivisionError) as error:
+            given = ", ".join(f"{self.key}.{name}={value}" for name, value in self.arguments.items()) or "no arguments"
+            raise ConfigError(
+                f"{self.scheduler.__name__} ({self.key}._target_) cannot be built from {given}: {error}. "
+                f"Its arguments are: {', '.join(f'{self.key}.{name}' for name in self._list_accepted())}."
+            ) from error
+
+    def _list_accepted(self) -> list[str]:
+        return [name for name in inspect.signature(self.scheduler).parameters if name != "optimizer"]
+
+    def _fill_lengths(self, total_steps: int) -> dict[str, Any]:
+        arguments = dict(self.arguments)
+        accepted = inspect.signature(self.scheduler).parameters
+        for name in LENGTHS:
+            if name not in accepted or arguments.get(name) is not None:
+                continue
+            is_needed = accepted[name].default is inspect.Parameter.empty or (
+                accepted[name].default is None and not {"epochs", "steps_per_epoch"} & arguments.keys()
+            )
+            if name not in arguments and not is_needed:
+                continue
+            length = total_steps if self.interval == "step" else self.max_epochs
+            if length is None or length < 1:
+                raise ConfigError(
+                    f"{self.scheduler.__name__} needs the length of the training, which is not known here. "
+                    f"Give {self.key}.{name} in {self.interval}s."
+                )
+            arguments[name] = max(length // self.frequency, 1)
+        return arguments
+
+    @property
+    def _is_plateau(self) -> bool:
+        return issubclass(self.scheduler, ReduceLROnPlateau)
 
 
 def cosine(optimizer: Optimizer, total_steps: int, *, warmup_ratio: float, final_ratio: float) -> dict[str, Any]:
@@ -40,11 +157,11 @@ def onecycle(optimizer: Optimizer, total_steps: int, *, rise_ratio: float) -> di
         rise_ratio: Share of the steps that rise.
     """
     top = [group["lr"] for group in optimizer.param_groups]
-    scheduler = _ResumableOneCycle(optimizer, max_lr=top, total_steps=total_steps, pct_start=rise_ratio)
+    scheduler = ResumableOneCycle(optimizer, max_lr=top, total_steps=total_steps, pct_start=rise_ratio)
     return {"scheduler": scheduler, "interval": "step"}
 
 
-class _ResumableOneCycle(OneCycleLR):
+class ResumableOneCycle(OneCycleLR):
     """Keeps its own length when a training is resumed for longer; PyTorch's would take the old one and then raise."""
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:

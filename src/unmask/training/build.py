@@ -24,7 +24,7 @@ from unmask.training.devices import choose_strategy, runs_on_gpu
 from unmask.training.figures import ScoreKeeper
 from unmask.training.finetune import count_frozen_epochs
 from unmask.training.interruption import StopRequest
-from unmask.training.nodes import build_node, build_optimizer
+from unmask.training.nodes import build_node, build_optimizer, build_schedule
 from unmask.training.precision import choose_precision
 from unmask.training.resumption import Resumption, record_learning
 from unmask.training.steps import FiniteLoss, StepSeeds, StopAtStep
@@ -103,7 +103,7 @@ def build_parts(
         network=network,
         loss=build_node(cfg.loss),
         optimizer=build_optimizer(cfg.optimizer),
-        schedule=build_node(cfg.scheduler),
+        schedule=build_schedule(cfg.scheduler, max_epochs=cfg.trainer.max_epochs),
         metrics=build_metrics(aggregation=cfg.aggregation, has_videos=dataset.has_videos),
         origin=Origin(dataset.spec, provenance, learning),
         head_lr_ratio=cfg.optimizer.get("head_lr_ratio", 1.0),

@@ -9,7 +9,7 @@ from unmask.errors import ConfigError
 from unmask.faces.spec import InputSpec
 from unmask.metrics.collection import FIGURES
 from unmask.parameters import as_config_error, check_number, check_whole
-from unmask.training.nodes import build_node, build_optimizer
+from unmask.training.nodes import build_node, build_optimizer, build_schedule
 
 _LARGEST_SEED = 2**32 - 1
 
@@ -85,9 +85,9 @@ def _rehearse(cfg: DictConfig) -> None:
     weights, group = [torch.nn.Parameter(torch.zeros(1))], "optimizer"
     try:
         optimizer = build_optimizer(cfg.optimizer)(weights)
-        group, schedule = "scheduler", build_node(cfg.scheduler)
+        group, schedule = "scheduler", build_schedule(cfg.scheduler, max_epochs=cfg.trainer.max_epochs)
         if schedule is not None:
-            schedule(optimizer, 10)
+            schedule(optimizer, 10 if _has_end(cfg.trainer) else -1)
     except (ValueError, TypeError, KeyError) as error:
         settings = ", ".join(f"{group}.{key}={value}" for key, value in cfg[group].items() if key[0] != "_")
         raise ConfigError(f"One of these does not fit: {settings}. {cfg[group]._target_} says: {error}") from error
@@ -100,10 +100,13 @@ def _check_length(trainer: DictConfig) -> None:
         raise ConfigError("trainer.limit_train_batches=0 trains nothing. Drop it, or give a number or a share.")
 
 
+def _has_end(trainer: DictConfig) -> bool:
+    return trainer.max_epochs != -1 or trainer.get("max_steps", -1) != -1
+
+
 def _check_end(cfg: DictConfig) -> None:
     """Raise where a schedule is laid over the whole of a training that has no end."""
-    has_end = cfg.trainer.max_epochs != -1 or cfg.trainer.get("max_steps", -1) != -1
-    if not has_end and str(cfg.scheduler.get("_target_")).rpartition(".")[2] in _OVER_THE_WHOLE:
+    if not _has_end(cfg.trainer) and str(cfg.scheduler.get("_target_")).rpartition(".")[2] in _OVER_THE_WHOLE:
         raise ConfigError(
             "trainer.max_epochs=-1 has no end, and the schedule of the learning rate is laid over the whole training. "
             "Give scheduler=plateau or scheduler=none, or a number of epochs."

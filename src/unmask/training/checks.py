@@ -81,10 +81,11 @@ def _check_monitor(cfg: DictConfig, dataset: FaceDataset) -> None:
     if monitor not in known:
         raise ConfigError(f"No figure '{monitor}' to look at (scheduler.monitor). Choose one of: {', '.join(known)}")
     mode = "min" if monitor.endswith("loss") else "max"
-    if cfg.scheduler.mode != mode:
+    given = cfg.scheduler.get("mode", "min")
+    if given != mode:
         better = "smaller" if mode == "min" else "larger"
         raise ConfigError(
-            f"scheduler.mode={cfg.scheduler.mode} does not fit scheduler.monitor={monitor}, of which {better} is "
+            f"scheduler.mode={given} does not fit scheduler.monitor={monitor}, of which {better} is "
             f"better. Give scheduler.mode={mode}."
         )
 

@@ -2,13 +2,19 @@
 
 import re
 import warnings
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hydra.errors import InstantiationException
-from hydra.utils import instantiate
+from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from unmask.errors import ConfigError, UnmaskError
+
+if TYPE_CHECKING:
+    from unmask.models.schedules import Schedule
+
+_OF_LIGHTNING = ("interval", "frequency", "monitor")
+"""Keys of a torch scheduler that belong to Lightning's scheduler config, not to the scheduler."""
 
 _UNKNOWN_ARGUMENT = r"Argument\(s\) .* are not valid for transform"
 """What Albumentations warns of and then ignores."""
@@ -49,6 +55,48 @@ def build_optimizer(node: DictConfig) -> Any:
         node: `optimizer` of the configuration.
     """
     return build_node(OmegaConf.masked_copy(node, [str(key) for key in node if key != "head_lr_ratio"]))
+
+
+def build_schedule(node: DictConfig, *, max_epochs: int | None) -> "Schedule | None":
+    """Return what makes the learning-rate schedule of an optimizer, or None to keep the rate constant.
+
+    Args:
+        node: `scheduler` of the configuration: one of our own schedules, or a class of `torch.optim.lr_scheduler` or a
+            subclass by its `_target_`, with `interval`, `frequency` and `monitor` as Lightning names them.
+        max_epochs: Epochs of the training; None or -1 if it has no end in epochs.
+
+    Raises:
+        ConfigError: As `build_node`.
+    """
+    schedule: Schedule | None = _build_torch_schedule(node, max_epochs=max_epochs, key="scheduler")
+    return build_node(node) if schedule is None else schedule
+
+
+def _build_torch_schedule(node: DictConfig, *, max_epochs: int | None, key: str) -> Any:
+    """Return the schedule of a torch scheduler; None if the target is something else, which its own call builds."""
+    from torch.optim.lr_scheduler import LRScheduler
+
+    from unmask.models.schedules import TorchSchedule
+
+    target = str(node.get("_target_"))
+    try:
+        scheduler = get_object(target)
+    except Exception:  # build_node explains why it cannot be found
+        return None
+    if not (isinstance(scheduler, type) and issubclass(scheduler, LRScheduler)):
+        return None
+    nested = node.get("schedulers") or ()
+    parts = [
+        _build_torch_schedule(part, max_epochs=None, key=f"{key}.schedulers[{index}]")
+        for index, part in enumerate(nested)
+    ]
+    if None in parts:
+        raise ConfigError(f"{key}.schedulers[{parts.index(None)}]._target_ is not a scheduler of torch.optim.")
+    own = [str(name) for name in node if name not in ("_target_", "_partial_", "schedulers", *_OF_LIGHTNING)]
+    # Built by Hydra too, since an argument may have a _target_ of its own, such as a function of the step.
+    arguments = build_node(OmegaConf.create({"_target_": "builtins.dict", **OmegaConf.masked_copy(node, own)}))
+    options = {name: node[name] for name in _OF_LIGHTNING if name in node}
+    return TorchSchedule(scheduler, arguments, max_epochs=max_epochs, parts=parts, key=key, **options)
 
 
 def _explain(cause: Exception, place: str) -> str:

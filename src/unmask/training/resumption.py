@@ -13,6 +13,7 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from unmask.config import to_plain
 from unmask.models.checkpoint import Checkpoint
+from unmask.models.schedules import LENGTHS, ResumableOneCycle
 
 logger = logging.getLogger(__name__)
 
@@ -127,7 +128,8 @@ class Resumption(L.Callback):
         configs, states = trainer.lr_scheduler_configs, self._states[1] if self._states is not None else []
         return len(configs) == len(states) and all(
             state.keys() == config.scheduler.state_dict().keys()
-            and (config.interval != "step" or state["last_epoch"] == self._count_steps(trainer))
+            and (config.interval != "step" or config.frequency > 1 or state["last_epoch"] == self._count_steps(trainer))
+            and _has_length(config.scheduler, state)
             for config, state in zip(configs, states, strict=True)
         )
 
@@ -149,11 +151,18 @@ class Resumption(L.Callback):
             if isinstance(config.scheduler, ReduceLROnPlateau):
                 continue  # a plateau takes the steps of its past epochs from their figures
             num_steps = self._count_steps(trainer) if config.interval == "step" else trainer.current_epoch
+            num_steps //= config.frequency
             with warnings.catch_warnings():
                 warnings.filterwarnings("ignore", message="Detected call of `lr_scheduler.step")
                 for _ in range(num_steps):
                     config.scheduler.step()
             logger.info("The schedule of the learning rate stands at step %d.", num_steps)
+
+
+def _has_length(scheduler: Any, state: Mapping[str, Any]) -> bool:
+    """Tell whether a schedule was as long as it is now: a training may be resumed for longer."""
+    own = scheduler.state_dict()
+    return isinstance(scheduler, ResumableOneCycle) or all(state.get(name) == own.get(name) for name in LENGTHS)
 
 
 def _count_weights(groups: list[dict[str, Any]]) -> int:
