@@ -116,8 +116,8 @@ def test_paired_sampling_of_pictures_without_originals_is_told(face_dataset: Pat
     pd.read_parquet(root / "videos.parquet").assign(original=None).to_parquet(root / "videos.parquet")
     with pytest.raises(ConfigError) as told:
         train_tiny(root, tmp_path / "run", "dataset.sampling=paired")
-    assert "dataset.sampling=paired needs fakes whose original is known, and none of the" in str(told.value)
-    assert f"fake crops of split 'train' in '{root}' has one. Choose dataset.sampling=weighted" in str(told.value)
+    for named in ("dataset.sampling=paired", "split 'train'", f"'{root}'", "dataset.sampling=weighted"):
+        assert named in str(told.value)
 
 
 def test_bugs_of_ours_are_not_dressed_as_mistakes_of_users() -> None:
