@@ -249,3 +249,44 @@ def test_our_own_bugs_keep_their_traceback(in_folder: Path, monkeypatch: pytest.
     monkeypatch.setattr(sys, "argv", ["train.py", "dataset.root=x"])
     with pytest.raises(ZeroDivisionError):
         run_command(task, config_name="train")
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ("--cfg", "job"), ("--cfg=job",), ("-c", "hydra"), ("--cfg", "job", "--package", "optimizer"),
+        ("-c", "job", "-p", "model"), ("--cfg", "job", "--resolve"), ("-m",), ("--multirun",), ("--run",),
+        ("--config-name", "train"), ("-cn", "train"), ("--help",), ("-h",), ("--cf", "job"),
+    ],
+    ids=" ".join,
+)  # fmt: skip
+@pytest.mark.parametrize("place", ["before", "behind"])
+def test_misspelt_key_beside_a_flag_is_explained_as_without_it(told: Told, flags: tuple[str, ...], place: str) -> None:
+    wrong = ("dataset.root=x", "optimizer.lrr=1")
+    expected = told(*wrong)
+    assert "'optimizer.lr'" in expected
+    assert told(*((*flags, *wrong) if place == "before" else (*wrong, *flags))) == expected
+
+
+def test_misspelt_key_of_an_own_config_is_explained_with_its_file(told: Told, tmp_path: Path) -> None:
+    (tmp_path / "mine" / "optimizer").mkdir(parents=True)
+    file = tmp_path / "mine" / "optimizer" / "own.yaml"
+    file.write_text("_target_: torch.optim.SGD\n_partial_: true\nlr: 0.1\n")
+    wrong = ("dataset.root=x", "optimizer=own", "optimizer.lrr=1")
+    for flags in (("--config-dir", str(file.parents[1])), (f"--config-dir={file.parents[1]}",)):
+        for more in ((), ("--help",), ("--cfg", "job")):
+            text = told(*flags, *more, *wrong)
+            assert "'optimizer.lr'" in text
+            assert "mine/optimizer/own.yaml" in text
+
+
+def test_help_shows_the_options_of_an_own_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "optimizer").mkdir()
+    (tmp_path / "optimizer" / "own.yaml").write_text("_target_: torch.optim.SGD\n_partial_: true\nlr: 0.123\n")
+    monkeypatch.setattr(sys, "argv", ["train.py", "--help", "--config-dir", str(tmp_path), "optimizer=own"])
+    run_command(lambda cfg: pytest.fail("composed"), config_name="train")
+    shown = capsys.readouterr().out
+    assert "own" in next(line for line in shown.splitlines() if line.startswith("  optimizer "))
+    assert "lr: 0.123" in shown

@@ -1,24 +1,20 @@
-"""Tell the files on a command line from the overrides, before Hydra sees either."""
+"""Tell paths, overrides and Hydra's flags on a command line from each other, before Hydra sees any of them."""
 
+import argparse
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+from typing import Any
+
+from hydra._internal.utils import get_args_parser
 
 from unmask.paths import expand_home
 
 # What Hydra's grammar takes for an override: key=value, +key=value, ++key=value, ~key, ~key=value.
 _OVERRIDE = re.compile(r"(\+{0,2}|~)[A-Za-z_][\w.\-/@]*(:[\w.]*)?=|~[A-Za-z_][\w.\-/@]*$")
-# Hydra's flags whose value is the next argument.
-_VALUED = frozenset(
-    {"--cfg", "-c", "--package", "-p", "--config-path", "-cp", "--config-name", "-cn", "--config-dir", "-cd"}
-    | {"--experimental-rerun"}
-)
-_FLAGS = _VALUED | {
-    "--help", "-h", "--hydra-help", "--version", "--multirun", "-m", "--run", "-r", "--resolve", "--info", "-i",
-    "--shell-completion", "-sc",
-}  # fmt: skip
-_INFO_TOPICS = frozenset({"all", "config", "defaults", "defaults-tree", "plugins", "searchpath"})
 
 
 @dataclass(frozen=True)
@@ -34,6 +30,65 @@ class Arguments:
     overrides: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class Call:
+    """What a command line asks Hydra to compose.
+
+    Args:
+        config_name: Root config: that of the command, or of `--config-name`.
+        overrides: `key=value` and the like; no flag, and no value of a flag.
+        config_dir: Folder of `--config-dir`, or None.
+    """
+
+    config_name: str
+    overrides: tuple[str, ...]
+    config_dir: Path | None = None
+
+    @property
+    def search_path(self) -> tuple[str, ...]:
+        """Overrides by which Hydra finds the configs of `config_dir` too."""
+        return () if self.config_dir is None else (f"hydra.searchpath=['file://{self.config_dir.absolute()}']",)
+
+
+def read_call(arguments: Sequence[str], *, config_name: str) -> Call:
+    """Read a command line as Hydra's own parser does.
+
+    Args:
+        arguments: Without the name of the program, and without paths.
+        config_name: Root config of the command.
+    """
+    with accept_lazy_help():
+        parser = get_args_parser()
+    read, _ = parser.parse_known_args(put_flags_first(arguments))
+    folder = None if read.config_dir is None else Path(expand_home(read.config_dir))
+    return Call(read.config_name or config_name, tuple(read.overrides), folder)
+
+
+@cache
+def _list_flags() -> Mapping[str, argparse.Action]:
+    """Return Hydra's flags by their names, short and long."""
+    with accept_lazy_help():
+        actions = get_args_parser()._actions
+    return {name: action for action in actions for name in action.option_strings}
+
+
+def _find_flag(argument: str) -> argparse.Action | None:
+    """Return the flag that an argument is, abbreviated or not, with or without `=value`."""
+    name, flags = argument.partition("=")[0], _list_flags()
+    if name in flags:
+        return flags[name]
+    begun = {id(action): action for known, action in flags.items() if name[:2] == "--" and known.startswith(name)}
+    return next(iter(begun.values())) if len(begun) == 1 and len(name) > 2 else None
+
+
+def _takes_value(argument: str, following: str) -> bool:
+    """Tell whether a flag takes the argument that follows it for its value."""
+    flag = _find_flag(argument) if argument.startswith("-") and "=" not in argument else None
+    if flag is None:
+        return False
+    return flag.nargs is None or (flag.nargs == "?" and following in (flag.choices or ()))
+
+
 def split_arguments(arguments: Sequence[str]) -> Arguments:
     """Sort the arguments of a command into paths and overrides.
 
@@ -45,18 +100,17 @@ def split_arguments(arguments: Sequence[str]) -> Arguments:
     """
     paths: list[str] = []
     overrides: list[str] = []
-    expects_value = False
+    is_value = False
     for position, argument in enumerate(arguments):
-        previous = arguments[position - 1] if position else ""
-        if expects_value or (previous in ("--info", "-i") and argument in _INFO_TOPICS):
+        if is_value:
             overrides.append(argument)
-            expects_value = False
+            is_value = False
         elif argument == "--":
             paths += arguments[position + 1 :]
             break
         elif argument.startswith("-") and argument != "-" and (_is_flag(argument) or not _exists(argument)):
             overrides.append(argument)
-            expects_value = argument in _VALUED
+            is_value = _takes_value(argument, next(iter(arguments[position + 1 :]), ""))
         elif _exists(argument) or not _OVERRIDE.match(argument):
             paths.append(argument)
         else:
@@ -72,16 +126,15 @@ def put_flags_first(arguments: Sequence[str]) -> list[str]:
     """
     flags: list[str] = []
     others: list[str] = []
-    expects_value = False
-    for argument in arguments:
-        is_flag = argument.startswith("-") or expects_value
-        (flags if is_flag else others).append(argument)
-        expects_value = argument in _VALUED
+    is_value = False
+    for position, argument in enumerate(arguments):
+        (flags if is_value or argument.startswith("-") else others).append(argument)
+        is_value = not is_value and _takes_value(argument, next(iter(arguments[position + 1 :]), ""))
     return flags + others
 
 
 def _is_flag(argument: str) -> bool:
-    return argument.partition("=")[0] in _FLAGS
+    return _find_flag(argument) is not None
 
 
 def _exists(argument: str) -> bool:
@@ -89,3 +142,26 @@ def _exists(argument: str) -> bool:
         return Path(expand_home(argument)).exists()
     except (OSError, ValueError):  # too long for a name, or with a null byte: no path at any rate
         return False
+
+
+@contextmanager
+def accept_lazy_help() -> Iterator[None]:
+    """Turn help that is not text into text where a parser takes it: that of Hydra 1.3, which Python 3.14 refuses.
+
+    Python 3.14 looks into every help text as soon as it is added. Hydra gives an object that becomes text later, so
+    that each of its commands ended there, before a single argument was read (hydra issue 3121).
+    """
+    parser: Any = argparse.ArgumentParser
+    add = parser.add_argument
+
+    def add_with_text(self: argparse.ArgumentParser, *names: str, **options: Any) -> argparse.Action:
+        if "help" in options and not isinstance(options["help"], str | None):
+            options["help"] = str(options["help"])
+        action: argparse.Action = add(self, *names, **options)
+        return action
+
+    parser.add_argument = add_with_text
+    try:
+        yield
+    finally:
+        parser.add_argument = add

@@ -12,18 +12,19 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from unmask.cli.arguments import Call
 from unmask.config import config_dir
 from unmask.names import suggest
 
 
-def explain_config_error(error: Exception, *, config_name: str, arguments: Sequence[str]) -> str:
+def explain_config_error(error: Exception, *, call: Call) -> str:
     """Turn an error of Hydra or OmegaConf into one message with what, where and the choices.
 
     Args:
-        error: As raised while composing.
-        config_name: Root config of the command.
-        arguments: The command line.
+        error: Error raised while composing.
+        call: What the command line asked for.
     """
+    arguments = call.overrides
     unreadable = _explain_grammar(arguments)
     if unreadable is not None:
         return unreadable
@@ -38,20 +39,20 @@ def explain_config_error(error: Exception, *, config_name: str, arguments: Seque
     key = _find_key(error, arguments)
     if key is None:
         return f"{text}\nSee the keys with: --cfg job"
-    cfg = _compose_choices(config_name, arguments)
+    cfg = _compose_choices(call)
     value = next((argument for argument in arguments if argument.lstrip("+~").startswith(f"{key}=")), key)
     if cfg is None:
         return f"{text} (in '{value}')"
-    return _explain_key(key, value, cfg, config_name=config_name, text=text)
+    return _explain_key(key, value, cfg, call=call, text=text)
 
 
-def _explain_key(key: str, value: str, cfg: DictConfig, *, config_name: str, text: str) -> str:
+def _explain_key(key: str, value: str, cfg: DictConfig, *, call: Call, text: str) -> str:
     """Say which part of a dotted key is not there, or what its value must be."""
     parent = key.rpartition(".")[0]
     while parent and not OmegaConf.is_dict(OmegaConf.select(cfg, parent)):
         key, parent = parent, parent.rpartition(".")[0]
     node = OmegaConf.select(cfg, parent) if parent else cfg
-    file = _find_file(parent, cfg, config_name)
+    file = _find_file(parent, cfg, call)
     choices = {str(name) for name in node}
     leaf = key.removeprefix(f"{parent}.")
     if leaf in choices:
@@ -69,8 +70,6 @@ def _explain_grammar(arguments: Sequence[str]) -> str | None:
     """Say which argument is no override at all, and how to write it."""
     parser = OverridesParser.create()
     for argument in arguments:
-        if argument.startswith("-"):
-            continue
         key, equals, value = argument.partition("=")
         try:
             parser.parse_override(argument)
@@ -130,36 +129,46 @@ def _find_network(name: str) -> str:
         return ""
 
 
-def _compose_choices(config_name: str, arguments: Sequence[str]) -> DictConfig | None:
+def _compose_choices(call: Call) -> DictConfig | None:
     """Compose with the group choices of the command line alone."""
     parser = OverridesParser.create()
     chosen = {}
-    for argument in arguments:
+    for argument in call.overrides:
         try:
             override = parser.parse_override(argument)
         except HydraException:
             continue
         group = override.key_or_group
-        if (config_dir() / group).is_dir() or group.startswith("hydra/"):
+        if _is_group(group, call) or group.startswith("hydra/"):
             chosen[group] = argument
     GlobalHydra.instance().clear()
     try:
         with initialize_config_dir(str(config_dir()), version_base="1.3"):
-            return compose(config_name, overrides=list(chosen.values()), return_hydra_config=True)
+            return compose(call.config_name, overrides=[*call.search_path, *chosen.values()], return_hydra_config=True)
     except (HydraException, OmegaConfBaseException):
         return None
 
 
-def _find_file(parent: str, cfg: DictConfig, config_name: str) -> str:
+def _is_group(group: str, call: Call) -> bool:
+    return any((folder / group).is_dir() for folder in _list_folders(call))
+
+
+def _list_folders(call: Call) -> list[Path]:
+    return [config_dir()] if call.config_dir is None else [config_dir(), call.config_dir]
+
+
+def _find_file(parent: str, cfg: DictConfig, call: Call) -> str:
     """Return the file that defines the keys of a node, or what of Hydra's own does."""
     choices = cfg.hydra.runtime.choices
     group = "/".join(parent.split(".")[:2]) if parent.startswith("hydra.") else parent.split(".", maxsplit=1)[0]
     option = choices.get(group)
-    if option and (config_dir() / group / f"{option}.yaml").is_file():
-        return _shorten(config_dir() / group / f"{option}.yaml")
+    for folder in _list_folders(call) if option else ():
+        if (folder / group / f"{option}.yaml").is_file():
+            return _shorten(folder / group / f"{option}.yaml")
     if parent.startswith("hydra.") and option:
         return f"{group}={option}"
-    return _shorten(config_dir() / f"{config_name}.yaml")
+    roots = [folder / f"{call.config_name}.yaml" for folder in _list_folders(call)]
+    return _shorten(next((root for root in roots if root.is_file()), roots[0]))
 
 
 def _shorten(path: Path) -> str:

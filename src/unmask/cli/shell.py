@@ -1,13 +1,11 @@
 """The frame of every command: Hydra around a task, and errors that a user can act on."""
 
-import argparse
 import logging
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Any, NoReturn
+from collections.abc import Callable
+from typing import NoReturn
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -16,7 +14,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from unmask.cli.arguments import put_flags_first
+from unmask.cli.arguments import accept_lazy_help, put_flags_first, read_call
 from unmask.cli.explain import explain_config_error
 from unmask.cli.help import FLAGS, render_help
 from unmask.cli.quoting import quote_arguments
@@ -69,7 +67,7 @@ def run_command(
     try:
         with ending_on_sigterm():
             if any(flag in sys.argv[1:] for flag in FLAGS):
-                print(render_help(config_name, [argument for argument in sys.argv[1:] if not argument.startswith("-")]))
+                print(render_help(read_call(sys.argv[1:], config_name=config_name)))
             else:
                 with accept_lazy_help():
                     run()
@@ -77,7 +75,7 @@ def run_command(
         told = find_own_error(error)
         if told is not None:
             fail(_add_kept(told, kept))
-        fail(str(explain_config_error(error, config_name=config_name, arguments=sys.argv[1:])))
+        fail(explain_config_error(error, call=read_call(sys.argv[1:], config_name=config_name)))
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # whoever read our output has read enough
     except OSError as error:
@@ -95,29 +93,6 @@ def _add_kept(error: UnmaskError, kept: str) -> str:
         rf"^Caught \w+ in DataLoader .*\n[\w.]+{type(error).__name__}: ", "", str(error), flags=re.DOTALL
     ).strip()
     return f"{text} {kept}".rstrip() if isinstance(error, OutputError) else text
-
-
-@contextmanager
-def accept_lazy_help() -> Iterator[None]:
-    """Turn help that is not text into text where a parser takes it: that of Hydra 1.3, which Python 3.14 refuses.
-
-    Python 3.14 looks into every help text as soon as it is added. Hydra gives an object that becomes text later, so
-    that each of its commands ended there, before a single argument was read (hydra issue 3121).
-    """
-    parser: Any = argparse.ArgumentParser
-    add = parser.add_argument
-
-    def add_with_text(self: argparse.ArgumentParser, *names: str, **options: Any) -> argparse.Action:
-        if "help" in options and not isinstance(options["help"], str | None):
-            options["help"] = str(options["help"])
-        action: argparse.Action = add(self, *names, **options)
-        return action
-
-    parser.add_argument = add_with_text
-    try:
-        yield
-    finally:
-        parser.add_argument = add
 
 
 def find_own_error(error: BaseException) -> UnmaskError | None:
