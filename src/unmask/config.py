@@ -1,4 +1,8 @@
-"""Where the configuration lies, and which root keys each command has."""
+"""Where the configuration is, and which root keys each command has.
+
+The classes below give the types of keys. Defaults are in the YAML files, which `tests/test_defaults.py` holds equal to
+those that Python callers get.
+"""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, is_dataclass
@@ -33,44 +37,44 @@ def find_targets(group: str) -> dict[str, str]:
 class CropKeys:
     """How faces become crops; see `unmask.faces.spec.CropSpec`."""
 
-    margin: float = 1.3
-    crop_size: int = 256
-    aligned: bool = False
-    num_frames: int = 32
-    jpeg_quality: int = 95
+    margin: float = MISSING
+    crop_size: int = MISSING
+    aligned: bool = MISSING
+    num_frames: int = MISSING
+    jpeg_quality: int = MISSING
 
 
 @dataclass
 class SplitKeys:
     """How videos are split where the source has no splits of its own."""
 
-    train: float = 0.7
-    val: float = 0.15
-    test: float = 0.15
+    train: float = MISSING
+    val: float = MISSING
+    test: float = MISSING
 
 
 @dataclass
 class MediaLimitKeys:
     """How much of one file is decoded."""
 
-    max_pixels: int = 100_000_000
+    max_pixels: int = MISSING
 
 
 @dataclass
 class PrepareKeys:
     """Root keys of `prepare.yaml`."""
 
-    task: str = "prepare"
+    task: str = MISSING
     source: Any = MISSING
     detector: Any = MISSING
     paths: Any = MISSING
     output: str = MISSING
     crop: CropKeys = field(default_factory=CropKeys)
     split: SplitKeys = field(default_factory=SplitKeys)
-    seed: int = 0
-    num_workers: int | None = None
-    limit: int | None = None
-    duplicates: str = "warn"
+    seed: int = MISSING
+    num_workers: int | None = MISSING
+    limit: int | None = MISSING
+    duplicates: str = MISSING
     limits: MediaLimitKeys = field(default_factory=MediaLimitKeys)
 
 
@@ -78,14 +82,14 @@ class PrepareKeys:
 class TrackingKeys:
     """What the store keeps of a run; see `unmask.training.tracking_store.MLflowSettings`."""
 
-    checkpoints: str = "best"
+    checkpoints: str = MISSING
 
 
 @dataclass
 class TrainKeys:
     """Root keys of `train.yaml`."""
 
-    task: str = "train"
+    task: str = MISSING
     dataset: Any = MISSING
     augmentation: Any = MISSING
     model: Any = MISSING
@@ -97,20 +101,20 @@ class TrainKeys:
     callbacks: Any = MISSING
     logger: Any = MISSING
     paths: Any = MISSING
-    seed: int = 0
-    deterministic: bool = False
-    compile: bool = False
+    seed: int = MISSING
+    deterministic: bool = MISSING
+    compile: bool = MISSING
     tracking: TrackingKeys = field(default_factory=TrackingKeys)
     objective: str = MISSING
     threshold_criterion: str = MISSING
     aggregation: str = MISSING
     experiment_name: str = MISSING
-    run_name: str | None = None
-    resume: str | None = None
-    checkpoint_minutes: float | None = 15
-    reproduce: str | None = None
-    register: str | None = None
-    send_dir: str | None = None
+    run_name: str | None = MISSING
+    resume: str | None = MISSING
+    checkpoint_minutes: float | None = MISSING
+    reproduce: str | None = MISSING
+    register: str | None = MISSING
+    send_dir: str | None = MISSING
 
 
 @dataclass
@@ -120,35 +124,35 @@ class EvaluateKeys:
     dataset: Any = MISSING
     paths: Any = MISSING
     checkpoint: str = MISSING
-    split: str = "test"
-    device: str = "auto"
-    batch_size: int = 64
-    num_workers: int = 0
-    allow_spec_mismatch: bool = False
-    seed: int = 0
+    split: str = MISSING
+    device: str = MISSING
+    batch_size: int = MISSING
+    num_workers: int = MISSING
+    allow_spec_mismatch: bool = MISSING
+    seed: int = MISSING
 
 
 @dataclass
 class LimitKeys(MediaLimitKeys):
     """How much of one file is looked at; see `unmask.inference.limits.Limits`."""
 
-    max_seconds: float | None = None
-    max_frames: int = 10_000
-    max_search: int = 500
-    max_faces: int = 64
-    max_scans: int = 50
-    max_parts: int = 100_000
+    max_seconds: float | None = MISSING
+    max_frames: int = MISSING
+    max_search: int = MISSING
+    max_faces: int = MISSING
+    max_scans: int = MISSING
+    max_parts: int = MISSING
 
 
 @dataclass
 class DecidingKeys:
     """Which face decides, and what a suspicious stretch does; see `unmask.inference.deciding.Deciding`."""
 
-    face: str = "most_fake"
-    min_share: float = 0.1
-    suspicious_share: float | None = 0.5
-    suspicious_frames: int | None = 4
-    suspicious_seconds: float = 1.0
+    face: str = MISSING
+    min_share: float = MISSING
+    suspicious_share: float | None = MISSING
+    suspicious_frames: int | None = MISSING
+    suspicious_seconds: float = MISSING
 
 
 @dataclass
@@ -156,13 +160,13 @@ class PredictorKeys:
     """Keys of all that predicts; see `unmask.inference.settings.PredictorSettings`."""
 
     checkpoint: str = MISSING
-    threshold: float | None = None
-    margin: float = 0.05
-    num_frames: int | None = None
-    every_n: int | None = None
-    device: str = "auto"
-    batch_size: int = 32
-    detector_weights: str | None = None
+    threshold: float | None = MISSING
+    margin: float = MISSING
+    num_frames: int | None = MISSING
+    every_n: int | None = MISSING
+    device: str = MISSING
+    batch_size: int = MISSING
+    detector_weights: str | None = MISSING
     limits: LimitKeys = field(default_factory=LimitKeys)
     deciding: DecidingKeys = field(default_factory=DecidingKeys)
 
@@ -180,16 +184,16 @@ class PredictKeys(PredictorKeys):
 class ServiceLimitKeys:
     """What clients can ask for; see `unmask.web.api.settings.ServiceLimits`."""
 
-    image_bytes: int = 20_000_000
-    video_bytes: int = 500_000_000
-    files: int = 16
-    images_at_once: int = 32
-    jobs: int = 8
-    image_seconds: float = 60
-    job_seconds: float = 1800
-    upload_seconds: float = 600
-    idle_seconds: float = 15
-    keep_hours: float = 24
+    image_bytes: int = MISSING
+    video_bytes: int = MISSING
+    files: int = MISSING
+    images_at_once: int = MISSING
+    jobs: int = MISSING
+    image_seconds: float = MISSING
+    job_seconds: float = MISSING
+    upload_seconds: float = MISSING
+    idle_seconds: float = MISSING
+    keep_hours: float = MISSING
 
 
 @dataclass
@@ -197,18 +201,18 @@ class ServeKeys(PredictorKeys):
     """Root keys of `serve.yaml`."""
 
     paths: Any = MISSING
-    task: str = "serve"
-    host: str = "127.0.0.1"
-    port: int = 8000
+    task: str = MISSING
+    host: str = MISSING
+    port: int = MISSING
     folder: str = MISSING
-    image_workers: int | None = None
-    video_workers: int = 1
-    connections: int = 500
+    image_workers: int | None = MISSING
+    video_workers: int = MISSING
+    connections: int = MISSING
     api_keys: list[str] = field(default_factory=list)
     cors_origins: list[str] = field(default_factory=list)
-    root_path: str = ""
+    root_path: str = MISSING
     hosts: list[str] = field(default_factory=list)
-    forwarded_allow_ips: list[str] | None = None
+    forwarded_allow_ips: list[str] | None = MISSING
     service: ServiceLimitKeys = field(default_factory=ServiceLimitKeys)
 
 

@@ -13,6 +13,9 @@ from unmask.types import Verdict
 AGGREGATIONS = ("mean", "median", "max")
 """Ways to make one score of a video or track from the scores of its frames."""
 
+MARGIN = 0.05
+"""Default share of the way from the threshold to 0, and to 1, that is `uncertain`."""
+
 
 def show_score(score: float | None) -> str:
     """Write a score or threshold: three decimals everywhere, a dash where there is none."""
@@ -97,7 +100,7 @@ class Decision:
         odds = slope * log_odds(score) + intercept
         return 1 / (1 + math.exp(-odds)) if odds >= 0 else math.exp(odds) / (1 + math.exp(odds))
 
-    def verdict(self, score: float | None, *, margin: float = 0.0) -> Verdict:
+    def verdict(self, score: float | None, *, margin: float = MARGIN) -> Verdict:
         """Say what a score means.
 
         Args:

@@ -8,7 +8,7 @@ from typing import Self
 
 import numpy as np
 
-from unmask.decision import Decision
+from unmask.decision import MARGIN, Decision
 from unmask.errors import CheckpointError, ConfigError
 from unmask.faces.crop import as_stored, cut_crop, prepare_input, stack_planes
 from unmask.faces.detector import Detector
@@ -60,7 +60,7 @@ class Predictor:
         crop_spec: CropSpec,
         input_spec: InputSpec,
         decision: Decision,
-        margin: float = 0.0,
+        margin: float = MARGIN,
         batch_size: int = 32,
         num_frames: int | None = None,
         every_n: int | None = None,
@@ -74,7 +74,7 @@ class Predictor:
             if number is not None and number < 1:
                 raise ConfigError(f"{key}={number} leaves nothing to look at. Give 1 or more.")
         if not 0 <= margin <= 1:
-            raise ConfigError(f"margin={margin} is no share of the way from the threshold. Give a number from 0 to 1.")
+            raise ConfigError(f"margin={margin} must be a number from 0 to 1.")
         self.backend = backend
         self.detector = detector
         self.crop_spec = crop_spec
@@ -96,7 +96,7 @@ class Predictor:
         *,
         device: str = "auto",
         threshold: float | None = None,
-        margin: float = 0.0,
+        margin: float = MARGIN,
         batch_size: int = 32,
         num_frames: int | None = None,
         every_n: int | None = None,

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from unmask.decision import MARGIN
 from unmask.inference.deciding import Deciding
 from unmask.inference.limits import Limits
 
@@ -30,7 +31,7 @@ class PredictorSettings:
 
     device: str = "auto"
     threshold: float | None = None
-    margin: float = 0.05
+    margin: float = MARGIN
     batch_size: int = 32
     num_frames: int | None = None
     every_n: int | None = None
