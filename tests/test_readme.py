@@ -160,10 +160,38 @@ def test_documented_command_runs(command: str, run: Callable[[str], int], capfd:
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
-def test_documented_python_runs(document: Path, face_dataset: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_documented_python_runs(
+    document: Path, places: dict[str, Path], in_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copy(in_folder / "photo.jpg", in_folder / "other.jpg")
     for block in find_blocks(document, "python"):
-        exec(block.replace("data/ffpp-c23", str(face_dataset)), {})
+        code = re.sub(r'(?<=")[\w./]+(?=[/"])', lambda found: str(places.get(found[0], found[0])), block)
+        exec(code, {})
         assert capsys.readouterr().out
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_documented_mistake_is_answered_as_shown(
+    document: Path, run: Callable[[str], int], capfd: pytest.CaptureFixture[str]
+) -> None:
+    for block in find_blocks(document, "console"):
+        command, *shown = block.splitlines()
+        assert run(command.removeprefix("$ ")) == 2
+        told = capfd.readouterr().err.replace(f"{REPOSITORY}/", "").split()
+        assert told == " ".join(shown).split()
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_every_fence_is_run_or_says_why_not(document: Path) -> None:
+    lines, is_open = document.read_text().splitlines(), False
+    for number, line in enumerate(lines):
+        if not line.lstrip().startswith("```"):
+            continue
+        is_open = not is_open
+        if is_open and line not in ("```bash", "```python", "```console"):
+            above = lines[number - 1] if number else ""
+            assert re.fullmatch(r"<!-- not run: .+ -->", above), f"{document.name}:{number + 1}: {line}"
+    assert not is_open
 
 
 def test_every_documented_command_is_checked() -> None:
