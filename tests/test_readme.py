@@ -165,7 +165,9 @@ def test_documented_python_runs(
 ) -> None:
     shutil.copy(in_folder / "photo.jpg", in_folder / "other.jpg")
     for block in find_blocks(document, "python"):
-        code = re.sub(r'(?<=")[\w./]+(?=[/"])', lambda found: str(places.get(found[0], found[0])), block)
+        code = block
+        for place in sorted(places, key=len, reverse=True):
+            code = code.replace(f'"{place}', f'"{places[place]}')
         exec(code, {})
         assert capsys.readouterr().out
 

@@ -101,7 +101,7 @@ def _check_length(trainer: DictConfig) -> None:
 
 
 def _has_end(trainer: DictConfig) -> bool:
-    return trainer.max_epochs != -1 or trainer.get("max_steps", -1) != -1
+    return bool(trainer.max_epochs != -1 or trainer.get("max_steps", -1) != -1)
 
 
 def _check_end(cfg: DictConfig) -> None:
