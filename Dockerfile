@@ -23,7 +23,7 @@ COPY pyproject.toml README.md LICENSE ./
 COPY src src
 COPY configs configs
 RUN python -m pip install --no-deps .
-RUN python -m unmask.faces.weights && chmod -R a+rX /opt/weights
+RUN python -m unmask.faces.retinaface_mobilenet && chmod -R a+rX /opt/weights
 RUN ln -s "$(python -c 'import unmask; print(unmask.__path__[0])')" /opt/unmask
 USER 1000
 WORKDIR /data
@@ -39,7 +39,7 @@ COPY pyproject.toml README.md LICENSE ./
 COPY src src
 COPY configs configs
 RUN python -m pip install --no-deps .
-RUN python -m unmask.faces.weights && chmod -R a+rX /opt/weights
+RUN python -m unmask.faces.retinaface_mobilenet && chmod -R a+rX /opt/weights
 USER 1000
 WORKDIR /data
 EXPOSE 8000

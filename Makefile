@@ -24,7 +24,7 @@ $(VENV)/.ready: requirements.lock pyproject.toml $(ANOTHER)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
 	$(BIN)/uv pip install --python $(BIN)/python --no-deps --require-hashes -r requirements.lock
 	$(BIN)/uv pip install --python $(BIN)/python --quiet --no-deps --no-build-isolation --editable .
-	$(BIN)/python -m unmask.faces.weights
+	$(BIN)/python -m unmask.faces.retinaface_mobilenet
 	@touch $@
 
 another-python:

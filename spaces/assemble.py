@@ -101,7 +101,7 @@ def find_weights() -> Path:
     """Return the face detector's weights file, downloaded if needed."""
     sys.path.insert(0, str(REPOSITORY / "src"))
     from unmask.errors import DetectorError
-    from unmask.faces.weights import mobilenet_weights
+    from unmask.faces.retinaface_mobilenet import mobilenet_weights
 
     try:
         return mobilenet_weights()

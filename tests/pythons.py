@@ -149,7 +149,7 @@ def install_resolved(interpreter: Interpreter, what: str) -> Path:
     call(uv, "pip", "install", *into, "--resolution", RESOLUTIONS[what], "--upgrade-package", "optuna", optuna)
     call(uv, "pip", "install", *into, "--no-deps", *PROJECT["dependency-groups"]["retinaface"])
     call(uv, "pip", "install", *into, "--no-deps", "--no-build-isolation", "--editable", ".")
-    call(str(environment / "bin" / "python"), "-m", "unmask.faces.weights")
+    call(str(environment / "bin" / "python"), "-m", "unmask.faces.retinaface_mobilenet")
     return environment
 
 

@@ -218,7 +218,7 @@ def test_a_space_is_made_by_the_steps_of_the_app() -> None:
     space, app = STAGES["spaces"], STAGES["Dockerfile app"]
     for word in ("ENV", "USER", "WORKDIR"):
         assert space.all(word) == app.all(word)
-    assert space.all("RUN") == [step for step in app.all("RUN") if "unmask.faces.weights" not in step]
+    assert space.all("RUN") == [step for step in app.all("RUN") if "unmask.faces.retinaface_mobilenet" not in step]
     assert space.all("COPY") == [*app.all("COPY"), "weights /opt/weights", "bundle /model"]
     # In the frame that a Space is shown in, browsers withhold the cookie that uploads need.
     moved = [argument.replace(app.port, space.port) for argument in app.command]

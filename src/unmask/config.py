@@ -75,6 +75,7 @@ class PrepareKeys:
     num_workers: int | None = MISSING
     limit: int | None = MISSING
     duplicates: str = MISSING
+    trusted_modules: list[str] = field(default_factory=list)
     limits: MediaLimitKeys = field(default_factory=MediaLimitKeys)
 
 
@@ -129,6 +130,7 @@ class EvaluateKeys:
     batch_size: int = MISSING
     num_workers: int = MISSING
     allow_spec_mismatch: bool = MISSING
+    trusted_modules: list[str] = field(default_factory=list)
     seed: int = MISSING
 
 
@@ -167,6 +169,7 @@ class PredictorKeys:
     device: str = MISSING
     batch_size: int = MISSING
     detector_weights: str | None = MISSING
+    trusted_modules: list[str] = field(default_factory=list)
     limits: LimitKeys = field(default_factory=LimitKeys)
     deciding: DecidingKeys = field(default_factory=DecidingKeys)
 

@@ -84,6 +84,10 @@ class BundleError(CheckpointError):
     """A bundle is incomplete, damaged or of another format."""
 
 
+class UntrustedError(CheckpointError):
+    """A file names code that is not run for a file unless the user allows its package."""
+
+
 class TrainingError(UnmaskError):
     """A training cannot go on: its loss is no number, or a batch does not fit into the memory."""
 

@@ -1,5 +1,6 @@
 """Paths as people have them: which keys are paths, what `~` in them means, and commands that name them."""
 
+import hashlib
 import os
 import shlex
 from pathlib import Path
@@ -49,3 +50,9 @@ def show_command(*arguments: object) -> str:
         arguments: The program and each of its arguments, such as `"train.py", f"dataset.root={root}"`.
     """
     return shlex.join(["python", *map(str, arguments)])
+
+
+def hash_file(path: Path) -> str:
+    """Return the SHA-256 of a file in hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from tests.networks import make_network
 
 from unmask.cli.predict import main
 from unmask.decision import Decision
@@ -35,7 +36,7 @@ def write_checkpoint(path: Path, network: FaceNetwork) -> None:
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
-    write_checkpoint(tmp_path / "best.ckpt", FaceNetwork(name="tiny", input_size=32))
+    write_checkpoint(tmp_path / "best.ckpt", make_network(name="tiny", input_size=32))
     return tmp_path
 
 
@@ -142,7 +143,7 @@ def test_a_bundle_without_maps_says_where_they_are(
     folder: Path, predict: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
     draw(folder / "a.jpg")
-    write_checkpoint(folder / "vit.ckpt", FaceNetwork(name="test_vit", library="timm", input_size=32))
+    write_checkpoint(folder / "vit.ckpt", make_network(name="test_vit", library="timm", input_size=32))
     write_bundle(load_checkpoint(folder / "vit.ckpt"), folder / "bundle")
     text = "No heat maps: the bundle of this network has none. Name its checkpoint"
     predict("checkpoint=bundle", "save=[heatmaps]", "a.jpg")

@@ -6,13 +6,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from tests.networks import make_network
 
 from unmask.data.tables import FACE_COLUMNS, VIDEO_COLUMNS, write_dataset
 from unmask.decision import Decision
 from unmask.faces.spec import CropSpec
 from unmask.media.picture import write_jpeg
 from unmask.models.checkpoint import make_entry
-from unmask.models.network import FaceNetwork
 
 METHODS = ("original", "Deepfakes", "FaceSwap")
 NUM_VIDEOS, NUM_FRAMES = 4, 3
@@ -62,7 +62,7 @@ def make_checkpoint(tmp_path: Path, crop_spec: CropSpec) -> Callable[..., Path]:
 
     def make(*, decision: Decision | None = None, **spec: object) -> Path:
         torch.manual_seed(0)
-        network = FaceNetwork(name="tiny", input_size=32).eval()
+        network = make_network(name="tiny", input_size=32).eval()
         levels = torch.arange(0, 256, 15, dtype=torch.float32)[:, None, None, None].expand(-1, 3, 32, 32)
         with torch.no_grad():
             network.head.weight *= 20

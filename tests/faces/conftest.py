@@ -5,8 +5,7 @@ import cv2
 import numpy as np
 import pytest
 
-from unmask.faces.retinaface_mobilenet import RetinaFaceMobileNet
-from unmask.faces.weights import mobilenet_weights
+from unmask.faces.retinaface_mobilenet import RetinaFaceMobileNet, mobilenet_weights
 from unmask.types import Box, Face, Picture
 
 DATA = Path(__file__).parents[3] / "shared" / "data"

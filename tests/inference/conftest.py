@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from tests.networks import make_network
 
 from unmask.decision import Decision
 from unmask.faces.retinaface_mobilenet import RetinaFaceMobileNet
@@ -53,7 +54,7 @@ def make_checkpoint(tmp_path: Path) -> Callable[..., Path]:
         build: Callable[[], FaceNetwork] | None = None,
     ) -> Path:
         torch.manual_seed(0)
-        network = FaceNetwork(name="tiny", input_size=input_size) if build is None else build()
+        network = make_network(name="tiny", input_size=input_size) if build is None else build()
         with torch.no_grad():
             network.head.weight *= gain  # an untrained head says 0.5 of everything
         path = tmp_path / "best.ckpt"

@@ -11,18 +11,18 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from tests.networks import make_network
 
 import unmask
 from unmask.decision import Decision
 from unmask.errors import BundleError, CheckpointError, ConfigError, DetectorError, SpecMismatchError
 from unmask.faces.spec import CropSpec
-from unmask.inference.bundle import load_bundle
-from unmask.inference.onnx_wire import names_further_files
 from unmask.inference.predictor import Predictor
 from unmask.media.picture import write_jpeg
-from unmask.models.bundle import hash_file, write_bundle
+from unmask.models.bundle import load_bundle, names_further_files, write_bundle
 from unmask.models.checkpoint import load_checkpoint
 from unmask.models.network import FaceNetwork
+from unmask.paths import hash_file
 from unmask.types import Picture
 
 
@@ -162,7 +162,7 @@ def test_fields_such_as_no_exporter_writes_are_refused(bundle: Path, data: bytes
 
 def test_a_bundle_of_timm_names_no_further_files(tmp_path: Path, make_checkpoint: Callable[..., Path]) -> None:
     def build() -> FaceNetwork:
-        return FaceNetwork(name="test_vit", library="timm", input_size=32)
+        return make_network(name="test_vit", library="timm", input_size=32)
 
     spec = CropSpec("none", num_frames=2)
     folder = write_bundle(load_checkpoint(make_checkpoint(spec, build=build)), tmp_path / "bundle")
@@ -255,7 +255,7 @@ def test_a_detector_that_needs_torch_says_so_where_there_is_none(
     bundle: Path, spec: CropSpec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _change(bundle, preprocessing=replace(spec, detector="retinaface").to_dict())
-    monkeypatch.setattr("unmask.inference.detectors.find_spec", lambda name: None)
+    monkeypatch.setattr("unmask.faces.detector.find_spec", lambda name: None)
     with pytest.raises(DetectorError, match=r"'retinaface', which needs PyTorch.*detector=retinaface_mobilenet"):
         Predictor.load(bundle)
 

@@ -9,15 +9,16 @@ import pytest
 import torch
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
+from tests.networks import make_network
 
 from unmask.config import config_dir
 from unmask.faces.spec import CropSpec
+from unmask.inference.backend import TorchBackend
 from unmask.inference.heatmap import spread_map
 from unmask.inference.predictor import Predictor
-from unmask.inference.torch_backend import TorchBackend
 from unmask.models.bundle import write_bundle
 from unmask.models.checkpoint import load_checkpoint
-from unmask.models.grad_cam import GradCam
+from unmask.models.heatmaps import GradCam
 from unmask.models.network import FaceNetwork
 from unmask.types import Picture
 
@@ -63,7 +64,7 @@ def test_bundle_and_checkpoint_score_alike(
 
 def test_activation_map_is_grad_cam_of_the_logit(tmp_path: Path) -> None:
     torch.manual_seed(2)
-    network = FaceNetwork(name="resnet18", input_size=160).eval()
+    network = make_network(name="resnet18", input_size=160).eval()
     images = torch.randint(0, 256, (3, 3, 160, 160), dtype=torch.uint8)
     features = network.backbone((images.float() - network.mean) / network.std).detach().requires_grad_()
     network.head(network.pool(features).flatten(1)).sum().backward()
@@ -90,7 +91,7 @@ def test_activation_map_is_that_of_pytorch_grad_cam() -> None:
             return self.network(images)[:, None]
 
     torch.manual_seed(4)
-    network = FaceNetwork(name="resnet18", input_size=160).eval()
+    network = make_network(name="resnet18", input_size=160).eval()
     images = torch.randint(0, 256, (3, 3, 160, 160), dtype=torch.uint8)
     maps = TorchBackend(network, device=torch.device("cpu")).score(images.numpy()).activation_maps
     assert maps is not None
@@ -103,7 +104,7 @@ def test_activation_map_is_that_of_pytorch_grad_cam() -> None:
 
 def test_grad_cam_through_torch_is_the_activation_map_where_there_is_one() -> None:
     torch.manual_seed(3)
-    network = FaceNetwork(name="resnet10t", library="timm", input_size=96).eval()
+    network = make_network(name="resnet10t", library="timm", input_size=96).eval()
     torch.nn.init.normal_(network.head.weight)
     images = torch.randint(0, 256, (3, 3, 96, 96), dtype=torch.uint8)
     expected = TorchBackend(network, device=torch.device("cpu")).score(images.numpy())
@@ -119,20 +120,20 @@ def test_grad_cam_through_torch_is_the_activation_map_where_there_is_one() -> No
 def test_maps_that_nobody_wants_cost_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(3)
     images = torch.randint(0, 256, (3, 3, 96, 96), dtype=torch.uint8).numpy()
-    pools_itself = FaceNetwork(name="test_vit", library="timm", input_size=96).eval()
+    pools_itself = make_network(name="test_vit", library="timm", input_size=96).eval()
     wanted = TorchBackend(pools_itself, device=torch.device("cpu")).score(images)
     assert wanted.activation_maps is not None
     monkeypatch.setattr(GradCam, "__init__", None)  # cannot be called
     found = TorchBackend(pools_itself, device=torch.device("cpu"), maps=False).score(images)
     assert found.activation_maps is None
     assert found.scores == pytest.approx(wanted.scores, abs=1e-5)
-    free = FaceNetwork(name="resnet10t", library="timm", input_size=96).eval()
+    free = make_network(name="resnet10t", library="timm", input_size=96).eval()
     assert TorchBackend(free, device=torch.device("cpu"), maps=False).score(images).activation_maps is not None
 
 
 def test_grad_cam_of_a_class_token_is_taken_where_the_other_tokens_still_count() -> None:
     torch.manual_seed(3)
-    network = FaceNetwork(name="test_vit", library="timm", input_size=96).eval()
+    network = make_network(name="test_vit", library="timm", input_size=96).eval()
     images = torch.randint(0, 256, (2, 3, 96, 96), dtype=torch.uint8)
     _, maps = GradCam(network).score(images)
     assert maps is not None

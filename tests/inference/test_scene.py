@@ -6,12 +6,12 @@ import pytest
 import torch
 
 from unmask.decision import Decision
+from unmask.faces.detector import WholeImage
 from unmask.faces.retinaface_mobilenet import RetinaFaceMobileNet
 from unmask.faces.spec import CropSpec, InputSpec
-from unmask.inference.detectors import WholePicture
+from unmask.inference.backend import TorchBackend
 from unmask.inference.predictor import Predictor
 from unmask.inference.scene import SceneCheck, note_scene
-from unmask.inference.torch_backend import TorchBackend
 from unmask.media.encode import write_video
 from unmask.synthetic.draw import Sitter, film
 from unmask.synthetic.identity import draw_identity
@@ -36,7 +36,7 @@ def portrait() -> Picture:
 def predictor() -> Predictor:
     return Predictor(
         TorchBackend(Mean(), device=torch.device("cpu")),
-        detector=WholePicture(),
+        detector=WholeImage(),
         crop_spec=CropSpec("none", num_frames=8),
         input_spec=InputSpec(size=32),
         decision=Decision(),
@@ -77,7 +77,7 @@ def test_a_video_of_scenes_says_so_too(portrait: Picture, predictor: Predictor, 
 def test_a_model_with_a_detector_is_not_checked(predictor: Predictor) -> None:
     other = Predictor(
         predictor.backend,
-        detector=WholePicture(),
+        detector=WholeImage(),
         crop_spec=CropSpec("haar"),
         input_spec=predictor.input_spec,
         decision=Decision(),

@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from tests.networks import make_network
 
 from unmask.errors import CheckpointError
-from unmask.inference.onnx_backend import OnnxBackend
+from unmask.inference.backend import OnnxBackend
 from unmask.inference.scorer import Scorer
-from unmask.models.export import export_onnx
-from unmask.models.network import FaceNetwork
+from unmask.models.bundle import export_onnx
 from unmask.types import Array, Face, Frame, Picture
 
 FACE = Face((0.0, 0.0, 4.0, 4.0), None, 1.0)
@@ -90,7 +90,7 @@ def test_what_goes_wrong_in_a_stream_comes_out(fail_at: int) -> None:
 
 def test_streams_score_as_the_whole_machine_does(tmp_path: Path) -> None:
     torch.manual_seed(0)
-    export_onnx(FaceNetwork(name="tiny", input_size=32).eval(), tmp_path / "model.onnx")
+    export_onnx(make_network(name="tiny", input_size=32).eval(), tmp_path / "model.onnx")
     images = np.random.default_rng(0).integers(0, 256, (4, 3, 32, 32), np.uint8)
     backend = OnnxBackend(tmp_path / "model.onnx", device="cpu")
     backend.num_streams = 2  # whatever this machine has
@@ -102,12 +102,12 @@ def test_streams_score_as_the_whole_machine_does(tmp_path: Path) -> None:
 def test_a_bundle_that_was_exchanged_meanwhile_is_not_mixed_in(tmp_path: Path) -> None:
     images = np.random.default_rng(0).integers(0, 256, (4, 3, 32, 32), np.uint8)
     torch.manual_seed(0)
-    export_onnx(FaceNetwork(name="tiny", input_size=32).eval(), tmp_path / "model.onnx")
+    export_onnx(make_network(name="tiny", input_size=32).eval(), tmp_path / "model.onnx")
     backend = OnnxBackend(tmp_path / "model.onnx", device="cpu")
     backend.num_streams = 2
     expected = backend.score(images).scores
     torch.manual_seed(1)
-    export_onnx(FaceNetwork(name="tiny", input_size=32).eval(), tmp_path / "other.onnx")
+    export_onnx(make_network(name="tiny", input_size=32).eval(), tmp_path / "other.onnx")
     assert OnnxBackend(tmp_path / "other.onnx", device="cpu").score(images).scores != pytest.approx(expected, abs=1e-6)
     (tmp_path / "other.onnx").replace(tmp_path / "model.onnx")
     assert backend.score(images, in_stream=True).scores == pytest.approx(expected, abs=1e-6)

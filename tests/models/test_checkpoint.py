@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from tests.networks import make_network
 
 from unmask.decision import Decision
 from unmask.errors import CheckpointError
@@ -38,7 +39,7 @@ def _content(network: FaceNetwork) -> dict[str, Any]:
 @pytest.fixture
 def network() -> FaceNetwork:
     torch.manual_seed(0)
-    return FaceNetwork(name="tiny", input_size=32, mean=(0.1, 0.2, 0.3)).eval()
+    return make_network(name="tiny", input_size=32, mean=(0.1, 0.2, 0.3)).eval()
 
 
 def _save(content: Any, path: Path) -> Path:

@@ -5,6 +5,7 @@ from typing import Any
 import lightning as L
 import pytest
 import torch
+from tests.networks import make_network
 from torch.utils.data import DataLoader
 
 from unmask.decision import Decision
@@ -13,7 +14,6 @@ from unmask.faces.spec import CropSpec
 from unmask.metrics.collection import build_metrics
 from unmask.models.checkpoint import load_checkpoint
 from unmask.models.classifier import DeepfakeClassifier, Origin
-from unmask.models.network import FaceNetwork
 from unmask.models.schedules import cosine
 
 
@@ -36,7 +36,7 @@ def _classifier(
 ) -> DeepfakeClassifier:
     torch.manual_seed(0)
     return DeepfakeClassifier(
-        network=FaceNetwork(name="tiny", input_size=16),
+        network=make_network(name="tiny", input_size=16),
         loss=torch.nn.BCEWithLogitsLoss(),
         optimizer=partial(torch.optim.SGD, lr=lr),
         schedule=schedule,

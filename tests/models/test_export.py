@@ -4,16 +4,16 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
+from tests.networks import make_network
 
-from unmask.models.export import export_onnx
-from unmask.models.network import FaceNetwork
+from unmask.models.bundle import export_onnx
 
 
 @pytest.mark.parametrize(("name", "size", "cells"), [("tiny", 64, 4), ("resnet18", 96, 3)])
 def test_exported_network_scores_alike_for_any_number_of_crops(
     tmp_path: Path, name: str, size: int, cells: int
 ) -> None:
-    network = FaceNetwork(name=name, input_size=size, dropout=0.5).eval()
+    network = make_network(name=name, input_size=size, dropout=0.5).eval()
     export_onnx(network, tmp_path / "model.onnx")
     session = onnxruntime.InferenceSession(str(tmp_path / "model.onnx"))
     for count in (1, 5):
@@ -28,6 +28,6 @@ def test_exported_network_scores_alike_for_any_number_of_crops(
 
 
 def test_export_leaves_the_network_as_it_was(tmp_path: Path) -> None:
-    network = FaceNetwork(name="tiny", input_size=32).train()
+    network = make_network(name="tiny", input_size=32).train()
     export_onnx(network, tmp_path / "folder" / "model.onnx")
     assert network.training

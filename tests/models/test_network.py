@@ -3,11 +3,12 @@ from urllib.error import URLError
 
 import pytest
 import torch
+from tests.networks import make_network
 
 from unmask.errors import CheckpointError, ConfigError
 from unmask.faces.spec import InputSpec
 from unmask.models.backbones import check_backbone, find_name
-from unmask.models.network import FaceNetwork, rebuild_network
+from unmask.models.network import rebuild_network
 
 
 def _pictures(count: int = 3, size: int = 64) -> torch.Tensor:
@@ -16,7 +17,7 @@ def _pictures(count: int = 3, size: int = 64) -> torch.Tensor:
 
 @pytest.mark.parametrize("name", ["resnet18", "resnet34", "resnet50", "tiny"])
 def test_network_gives_one_logit_a_picture(name: str) -> None:
-    network = FaceNetwork(name=name, input_size=64).eval()
+    network = make_network(name=name, input_size=64).eval()
     logits = network(_pictures())
     assert logits.shape == (3,)
     assert len(set(logits.tolist())) == 3
@@ -24,12 +25,12 @@ def test_network_gives_one_logit_a_picture(name: str) -> None:
 
 
 def test_whole_numbers_and_floats_give_the_same_logit() -> None:
-    network = FaceNetwork(name="tiny").eval()
+    network = make_network(name="tiny").eval()
     assert torch.equal(network(_pictures()), network(_pictures().float()))
 
 
 def test_pictures_are_normalised_by_mean_and_std_of_the_config() -> None:
-    network = FaceNetwork(name="tiny", mean=(0.1, 0.2, 0.3), std=(0.5, 0.25, 0.125)).eval()
+    network = make_network(name="tiny", mean=(0.1, 0.2, 0.3), std=(0.5, 0.25, 0.125)).eval()
     seen: list[torch.Tensor] = []
     network.backbone.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
     network(torch.full((1, 3, 8, 8), 255, dtype=torch.uint8))
@@ -37,13 +38,13 @@ def test_pictures_are_normalised_by_mean_and_std_of_the_config() -> None:
 
 
 def test_input_spec_is_that_of_the_config() -> None:
-    network = FaceNetwork(name="tiny", input_size=48, mean=(0.1, 0.2, 0.3), std=(1, 1, 1))
+    network = make_network(name="tiny", input_size=48, mean=(0.1, 0.2, 0.3), std=(1, 1, 1))
     assert network.input_spec == InputSpec(size=48, mean=(0.1, 0.2, 0.3), std=(1.0, 1.0, 1.0))
 
 
 def test_dropout_acts_before_the_head_in_training_only() -> None:
     torch.manual_seed(0)
-    network = FaceNetwork(name="tiny", dropout=0.9)
+    network = make_network(name="tiny", dropout=0.9)
     for module in network.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             module.eval()  # what remains random is the dropout
@@ -55,7 +56,7 @@ def test_dropout_acts_before_the_head_in_training_only() -> None:
 
 def test_network_is_rebuilt_from_plain_values() -> None:
     torch.manual_seed(0)
-    network = FaceNetwork(name="tiny", dropout=0.5, input_size=32).eval()
+    network = make_network(name="tiny", dropout=0.5, input_size=32).eval()
     again = rebuild_network(network.config, network.state_dict())
     assert not again.training
     assert torch.allclose(network(_pictures()), again(_pictures()))
@@ -67,7 +68,7 @@ def test_network_is_rebuilt_from_plain_values() -> None:
 def test_a_network_is_rebuilt_without_looking_for_further_weights(
     weights: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    network = FaceNetwork(name="resnet18", input_size=32)
+    network = make_network(name="resnet18", input_size=32)
     monkeypatch.setattr("unmask.models.backbones._download_resnet_weights", lambda *_: pytest.fail("weights are read"))
     again = rebuild_network(network.config | {"weights": weights}, network.state_dict())
     assert torch.equal(again.head.weight, network.head.weight)
@@ -77,7 +78,7 @@ def test_unknown_network_lists_the_choices() -> None:
     with pytest.raises(
         ConfigError, match=r"No network 'vgg' \(model\.name\)\. Choose one of: resnet18, resnet34, resnet50, tiny"
     ):
-        FaceNetwork(name="vgg")
+        make_network(name="vgg")
 
 
 @pytest.mark.parametrize(
@@ -111,7 +112,7 @@ def test_every_network_that_timm_has_renamed_is_found_or_said_to_be_gone() -> No
 
 def test_the_name_that_is_taken_is_logged_and_kept(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level("INFO"):
-        network = FaceNetwork(name="ResNet-18", input_size=64)
+        network = make_network(name="ResNet-18", input_size=64)
         rebuild_network(network.config, network.state_dict())
     assert network.config["name"] == "resnet18"
     (line,) = caplog.messages
@@ -121,7 +122,7 @@ def test_the_name_that_is_taken_is_logged_and_kept(caplog: pytest.LogCaptureFixt
 
 def test_a_network_of_timm_that_is_asked_of_torchvision_is_told() -> None:
     with pytest.raises(ConfigError, match=r"model=timm model\.name=legacy_xception$"):
-        FaceNetwork(name="xception")
+        make_network(name="xception")
 
 
 def test_weights_of_a_file_are_taken(tmp_path: Path) -> None:
@@ -130,23 +131,23 @@ def test_weights_of_a_file_are_taken(tmp_path: Path) -> None:
     torch.manual_seed(5)
     state = resnet18(weights=None).state_dict()
     torch.save(state, tmp_path / "resnet18.pth")
-    network = FaceNetwork(weights=str(tmp_path / "resnet18.pth"))
+    network = make_network(weights=str(tmp_path / "resnet18.pth"))
     assert torch.equal(network.backbone.conv1.weight, state["conv1.weight"])
     assert torch.equal(network.backbone.layer4[1].bn2.running_var, state["layer4.1.bn2.running_var"])
 
 
 def test_absent_weights_are_named() -> None:
     with pytest.raises(CheckpointError, match=r"No such file: model\.weights='gone\.pth'.*'imagenet', a file, or null"):
-        FaceNetwork(weights="gone.pth")
+        make_network(weights="gone.pth")
 
 
 def test_weights_of_something_else_are_a_clear_error(tmp_path: Path) -> None:
     torch.save({"x": torch.zeros(2)}, tmp_path / "other.pth")
     with pytest.raises(CheckpointError, match=r"model\.weights='.*other\.pth' does not hold .*ResNet-18"):
-        FaceNetwork(weights=str(tmp_path / "other.pth"))
+        make_network(weights=str(tmp_path / "other.pth"))
     (tmp_path / "note.pth").write_text("hello")
     with pytest.raises(CheckpointError, match=r"model\.weights='.*note\.pth' cannot be read"):
-        FaceNetwork(weights=str(tmp_path / "note.pth"))
+        make_network(weights=str(tmp_path / "note.pth"))
 
 
 def test_without_network_the_error_says_which_file_goes_where(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -156,7 +157,7 @@ def test_without_network_the_error_says_which_file_goes_where(tmp_path: Path, mo
     monkeypatch.setattr(torch.hub, "_hub_dir", str(tmp_path))
     monkeypatch.setattr("torch.hub.download_url_to_file", unreachable)
     with pytest.raises(CheckpointError) as told:
-        FaceNetwork(weights="imagenet")
+        make_network(weights="imagenet")
     text = str(told.value)
     assert "'resnet18-f37072fd.pth'" in text
     assert f"'{tmp_path}/checkpoints'" in text
@@ -165,7 +166,7 @@ def test_without_network_the_error_says_which_file_goes_where(tmp_path: Path, mo
 
 
 def test_network_of_timm_is_rebuilt_from_plain_values() -> None:
-    network = FaceNetwork(name="resnet10t", library="timm", input_size=64).eval()
+    network = make_network(name="resnet10t", library="timm", input_size=64).eval()
     again = rebuild_network(network.config, network.state_dict())
     assert torch.allclose(network(_pictures()), again(_pictures()), atol=1e-5)
 
@@ -184,14 +185,14 @@ def test_network_of_timm_is_rebuilt_from_plain_values() -> None:
 )
 def test_networks_that_cannot_be_used_say_why(name: str, library: str, text: str) -> None:
     with pytest.raises(ConfigError, match=text):
-        FaceNetwork(name=name, library=library)
+        make_network(name=name, library=library)
     with pytest.raises(ConfigError, match=text):
         check_backbone(name, library=library, input_size=224)
 
 
 @pytest.mark.parametrize("name", ["test_vit", "test_vit3", "coat_lite_tiny"])
 def test_networks_without_a_map_keep_their_own_pooling(name: str) -> None:
-    network = FaceNetwork(name=name, library="timm", input_size=64).eval()
+    network = make_network(name=name, library="timm", input_size=64).eval()
     assert not network.has_map
     assert network(_pictures()).shape == (3,)
     again = rebuild_network(network.config, network.state_dict())
@@ -208,7 +209,7 @@ def test_a_size_that_a_network_does_not_take_is_refused(name: str, size: int) ->
 @pytest.mark.parametrize("name", ["resnet10t", "mobilenetv3_small_050", "test_convnext", "resnet18.a1_in1k"])
 def test_features_are_counted_without_running_the_network(name: str) -> None:
     check_backbone(name, library="timm", input_size=64)
-    network = FaceNetwork(name=name, library="timm", input_size=64).eval()
+    network = make_network(name=name, library="timm", input_size=64).eval()
     assert network(_pictures()).shape == (3,)
 
 
@@ -224,4 +225,4 @@ def test_weights_of_timm_that_cannot_be_downloaded_name_the_way_out(monkeypatch:
 
     monkeypatch.setattr(timm, "create_model", unreachable)
     with pytest.raises(CheckpointError, match=r"timm's weights of 'resnet10t' .*no route.*model\.weights=null"):
-        FaceNetwork(name="resnet10t", library="timm", weights="imagenet")
+        make_network(name="resnet10t", library="timm", weights="imagenet")

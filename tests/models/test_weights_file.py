@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from tests.networks import make_network
 from torch import Tensor
 
 from unmask.errors import CheckpointError, ConfigError
-from unmask.models.network import FaceNetwork
 
 State = dict[str, Tensor]
 
@@ -69,7 +69,7 @@ def test_weights_as_people_publish_them_are_loaded_and_what_was_left_out_is_logg
     path = tmp_path / "weights (1).pth"
     torch.save(make(state), path)
     with caplog.at_level(logging.INFO):
-        network = FaceNetwork(weights=str(path))
+        network = make_network(weights=str(path))
     assert torch.equal(network.backbone.conv1.weight, state["conv1.weight"])
     assert torch.equal(network.backbone.layer4[1].bn2.running_var, state["layer4.1.bn2.running_var"])
     (line,) = caplog.messages
@@ -86,21 +86,21 @@ def test_weights_of_a_network_of_timm_are_loaded_with_any_prefix(tmp_path: Path)
     torch.save({"state_dict": prefixed(state, "model.")}, tmp_path / "a.ckpt")
     save_file(state, tmp_path / "b.safetensors")
     for name in ("a.ckpt", "b.safetensors"):
-        network = FaceNetwork(name="resnet10t", library="timm", input_size=64, weights=str(tmp_path / name))
+        network = make_network(name="resnet10t", library="timm", input_size=64, weights=str(tmp_path / name))
         assert torch.equal(network.backbone.layer4[0].conv1.weight, state["layer4.0.conv1.weight"])
 
 
 def test_our_own_checkpoints_give_their_backbone(tmp_path: Path) -> None:
-    trained = FaceNetwork(name="tiny")
+    trained = make_network(name="tiny")
     torch.save({"state_dict": prefixed(dict(trained.state_dict()), "network."), "loops": {}}, tmp_path / "best.ckpt")
-    network = FaceNetwork(name="tiny", weights=str(tmp_path / "best.ckpt"))
+    network = make_network(name="tiny", weights=str(tmp_path / "best.ckpt"))
     assert torch.equal(network.backbone[0].weight, trained.backbone[0].weight)
 
 
 def refusal(path: Path, content: Any, **options: Any) -> str:
     torch.save(content, path)
     with pytest.raises(CheckpointError) as told:
-        FaceNetwork(weights=str(path), **options)
+        make_network(weights=str(path), **options)
     assert f"model.weights='{path}'" in str(told.value)
     return str(told.value)
 
@@ -147,4 +147,4 @@ def test_nothing_in_a_file_is_run(tmp_path: Path, state: State) -> None:
 
 def test_weights_of_tiny_are_a_file_or_none() -> None:
     with pytest.raises(ConfigError, match="tiny has no ImageNet weights"):
-        FaceNetwork(name="tiny", weights="imagenet")
+        make_network(name="tiny", weights="imagenet")

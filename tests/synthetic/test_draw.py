@@ -123,8 +123,7 @@ def test_glasses_are_drawn_around_the_eyes(identity: Identity, is_round: bool) -
 
 
 def test_retinaface_finds_drawn_heads_where_they_are() -> None:
-    from unmask.faces.retinaface_mobilenet import RetinaFaceMobileNet
-    from unmask.faces.weights import cache_folder
+    from unmask.faces.retinaface_mobilenet import RetinaFaceMobileNet, cache_folder
 
     if not any(cache_folder().glob("*.onnx")):
         pytest.skip("the weights of the small RetinaFace are not in the cache; make setup fetches them")

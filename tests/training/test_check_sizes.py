@@ -3,12 +3,12 @@ from pathlib import Path
 import pytest
 import torch
 from tests.conftest import train_tiny
+from tests.networks import make_network
 
 from unmask.data.augmentation import Augmentation
 from unmask.data.datamodule import FaceDataModule
 from unmask.errors import ConfigError
 from unmask.faces.spec import InputSpec
-from unmask.models.network import FaceNetwork
 from unmask.training.check_sizes import check_batch
 
 
@@ -24,7 +24,7 @@ from unmask.training.check_sizes import check_batch
 def test_batch_of_one_on_maps_of_one_pixel_is_found_and_what_works_is_named(
     options: dict[str, str], size: int, works: tuple[str, ...]
 ) -> None:
-    network = FaceNetwork(**options, input_size=size)  # type: ignore[arg-type]
+    network = make_network(**options, input_size=size)  # type: ignore[arg-type]
     before = {name: value.clone() for name, value in network.state_dict().items()}
     with pytest.raises(ConfigError) as caught:
         check_batch(network, num_crops=1, batch_size=1)
@@ -32,13 +32,13 @@ def test_batch_of_one_on_maps_of_one_pixel_is_found_and_what_works_is_named(
         assert named in str(caught.value)
     check_batch(network, num_crops=2, batch_size=2)
     larger = int(works[1].partition("=")[2])
-    check_batch(FaceNetwork(**options, input_size=larger), num_crops=1, batch_size=1)  # type: ignore[arg-type]
+    check_batch(make_network(**options, input_size=larger), num_crops=1, batch_size=1)  # type: ignore[arg-type]
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
 
 
 def test_a_batch_that_has_too_few_crops_asks_for_more_of_them() -> None:
     with pytest.raises(ConfigError, match=r"more training crops .*dataset\.samples_per_epoch"):
-        check_batch(FaceNetwork(name="tiny", input_size=16), num_crops=1, batch_size=8)
+        check_batch(make_network(name="tiny", input_size=16), num_crops=1, batch_size=8)
 
 
 @pytest.mark.parametrize(

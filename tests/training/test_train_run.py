@@ -13,9 +13,9 @@ from tests.conftest import compose_config, train_tiny
 
 from unmask.data.tables import FaceDataset, write_dataset
 from unmask.errors import CheckpointError, ConfigError, DatasetError, SpecMismatchError
-from unmask.inference.bundle import load_bundle
 from unmask.metrics.collection import FIGURES
 from unmask.metrics.threshold import choose_threshold
+from unmask.models.bundle import load_bundle
 from unmask.models.checkpoint import load_checkpoint
 
 

@@ -50,6 +50,7 @@ def run(cfg: DictConfig) -> float | None:
         allow_spec_mismatch=cfg.allow_spec_mismatch,
         command=show_command("evaluate.py", *HydraConfig.get().overrides.task),
         seed=cfg.seed,
+        trusted_modules=list(cfg.trusted_modules),
     )
     _print_figures(evaluation, split=cfg.split)
     auroc: float | None = evaluation.figures["video"]["auroc"]

@@ -121,10 +121,10 @@ def _explain_choice(group: str, option: str, text: str) -> str:
 def _find_network(name: str) -> str:
     """Return how to choose a network that is no option of ours but one of timm's."""
     from unmask.errors import ConfigError
-    from unmask.models.timm_networks import find_name  # seconds, for a name that would take longer to look up
+    from unmask.models.backbones import find_timm  # seconds, for a name that would take longer to look up
 
     try:
-        return f" timm has it: model=timm model.name={find_name(name)}."
+        return f" timm has it: model=timm model.name={find_timm(name)}."
     except ConfigError:
         return ""
 

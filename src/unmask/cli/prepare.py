@@ -19,10 +19,6 @@ if TYPE_CHECKING:
     from unmask.faces.detector import Detector
     from unmask.faces.spec import CropSpec
 
-_NOT_SEEN_IN_CROPS = {"_target_", "weights", "device", "batch_size"}
-"""Keys of a detector that do not change what it finds; its weights are known by their hash."""
-
-
 TASKS = ("prepare", "repair")
 _KEPT = (
     "Videos that are finished are kept: run the same command again, and it continues after them. "
@@ -119,13 +115,12 @@ def describe_crops(cfg: DictConfig, detector: "Detector | None") -> "CropSpec":
         detector: Built of it.
     """
     from unmask.config import to_plain
+    from unmask.faces.detector import describe_detector
     from unmask.faces.spec import CropSpec
 
     try:
         return CropSpec(
-            detector="none" if detector is None else detector.name,
-            detector_sha256="" if detector is None else detector.weights_sha256,
-            detector_options={key: value for key, value in cfg.detector.items() if key not in _NOT_SEEN_IN_CROPS},
+            **describe_detector(detector, to_plain(cfg.detector)),
             **to_plain(cfg.crop),
         )
     except ConfigError as error:

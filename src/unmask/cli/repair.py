@@ -55,11 +55,20 @@ def _open_detector(dataset: "FaceDataset", cfg: DictConfig) -> "Detector | None"
     """
     from hydra.core.hydra_config import HydraConfig
 
+    from unmask.config import to_plain
+    from unmask.faces.detector import describe_detector
     from unmask.training.nodes import build_node
 
     spec = dataset.spec
     if spec.detector == "none":
         return None
+    if "." in spec.detector:  # a user's own
+        from unmask.faces.detector import build_detector
+
+        weights = cfg.detector.get("weights")
+        return build_detector(
+            spec, file=dataset.root / "dataset.json", weights=weights, trusted_modules=list(cfg.trusted_modules)
+        )
     given = [text for text in HydraConfig.get().overrides.task if text.lstrip("+~").startswith("detector")]
     needed = f"'{dataset.root}' was prepared with the detector '{spec.detector}' (weights {spec.detector_sha256[:12]})"
     advice = "Name it with detector=..., and its weights with detector.weights=..."
@@ -70,7 +79,8 @@ def _open_detector(dataset: "FaceDataset", cfg: DictConfig) -> "Detector | None"
     options = [f"detector.{key}={value}" for key, value in spec.detector_options.items() if key in chosen]
     composed = compose("prepare", overrides=[f"detector={spec.detector}", *given, *options])
     detector: Detector | None = build_node(composed.detector)
-    found = ("none", "") if detector is None else (detector.name, detector.weights_sha256)
+    described = describe_detector(detector, to_plain(composed.detector))
+    found = (described["detector"], described["detector_sha256"])
     if found != (spec.detector, spec.detector_sha256):
         raise ConfigError(f"{needed}, and this one is '{found[0]}' (weights {found[1][:12]}). {advice}")
     return detector

@@ -2,6 +2,7 @@
 
 import json
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -60,6 +61,7 @@ def evaluate(
     allow_spec_mismatch: bool = False,
     command: str = "",
     seed: int = 0,
+    trusted_modules: Sequence[str] = (),
 ) -> Evaluation:
     """Evaluate a checkpoint on a split. Nothing is chosen here: the threshold comes with the checkpoint.
 
@@ -74,13 +76,14 @@ def evaluate(
         allow_spec_mismatch: Whether to only warn if the crops were made differently from the training crops.
         command: Stands in the report.
         seed: Stands in the report.
+        trusted_modules: Packages whose networks may be built from the checkpoint; see `unmask.trust`.
 
     Raises:
         CheckpointError: The checkpoint is absent, damaged or of something else.
         DatasetError: The dataset or the split is absent, or too many crops are damaged.
         SpecMismatchError: The crops were made differently from the training crops.
     """
-    model, dataset = load_checkpoint(checkpoint), FaceDataset.load(root)
+    model, dataset = load_checkpoint(checkpoint, trusted_modules=trusted_modules), FaceDataset.load(root)
     notes = _check_spec(model, dataset, allow_mismatch=allow_spec_mismatch)
     frames = score_frames(model, dataset, split=split, device=device, batch_size=batch_size, num_workers=num_workers)
     videos = score_videos(frames, dataset, split=split, decision=model.decision)
@@ -93,7 +96,7 @@ def evaluate(
         figures=figures,
         frames=frames,
         videos=videos,
-        model=name_model(model.provenance, network=str(model.network_config["name"])),
+        model=name_model(model.provenance, network=model.network),
         provenance=_describe(model, dataset, command=command, seed=seed),
         sources=dataset.sources,
         trained_on=read_trained_on(model.provenance),
@@ -136,7 +139,7 @@ def _describe(model: Checkpoint, dataset: FaceDataset, *, command: str, seed: in
     trained = {f"{TRAINING}{key.replace('_', ' ')}": str(value) for key, value in known.items()}
     return {
         "checkpoint": str(model.path),
-        "network": f"{model.network_config['name']}, input {model.input_spec.size} px, epoch {model.epoch}",
+        "network": f"{model.network}, input {model.input_spec.size} px, epoch {model.epoch}",
         "dataset": f"{dataset.root} (preprocessing {dataset.spec.hash})",
         "command": command or "unmask.evaluation.run.evaluate, called from Python",
         "seed": str(seed),

@@ -11,8 +11,7 @@ from unmask.data.integrity import find_usable_crops
 from unmask.data.tables import FaceDataset
 from unmask.decision import Decision
 from unmask.metrics.scores import aggregate_videos
-from unmask.models.checkpoint import Checkpoint
-from unmask.models.scoring import choose_device, score_crops
+from unmask.models.checkpoint import Checkpoint, choose_device, score_crops
 from unmask.processes import describe_loader
 
 FRAME_COLUMNS = ["video_id", "crop", "frame_index", "track", "label", "method", "score"]

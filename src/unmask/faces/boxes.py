@@ -1,13 +1,23 @@
-"""Areas, overlaps and suppression of boxes."""
+"""Boxes of faces: areas, overlaps, suppression, and how both RetinaFace networks encode them.
+
+The networks share their anchors and the encoding of their outputs: Deng et al., RetinaFace: Single-stage Dense Face
+Localisation in the Wild, https://arxiv.org/abs/1905.00641; the box encoding is that of SSD,
+https://arxiv.org/abs/1512.02325.
+"""
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from unmask.types import Box, Face
+from unmask.parameters import check_number
+from unmask.types import Array, Box, Face
 
 Floats = npt.NDArray[np.float64]
+
+_SIZES_BY_STRIDE = {8: (16, 32), 16: (64, 128), 32: (256, 512)}
+_CENTRE_VARIANCE, _SIZE_VARIANCE = 0.1, 0.2
 
 
 def box_area(box: Box) -> float:
@@ -55,3 +65,74 @@ def suppress(boxes: Floats, scores: Floats, *, iou: float) -> npt.NDArray[np.int
         kept.append(best)
         order = order[overlaps(boxes[best], boxes[order]) <= iou]
     return np.array(kept, dtype=np.intp)
+
+
+@dataclass(frozen=True)
+class RawFaces:
+    """Outputs of a RetinaFace network for one image, a row per anchor.
+
+    Args:
+        offsets: Offsets of centre and size, shape `(N, 4)`.
+        scores: Probability of a face, shape `(N,)`.
+        points: Offsets of the five landmarks, shape `(N, 10)`.
+    """
+
+    offsets: Array
+    scores: Array
+    points: Array
+
+
+def make_anchors(*, height: int, width: int) -> Floats:
+    """Return centre x, centre y and side in pixels of every anchor, shape `(N, 3)`, in the networks' order.
+
+    Args:
+        height: Side of the network's input in pixels.
+        width: Side of the network's input in pixels.
+    """
+    return np.concatenate([_level(height, width, stride, sizes) for stride, sizes in _SIZES_BY_STRIDE.items()])
+
+
+def _level(height: int, width: int, stride: int, sizes: tuple[int, ...]) -> Floats:
+    rows, columns = -(-height // stride), -(-width // stride)
+    y, x, side = np.meshgrid(np.arange(rows), np.arange(columns), np.array(sizes, dtype=np.float64), indexing="ij")
+    return np.stack([(x + 0.5) * stride, (y + 0.5) * stride, side], axis=-1).reshape(-1, 3)
+
+
+def check_thresholds(*, confidence: float, nms_iou: float) -> None:
+    """Raise unless both thresholds of `decode_faces` are shares.
+
+    Raises:
+        ValueError: Names the one that is not.
+    """
+    check_number("confidence", confidence, least=0, most=1)
+    check_number("nms_iou", nms_iou, least=0, most=1)
+
+
+def decode_faces(
+    raw: RawFaces, anchors: Floats, *, confidence: float, nms_iou: float, scale: tuple[float, float]
+) -> list[Face]:
+    """Turn a network's output into faces, largest first; boxes are not clipped to the image.
+
+    Args:
+        raw: The network's output for one image.
+        anchors: From `make_anchors` for the size that the network saw.
+        confidence: Faces below it are dropped.
+        nms_iou: Overlap above which the less confident of two faces is dropped.
+        scale: Width and height of the original image over those that the network saw.
+    """
+    chosen = np.flatnonzero(raw.scores > confidence)
+    scores = raw.scores[chosen].astype(np.float64)
+    centres, sides = anchors[chosen, :2], anchors[chosen, 2:]
+    offsets, points = raw.offsets[chosen].astype(np.float64), raw.points[chosen].astype(np.float64).reshape(-1, 5, 2)
+    middles = centres + offsets[:, :2] * _CENTRE_VARIANCE * sides
+    halves = sides * np.exp(offsets[:, 2:] * _SIZE_VARIANCE) / 2
+    factor = np.array(scale, dtype=np.float64)
+    boxes = np.concatenate([(middles - halves) * factor, (middles + halves) * factor], axis=1)
+    landmarks = (centres[:, None] + points * _CENTRE_VARIANCE * sides[:, None]) * factor
+    kept = suppress(boxes, scores, iou=nms_iou)
+    return largest_first(_face(boxes[i], landmarks[i], float(scores[i])) for i in kept)
+
+
+def _face(box: Floats, landmarks: Floats, confidence: float) -> Face:
+    x1, y1, x2, y2 = box.tolist()
+    return Face(box=(x1, y1, x2, y2), landmarks=tuple((x, y) for x, y in landmarks.tolist()), confidence=confidence)

@@ -1,45 +1,123 @@
-"""What a face detector offers, and what all of them do before they look."""
+"""What a face detector offers, how the detector of a preprocessing spec is built, and what detectors share."""
 
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
 
 import cv2
 
+from unmask.errors import SpecMismatchError
+from unmask.faces.spec import DETECTORS, CropSpec
 from unmask.parameters import check_whole
+from unmask.trust import build_from_file
 from unmask.types import Face, Picture
 
 MOST = 1_000_000
-"""The largest value of a detector's option that a `CropSpec` takes; told here by the option's own key."""
+"""The largest value of a detector's option that a `CropSpec` takes; reported here by the option's own key."""
+
+NOT_IN_SPEC = ("_target_", "weights", "device", "batch_size")
+"""Arguments of a detector that do not change what it finds; its weights are known by their hash."""
 
 
 class Detector(Protocol):
-    """Finds faces. Constructors only check and store, so that a detector can be sent to processes before it loads."""
+    """Finds faces: any class with this method is a detector by its `_target_`.
 
-    @property
-    def name(self) -> str:
-        """The name of its config, `detector=<name>`."""
-        ...
-
-    @property
-    def weights_sha256(self) -> str:
-        """SHA-256 of its weights; part of the preprocessing spec."""
-        ...
+    A detector that has weights also has `weights_sha256`, their SHA-256, which becomes part of the preprocessing spec.
+    Constructors only check and store, so that a detector can be sent to other processes before it loads.
+    """
 
     def detect(self, images: Sequence[Picture]) -> list[list[Face]]:
-        """Return the faces of each picture, largest area first.
+        """Return the faces of each image, largest area first.
 
-        Boxes and landmarks are in pixels of the picture as given, and boxes are not clipped to it. A picture's faces do
-        not depend on the pictures beside it.
+        Boxes and landmarks are in pixels of the image as given, and boxes are not clipped to it. The faces of an image
+        do not depend on the other images.
         """
         ...
 
 
+class WholeImage:
+    """Take every image as a crop, as `detector=none` did when the dataset was prepared."""
+
+    def detect(self, images: Sequence[Picture]) -> list[list[Face]]:
+        """Return one face per image, as large as the image."""
+        return [[Face((0.0, 0.0, float(image.shape[1]), float(image.shape[0])), None, 1.0)] for image in images]
+
+
 def no_detector() -> None:
-    """Stand in for a detector where pictures are crops already (`detector=none`)."""
+    """Stand in for a detector where images are crops already (`detector=none`)."""
+
+
+def hash_weights(detector: Detector | None) -> str:
+    """Return the SHA-256 of a detector's weights; "" where it has none."""
+    return str(getattr(detector, "weights_sha256", ""))
+
+
+def describe_detector(detector: Detector | None, node: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields of a `CropSpec` that describe a detector.
+
+    Args:
+        detector: Built of the node; None for `detector=none`.
+        node: `_target_` and arguments, plain values.
+    """
+    names = {target: name for name, target in DETECTORS.items()}
+    target = str(node["_target_"])
+    return {
+        "detector": "none" if detector is None else names.get(target, target),
+        "detector_sha256": hash_weights(detector),
+        "detector_options": {key: value for key, value in node.items() if key not in NOT_IN_SPEC},
+    }
+
+
+def build_detector(
+    spec: CropSpec,
+    *,
+    file: str | Path,
+    device: str = "auto",
+    weights: str | None = None,
+    trusted_modules: Sequence[str] = (),
+) -> Detector:
+    """Build the detector of a spec.
+
+    Args:
+        spec: Preprocessing spec, of a checkpoint, a bundle or a dataset.
+        file: File that holds the spec, for messages.
+        device: Device of a detector that has this argument.
+        weights: File of the detector's weights; None for those that it finds itself.
+        trusted_modules: Packages whose detectors may be built, beside those of `unmask.trust`.
+
+    Raises:
+        UntrustedError: The spec names something that is not built from a file.
+        SpecMismatchError: Its weights are not those that the model's crops were made with, or it cannot be built.
+    """
+    target = DETECTORS.get(spec.detector, spec.detector)
+    if "." not in target:
+        raise SpecMismatchError(
+            f"The crops of '{file}' were made with the detector '{target}', which this version does not have. "
+            f"It has: {', '.join(DETECTORS)}."
+        )
+    node = {**spec.detector_options, "_target_": target}
+    try:
+        detector: Detector = build_from_file(
+            node, file=file, trusted_modules=trusted_modules, offered={"device": device, "weights": weights}
+        )
+    except (TypeError, ValueError) as error:  # an option that a constructor does not have, or does not take so
+        raise SpecMismatchError(
+            f"The detector '{spec.detector}' does not take the options {dict(spec.detector_options)} that the crops "
+            f"of '{file}' were made with: {error}. Use the version of its package that trained the model."
+        ) from error
+    if not callable(getattr(detector, "detect", None)):
+        raise SpecMismatchError(f"'{spec.detector}', which '{file}' names as its detector, has no method 'detect'.")
+    found = hash_weights(detector)
+    if found != spec.detector_sha256:
+        raise SpecMismatchError(
+            f"The weights of the detector '{spec.detector}' here have SHA-256 '{found}', but the model's crops were "
+            f"made with '{spec.detector_sha256}'. Name the file that was used with detector_weights=<file>."
+        )
+    return detector
 
 
 def check_max_side(max_side: int) -> None:
-    """Raise unless pictures of this longer side can hold a face.
+    """Raise unless images of this longer side can hold a face.
 
     Raises:
         ValueError: They cannot.
@@ -48,14 +126,14 @@ def check_max_side(max_side: int) -> None:
 
 
 def shrink(image: Picture, *, max_side: int) -> tuple[Picture, tuple[float, float]]:
-    """Shrink a picture until its longer side fits; never enlarge it.
+    """Shrink an image until its longer side fits; never enlarge it.
 
     Args:
-        image: RGB picture.
+        image: RGB image.
         max_side: Longest side in pixels.
 
     Returns:
-        The picture, and the width and height of the original over its own.
+        The image, and the width and height of the original over its own.
     """
     height, width = image.shape[:2]
     ratio = max_side / max(height, width)

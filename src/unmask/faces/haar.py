@@ -9,8 +9,8 @@ import cv2
 from unmask.errors import DetectorError
 from unmask.faces.boxes import largest_first
 from unmask.faces.detector import MOST, check_max_side, shrink
-from unmask.faces.weights import sha256_of
 from unmask.parameters import check_number, check_whole
+from unmask.paths import hash_file
 from unmask.types import Array, Box, Face, Picture
 
 _FILE_NAME = "haarcascade_frontalface_default.xml"
@@ -44,7 +44,7 @@ class HaarCascade:
     @property
     def weights_sha256(self) -> str:
         """SHA-256 of the cascade file that OpenCV ships."""
-        return sha256_of(_cascade_file())
+        return hash_file(_cascade_file())
 
     def detect(self, images: Sequence[Picture]) -> list[list[Face]]:
         """Return the faces of each picture, largest area first."""

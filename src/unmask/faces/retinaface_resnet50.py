@@ -1,6 +1,7 @@
 """RetinaFace with a ResNet-50 backbone from retinaface-pytorch: slower and surer on small faces, best on a GPU."""
 
 import hashlib
+import importlib.util
 import io
 import logging
 import warnings
@@ -13,7 +14,7 @@ import cv2
 import numpy as np
 
 from unmask.errors import DetectorError
-from unmask.faces.anchors import RawFaces, check_thresholds, decode_faces, make_anchors
+from unmask.faces.boxes import RawFaces, check_thresholds, decode_faces, make_anchors
 from unmask.faces.detector import check_max_side, shrink
 from unmask.faces.spec import IMAGENET_MEAN, IMAGENET_STD
 from unmask.parameters import check_whole
@@ -57,6 +58,11 @@ class RetinaFaceResNet50:
         batch_size: int = 8,
         weights: str | None = None,
     ) -> None:
+        if importlib.util.find_spec("torch") is None:
+            raise DetectorError(
+                "detector=retinaface needs PyTorch, which is not installed here. Install torch, or use a model that was "
+                "trained on crops of detector=retinaface_mobilenet."
+            )
         check_thresholds(confidence=confidence, nms_iou=nms_iou)
         check_max_side(max_side)
         check_whole("batch_size", batch_size, least=1)

@@ -12,14 +12,24 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
+DETECTORS = {
+    "retinaface_mobilenet": "unmask.faces.retinaface_mobilenet.RetinaFaceMobileNet",
+    "retinaface": "unmask.faces.retinaface_resnet50.RetinaFaceResNet50",
+    "haar": "unmask.faces.haar.HaarCascade",
+    "none": "unmask.faces.detector.WholeImage",
+}
+"""The short names of our own detectors, under which specs hold them, so that the hash of a spec stays what it was."""
+
+
 @dataclass(frozen=True)
 class CropSpec:
     """How a face becomes a crop.
 
     Args:
-        detector: Name of the detector, or `none` for pictures that are crops already.
+        detector: `_target_` of the detector, or a name of `DETECTORS`; `none` for images that are crops already.
         detector_sha256: SHA-256 of the detector's weights, or "" where it has none.
-        detector_options: Its arguments that decide what it finds, such as `confidence`; others are as by default.
+        detector_options: Its arguments that decide what it finds, such as `confidence`; plain values, and for our own
+            detectors numbers. Others have their defaults.
         margin: Side of the crop over the longer side of the box.
         crop_size: Side of the stored crop in pixels.
         aligned: Whether crops are turned so that the eyes lie level.
@@ -33,7 +43,7 @@ class CropSpec:
 
     detector: str
     detector_sha256: str = ""
-    detector_options: Mapping[str, float] = field(default_factory=dict)
+    detector_options: Mapping[str, Any] = field(default_factory=dict)
     margin: float = 1.3
     crop_size: int = 256
     aligned: bool = False
@@ -45,8 +55,13 @@ class CropSpec:
         _check("crop_size", self.crop_size, least=8, most=4096)
         _check("num_frames", self.num_frames, least=1, most=1_000_000)
         _check("jpeg_quality", self.jpeg_quality, least=1, most=100)
+        if not isinstance(self.detector, str) or not isinstance(self.detector_options, Mapping):
+            raise ConfigError(f"detector={self.detector!r} must be a name, and detector_options name its arguments.")
         for key, value in self.detector_options.items():
-            _check(f"detector_options.{key}", value, least=0, most=1e6)
+            if "." in self.detector:  # of somebody else, whose constructor checks its own arguments
+                _check_plain(f"detector_options.{key}", value)
+            else:
+                _check(f"detector_options.{key}", value, least=0, most=1e6)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
@@ -97,6 +112,16 @@ def _check(key: str, value: Any, *, least: float, most: float) -> None:
     """Raise unless a value, which may come from a file of anyone's, is a number in a range."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value <= most:
         raise ConfigError(f"{key}={value!r} must be a number from {least:g} to {most:g}.")
+
+
+def _check_plain(key: str, value: Any) -> None:
+    """Raise unless a value comes back from JSON as it was."""
+    try:
+        is_plain = json.loads(json.dumps(value)) == value
+    except (TypeError, ValueError, RecursionError):
+        is_plain = False
+    if not is_plain:
+        raise ConfigError(f"{key}={str(value)[:80]} must be a plain value: a text, a number, a list or a mapping.")
 
 
 def _three(values: Any) -> tuple[float, float, float]:

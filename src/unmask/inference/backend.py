@@ -1,17 +1,37 @@
-"""What runs the network: the interface that ONNX Runtime, for a bundle, and PyTorch, for a checkpoint, both have."""
+"""What runs the network: ONNX Runtime for a bundle, without PyTorch, and PyTorch for a checkpoint."""
 
+import os
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from functools import cached_property
+from pathlib import Path
+from threading import Lock
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from unmask.errors import BundleError, CheckpointError, ConfigError
+from unmask.models.bundle import Bundle, is_bundle, load_bundle
+from unmask.models.checkpoint import Checkpoint, choose_device, load_checkpoint
+from unmask.paths import expand_home
+
+if TYPE_CHECKING:
+    from unmask.models.heatmaps import GradCam, NetworkWithMap
+
+ADDRESSES = ("runs:/", "models:/")
+"""What an address in MLflow starts with; those who call resolve it."""
+
 Floats = npt.NDArray[np.float32]
+
+_OUTPUTS = ["logit", "activation_map"]
+
+_CPU = "CPUExecutionProvider"
 
 
 @dataclass(frozen=True)
 class Scored:
-    """What a network says of a batch of crops.
+    """Scores and activation maps of a batch of crops.
 
     Args:
         scores: P(fake), shape `(N,)`.
@@ -49,3 +69,182 @@ class Backend(Protocol):
 def to_scores(logits: npt.NDArray[np.floating]) -> Floats:
     """Return P(fake) of logits of any shape, as a row of numbers."""
     return np.exp(-np.logaddexp(0.0, -logits.reshape(-1).astype(np.float64))).astype(np.float32)
+
+
+class TorchBackend:
+    """Runs a network with PyTorch.
+
+    Args:
+        network: In evaluation mode, on `device`; takes uint8 of shape `(N, 3, size, size)` and returns logits `(N,)`. A
+            `FaceNetwork` has maps.
+        device: A `torch.device`.
+        maps: Whether a network without class activation maps gets maps too, by Grad-CAM, which more than doubles the
+            time.
+    """
+
+    name = "torch"
+    num_streams = 1  # PyTorch's threads are those of the whole process
+
+    def __init__(self, network: Any, *, device: Any, maps: bool = True) -> None:
+        self.network = network
+        self.device = device
+        self._maps = maps
+        self._lock = Lock()
+
+    def score(self, images: npt.NDArray[np.uint8], *, in_stream: bool = False) -> Scored:
+        """Score a batch."""
+        import torch
+
+        from unmask.models.network import FaceNetwork
+
+        batch = torch.from_numpy(images).to(self.device)
+        is_ours = isinstance(self.network, FaceNetwork)
+        has_map = is_ours and self.network.has_map
+        if self._maps and is_ours and not has_map:
+            with self._lock:  # the package keeps what it saw between the passes
+                logits, found = self._grad_cam.score(batch)
+            return Scored(to_scores(logits.float().cpu().numpy()), found)
+        with torch.inference_mode():
+            if not has_map:
+                return Scored(to_scores(self.network(batch).float().cpu().numpy()), None)
+            logits, maps = self._with_map(batch)
+        return Scored(to_scores(logits.float().cpu().numpy()), maps.float().cpu().numpy())
+
+    @cached_property
+    def _with_map(self) -> "NetworkWithMap":
+        from unmask.models.heatmaps import NetworkWithMap
+
+        return NetworkWithMap(self.network).eval()
+
+    @cached_property
+    def _grad_cam(self) -> "GradCam":
+        from unmask.models.heatmaps import GradCam
+
+        return GradCam(self.network)
+
+
+class OnnxBackend:
+    """Runs an exported network with ONNX Runtime.
+
+    Args:
+        path: File `model.onnx`.
+        device: `auto`, `cpu`, `cuda` or `cuda:<n>`.
+        input_size: Side of the images that it must take; None for any.
+        num_threads: Threads on the CPU; None for one a core. Several processes side by side should have one each.
+
+    Raises:
+        BundleError: The file is not a network, or not one of ours.
+        ConfigError: The device is not there.
+    """
+
+    name = "onnx"
+
+    def __init__(
+        self, path: Path, *, device: str = "auto", input_size: int | None = None, num_threads: int | None = None
+    ) -> None:
+        import onnxruntime
+
+        providers = _choose_providers(device, onnxruntime.get_available_providers())
+        self._path, self._providers, self._identity = path, providers, _identify(path)
+        self._session = _open_session(path, providers, num_threads=num_threads)
+        inputs, outputs = self._session.get_inputs(), [item.name for item in self._session.get_outputs()]
+        if "logit" not in outputs or [item.name for item in inputs] != ["images"]:
+            raise BundleError(f"'{path}' is a network of something else: its outputs are {', '.join(outputs)}.")
+        shape = [3, input_size or "size", input_size or "size"]
+        if inputs[0].type != "tensor(uint8)" or (input_size and list(inputs[0].shape[1:]) != shape):
+            raise BundleError(
+                f"'{path}' takes {inputs[0].type} of shape {inputs[0].shape}, where its spec says uint8 of "
+                f"['N', {', '.join(map(str, shape))}]. Copy the bundle again, whole."
+            )
+        self._outputs = [name for name in _OUTPUTS if name in outputs]
+        is_free = providers[0] == _CPU and num_threads is None
+        self.num_streams = len(os.sched_getaffinity(0)) if is_free else 1
+        self._stream: Any = None
+        self._opening = Lock()
+
+    def score(self, images: npt.NDArray[np.uint8], *, in_stream: bool = False) -> Scored:
+        """Score a batch: with all threads, or in a stream with one."""
+        session = self._get_stream() if in_stream and self.num_streams > 1 else self._session
+        found = dict(zip(self._outputs, session.run(self._outputs, {"images": images}), strict=True))
+        return Scored(to_scores(found["logit"]), found.get("activation_map"))
+
+    def _get_stream(self) -> Any:
+        """Return a second session, opened when first needed: for one image it would be a waste of time and memory.
+
+        Threads of one call wait for each other at every layer. While others prepare crops on the same cores, calls of
+        one thread each get more done.
+        """
+        with self._opening:
+            if self._stream is None and _identify(self._path) == self._identity:
+                self._stream = _open_session(self._path, self._providers, num_threads=1)
+        return self._stream or self._session  # the file may be another network's by now, or gone
+
+
+def _identify(path: Path) -> tuple[int, ...] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+
+
+def _open_session(path: Path, providers: list[Any], *, num_threads: int | None) -> Any:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    if num_threads is not None:
+        options.intra_op_num_threads = options.inter_op_num_threads = num_threads
+    try:
+        return onnxruntime.InferenceSession(str(path), sess_options=options, providers=providers)
+    except Exception as error:  # its own exceptions share no base but this one
+        reason = str(error).splitlines()[0]
+        raise BundleError(f"'{path}' cannot be read as a network: {reason}. Copy the bundle again.") from error
+
+
+def _choose_providers(device: str, available: list[str]) -> list[Any]:
+    kind, _, number = device.partition(":")
+    has_gpu = "CUDAExecutionProvider" in available
+    if kind == "cpu" or (kind == "auto" and not has_gpu):
+        return [_CPU]
+    if kind not in ("auto", "cuda") or not has_gpu or (number and not number.isdigit()):
+        raise ConfigError(
+            f"device={device} cannot be used: ONNX Runtime has {', '.join(available)} here. Choose auto or cpu, or "
+            f"install onnxruntime-gpu."
+        )
+    return [("CUDAExecutionProvider", {"device_id": int(number or 0)}), _CPU]
+
+
+def load_model(
+    path: str | Path,
+    *,
+    device: str,
+    num_threads: int | None = None,
+    maps: bool = True,
+    trusted_modules: Sequence[str] = (),
+) -> tuple[Bundle | Checkpoint, Backend]:
+    """Read a bundle or a checkpoint, and start what runs its network.
+
+    Args:
+        path: Folder or file of a bundle, or file of a checkpoint.
+        device: `auto`, `cpu`, `cuda` ...
+        num_threads: Threads of ONNX Runtime on the CPU; None for one a core.
+        maps: Whether activation maps are wanted where they cost more than the score.
+        trusted_modules: Packages whose networks may be built, beside those of `unmask.trust`.
+
+    Raises:
+        CheckpointError: The file is absent, damaged or of something else, or the path is an address in MLflow.
+    """
+    if str(path).startswith(ADDRESSES):
+        raise CheckpointError(
+            f"'{path}' is an address in MLflow, not a path. Fetch the model and give its path: "
+            f"unmask.Predictor.load(unmask.fetch_model({str(path)!r}))"
+        )
+    path = Path(expand_home(str(path)))
+    if is_bundle(path):
+        bundle = load_bundle(path)
+        size = bundle.input_spec.size
+        return bundle, OnnxBackend(bundle.model, device=device, input_size=size, num_threads=num_threads)
+    checkpoint = load_checkpoint(path, trusted_modules=trusted_modules)
+    target = choose_device(device)
+    return checkpoint, TorchBackend(checkpoint.build_network().to(target), device=target, maps=maps)

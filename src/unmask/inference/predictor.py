@@ -11,15 +11,13 @@ import numpy as np
 from unmask.decision import MARGIN, Decision
 from unmask.errors import CheckpointError, ConfigError
 from unmask.faces.crop import as_stored, cut_crop, prepare_input, stack_planes
-from unmask.faces.detector import Detector
+from unmask.faces.detector import Detector, build_detector
 from unmask.faces.spec import CropSpec, InputSpec
 from unmask.forgeries import SourceRecord, read_trained_on
-from unmask.inference.backend import Backend
+from unmask.inference.backend import Backend, load_model
 from unmask.inference.deciding import Deciding
-from unmask.inference.detectors import build_detector
 from unmask.inference.examine import Examination
 from unmask.inference.limits import Limits
-from unmask.inference.loading import load_model
 from unmask.inference.notes import note_crowd
 from unmask.inference.pixels import take_picture
 from unmask.inference.results import FrameResult, Prediction, Progress
@@ -105,12 +103,13 @@ class Predictor:
         deciding: Deciding = Deciding(),  # noqa: B008 (frozen)
         num_threads: int | None = None,
         maps: bool = True,
+        trusted_modules: Sequence[str] = (),
     ) -> Self:
         """Make a predictor of a bundle, which runs without PyTorch, or of a checkpoint.
 
         Args:
-            path: Folder of a bundle, or a checkpoint; `train.py` wrote both. Or where MLflow has one: `runs:/<run id>`,
-                `models:/<name>@<alias>`, which takes the run's bundle where there is one.
+            path: Folder of a bundle, or a checkpoint; `train.py` wrote both. `unmask.fetch_model` returns the path of
+                one that MLflow has.
             device: `auto`, `cpu`, `cuda` ...
             threshold: None for the one in the checkpoint, chosen on the validation split.
             margin: How much of the way from the threshold to 0, and to 1, is `uncertain`.
@@ -122,18 +121,28 @@ class Predictor:
             deciding: Which of several faces decides.
             num_threads: Of ONNX Runtime on the CPU; None for one a core.
             maps: False leaves out the activation maps that cost more than the score, which are those by Grad-CAM.
+            trusted_modules: Packages whose networks and detectors may be built from the file; see `unmask.trust`.
 
         Raises:
             CheckpointError: Absent, damaged or of something else; a BundleError where it is a bundle.
+            UntrustedError: The file names a network or detector of a package that is not trusted.
             SpecMismatchError: The detector's weights are not those of the model's crops.
         """
-        stored, backend = load_model(path, device=device, num_threads=num_threads, maps=maps)
+        stored, backend = load_model(
+            path, device=device, num_threads=num_threads, maps=maps, trusted_modules=trusted_modules
+        )
         decision = stored.decision
         if threshold is not None:
             decision = replace(decision, threshold=threshold, criterion="given")
         return cls(
             backend,
-            detector=build_detector(stored.crop_spec, device=device, weights=detector_weights),
+            detector=build_detector(
+                stored.crop_spec,
+                file=stored.path,
+                device=device,
+                weights=detector_weights,
+                trusted_modules=trusted_modules,
+            ),
             crop_spec=stored.crop_spec,
             input_spec=stored.input_spec,
             decision=decision,

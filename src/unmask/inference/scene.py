@@ -7,8 +7,7 @@ import numpy as np
 
 from unmask.errors import DetectorError
 from unmask.faces.detector import Detector
-from unmask.faces.retinaface_mobilenet import RetinaFaceMobileNet
-from unmask.faces.weights import has_mobilenet_weights
+from unmask.faces.retinaface_mobilenet import RetinaFaceMobileNet, has_mobilenet_weights
 from unmask.types import Face, Picture
 
 _SIDE, _BORDER = 240, 40

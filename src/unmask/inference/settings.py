@@ -25,6 +25,7 @@ class PredictorSettings:
         num_frames: Looked at per video; None for as many as the model's training data had.
         every_n: Looks at every n-th frame of a video instead.
         detector_weights: File of the detector's weights; None for those it fetches itself.
+        trusted_modules: Packages whose networks and detectors may be built from the file; see `unmask.trust`.
         limits: How much of one file is looked at.
         deciding: Which of several faces decides.
     """
@@ -36,6 +37,7 @@ class PredictorSettings:
     num_frames: int | None = None
     every_n: int | None = None
     detector_weights: str | None = None
+    trusted_modules: tuple[str, ...] = ()
     limits: Limits = field(default_factory=Limits)
     deciding: Deciding = field(default_factory=Deciding)
 
@@ -47,6 +49,7 @@ class PredictorSettings:
             ConfigError: A limit is not above 0, or `deciding` names no face.
         """
         values = {name: cfg[name] for name in cls.__dataclass_fields__ if name not in ("limits", "deciding")}
+        values["trusted_modules"] = tuple(values["trusted_modules"])
         return cls(**values, limits=Limits(**cfg["limits"]), deciding=Deciding(**cfg["deciding"]))
 
     def load(self, path: str | Path, *, num_threads: int | None = None, maps: bool = True) -> "Predictor":

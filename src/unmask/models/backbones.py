@@ -1,107 +1,161 @@
-"""The part of a network before its head: from a normalised picture to features."""
+"""The networks that configs/model offers: a backbone of torchvision or timm, pooling, dropout and a linear head."""
 
+import logging
 from collections import OrderedDict
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from difflib import get_close_matches
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 from urllib.error import URLError
 
 import torch
 from torch import Tensor, nn
 
 from unmask.errors import CheckpointError, ConfigError
-from unmask.models import timm_networks
 from unmask.models.weights_file import load_backbone, read_weights
 from unmask.names import strip_signs
+from unmask.parameters import as_config_error, check_number
 
-RESNETS = {"resnet18": ("ResNet-18", 512), "resnet34": ("ResNet-34", 512), "resnet50": ("ResNet-50", 2048)}
-"""Names in words, and features; He et al., Deep Residual Learning for Image Recognition, CVPR 2016."""
+logger = logging.getLogger(__name__)
 
-NETWORKS = (*RESNETS, "tiny")
-
-LIBRARIES = ("torchvision", "timm")
+MAX_DROPOUT = 0.99
 
 
-@dataclass(frozen=True)
-class Backbone:
-    """A network without its head.
+class PooledNetwork(nn.Module):
+    """A backbone, global average pooling or its own, dropout, and a linear head of one output.
 
     Args:
-        module: Takes `(N, 3, size, size)`.
-        num_features: Channels of what it gives.
-        has_map: Whether it gives a map `(N, num_features, h, w)`, which is still to be pooled; otherwise it gives
-            `(N, num_features)`, pooled in its own way, such as a transformer's class token.
+        backbone: Network without its head; takes `(N, 3, size, size)`.
+        name: Name of the backbone in its library.
+        num_features: Channels of the backbone's output.
+        dropout: Probability that a pooled feature is dropped in training.
+        has_map: Whether the backbone returns a map `(N, num_features, h, w)`, which is pooled here; otherwise it
+            returns `(N, num_features)`, pooled in its own way, such as a transformer's class token.
+
+    Raises:
+        ConfigError: The dropout is not a probability.
     """
 
-    module: nn.Module
-    num_features: int
-    has_map: bool
+    def __init__(
+        self, backbone: nn.Module, *, name: str, num_features: int, dropout: float = 0.0, has_map: bool = True
+    ) -> None:
+        super().__init__()
+        with as_config_error():
+            check_number("model.dropout", dropout, least=0, most=MAX_DROPOUT)
+        self.name = name
+        self.has_map = has_map
+        self.backbone = backbone
+        self.pool = nn.AdaptiveAvgPool2d(1) if has_map else nn.Identity()
+        self.dropout = nn.Dropout(dropout)
+        self.head = nn.Linear(num_features, 1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return logits, shape `(N, 1)`.
+
+        Args:
+            images: Normalised images, shape `(N, 3, size, size)`.
+        """
+        logits: Tensor = self.head(self.dropout(self.pool(self.backbone(images)).flatten(1)))
+        return logits
 
 
-def build_backbone(name: str, *, library: str, weights: str | None, input_size: int) -> Backbone:
-    """Build a network without its head.
+def build_resnet(*, name: str = "resnet18", weights: str | None = None, dropout: float = 0.0) -> PooledNetwork:
+    """Build a ResNet or ResNeXt of torchvision (He et al., Deep Residual Learning for Image Recognition, CVPR 2016).
 
     Args:
-        name: One of `NETWORKS`, or a name of timm's, as `find_name` gives it.
-        library: `torchvision` or `timm`.
-        weights: `imagenet`, a file of the library's weights, or None for a random start.
-        input_size: Side of its input in pixels.
+        name: Name in torchvision, such as `resnet50`.
+        weights: `imagenet`, a file of its weights, or None for a random start.
+        dropout: Probability that a pooled feature is dropped in training.
 
     Raises:
-        CheckpointError: Weights that are absent or do not fit.
+        ConfigError: torchvision has no ResNet of this name.
+        CheckpointError: The weights are absent or do not fit.
     """
-    if library == "timm":
-        return _build_timm(name, weights, input_size)
-    return _build_tiny(weights) if name == "tiny" else _build_resnet(name, weights)
-
-
-def check_backbone(name: str, *, library: str, input_size: int) -> None:
-    """Raise unless a network exists and takes such pictures, before its weights are downloaded or anything is run.
-
-    What a network of timm's does is found with tensors that have no values, at no cost.
-
-    Raises:
-        ConfigError: It does not, with names near it.
-    """
-    name = find_name(name, library=library)
-    if library == "timm":
-        timm_networks.find_features(name, input_size)
-
-
-def find_name(name: str, *, library: str) -> str:
-    """Return a library's own name of a network, which people may know by an older name or spell otherwise.
-
-    Raises:
-        ConfigError: No such library or network.
-    """
-    if library not in LIBRARIES:
-        raise ConfigError(f"No library '{library}' (model.library). Choose one of: {', '.join(LIBRARIES)}")
-    return timm_networks.find_name(name) if library == "timm" else _find_ours(name)
-
-
-def _find_ours(name: str) -> str:
-    spelled = {strip_signs(each): each for each in NETWORKS}
-    if strip_signs(name) in spelled:
-        return spelled[strip_signs(name)]
-    try:
-        of_timm = f"; timm has it: model=timm model.name={timm_networks.find_name(name)}"
-    except ConfigError:
-        of_timm = "; or one of timm's: model=timm"
-    raise ConfigError(f"No network '{name}' (model.name). Choose one of: {', '.join(NETWORKS)}{of_timm}")
-
-
-def _build_resnet(name: str, weights: str | None) -> Backbone:
     import torchvision
 
-    title, num_features = RESNETS[name]
+    name = _log_name(name, find_resnet(name), library="torchvision")
     resnet = torchvision.models.get_model(name, weights=None)
     names = ("conv1", "bn1", "relu", "maxpool", "layer1", "layer2", "layer3", "layer4")
     module = nn.Sequential(OrderedDict((part, getattr(resnet, part)) for part in names))
     if weights is not None:
         content = _download_resnet_weights(name) if weights == "imagenet" else read_weights(weights)
-        load_backbone(module, content, weights=weights, of=f"torchvision's weights of {title}")
-    return Backbone(module, num_features, has_map=True)
+        load_backbone(module, content, weights=weights, of=f"torchvision's weights of {name}")
+    return PooledNetwork(module, name=name, num_features=resnet.fc.in_features, dropout=dropout)
+
+
+def build_timm(*, name: str, image_size: int, weights: str | None = None, dropout: float = 0.0) -> PooledNetwork:
+    """Build a network of timm (Wightman, PyTorch Image Models) with a head of one output.
+
+    Args:
+        name: Name in timm, also an older one or one spelled differently.
+        image_size: Side of the images in pixels.
+        weights: `imagenet` for timm's own weights, a file of weights, or None for a random start.
+        dropout: Probability that a pooled feature is dropped in training.
+
+    Raises:
+        ConfigError: timm has no such network, or it does not take images of this size.
+        CheckpointError: The weights are absent or do not fit.
+    """
+    name = _log_name(name, find_timm(name), library="timm")
+    features = find_features(name, image_size)
+    if weights == "imagenet":
+        network = _download_timm(name, features)
+    else:
+        network = _create_timm(name, features)
+        if weights is not None:
+            load_backbone(network, read_weights(weights), weights=weights, of=f"timm's weights of {name}")
+    return PooledNetwork(network, name=name, num_features=features.count, dropout=dropout, has_map=features.has_map)
+
+
+def build_tiny(*, name: str = "tiny", weights: str | None = None, dropout: float = 0.0) -> PooledNetwork:
+    """Build four strided convolutions, which train in seconds: for tests.
+
+    Args:
+        name: Name that runs and bundles show.
+        weights: File of its weights, or None for a random start.
+        dropout: Probability that a pooled feature is dropped in training.
+    """
+    if weights == "imagenet":
+        raise ConfigError("model=tiny has no ImageNet weights (model.weights). Use a file, or null.")
+    widths = (3, 16, 32, 64, 64)
+    layers: list[nn.Module] = []
+    for before, after in pairwise(widths):
+        layers += [nn.Conv2d(before, after, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(after), nn.ReLU()]
+    module = nn.Sequential(*layers)
+    if weights is not None:
+        load_backbone(module, read_weights(weights), weights=weights, of="weights of tiny")
+    return PooledNetwork(module, name=name, num_features=widths[-1], dropout=dropout)
+
+
+def _log_name(given: str, name: str, *, library: str) -> str:
+    if name != given:
+        logger.info("model.name=%s is called '%s' in %s; that one is used.", given, name, library)
+    return name
+
+
+def find_resnet(name: str) -> str:
+    """Return torchvision's name of a ResNet, which people may spell differently.
+
+    Args:
+        name: Such as `resnet18` or `ResNet-18`.
+
+    Raises:
+        ConfigError: torchvision has no such ResNet; names those it has.
+    """
+    import torchvision
+
+    known = [each for each in torchvision.models.list_models(module=torchvision.models) if "resn" in each]
+    known.sort(key=lambda each: (not each.startswith("resnet"), len(each), each))
+    spelled = {strip_signs(each): each for each in known}
+    if strip_signs(name) in spelled:
+        return spelled[strip_signs(name)]
+    try:
+        of_timm = f"; timm has it: model=timm model.name={find_timm(name)}"
+    except ConfigError:
+        of_timm = "; or one of timm's: model=timm"
+    raise ConfigError(f"No network '{name}' (model.name). Choose one of: {', '.join(known)}{of_timm}")
 
 
 def _download_resnet_weights(name: str) -> Mapping[str, Tensor]:
@@ -121,26 +175,119 @@ def _download_resnet_weights(name: str) -> Mapping[str, Tensor]:
         ) from error
 
 
-def _build_timm(name: str, weights: str | None, input_size: int) -> Backbone:
-    features = timm_networks.find_features(name, input_size)
-    if weights == "imagenet":
-        network = timm_networks.download(name, features)
-    else:
-        network = timm_networks.create(name, features)
-        if weights is not None:
-            load_backbone(network, read_weights(weights), weights=weights, of=f"timm's weights of {name}")
-    return Backbone(network, features.count, features.has_map)
+@dataclass(frozen=True)
+class Features:
+    """What a network of timm returns without its head.
+
+    Args:
+        count: Number of features.
+        has_map: Whether they come as a map `(N, count, h, w)`, unpooled; otherwise as `(N, count)`.
+        options: Arguments of `timm.create_model` that build it like this.
+    """
+
+    count: int
+    has_map: bool
+    options: dict[str, Any] = field(hash=False)
 
 
-def _build_tiny(weights: str | None) -> Backbone:
-    """Four strided convolutions: trains in seconds, for tests."""
-    if weights == "imagenet":
-        raise ConfigError("model.name=tiny has no ImageNet weights (model.weights). Use a file, or null.")
-    widths = (3, 16, 32, 64, 64)
-    layers: list[nn.Module] = []
-    for before, after in pairwise(widths):
-        layers += [nn.Conv2d(before, after, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(after), nn.ReLU()]
-    module = nn.Sequential(*layers)
-    if weights is not None:
-        load_backbone(module, read_weights(weights), weights=weights, of="weights of tiny")
-    return Backbone(module, widths[-1], has_map=True)
+def find_timm(name: str) -> str:
+    """Return timm's present name of a network that it has renamed or that is spelled differently.
+
+    Args:
+        name: Such as `xception`, `tf_efficientnet_b4_ns` or `EfficientNet-B4`.
+
+    Raises:
+        ConfigError: timm has no such network; names similar ones.
+    """
+    import timm
+    from timm.models import get_deprecated_models
+
+    known, renamed = timm.list_models(), get_deprecated_models()
+    if name.partition(".")[0] in known and ("." not in name or name in timm.list_pretrained()):
+        return name
+    spelled = {strip_signs(each): each for each in (*renamed, *known)}
+    given = spelled.get(strip_signs(name), name)
+    today = renamed.get(given, given)
+    if today is None:
+        raise ConfigError(f"timm has no network '{name}' (model.name) any more, nor a successor.")
+    if today in known or today in timm.list_pretrained():
+        return str(today)
+    names = timm.list_pretrained() if "." in name else known
+    near = get_close_matches(name.lower().replace("-", "_"), names, n=5) or names[:5]
+    raise ConfigError(f"timm has no network '{name}' (model.name). Near it: {', '.join(near)}")
+
+
+def find_features(name: str, input_size: int) -> Features:
+    """Find the features of a network with tensors on the meta device, which cost nothing.
+
+    A network with a map of features gets global average pooling and a linear head, so that its class activation map
+    comes with the logit. Transformers and the like keep the pooling they were made with.
+
+    Args:
+        name: Name in timm.
+        input_size: Side of the input in pixels.
+
+    Raises:
+        ConfigError: It does not take images of that size.
+    """
+    unpooled: dict[str, Any] = {"num_classes": 0, "global_pool": ""}
+    try:
+        network, shape = _shape_of(name, input_size, unpooled)
+    except Exception:  # of a network that cannot do without its own pooling, or that takes one size alone
+        shape = ()
+    if len(shape) == 4 and shape[1] == _count(network) and min(shape[2:]) > 1:
+        return Features(shape[1], has_map=True, options=unpooled)
+    sized = {"num_classes": 0, "img_size": input_size}
+    reasons = []
+    for options in (sized, {"num_classes": 0}):  # not all have a size
+        try:
+            _, shape = _shape_of(name, input_size, options)
+        except Exception as error:
+            reasons.append(str(error).partition("\n")[0].rstrip(".") or type(error).__name__)
+        else:
+            if len(shape) == 2:
+                return Features(shape[1], has_map=False, options=options)
+            reasons.append(f"its features come in the shape {shape}")
+    reason = reasons[-1] if "unexpected keyword" in reasons[0] else reasons[0]
+    raise ConfigError(
+        f"'{name}' (model.name) cannot be used with images of {input_size} pixels (model.input_size): {reason}. "
+        f"Give the size it was made for, or choose another network, such as efficientnet_b4 or convnext_tiny."
+    )
+
+
+def _create_timm(name: str, features: Features) -> nn.Module:
+    """Build a network with random weights."""
+    import timm
+
+    network: nn.Module = timm.create_model(name, pretrained=False, **features.options)
+    return network
+
+
+def _download_timm(name: str, features: Features) -> nn.Module:
+    """Build a network with the weights that timm has for it.
+
+    Raises:
+        CheckpointError: They cannot be downloaded.
+    """
+    import timm
+
+    try:
+        network: nn.Module = timm.create_model(name, pretrained=True, **features.options)
+    except Exception as error:  # the hub it downloads from fails in ways of its own
+        raise CheckpointError(
+            f"timm's weights of '{name}' cannot be downloaded: {str(error).splitlines()[0]} Name a file with "
+            f"model.weights=<file>, or train from scratch with model.weights=null."
+        ) from error
+    return network
+
+
+def _shape_of(name: str, input_size: int, options: dict[str, Any]) -> tuple[nn.Module, tuple[int, ...]]:
+    import timm
+
+    with torch.device("meta"), torch.no_grad():
+        network = timm.create_model(name, pretrained=False, **options).eval()
+        return network, tuple(network(torch.zeros(1, 3, input_size, input_size)).shape)
+
+
+def _count(network: nn.Module) -> int:
+    return int(getattr(network, "head_hidden_size", None) or network.num_features)  # type: ignore[arg-type]

@@ -1,23 +1,34 @@
-"""Read a checkpoint: Lightning's file, of which prediction and evaluation need our own entry and the weights."""
+"""Read a checkpoint: Lightning's file, of which prediction and evaluation need our own entry and the weights.
+
+Nothing here imports PyTorch before it is needed, so that prediction from a bundle works without it.
+"""
 
 import pickle
 import shlex
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unmask.decision import Decision
 from unmask.errors import CheckpointError, ConfigError
 from unmask.faces.spec import CropSpec, InputSpec
+from unmask.names import suggest
 from unmask.paths import expand_home
 
 if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
     from unmask.models.network import FaceNetwork
 
 ENTRY = "unmask"
 """Key of our entry in the checkpoint."""
 
-FORMAT = 1
+FORMAT = 2
+"""Of the entry. Format 1 named a network by `name` and `library`, and is still read; see `upgrade_network`."""
+
+_FORMATS = (1, 2)
 
 BEST, LAST, PREVIOUS = "best.ckpt", "last.ckpt", "previous.ckpt"
 """Files of a run: of its best epoch, of where a resumed training continues, and the one before that."""
@@ -25,6 +36,10 @@ BEST, LAST, PREVIOUS = "best.ckpt", "last.ckpt", "previous.ckpt"
 CLASS_NAMES = ("real", "fake")
 
 _NETWORK_PREFIX = "network."
+_MODULE_PREFIX = "network.module."
+
+_OLD_TARGET = "unmask.models.network.FaceNetwork"
+"""What built every network before networks had a `_target_` of their own."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +48,7 @@ class Checkpoint:
 
     Args:
         path: The file.
-        network_config: Arguments of `FaceNetwork`, plain values.
+        network_config: `_target_` and arguments of its network, and how images enter it; plain values.
         state: Its weights.
         crop_spec: How the crops it was trained on were made.
         input_spec: How crops come into the network.
@@ -44,6 +59,7 @@ class Checkpoint:
         batch: Batches that were trained of the epoch after those.
         is_resumable: Whether it holds the state of optimizer and schedule, as `last.ckpt` does.
         learning: Settings of its training by their dotted keys, plain values; empty where they were not recorded.
+        trusted_modules: Packages whose networks may be built, beside those of `unmask.trust`.
     """
 
     path: Path
@@ -58,15 +74,67 @@ class Checkpoint:
     batch: int
     is_resumable: bool = False
     learning: dict[str, Any] = field(default_factory=dict)
+    trusted_modules: tuple[str, ...] = ()
+
+    @property
+    def network(self) -> str:
+        """Name of the network."""
+        return name_network(self.network_config)
 
     def build_network(self) -> "FaceNetwork":
-        """Return the trained network in evaluation mode, on the CPU."""
+        """Return the trained network in evaluation mode, on the CPU.
+
+        Raises:
+            UntrustedError: The file names a network that is not built from a file.
+            CheckpointError: The weights do not fit the network.
+        """
         from unmask.models.network import rebuild_network
 
         try:
-            return rebuild_network(self.network_config, self.state)
+            return rebuild_network(
+                self.network_config, self.state, file=self.path, trusted_modules=self.trusted_modules
+            )
         except (RuntimeError, TypeError, ValueError, ConfigError) as error:
             raise CheckpointError(f"The weights in '{self.path}' do not fit its network: {error}") from error
+
+
+def name_network(config: Mapping[str, Any]) -> str:
+    """Return what to call a network: the name that its builder is given, or that of the builder.
+
+    Args:
+        config: Node `model`, plain values.
+    """
+    named = config.get("name") or config.get("model_name")
+    return str(named or str(config.get("_target_", "")).rpartition(".")[2])
+
+
+def upgrade_network(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the node of a network as it is written today; in format 1 it had a `name` and a `library` alone.
+
+    Args:
+        config: Node `model`, plain values.
+    """
+    if config.get("_target_", _OLD_TARGET) != _OLD_TARGET:
+        return dict(config)
+    kept = {key: value for key, value in config.items() if key not in ("_target_", "library")}
+    name = str(kept.setdefault("name", "resnet18"))
+    if config.get("library") == "timm":
+        kept["image_size"] = kept.setdefault("input_size", 224)
+        return {"_target_": "unmask.models.backbones.build_timm"} | kept
+    return {"_target_": f"unmask.models.backbones.build_{'tiny' if name == 'tiny' else 'resnet'}"} | kept
+
+
+def upgrade_weights(state: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the weights of a training under today's names; in format 1 the network had no module within it.
+
+    Args:
+        state: `state_dict` of the LightningModule.
+    """
+    old = [key for key in state if key.startswith(_NETWORK_PREFIX)]
+    if any(key.startswith(_MODULE_PREFIX) for key in old):
+        return dict(state)
+    renamed = {key: f"{_MODULE_PREFIX}{key.removeprefix(_NETWORK_PREFIX)}" for key in old}
+    return {renamed.get(key, key): value for key, value in state.items()}
 
 
 def make_entry(
@@ -90,8 +158,12 @@ def make_entry(
     }
 
 
-def load_checkpoint(path: str | Path) -> Checkpoint:
+def load_checkpoint(path: str | Path, *, trusted_modules: Sequence[str] = ()) -> Checkpoint:
     """Read a checkpoint without running anything in it.
+
+    Args:
+        path: File that `train.py` wrote.
+        trusted_modules: Packages whose networks `build_network` may build, beside those of `unmask.trust`.
 
     Raises:
         CheckpointError: Absent, damaged, or of something else.
@@ -99,7 +171,7 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     path = Path(expand_home(str(path)))
     check_is_file(path)
     _check_start(path)
-    import torch  # seconds, which a slip of the pen should not cost
+    import torch  # takes seconds, and a typo should fail fast
 
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
@@ -112,14 +184,14 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
         reason = str(error) or "it holds 0 bytes"
         raise CheckpointError(f"'{path}' cannot be read as a checkpoint: {reason}. It may be cut off.") from error
     entry = content.get(ENTRY) if isinstance(content, dict) else None
-    if not isinstance(entry, dict) or entry.get("format") != FORMAT:
+    if not isinstance(entry, dict) or entry.get("format") not in _FORMATS:
         keys = ", ".join(map(str, list(content)[:6])) if isinstance(content, dict) else type(content).__name__
         raise CheckpointError(
             f"'{path}' is a checkpoint of something else: it has no '{ENTRY}' entry of format {FORMAT}, but {keys}. "
             f"Name a checkpoint that train.py wrote."
         )
     try:
-        return _interpret(path, content, entry)
+        return replace(_interpret(path, content, entry), trusted_modules=tuple(trusted_modules))
     except (KeyError, TypeError, ValueError, AttributeError, ConfigError) as error:
         raise CheckpointError(
             f"'{path}' is not a whole checkpoint of format {FORMAT}: {type(error).__name__} {error}. "
@@ -153,16 +225,16 @@ def check_is_file(path: Path, *, key: str = "checkpoint", wanted: str = BEST) ->
 
 
 def _check_start(path: Path) -> None:
-    """Raise for a picture or the like, of which PyTorch's reader would say that it could run code."""
+    """Raise for an image or the like, of which PyTorch's reader would say that it could run code."""
     with path.open("rb") as file:
         start = file.read(4)
     if start and not start.startswith((b"PK", b"\x80")):  # zip, and pickle
-        raise CheckpointError(f"'{path}' is no checkpoint. Name a file that train.py wrote, such as best.ckpt.")
+        raise CheckpointError(f"'{path}' is not a checkpoint. Name a file that train.py wrote, such as best.ckpt.")
 
 
 def _interpret(path: Path, content: dict[str, Any], entry: dict[str, Any]) -> Checkpoint:
-    weights = content["state_dict"]
-    network = entry["network"]
+    weights = upgrade_weights(content["state_dict"])
+    network = upgrade_network(entry["network"])
     epoch, batch = _find_progress(content)
     return Checkpoint(
         path=path,
@@ -192,3 +264,45 @@ def _find_progress(content: dict[str, Any]) -> tuple[int, int]:
     epochs, batches = loop["epoch_progress"]["current"], loop["epoch_loop.batch_progress"]["current"]
     is_within = epochs["started"] > epochs["processed"]
     return int(epochs["processed"]), int(batches["processed"]) if is_within else 0
+
+
+def choose_device(name: str) -> "torch.device":
+    """Turn `auto` into the first GPU, or the CPU where there is none.
+
+    Args:
+        name: `auto`, or a device that torch knows, such as `cpu`, `cuda` or `cuda:1`.
+
+    Raises:
+        ConfigError: Torch does not know it, or it is not there.
+    """
+    import torch
+
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0]
+        meant = suggest(name, ("auto", "cpu", "cuda", "mps"), key="device") if ":" not in str(name) else ""
+        raise ConfigError(f"device={name} cannot be used: {reason}.{meant} Choose auto, cpu or another GPU.") from error
+    return device
+
+
+def score_crops(network: "nn.Module", images: "torch.Tensor", *, device: "torch.device") -> list[float]:
+    """Score a batch of crops in single precision.
+
+    Args:
+        network: In evaluation mode, on `device`.
+        images: uint8, shape `(N, 3, size, size)`.
+        device: Where the network is.
+
+    Returns:
+        P(fake) of each crop.
+    """
+    import torch
+
+    with torch.inference_mode():
+        logits = network(images.to(device, non_blocking=True)).float()
+        scores: list[float] = torch.sigmoid(logits).reshape(-1).cpu().tolist()
+        return scores

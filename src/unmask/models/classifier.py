@@ -15,7 +15,7 @@ from torchmetrics import MeanMetric, MetricCollection
 from unmask.decision import Decision
 from unmask.errors import ConfigError
 from unmask.faces.spec import CropSpec
-from unmask.models.checkpoint import ENTRY, make_entry
+from unmask.models.checkpoint import ENTRY, make_entry, upgrade_weights
 from unmask.models.network import FaceNetwork
 from unmask.models.schedules import Schedule
 
@@ -47,7 +47,7 @@ class DeepfakeClassifier(L.LightningModule):
     """Train on crops, judge on the validation split after every epoch.
 
     Args:
-        network: Maps pictures to logits.
+        network: Maps images to logits.
         loss: Of logits and targets, both of shape `(N,)`.
         optimizer: Gets the parameters.
         schedule: Of the learning rate, or None to leave it.
@@ -143,8 +143,8 @@ class DeepfakeClassifier(L.LightningModule):
         """Build the optimizer, with a group for the head where its rate differs; a schedule scales each group's own."""
         if self._head_lr_ratio == 1:
             return self._build_optimizer(self.parameters())
-        parts = {"backbone": self.network.backbone, "head": self.network.head}
-        groups = [{"params": list(part.parameters()), "name": name} for name, part in parts.items()]
+        parts = zip(("backbone", "head"), self.network.split_parameters(), strict=True)
+        groups = [{"params": parameters, "name": name} for name, parameters in parts]
         optimizer = self._build_optimizer(groups)
         optimizer.param_groups[1]["lr"] *= self._head_lr_ratio
         return optimizer
@@ -172,7 +172,7 @@ class DeepfakeClassifier(L.LightningModule):
             checkpoint["state_dict"] = checkpoint.pop("current_model_state")
         own = {key: value for key, value in self.state_dict().items() if key.startswith(_LOSS_PREFIX)}
         for name in {"state_dict", "current_model_state"} & checkpoint.keys():
-            state = checkpoint[name]
+            state = checkpoint[name] = upgrade_weights(checkpoint[name])
             if {key for key in state if key.startswith(_LOSS_PREFIX)} != own.keys():
                 kept = {key: value for key, value in state.items() if not key.startswith(_LOSS_PREFIX)}
                 checkpoint[name] = kept | own

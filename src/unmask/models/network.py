@@ -1,33 +1,48 @@
-"""The network: from a picture of a face to one logit."""
+"""The network that is trained and scored: any image network, with normalisation in front and one logit behind."""
 
-import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import cached_property, partial
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from unmask.errors import ConfigError
 from unmask.faces.spec import IMAGENET_MEAN, IMAGENET_STD, InputSpec
-from unmask.models.backbones import build_backbone, find_name
+from unmask.models.backbones import PooledNetwork
+from unmask.models.checkpoint import name_network, upgrade_network
+from unmask.trust import build_from_file
 
-logger = logging.getLogger(__name__)
+OWN_KEYS = ("input_size", "mean", "std", "head", "heatmap_layer")
+"""Keys of `model` that `FaceNetwork` takes; all others are arguments of the `_target_`."""
+
+_FROM_WEIGHTS = {"weights": None, "pretrained": False}
+"""Arguments by which networks load weights, and their values where the weights come from a checkpoint."""
+_EXPECTED = "(N,), (N, 1) or (N, 2)"
+_NUM_TRIED = 3
 
 
 class FaceNetwork(nn.Module):
-    """A backbone, global average pooling or its own, dropout, and a linear head of one output.
+    """An image network that takes decoded images and returns one logit for each.
 
-    Where the pooling is global and average, `has_map` is true: the features before it make a class activation map.
-
-    Pictures come as they are decoded, 0 to 255, and are normalised here, on the device: batches stay uint8 until then.
+    Images arrive as they are decoded, 0 to 255, and are normalised here, on the device: batches stay uint8 until then.
 
     Args:
-        name: `resnet18`, `resnet34`, `resnet50`; `tiny`, for tests; or a name of timm's.
-        library: `torchvision`, or `timm` for its names.
-        weights: `imagenet`, a file of the library's weights, or None for a random start.
-        dropout: Share of pooled features that are dropped in training.
+        module: Maps normalised images `(N, 3, size, size)` to logits `(N,)`, `(N, 1)` or `(N, 2)`; of two logits the
+            second is that of a fake.
+        config: `_target_` and arguments that built the module, and the settings below; plain values.
         input_size: Side of the input in pixels.
-        mean: Per RGB channel, of values in [0, 1].
-        std: Per RGB channel, of values in [0, 1].
+        mean: Mean per RGB channel, of values in [0, 1].
+        std: Standard deviation per RGB channel, of values in [0, 1].
+        head: Dotted name of the part of the module that `optimizer.head_lr_ratio` and `callbacks.freeze` treat as the
+            head. None for its attribute `head`, or else its last linear layer.
+        heatmap_layer: Dotted name of the layer whose output Grad-CAM reads. None for the class activation map where
+            the head has one, and for no heat maps otherwise.
+
+    Raises:
+        ConfigError: The module has no layer of that name.
     """
 
     mean: Tensor
@@ -35,42 +50,32 @@ class FaceNetwork(nn.Module):
 
     def __init__(
         self,
+        module: nn.Module,
         *,
-        name: str = "resnet18",
-        library: str = "torchvision",
-        weights: str | None = None,
-        dropout: float = 0.0,
+        config: Mapping[str, Any],
         input_size: int = 224,
         mean: Sequence[float] = IMAGENET_MEAN,
         std: Sequence[float] = IMAGENET_STD,
+        head: str | None = None,
+        heatmap_layer: str | None = None,
     ) -> None:
         super().__init__()
-        given, name = name, find_name(name, library=library)
-        if name != given:
-            logger.info("model.name=%s is called '%s' in %s; that one is taken.", given, name, library)
+        self.input_spec = InputSpec.from_dict({"size": int(input_size), "mean": mean, "std": std})
+        self.name = name_network(config)
         self.config: dict[str, Any] = {
-            "name": name,
-            "library": library,
-            "dropout": float(dropout),
-            "input_size": int(input_size),
-            "mean": [float(value) for value in mean],
-            "std": [float(value) for value in std],
+            **config,
+            "input_size": self.input_spec.size,
+            "mean": list(self.input_spec.mean),
+            "std": list(self.input_spec.std),
         }
-        backbone = build_backbone(name, library=library, weights=weights, input_size=input_size)
-        self.backbone, self.has_map = backbone.module, backbone.has_map
-        self.pool = nn.AdaptiveAvgPool2d(1) if backbone.has_map else nn.Identity()
-        self.dropout = nn.Dropout(dropout)
-        self.head = nn.Linear(backbone.num_features, 1)
+        self.module = module
+        self.heatmap_layer = _check_layer(module, heatmap_layer, key="model.heatmap_layer")
+        self._head_name = _check_layer(module, head, key="model.head") or _find_head(module)
         self.register_buffer("mean", torch.tensor(self.config["mean"]).view(1, 3, 1, 1) * 255, persistent=False)
         self.register_buffer("std", torch.tensor(self.config["std"]).view(1, 3, 1, 1) * 255, persistent=False)
 
-    @property
-    def input_spec(self) -> InputSpec:
-        """How crops must come."""
-        return InputSpec.from_dict({"size": self.config["input_size"], **self.config})
-
     def forward(self, images: Tensor) -> Tensor:
-        """Return a logit per picture; its sigmoid is P(fake).
+        """Return a logit per image; its sigmoid is P(fake).
 
         Args:
             images: RGB in 0 to 255, uint8 or float, shape `(N, 3, size, size)`.
@@ -78,19 +83,205 @@ class FaceNetwork(nn.Module):
         Returns:
             Logits, shape `(N,)`.
         """
-        normalised = (images.float() - self.mean) / self.std
-        features = self.backbone(normalised.contiguous(memory_format=torch.channels_last))
-        logits: Tensor = self.head(self.dropout(self.pool(features).flatten(1)))
-        return logits.squeeze(1)
+        return fold_logits(self.module(self.normalise(images).contiguous(memory_format=torch.channels_last)))
+
+    def normalise(self, images: Tensor) -> Tensor:
+        """Return images as the module takes them."""
+        return (images.float() - self.mean) / self.std
+
+    @property
+    def head(self) -> nn.Module:
+        """The part that turns features into logits.
+
+        Raises:
+            ConfigError: The module has no linear layer and `model.head` names no other.
+        """
+        if self._head_name is None:
+            raise ConfigError(
+                f"'{self.name}' has no part called 'head' and no linear layer. Name the part of it that counts as the "
+                f"head with model.head=<dotted name>, or leave out optimizer.head_lr_ratio and callbacks.freeze."
+            )
+        return self.module.get_submodule(self._head_name)
+
+    @property
+    def backbone(self) -> Any:
+        """The module that computes the features of one of our own networks."""
+        return self.module.backbone
+
+    def split_parameters(self) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
+        """Return the parameters of the backbone, and those of the head."""
+        head = list(self.head.parameters())
+        in_head = set(map(id, head))
+        return [each for each in self.module.parameters() if id(each) not in in_head], head
+
+    def set_backbone_trainable(self, is_trainable: bool) -> None:
+        """Freeze or thaw all but the head; the frozen part acts as in evaluation."""
+        for parameter in self.split_parameters()[0]:
+            parameter.requires_grad_(is_trainable)
+        mode = is_trainable and self.training
+        if isinstance(self.module, PooledNetwork):
+            self.module.backbone.train(mode)
+            return
+        self.module.train(mode)
+        self.head.train(self.training)
+
+    @cached_property
+    def cam_layers(self) -> tuple[str, str] | None:
+        """Names of the pooling and the linear layer that make a class activation map; None where there is no map."""
+        if isinstance(self.module, PooledNetwork):
+            return ("pool", "head") if self.module.has_map else None
+        return _find_cam_layers(self)
+
+    @property
+    def has_map(self) -> bool:
+        """Whether a class activation map comes with the logit, without a pass backwards."""
+        return self.cam_layers is not None
 
 
-def rebuild_network(config: Mapping[str, Any], state: Mapping[str, Tensor]) -> FaceNetwork:
+def build_network(config: Mapping[str, Any], *, build: Callable[[dict[str, Any]], Any]) -> FaceNetwork:
+    """Build a network and put normalisation in front of it.
+
+    Args:
+        config: The node `model`: `_target_` and its arguments, beside them `OWN_KEYS`; plain values.
+        build: Calls the `_target_` of a node.
+
+    Raises:
+        ConfigError: What is built is not a network, or returns logits of another shape.
+    """
+    settings = upgrade_network(config)
+    own = {key: settings.pop(key) for key in OWN_KEYS if key in settings}
+    module = build(dict(settings))
+    if not isinstance(module, nn.Module):
+        raise ConfigError(
+            f"model._target_={settings.get('_target_')} returns an object of type {type(module).__name__}. It must "
+            f"return a torch.nn.Module that maps normalised images (N, 3, S, S) to logits {_EXPECTED}."
+        )
+    if isinstance(module, PooledNetwork) and "name" in settings:
+        settings["name"] = module.name
+    stored = {key: _FROM_WEIGHTS.get(key, value) for key, value in settings.items()} | own
+    network = FaceNetwork(module, config=stored, **own)
+    if not isinstance(module, PooledNetwork):
+        check_logits(network)
+    return network
+
+
+def rebuild_network(
+    config: Mapping[str, Any],
+    state: Mapping[str, Tensor],
+    *,
+    file: str | Path = "checkpoint",
+    trusted_modules: Sequence[str] = (),
+) -> FaceNetwork:
     """Build a trained network from plain values, in evaluation mode on the CPU.
+
+    Nothing is downloaded or read from elsewhere: all weights come from the state.
 
     Args:
         config: `FaceNetwork.config`.
         state: Its `state_dict`.
+        file: File that both come from, for messages.
+        trusted_modules: Packages whose networks may be built, beside those of `unmask.trust`.
+
+    Raises:
+        UntrustedError: The config names something that is not built from a file.
     """
-    network = FaceNetwork(**{**config, "weights": None})  # all come from the state: nothing is fetched, whoever asks
+    known = {key: _FROM_WEIGHTS.get(key, value) for key, value in config.items()}
+    network = build_network(known, build=partial(build_from_file, file=file, trusted_modules=trusted_modules))
     network.load_state_dict(dict(state))
     return network.eval().to(memory_format=torch.channels_last)
+
+
+def fold_logits(logits: Tensor) -> Tensor:
+    """Return one logit per image; of two, that of a fake over that of a real face.
+
+    Args:
+        logits: Shape `(N,)`, `(N, 1)` or `(N, 2)`.
+    """
+    if logits.ndim == 1:
+        return logits
+    return logits.squeeze(1) if logits.shape[1] == 1 else logits[:, 1] - logits[:, 0]
+
+
+def check_logits(network: FaceNetwork) -> None:
+    """Raise unless a network returns logits of a shape that can be folded.
+
+    Three images without content go through it in evaluation mode; the random numbers of the training stay as they are.
+
+    Raises:
+        ConfigError: It does not; names the shape.
+    """
+    size, device = network.input_spec.size, next(network.parameters(), network.mean).device
+    images = torch.zeros(_NUM_TRIED, 3, size, size, device=device)
+    with _evaluating(network):
+        try:
+            found = network.module(network.normalise(images))
+        except (RuntimeError, ValueError, TypeError, AssertionError) as error:
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            raise ConfigError(
+                f"'{network.name}' (model._target_) cannot take images of shape (N, 3, {size}, {size}): {reason}. "
+                f"Check model.input_size={size}."
+            ) from error
+    if isinstance(found, Tensor) and tuple(found.shape) in ((_NUM_TRIED,), (_NUM_TRIED, 1), (_NUM_TRIED, 2)):
+        return
+    shape = tuple(found.shape) if isinstance(found, Tensor) else f"an object of type {type(found).__name__}"
+    raise ConfigError(
+        f"'{network.name}' (model._target_) returns {shape} for {_NUM_TRIED} images of shape (3, {size}, {size}). "
+        f"It must return logits of shape {_EXPECTED}."
+    )
+
+
+@contextmanager
+def _evaluating(network: nn.Module) -> Iterator[None]:
+    """Keep a network in evaluation mode without gradients; leave its mode and the random numbers as they were."""
+    modes = {module: module.training for module in network.modules()}
+    try:
+        with torch.random.fork_rng(devices=[]), torch.no_grad():
+            network.eval()
+            yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+
+
+def _check_layer(module: nn.Module, name: str | None, *, key: str) -> str | None:
+    if name is None:
+        return None
+    known = [each for each, _ in module.named_modules() if each]
+    if name not in known:
+        shown = ", ".join(known[-8:])
+        raise ConfigError(f"{key}={name} is not a part of the network. Its last parts are: {shown}")
+    return name
+
+
+def _find_head(module: nn.Module) -> str | None:
+    if isinstance(getattr(module, "head", None), nn.Module):
+        return "head"
+    linear = [name for name, part in module.named_modules() if name and isinstance(part, nn.Linear)]
+    return linear[-1] if linear else None
+
+
+def _find_cam_layers(network: FaceNetwork) -> tuple[str, str] | None:
+    """Return the pooling and the linear layer of a network whose logits are linear in its pooled features.
+
+    It is tried with noise: features before the last global pooling, averaged and sent through the last linear layer,
+    must give the logits.
+    """
+    parts = dict(network.module.named_modules())
+    pools = [name for name, part in parts.items() if isinstance(part, nn.AdaptiveAvgPool2d)]
+    heads = [name for name, part in parts.items() if isinstance(part, nn.Linear) and part.out_features in (1, 2)]
+    if not pools or not heads:
+        return None
+    seen: list[Tensor] = []
+    pool, head = parts[pools[-1]], parts[heads[-1]]
+    hook = pool.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    size, device = network.input_spec.size, network.mean.device
+    noise = torch.rand(2, 3, size, size, generator=torch.Generator().manual_seed(0)).to(device) * 255
+    try:
+        with _evaluating(network):
+            logits = fold_logits(network.module(network.normalise(noise)))
+            if len(seen) != 1 or seen[0].ndim != 4 or seen[0].shape[1] != head.in_features or seen[0].shape[-1] < 2:
+                return None
+            pooled = fold_logits(head(seen[0].mean(dim=(2, 3))))
+    finally:
+        hook.remove()
+    return (pools[-1], heads[-1]) if torch.allclose(logits, pooled, rtol=1e-3, atol=1e-4) else None

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from unmask.errors import ConfigError, SourceError, list_problems, names_limit
-from unmask.faces.detector import Detector
+from unmask.faces.detector import Detector, hash_weights
 from unmask.forgeries import Forgeries
 from unmask.media.kinds import PICTURE_SUFFIXES
 from unmask.media.picture import MAX_PIXELS
@@ -150,8 +150,8 @@ class ForgedMedia:
             "forging": _FORGING,
             "media": len(paths),
             "media_sha256": hashlib.sha256(listing.encode()).hexdigest()[:16],
-            "detector": self.detector.name,
-            "detector_sha256": self.detector.weights_sha256,
+            "detector": getattr(self.detector, "name", type(self.detector).__qualname__),
+            "detector_sha256": hash_weights(self.detector),
             "methods": list(self.methods),
             "num_frames": self.num_frames,
             "max_side": self.max_side,

@@ -18,13 +18,14 @@ from unmask.data.tables import FaceDataset
 from unmask.errors import ConfigError
 from unmask.metrics.collection import FIGURES, build_metrics
 from unmask.models.classifier import DeepfakeClassifier, Origin
+from unmask.models.heatmaps import explain_missing_maps
 from unmask.training.callbacks import DecisionCallback, EpochHistory, build_checkpoints
 from unmask.training.checkpoint_io import SafeCheckpointIO
 from unmask.training.devices import choose_strategy, runs_on_gpu
 from unmask.training.figures import ScoreKeeper
 from unmask.training.finetune import count_frozen_epochs
 from unmask.training.interruption import StopRequest
-from unmask.training.nodes import build_node, build_optimizer, build_schedule
+from unmask.training.nodes import build_network, build_node, build_optimizer, build_schedule
 from unmask.training.precision import choose_precision
 from unmask.training.resumption import Resumption, record_learning
 from unmask.training.steps import FiniteLoss, StepSeeds, StopAtStep
@@ -93,7 +94,9 @@ def build_parts(
         request: Of the training's end, by a signal.
     """
     learning = record_learning(cfg)
-    network = build_node(cfg.model)
+    network = build_network(cfg.model)
+    if (without_maps := explain_missing_maps(network)) is not None:
+        logger.info("%s", without_maps)
     if cfg.compile:
         network.compile()  # in place, so that the names of the weights stay those of any checkpoint
     data = build_node(

@@ -25,7 +25,7 @@ def check_batch(network: FaceNetwork, *, num_crops: int, batch_size: int) -> Non
     Raises:
         ConfigError: Names the sizes and, where there are any, some that work.
     """
-    size = int(network.config["input_size"])
+    size = network.input_spec.size
     problem = _try_batch(network, num_crops, size)
     if problem is None:
         return
@@ -37,7 +37,7 @@ def check_batch(network: FaceNetwork, *, num_crops: int, batch_size: int) -> Non
     fitting = next((larger for larger in doubled if _try_batch(network, num_crops, larger) is None), None)
     advice += [f"model.input_size={fitting}"] if fitting is not None else []
     raise ConfigError(
-        f"'{network.config['name']}' (model.name) cannot learn from a batch of {num_crops} at model.input_size={size} "
+        f"'{network.name}' (model) cannot learn from a batch of {num_crops} at model.input_size={size} "
         f"and dataset.batch_size={batch_size}: {problem}. "
         f"Give {' or '.join(advice) or 'a larger model.input_size and dataset.batch_size, or another network'}."
     )

@@ -60,7 +60,6 @@ def _check(key: str, value: Any, *, least: float, most: float = float("inf")) ->
 
 def _check_model(model: DictConfig) -> None:
     _check_whole("model.input_size", model.input_size, least=16)
-    _check("model.dropout", model.dropout, least=0, most=0.99)
 
 
 def _check_optimizer(optimizer: DictConfig) -> None:

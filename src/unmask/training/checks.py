@@ -8,12 +8,12 @@ from omegaconf import DictConfig
 from unmask.data.tables import FaceDataset
 from unmask.errors import ConfigError
 from unmask.metrics.collection import FIGURES
-from unmask.models.backbones import check_backbone
 from unmask.models.classifier import check_head_lr_ratio
 from unmask.training.check_values import check_values
 from unmask.training.devices import check_devices, runs_on_gpu
 from unmask.training.ema import build_ema
 from unmask.training.finetune import count_frozen_epochs
+from unmask.training.nodes import check_network
 from unmask.training.precision import choose_precision
 
 
@@ -30,8 +30,7 @@ def check_settings(cfg: DictConfig, dataset: FaceDataset) -> None:
     check_devices(cfg.trainer)
     check_values(cfg, dataset)
     choose_precision(cfg.precision.name, has_gpu=runs_on_gpu(cfg.trainer))
-    library = cfg.model.get("library", "torchvision")
-    check_backbone(cfg.model.name, library=library, input_size=cfg.model.input_size)
+    check_network(cfg.model)
     check_head_lr_ratio(cfg.optimizer.get("head_lr_ratio", 1.0))
     _check_numbers(cfg.trainer)
     _check_validation(cfg)

@@ -56,9 +56,7 @@ class FreezeBackbone(L.Callback):
 
     def _set_trainable(self, pl_module: L.LightningModule, is_trainable: bool) -> None:
         assert isinstance(pl_module, DeepfakeClassifier)
-        backbone = pl_module.network.backbone
-        backbone.requires_grad_(is_trainable)
-        backbone.train(is_trainable and pl_module.network.training)
+        pl_module.network.set_backbone_trainable(is_trainable)
 
 
 def count_frozen_epochs(callbacks: DictConfig) -> int:

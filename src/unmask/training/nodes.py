@@ -8,9 +8,11 @@ from hydra.errors import InstantiationException
 from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig, OmegaConf
 
+from unmask.config import to_plain
 from unmask.errors import ConfigError, UnmaskError
 
 if TYPE_CHECKING:
+    from unmask.models.network import FaceNetwork
     from unmask.models.schedules import Schedule
 
 _OF_LIGHTNING = ("interval", "frequency", "monitor")
@@ -46,6 +48,41 @@ def build_node(node: DictConfig, **options: Any) -> Any:
             raise
         place = re.search(r"full_key: (\S+)", str(error))
         raise ConfigError(_explain(cause, place.group(1) if place else "")) from error
+
+
+def build_network(node: DictConfig) -> "FaceNetwork":
+    """Return the network of a configuration, with normalisation in front.
+
+    Args:
+        node: `model` of the configuration: the `_target_` of any network and its arguments, beside them `input_size`,
+            `mean`, `std`, `head` and `heatmap_layer`.
+
+    Raises:
+        ConfigError: As `build_node`; or what is built is not a network of images, or returns another shape.
+    """
+    from unmask.models.network import build_network
+
+    return build_network(to_plain(node), build=lambda plain: build_node(OmegaConf.create({"model": plain}).model))
+
+
+def check_network(node: DictConfig) -> None:
+    """Raise unless one of our own networks can be built, before its weights are downloaded or anything is run.
+
+    It is built on the meta device, at no cost. Other networks are checked once they are built.
+
+    Args:
+        node: `model` of the configuration.
+
+    Raises:
+        ConfigError: The network does not exist or does not take such images; names similar ones.
+    """
+    import torch
+
+    from unmask.models.checkpoint import upgrade_network
+
+    if str(upgrade_network(to_plain(node))["_target_"]).startswith("unmask.models.backbones."):
+        with torch.device("meta"):
+            build_network(OmegaConf.merge(node, {"weights": None}))
 
 
 def build_optimizer(node: DictConfig) -> Any:

@@ -69,7 +69,9 @@ def check_resume(checkpoint: Checkpoint, model: DeepfakeClassifier, *, dataset_r
     """
     ours, theirs = model.network.config, checkpoint.network_config
     differences = [
-        f"model.{key}: {theirs.get(key)!r} there, {ours[key]!r} here" for key in ours if ours[key] != theirs.get(key)
+        f"model.{key}: {theirs.get(key)!r} there, {ours.get(key)!r} here"
+        for key in {**ours, **theirs}
+        if ours.get(key) != theirs.get(key)
     ]
     if differences:
         raise CheckpointError(

@@ -2,6 +2,7 @@
 
 import json
 import logging
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
@@ -30,6 +31,7 @@ from unmask.training.resume import open_resumed
 from unmask.training.resumption import describe_changes
 from unmask.training.tracking import TrackedRun, count_crops
 from unmask.training.tracking_steps import choose_tracking, track_end, track_start
+from unmask.trust import list_packages
 
 logger = logging.getLogger(__name__)
 
@@ -141,7 +143,11 @@ def _summarise(cfg: DictConfig, parts: Parts, tracked: TrackedRun | None, *, fol
         run_page=None if tracked is None else tracked.page,
         best_checkpoint=str(best.best_model_path),
         last_checkpoint=str(last.best_model_path),
-        bundle=_export(best.best_model_path, folder / "bundle") if parts.trainer.is_global_zero else None,
+        bundle=(
+            _export(best.best_model_path, folder / "bundle", own=list_packages(parts.model.network.config))
+            if parts.trainer.is_global_zero
+            else None
+        ),
         objective_key=cfg.objective,
         objective=metrics[cfg.objective],
         best_epoch=best_epoch,
@@ -150,10 +156,10 @@ def _summarise(cfg: DictConfig, parts: Parts, tracked: TrackedRun | None, *, fol
     )
 
 
-def _export(checkpoint: str, folder: Path) -> str | None:
+def _export(checkpoint: str, folder: Path, *, own: Sequence[str]) -> str | None:
     """Write the bundle; a network that cannot be exported must not cost the training."""
     try:
-        return str(write_bundle(load_checkpoint(checkpoint), folder))
+        return str(write_bundle(load_checkpoint(checkpoint, trusted_modules=own), folder))
     except (RuntimeError, AttributeError, TypeError, ValueError) as error:  # what the exporter fails with
         logger.warning("No bundle: the network of '%s' cannot be exported to ONNX: %s", checkpoint, error)
         return None

@@ -20,8 +20,8 @@ from pebble.pool.base_pool import PoolStatus
 from tests.web.api.test_jobs import send, wait
 
 from unmask.errors import ConfigError
-from unmask.inference.bundle import load_bundle
 from unmask.inference.settings import PredictorSettings
+from unmask.models.bundle import load_bundle
 from unmask.web.api import jobs, service
 from unmask.web.api.app import create_app
 from unmask.web.api.jobs import JobStore

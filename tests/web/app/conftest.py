@@ -10,13 +10,13 @@ import pytest
 import streamlit as st
 import torch
 from tests.conftest import make_once
+from tests.networks import make_network
 
 from unmask.decision import Decision
 from unmask.faces.spec import CropSpec
 from unmask.media.encode import write_video
 from unmask.models.bundle import write_bundle
 from unmask.models.checkpoint import load_checkpoint, make_entry
-from unmask.models.network import FaceNetwork
 from unmask.types import Picture
 
 
@@ -24,7 +24,7 @@ def save_checkpoint(
     path: Path, *, seed: int = 0, num_frames: int = 6, decision: Decision, provenance: dict[str, object]
 ) -> Path:
     torch.manual_seed(seed)
-    network = FaceNetwork(name="tiny", input_size=32)
+    network = make_network(name="tiny", input_size=32)
     with torch.no_grad():
         network.head.weight *= 20  # an untrained head says 0.5 of everything
     entry = make_entry(

@@ -10,8 +10,8 @@ from dataclasses import asdict
 from typing import Any
 
 from unmask.forgeries import name_model, read_trained_on, warn_of_training
-from unmask.inference.bundle import Bundle, is_bundle, load_bundle
 from unmask.media.kinds import IMAGE_NAMES, VIDEO_FORMATS, VIDEO_SUFFIXES
+from unmask.models.bundle import Bundle, is_bundle, load_bundle
 from unmask.models.checkpoint import Checkpoint, load_checkpoint
 from unmask.web.api.jobs import Job, JobStore
 from unmask.web.api.responses import Figures, Problem
@@ -164,10 +164,6 @@ class Service:
         self.workers.cancel(job_id)
 
 
-def _name_network(stored: Bundle | Checkpoint) -> str:
-    return stored.network if isinstance(stored, Bundle) else str(stored.network_config["name"])
-
-
 def _describe_model(settings: ServiceSettings) -> dict[str, Any]:
     path, predictor = settings.model.path, settings.model.predictor
     stored: Bundle | Checkpoint = load_bundle(path) if is_bundle(path) else load_checkpoint(path)
@@ -178,8 +174,8 @@ def _describe_model(settings: ServiceSettings) -> dict[str, Any]:
     for private in ("dataset_root", "command"):
         provenance.pop(private, None)  # do not reveal paths of the training machine
     return {
-        "name": _name_network(stored),
-        "title": name_model(provenance, network=_name_network(stored)),
+        "name": stored.network,
+        "title": name_model(provenance, network=stored.network),
         "run_name": provenance.get("run_name"),
         "trained_on": [source.to_dict() for source in trained_on],
         "warning": warn_of_training(trained_on),

@@ -21,8 +21,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import Message, Receive
 
 from unmask.errors import ConfigError, OutputError
-from unmask.inference.bundle import is_bundle, load_bundle
-from unmask.models.bundle import SPEC_FILE
+from unmask.models.bundle import SPEC_FILE, is_bundle, load_bundle
 from unmask.web.addresses import find_model
 from unmask.web.api.responses import Problem
 from unmask.web.api.settings import ModelSettings

@@ -293,7 +293,7 @@ def _load(file: ModelFile, settings: Settings) -> Model:
 
 
 def _read_facts(path: Path) -> tuple[str, dict[str, Any]]:
-    from unmask.inference.bundle import is_bundle, load_bundle
+    from unmask.models.bundle import is_bundle, load_bundle
 
     if is_bundle(path):
         bundle = load_bundle(path)
@@ -301,4 +301,4 @@ def _read_facts(path: Path) -> tuple[str, dict[str, Any]]:
     from unmask.models.checkpoint import load_checkpoint
 
     checkpoint = load_checkpoint(path)
-    return str(checkpoint.network_config["name"]), checkpoint.provenance
+    return checkpoint.network, checkpoint.provenance
