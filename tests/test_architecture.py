@@ -7,14 +7,13 @@ import unmask
 
 PACKAGE = Path(unmask.__file__).parent
 ROOMS = (
-    "errors", "types", "parameters", "names", "paths", "processes", "writing", "decision", "forgeries", "composition",
-    "config", "media", "faces", "synthetic", "sources", "data", "models", "metrics", "training", "evaluation",
+    "errors", "types", "parameters", "names", "paths", "processes", "writing", "decision", "trust", "forgeries",
+    "composition", "config", "media", "faces", "synthetic", "sources", "data", "models", "metrics", "training", "evaluation",
     "inference", "web", "cli",
 )  # fmt: skip
 OPEN_TO_INFERENCE = {
-    "errors", "types", "parameters", "names", "paths", "processes", "writing", "decision", "forgeries", "media",
-    "faces", "models.network", "models.checkpoint", "models.scoring", "models.bundle", "models.export",
-    "models.grad_cam",
+    "errors", "types", "parameters", "names", "paths", "processes", "writing", "decision", "trust", "forgeries",
+    "media", "faces", "models.network", "models.checkpoint", "models.bundle", "models.heatmaps",
 }  # fmt: skip
 HEAVY = {"torch", "torchvision", "lightning", "mlflow", "pandas", "sklearn", "matplotlib", "albumentations", "cv2"}
 FILES = {"unmask." + ".".join(path.relative_to(PACKAGE).with_suffix("").parts): path for path in PACKAGE.rglob("*.py")}

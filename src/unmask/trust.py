@@ -36,6 +36,7 @@ _TIMM = ("timm.create_model", "timm.models.create_model")
 _KEYS = {"_target_", "_args_", "_partial_", "_convert_", "_recursive_"}
 _LIBRARIES = {"torch", "torchvision", "timm", "unmask", "builtins"}
 _MAX_DEPTH = 40
+_DOTTED = r"[^\W\d]\w*(\.[^\W\d]\w*)*"
 
 _LOADS_WEIGHTS = {
     "weights", "weights_backbone", "pretrained", "pretrained_backbone", "pretrained_cfg", "pretrained_cfg_overlay",
@@ -56,15 +57,13 @@ def read_trusted(given: Sequence[str] | str = ()) -> tuple[str, ...]:
     Raises:
         ConfigError: One is not the name of a module.
     """
-    names = given.split(",") if isinstance(given, str) else [str(name) for name in given]
-    for key, some in (("trusted_modules", names), (VARIABLE, os.environ.get(VARIABLE, "").split(","))):
-        wrong = [name for name in some if name.strip() and not re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)*", name.strip())]
-        if wrong:
-            raise ConfigError(
-                f"{key}: '{wrong[0]}' is not the name of a module. Give names such as mylab or mylab.nets."
-            )
-    every = (*names, *os.environ.get(VARIABLE, "").split(","))
-    return tuple(dict.fromkeys(name.strip() for name in every if name.strip()))
+    named = {"trusted_modules": given.split(",") if isinstance(given, str) else [str(name) for name in given]}
+    named[VARIABLE] = os.environ.get(VARIABLE, "").split(",")
+    found = [(key, name.strip()) for key, names in named.items() for name in names if name.strip()]
+    for key, name in found:
+        if re.fullmatch(_DOTTED, name) is None:
+            raise ConfigError(f"{key}: '{name}' is not the name of a module. Give one such as mylab or mylab.nets.")
+    return tuple(dict.fromkeys(name for _, name in found))
 
 
 def build_from_file(
@@ -127,7 +126,7 @@ def _list_targets(node: Any, *, file: str | Path, depth: int = 0) -> Iterator[st
 
 def _check_name(name: str, trusted: Sequence[str], *, file: str | Path) -> None:
     """Raise unless a name is one that may be looked up at all; nothing is imported here."""
-    is_name = re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)+", name) is not None
+    is_name = "." in name and re.fullmatch(_DOTTED, name) is not None
     is_known = name in _OURS or name in _TIMM or re.match(r"torch\.nn\.|torchvision\.models\.", name)
     if not is_name or not (is_known or _is_within(name, trusted)):
         raise _refuse(name, file=file)

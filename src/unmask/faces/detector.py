@@ -47,6 +47,11 @@ def no_detector() -> None:
     """Stand in for a detector where images are crops already (`detector=none`)."""
 
 
+def name_detector(detector: Detector) -> str:
+    """Return what messages call a detector: its `name`, or that of its class."""
+    return str(getattr(detector, "name", type(detector).__qualname__))
+
+
 def hash_weights(detector: Detector | None) -> str:
     """Return the SHA-256 of a detector's weights; "" where it has none."""
     return str(getattr(detector, "weights_sha256", ""))

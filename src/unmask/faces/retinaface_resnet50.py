@@ -60,8 +60,8 @@ class RetinaFaceResNet50:
     ) -> None:
         if importlib.util.find_spec("torch") is None:
             raise DetectorError(
-                "detector=retinaface needs PyTorch, which is not installed here. Install torch, or use a model that was "
-                "trained on crops of detector=retinaface_mobilenet."
+                "detector=retinaface needs PyTorch, which is not installed here. Install torch, or use a model of "
+                "crops that detector=retinaface_mobilenet made."
             )
         check_thresholds(confidence=confidence, nms_iou=nms_iou)
         check_max_side(max_side)

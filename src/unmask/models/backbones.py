@@ -150,7 +150,7 @@ def find_resnet(name: str) -> str:
     known.sort(key=lambda each: (not each.startswith("resnet"), len(each), each))
     spelled = {strip_signs(each): each for each in known}
     if strip_signs(name) in spelled:
-        return spelled[strip_signs(name)]
+        return str(spelled[strip_signs(name)])
     try:
         of_timm = f"; timm has it: model=timm model.name={find_timm(name)}"
     except ConfigError:

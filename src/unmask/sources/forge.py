@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from unmask.errors import ConfigError, SourceError, list_problems, names_limit
-from unmask.faces.detector import Detector, hash_weights
+from unmask.faces.detector import Detector, hash_weights, name_detector
 from unmask.forgeries import Forgeries
 from unmask.media.kinds import PICTURE_SUFFIXES
 from unmask.media.picture import MAX_PIXELS
@@ -150,7 +150,7 @@ class ForgedMedia:
             "forging": _FORGING,
             "media": len(paths),
             "media_sha256": hashlib.sha256(listing.encode()).hexdigest()[:16],
-            "detector": getattr(self.detector, "name", type(self.detector).__qualname__),
+            "detector": name_detector(self.detector),
             "detector_sha256": hash_weights(self.detector),
             "methods": list(self.methods),
             "num_frames": self.num_frames,

