@@ -204,7 +204,7 @@ def test_a_pickle_in_a_bundle_is_never_run(bundle: Path, in_folder: Path) -> Non
         ("preprocessing", {"num_frames": "all"}, "num_frames='all'"),
         ("preprocessing", {"jpeg_quality": 0}, "jpeg_quality=0"),
         ("preprocessing", {"detector_options": {"weights": "/etc/passwd"}}, r"detector_options\.weights='/etc/passwd'"),
-        ("preprocessing", {"detector_options": [1]}, "AttributeError"),
+        ("preprocessing", {"detector_options": [1]}, "detector_options"),
         ("preprocessing", {"run": "rm"}, "TypeError"),
         ("input", {"size": 10**7}, "input size=10000000"),
         ("input", {"mean": [1]}, "ValueError"),
@@ -246,17 +246,19 @@ def test_a_network_that_gives_no_number_has_no_verdict(
 
 
 def test_an_address_without_mlflow_says_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(CheckpointError, match=r"'runs:/0123' .*unmask\.fetch_model\('runs:/0123'\)"):
+        Predictor.load("runs:/0123")
     monkeypatch.setitem(sys.modules, "mlflow.exceptions", None)
     with pytest.raises(CheckpointError, match=r"'runs:/0123' is an address in MLflow, and mlflow\S* is not installed"):
-        Predictor.load("runs:/0123")
+        unmask.fetch_model("runs:/0123")
 
 
 def test_a_detector_that_needs_torch_says_so_where_there_is_none(
     bundle: Path, spec: CropSpec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _change(bundle, preprocessing=replace(spec, detector="retinaface").to_dict())
-    monkeypatch.setattr("unmask.faces.detector.find_spec", lambda name: None)
-    with pytest.raises(DetectorError, match=r"'retinaface', which needs PyTorch.*detector=retinaface_mobilenet"):
+    monkeypatch.setattr("unmask.faces.retinaface_resnet50.find_spec", lambda name: None)
+    with pytest.raises(DetectorError, match=r"retinaface needs PyTorch.*detector=retinaface_mobilenet"):
         Predictor.load(bundle)
 
 

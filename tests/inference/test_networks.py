@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from tests.networks import make_network
 
@@ -20,6 +19,7 @@ from unmask.models.bundle import write_bundle
 from unmask.models.checkpoint import load_checkpoint
 from unmask.models.heatmaps import GradCam
 from unmask.models.network import FaceNetwork
+from unmask.training.nodes import build_network
 from unmask.types import Picture
 
 CONFIGS: dict[str, dict[str, Any]] = {path.stem: {} for path in (config_dir() / "model").glob("*.yaml")} | {
@@ -31,7 +31,7 @@ CONFIGS: dict[str, dict[str, Any]] = {path.stem: {} for path in (config_dir() / 
 
 def build(label: str) -> FaceNetwork:
     cfg = OmegaConf.load(config_dir() / "model" / f"{label.partition(' ')[0]}.yaml")
-    network: FaceNetwork = instantiate(OmegaConf.merge(cfg, {"weights": None, **CONFIGS[label]}))
+    network: FaceNetwork = build_network(OmegaConf.merge(cfg, {"weights": None, **CONFIGS[label]}))
     return network
 
 
@@ -66,8 +66,8 @@ def test_activation_map_is_grad_cam_of_the_logit(tmp_path: Path) -> None:
     torch.manual_seed(2)
     network = make_network(name="resnet18", input_size=160).eval()
     images = torch.randint(0, 256, (3, 3, 160, 160), dtype=torch.uint8)
-    features = network.backbone((images.float() - network.mean) / network.std).detach().requires_grad_()
-    network.head(network.pool(features).flatten(1)).sum().backward()
+    features = network.backbone(network.normalise(images)).detach().requires_grad_()
+    network.head(features.mean(dim=(2, 3))).sum().backward()
     assert features.grad is not None
     weights = features.grad.mean(dim=(2, 3), keepdim=True)  # Selvaraju et al., Grad-CAM, ICCV 2017, eq. 1 and 2
     grad_cam = torch.relu((weights * features).sum(dim=1)).detach().numpy()

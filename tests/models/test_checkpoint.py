@@ -112,7 +112,7 @@ def test_empty_checkpoint_is_named(tmp_path: Path) -> None:
 
 def test_other_files_are_no_checkpoints(tmp_path: Path) -> None:
     (tmp_path / "note.ckpt").write_text("hello")
-    with pytest.raises(CheckpointError, match=r"note\.ckpt' is no checkpoint"):
+    with pytest.raises(CheckpointError, match=r"note\.ckpt' is not a checkpoint"):
         load_checkpoint(tmp_path / "note.ckpt")
     with zipfile.ZipFile(tmp_path / "photos.zip", "w") as archive:
         archive.writestr("a.txt", "hello")

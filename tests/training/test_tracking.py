@@ -233,12 +233,11 @@ def test_prediction_takes_the_bundle_of_a_run(
     result: dict[str, Any], monkeypatch: pytest.MonkeyPatch, address: str, names: set[str] | None
 ) -> None:
     import unmask
-    from unmask.training.tracking_fetch import fetch_model
 
     monkeypatch.setenv("MLFLOW_TRACKING_URI", result["tracking_uri"])
-    path = fetch_model(address.format(**result))
+    path = unmask.fetch_model(address.format(**result))
     assert (None if path.is_file() else {file.name for file in path.iterdir()}) == names
-    predictor = unmask.Predictor.load(address.format(**result), device="cpu")
+    predictor = unmask.Predictor.load(path, device="cpu")
     assert predictor.backend.name == ("torch" if names is None else "onnx")
 
 

@@ -1,12 +1,12 @@
 """RetinaFace with a ResNet-50 backbone from retinaface-pytorch: slower and surer on small faces, best on a GPU."""
 
 import hashlib
-import importlib.util
 import io
 import logging
 import warnings
 import zipfile
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -58,7 +58,7 @@ class RetinaFaceResNet50:
         batch_size: int = 8,
         weights: str | None = None,
     ) -> None:
-        if importlib.util.find_spec("torch") is None:
+        if find_spec("torch") is None:
             raise DetectorError(
                 "detector=retinaface needs PyTorch, which is not installed here. Install torch, or use a model of "
                 "crops that detector=retinaface_mobilenet made."
