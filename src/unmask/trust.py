@@ -105,6 +105,16 @@ def list_packages(node: Any) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name.partition(".")[0] for name in _list_targets(node, file="the configuration")))
 
 
+def list_untrusted(node: Any) -> tuple[str, ...]:
+    """Return the packages that have to be trusted before the node of a file is built.
+
+    Args:
+        node: Plain values.
+    """
+    names = _list_targets(node, file="the configuration")
+    return tuple(dict.fromkeys(name.partition(".")[0] for name in names if not _is_known(name)))
+
+
 def _list_targets(node: Any, *, file: str | Path, depth: int = 0) -> Iterator[str]:
     """Yield every `_target_` of nested plain values."""
     if depth > _MAX_DEPTH:
@@ -127,9 +137,12 @@ def _list_targets(node: Any, *, file: str | Path, depth: int = 0) -> Iterator[st
 def _check_name(name: str, trusted: Sequence[str], *, file: str | Path) -> None:
     """Raise unless a name is one that may be looked up at all; nothing is imported here."""
     is_name = "." in name and re.fullmatch(_DOTTED, name) is not None
-    is_known = name in _OURS or name in _TIMM or re.match(r"torch\.nn\.|torchvision\.models\.", name)
-    if not is_name or not (is_known or _is_within(name, trusted)):
+    if not is_name or not (_is_known(name) or _is_within(name, trusted)):
         raise _refuse(name, file=file)
+
+
+def _is_known(name: str) -> bool:
+    return name in _OURS or name in _TIMM or name.startswith(("torch.nn.", "torchvision.models."))
 
 
 def _find(name: str, trusted: Sequence[str], *, file: str | Path) -> Build:
