@@ -1,7 +1,10 @@
 import numpy as np
 import pytest
 
-from unmask.faces.detector import no_detector, shrink
+from unmask.errors import SpecMismatchError
+from unmask.faces.detector import WholeImage, build_detector, describe_detector, no_detector, shrink
+from unmask.faces.haar import HaarCascade
+from unmask.faces.spec import CropSpec
 
 
 def test_large_pictures_shrink_to_the_longer_side_and_keep_their_shape() -> None:
@@ -24,3 +27,39 @@ def test_a_picture_of_one_line_keeps_a_pixel() -> None:
 
 def test_none_stands_in_for_a_detector() -> None:
     assert no_detector() is None  # type: ignore[func-returns-value]
+
+
+def test_specs_name_our_own_detectors_by_short_names_and_others_by_their_target() -> None:
+    node = {"_target_": "unmask.faces.haar.HaarCascade", "max_side": 320, "weights": None}
+    described = describe_detector(HaarCascade(max_side=320), node)
+    assert (described["detector"], described["detector_options"]) == ("haar", {"max_side": 320})
+    assert describe_detector(None, {"_target_": "unmask.faces.detector.no_detector"})["detector"] == "none"
+
+    class Corners(HaarCascade):
+        name = "haar"
+
+    described = describe_detector(Corners(), {"_target_": "mylab.faces.Corners", "device": "cpu"})
+    assert (described["detector"], described["detector_options"]) == ("mylab.faces.Corners", {})
+
+
+def test_the_detector_of_a_spec_is_built_with_its_options() -> None:
+    spec = CropSpec("haar", HaarCascade().weights_sha256, {"max_side": 320})
+    detector = build_detector(spec, file="a.ckpt")
+    assert isinstance(detector, HaarCascade)
+    assert detector.max_side == 320
+    assert isinstance(build_detector(CropSpec("none"), file="a.ckpt"), WholeImage)
+
+
+@pytest.mark.parametrize(
+    ("spec", "named"),
+    [
+        (CropSpec("mtcnn"), ("a.ckpt", "mtcnn", "retinaface_mobilenet, retinaface, haar, none")),
+        (CropSpec("haar", "ab"), ("haar", "'ab'", "detector_weights=")),
+        (CropSpec("haar", "ab", {"colour": 1}), ("haar", "colour", "a.ckpt")),
+        (CropSpec("torch.nn.Identity"), ("torch.nn.Identity", "detect")),
+    ],
+)
+def test_a_detector_that_is_not_that_of_the_crops_is_refused(spec: CropSpec, named: tuple[str, ...]) -> None:
+    with pytest.raises(SpecMismatchError) as caught:
+        build_detector(spec, file="a.ckpt")
+    assert all(part in str(caught.value) for part in named)

@@ -3,7 +3,7 @@ import json
 
 import pytest
 
-from unmask.errors import SpecMismatchError
+from unmask.errors import ConfigError, SpecMismatchError
 from unmask.faces.spec import CropSpec, InputSpec, check_same_crops
 
 SPEC = CropSpec(detector="haar", detector_sha256="ab")
@@ -43,3 +43,19 @@ def test_crops_made_otherwise_are_refused_with_every_difference() -> None:
         assert part in message
     assert "crop_size" not in message
     assert "allow_spec_mismatch=true" in message
+
+
+def test_hashes_of_our_own_detectors_are_those_that_datasets_already_have() -> None:
+    options = {"confidence": 0.7, "nms_iou": 0.4, "max_side": 640}
+    specs = (CropSpec("haar", "ab"), CropSpec("retinaface_mobilenet", "cd", options), CropSpec("none"))
+    assert [spec.hash for spec in specs] == ["2282734a83feec7b", "c2f9e286939c24ac", "7d2cf6a3bde4c14e"]
+
+
+def test_arguments_of_a_detector_of_ones_own_are_plain_values() -> None:
+    spec = CropSpec("mylab.faces.Corners", detector_options={"kind": "fast", "sizes": [1, 2], "deep": {"a": None}})
+    assert CropSpec.from_dict(json.loads(json.dumps(spec.to_dict()))) == spec
+    for value in (object(), {1: 2}, float("nan")):
+        with pytest.raises(ConfigError, match=r"detector_options\.x"):
+            CropSpec("mylab.faces.Corners", detector_options={"x": value})
+    with pytest.raises(ConfigError, match=r"detector_options\.confidence"):
+        CropSpec("haar", detector_options={"confidence": {"_target_": "os.system"}})

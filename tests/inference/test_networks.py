@@ -23,6 +23,7 @@ from unmask.training.nodes import build_network
 from unmask.types import Picture
 
 CONFIGS: dict[str, dict[str, Any]] = {path.stem: {} for path in (config_dir() / "model").glob("*.yaml")} | {
+    "custom": {"_target_": "torchvision.models.resnet18", "num_classes": 2, "input_size": 64},
     "timm with a class token": {"name": "test_vit", "input_size": 96},
     "timm with mixed tokens": {"name": "mixer_s32_224"},
     "timm with a map of its own": {"name": "test_convnext", "input_size": 64},

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from tests.conftest import train_tiny
 from tests.networks import make_network
 
 from unmask.decision import Decision
@@ -137,7 +138,47 @@ def test_entry_without_weights_is_a_clear_error(tmp_path: Path, network: FaceNet
 
 def test_weights_that_do_not_fit_are_a_clear_error(tmp_path: Path, network: FaceNetwork) -> None:
     content = _content(network)
-    content["state_dict"]["network.head.weight"] = torch.zeros(2, 2)
+    content["state_dict"]["network.module.head.weight"] = torch.zeros(2, 2)
     found = load_checkpoint(_save(content, tmp_path / "x.ckpt"))
     with pytest.raises(CheckpointError, match=r"weights in '.*x\.ckpt' do not fit its network: (?s:.*)head\.weight"):
         found.build_network()
+
+
+def downgrade(content: dict[str, Any]) -> dict[str, Any]:
+    """Return a checkpoint of format 1, as it was written before networks had a `_target_`."""
+    entry = dict(content["unmask"])
+    kept = {key: value for key, value in entry["network"].items() if key not in ("_target_", "weights", "image_size")}
+    library = "timm" if entry["network"]["_target_"].endswith("build_timm") else "torchvision"
+    entry |= {"format": 1, "network": {"library": library, **kept}}
+    state = {key.replace("network.module.", "network."): value for key, value in content["state_dict"].items()}
+    return {**content, "unmask": entry, "state_dict": state}
+
+
+@pytest.mark.parametrize(
+    "options", [{"name": "tiny"}, {"name": "resnet18"}, {"name": "test_vit", "library": "timm"}], ids=str
+)
+def test_checkpoints_of_format_1_are_read(tmp_path: Path, options: dict[str, str]) -> None:
+    network = make_network(**options, input_size=32, dropout=0.25).eval()
+    old = load_checkpoint(_save(downgrade(_content(network)), tmp_path / "old.ckpt"))
+    new = load_checkpoint(_save(_content(network), tmp_path / "new.ckpt"))
+    assert old.network == new.network == options["name"]
+    assert {**old.network_config, "weights": None} == {**new.network_config, "weights": None}
+    images = torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8)
+    assert torch.equal(old.build_network()(images), new.build_network()(images))
+
+
+def test_a_training_of_format_1_is_resumed_to_the_same_weights(face_dataset: Path, tmp_path: Path) -> None:
+    first = train_tiny(face_dataset, tmp_path / "first", "trainer.max_epochs=1")
+    last = Path(str(first["last_checkpoint"]))
+    old = tmp_path / "old" / "checkpoints" / "last.ckpt"
+    old.parent.mkdir(parents=True)
+    _save(downgrade(torch.load(last, weights_only=True)), old)
+    states = [
+        torch.load(
+            str(train_tiny(face_dataset, tmp_path / name, "trainer.max_epochs=2", f"resume={path}")["last_checkpoint"]),
+            weights_only=True,
+        )["state_dict"]
+        for name, path in (("a", last), ("b", old))
+    ]
+    assert states[0].keys() == states[1].keys()
+    assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])

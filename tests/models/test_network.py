@@ -1,4 +1,6 @@
+import math
 from pathlib import Path
+from typing import Any
 from urllib.error import URLError
 
 import pytest
@@ -8,7 +10,9 @@ from tests.networks import make_network
 from unmask.errors import CheckpointError, ConfigError
 from unmask.faces.spec import InputSpec
 from unmask.models.backbones import find_features, find_resnet, find_timm
-from unmask.models.network import rebuild_network
+from unmask.models.checkpoint import upgrade_network
+from unmask.models.heatmaps import GradCam, NetworkWithMap, explain_missing_maps
+from unmask.models.network import FaceNetwork, build_network, rebuild_network
 
 
 def _pictures(count: int = 3, size: int = 64) -> torch.Tensor:
@@ -226,3 +230,140 @@ def test_weights_of_timm_that_cannot_be_downloaded_name_the_way_out(monkeypatch:
     monkeypatch.setattr(timm, "create_model", unreachable)
     with pytest.raises(CheckpointError, match=r"timm's weights of 'resnet10t' .*no route.*model\.weights=null"):
         make_network(name="resnet10t", library="timm", weights="imagenet")
+
+
+class Folded(torch.nn.Module):
+    """Returns logits of any shape."""
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        super().__init__()
+        self.shape = shape
+        self.features = torch.nn.Sequential(torch.nn.Conv2d(3, 5, 3, stride=4), torch.nn.ReLU())
+        self.classifier = torch.nn.Linear(5, shape[-1] if shape else 1)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = self.classifier(self.features(images).mean((2, 3)))
+        return logits.reshape(len(images), *self.shape)
+
+
+def own(module: Any, **settings: Any) -> FaceNetwork:
+    config = {"_target_": "mylab.nets.Net", "input_size": 32, **settings}
+    return build_network(config, build=lambda node: module)
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (2,)])
+def test_any_network_with_one_or_two_logits_gives_one(shape: tuple[int, ...]) -> None:
+    network = own(Folded(shape)).eval()
+    images = _pictures(4, 32)
+    raw = network.module(network.normalise(images)).reshape(4, -1)
+    expected = raw[:, 0] if raw.shape[1] == 1 else raw[:, 1] - raw[:, 0]
+    assert torch.allclose(network(images), expected)
+    assert network.name == "Net"
+
+
+@pytest.mark.parametrize("shape", [(3,), (1, 1), (2, 4)])
+def test_logits_of_another_shape_are_refused_with_the_shapes_that_are_expected(shape: tuple[int, ...]) -> None:
+    module = Folded(shape)
+    module.classifier = torch.nn.Linear(5, math.prod(shape))
+    with pytest.raises(ConfigError) as caught:
+        own(module)
+    for named in ("_target_", str((3, *shape)), "(N,), (N, 1) or (N, 2)", "(3, 32, 32)"):
+        assert named in str(caught.value)
+
+
+class Pair(torch.nn.Module):
+    def forward(self, images: torch.Tensor) -> Any:
+        return {"out": images}
+
+
+@pytest.mark.parametrize(
+    ("module", "named"), [(Pair(), "dict"), (torch.nn.Linear(7, 1), "input_size=32"), (print, "torch.nn.Module")]
+)
+def test_what_is_not_a_network_of_images_is_refused(module: Any, named: str) -> None:
+    with pytest.raises(ConfigError, match=named):
+        own(module)
+
+
+def test_a_network_is_tried_without_touching_its_state_or_the_random_numbers() -> None:
+    module = torch.nn.Sequential(torch.nn.BatchNorm2d(3), torch.nn.Dropout(0.5), Folded((1,)))
+    module[0].eval()
+    torch.manual_seed(3)
+    expected = torch.rand(2)
+    torch.manual_seed(3)
+    network = own(module)
+    assert network.cam_layers is None
+    assert torch.equal(torch.rand(2), expected)
+    assert int(module[0].num_batches_tracked) == 0
+    assert (module.training, module[0].training) == (True, False)
+
+
+def test_head_is_the_last_linear_layer_or_the_part_that_is_named() -> None:
+    module = Folded((1,))
+    assert own(module).head is module.classifier
+    network = own(module, head="features.0")
+    assert network.head is module.features[0]
+    backbone, head = network.split_parameters()
+    assert [tuple(each.shape) for each in head] == [(5, 3, 3, 3), (5,)]
+    assert [tuple(each.shape) for each in backbone] == [(1, 5), (1,)]
+    network.set_backbone_trainable(False)
+    assert [each.requires_grad for each in module.parameters()] == [True, True, False, False]
+    assert (module.features[0].training, module.classifier.training) == (True, False)
+    with pytest.raises(ConfigError, match=r"model\.head=top .*classifier"):
+        own(module, head="top")
+
+
+@pytest.mark.parametrize(
+    ("name", "has_map"),
+    [("resnet18", True), ("efficientnet_b0", True), ("mobilenet_v3_small", False), ("vit_b_16", False)],
+)
+def test_class_activation_maps_are_found_where_the_head_is_linear_in_pooled_features(name: str, has_map: bool) -> None:
+    import torchvision
+
+    size = {"image_size": 64} if name == "vit_b_16" else {}
+    module = torchvision.models.get_model(name, weights=None, num_classes=2, **size)
+    network = own(module, input_size=64).eval()
+    assert network.has_map == has_map
+    if not has_map:
+        assert "model.heatmap_layer" in str(explain_missing_maps(network))
+        return
+    assert explain_missing_maps(network) is None
+    images = _pictures(2)
+    logits, maps = NetworkWithMap(network)(images)
+    assert torch.allclose(logits, network(images), atol=1e-4)
+    bias = network.head.bias[1] - network.head.bias[0]
+    assert torch.allclose(maps.mean((1, 2)) + bias, logits, atol=1e-4)
+
+
+def test_a_layer_that_is_named_gives_maps_by_grad_cam() -> None:
+    torch.manual_seed(1)
+    network = own(Folded((2,)), heatmap_layer="features.1").eval()
+    assert explain_missing_maps(network) is None
+    _, maps = GradCam(network).score(_pictures(2, 32))
+    assert maps is not None
+    assert maps.shape == (2, 8, 8)
+    assert (maps.min(), maps.max()) == (0, pytest.approx(1, abs=1e-3))
+    assert GradCam(own(Folded((1,)))).score(_pictures(2, 32))[1] is None
+    with pytest.raises(ConfigError, match=r"model\.heatmap_layer=features\.9 .*features\.1"):
+        own(Folded((1,)), heatmap_layer="features.9")
+
+
+def test_a_network_is_stored_without_the_weights_that_it_started_from() -> None:
+    network = own(Folded((1,)), weights="imagenet", pretrained=True, width=8)
+    assert network.config == {
+        "_target_": "mylab.nets.Net", "weights": None, "pretrained": False, "width": 8, "input_size": 32,
+        "mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225],
+    }  # fmt: skip
+
+
+def test_networks_of_format_1_are_those_of_today() -> None:
+    sizes = {"dropout": 0.5, "input_size": 96}
+    assert upgrade_network({"name": "tiny", "library": "torchvision", **sizes}) == {
+        "_target_": "unmask.models.backbones.build_tiny", "name": "tiny", **sizes,
+    }  # fmt: skip
+    assert upgrade_network({"_target_": "unmask.models.network.FaceNetwork", "name": "resnet50", **sizes}) == {
+        "_target_": "unmask.models.backbones.build_resnet", "name": "resnet50", **sizes,
+    }  # fmt: skip
+    assert upgrade_network({"name": "test_vit", "library": "timm", **sizes}) == {
+        "_target_": "unmask.models.backbones.build_timm", "name": "test_vit", "image_size": 96, **sizes,
+    }  # fmt: skip
+    assert upgrade_network({"_target_": "mylab.nets.Net"}) == {"_target_": "mylab.nets.Net"}

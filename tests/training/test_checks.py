@@ -86,7 +86,7 @@ def test_settings_that_fit_pass(face_dataset: Path, overrides: tuple[str, ...]) 
         (("trainer.gradient_clip_val=-1",), r"^trainer\.gradient_clip_val=-1 must be a number from 0 on, or null"),
         (
             ("model=timm", "model.name=convnext_tiny", "model.input_size=16"),
-            r"^'convnext_tiny' \(model\.name\) cannot be used with pictures of 16 pixels \(model\.input_size\)",
+            r"^'convnext_tiny' \(model\.name\) cannot be used with images of 16 pixels \(model\.input_size\)",
         ),
     ],
 )

@@ -10,7 +10,7 @@ from torch.nn import Parameter
 from unmask.config import check_complete, config_dir
 from unmask.errors import ConfigError
 from unmask.faces.spec import InputSpec
-from unmask.training.build import build_optimizer, build_schedule
+from unmask.training.build import build_network, build_optimizer, build_schedule
 
 COMMANDS = ("prepare", "train", "evaluate", "predict")
 GROUPS = {
@@ -44,7 +44,9 @@ def test_every_config_group_is_tested() -> None:
 def test_every_option_composes_and_instantiates(tmp_path: Path, command: str, group: str, option: str) -> None:
     overrides = [f"{group}={option}", f"paths.root={tmp_path}"]
     overrides += ["dataset.root=faces"] if command == "train" else ["output=faces"]
-    if group == "model" and option != "tiny":
+    if option == "custom":
+        overrides += ["model._target_=torchvision.models.resnet18", "+model.num_classes=1", "model.input_size=64"]
+    elif group == "model" and option != "tiny":
         overrides.append("model.weights=null")  # no download here
     if (group, option) != ("source", "synthetic") and group == "source":
         overrides.append("source.root=raw")
@@ -60,6 +62,8 @@ def test_every_option_composes_and_instantiates(tmp_path: Path, command: str, gr
         assert instantiate(node, input_spec=InputSpec(size=32)).batch_size == 32
     elif group == "trainer":
         assert instantiate(node, logger=False, accelerator="cpu").max_epochs == node.max_epochs
+    elif group == "model":
+        assert build_network(node).input_spec.size == node.input_size
     elif group == "optimizer":
         (param_group,) = build_optimizer(node)([Parameter()]).param_groups
         assert param_group["lr"] == node.lr

@@ -18,7 +18,7 @@ def _state(result: dict[str, object]) -> dict[str, Tensor]:
 
 
 def _moved(before: dict[str, Tensor], after: dict[str, Tensor]) -> set[str]:
-    return {key.partition(".")[0] for key in before if not torch.equal(before[key], after[key])}
+    return {key.split(".")[1] for key in before if not torch.equal(before[key], after[key])}
 
 
 def test_head_takes_every_step_and_the_backbone_those_after_it_is_thawed(face_dataset: Path, tmp_path: Path) -> None:

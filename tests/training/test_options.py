@@ -33,6 +33,7 @@ COMPOSED = ("sweep", "hydra/launcher")
 # What an option needs to be small, or to do without a network.
 SMALLER = {
     ("model", "timm"): ("model.name=mobilenetv3_small_050",),
+    ("model", "custom"): ("model._target_=torchvision.models.mobilenet_v3_small", "+model.num_classes=2"),
     ("source", "synthetic"): ("source.num_identities=6", "source.num_frames=2", "source.size=128"),
     ("source", "forge"): ("source.num_frames=2",),
 }
@@ -98,7 +99,9 @@ def _train(dataset: Path, folder: Path, group: str, option: str, *, keeps_networ
     given[group] = option
     overrides = [f"{key}={value}" for key, value in given.items()]
     cfg = compose_config("train", *overrides, *SMALLER.get((group, option), ()))
-    cfg.model.weights, cfg.model.input_size = None, 64  # nothing is downloaded here
+    cfg.model.input_size = 64
+    if "weights" in cfg.model:
+        cfg.model.weights = None  # nothing is downloaded here
     if group == "experiment" and not keeps_network:
         cfg.model = compose_config("train", "model=tiny").model
     folder.mkdir(exist_ok=True)

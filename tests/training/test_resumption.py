@@ -125,7 +125,9 @@ def test_training_without_the_average_continues_with_its_own_weights(
     content = _resume(face_dataset, tmp_path, averaged, *still)
     before = torch.load(averaged, weights_only=True)["current_model_state"]
     assert "current_model_state" not in content
-    torch.testing.assert_close(content["state_dict"]["network.head.weight"], before["network.head.weight"])
+    torch.testing.assert_close(
+        content["state_dict"]["network.module.head.weight"], before["network.module.head.weight"]
+    )
 
 
 @pytest.mark.slow

@@ -59,6 +59,8 @@ def _check(key: str, value: Any, *, least: float, most: float = float("inf")) ->
 
 
 def _check_model(model: DictConfig) -> None:
+    if "input_size" not in model:
+        raise ConfigError("model has no input_size. Add the side of its images in pixels: +model.input_size=224")
     _check_whole("model.input_size", model.input_size, least=16)
 
 
