@@ -346,3 +346,28 @@ def test_prediction_by_a_bundle_does_not_import_torch_to_judge_its_names(in_fold
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"
+
+
+STRANGE_OVERRIDES = {
+    "target": ["loss._target_=os.system"],
+    "added": ["+callbacks.x._target_=os.system", "+callbacks.x.command=touch canary"],
+    "nested": ["+callbacks.x={_target_: os.system, command: touch canary}"],
+    "twice": ["+callbacks.x={_target_: os.system, command: touch canary}", "++callbacks.x={}"],
+    "created": ["+callbacks.x=${oc.create:'{_target_: os.system, command: touch canary}'}"],
+    "search path": ["hydra.searchpath=[/somewhere]"],
+    "trusted by itself": ["trusted_modules=[os,subprocess]", "loss._target_=subprocess.run", "+loss.args=touch canary"],
+}
+
+
+@pytest.mark.parametrize("case", STRANGE_OVERRIDES)
+def test_a_run_folder_of_a_stranger_is_not_resumed_with_what_it_would_call(
+    case: str, canary: Path, command: Callable[..., str], face_dataset: Path
+) -> None:
+    last = save(canary.parent / "given" / "checkpoints" / "last.ckpt")
+    (canary.parent / "given" / ".hydra").mkdir()
+    past = ["model=tiny", *STRANGE_OVERRIDES[case]]
+    (canary.parent / "given" / ".hydra" / "overrides.yaml").write_text(json.dumps(past))
+    arguments = [f"resume={last}", f"dataset.root={face_dataset}", "logger=none", "dataset.num_workers=0"]
+    told = command("train", *arguments)
+    assert "overrides.yaml" in told
+    assert "command line" in told or "trusted_modules=[" in told

@@ -96,6 +96,32 @@ def build_from_file(
     return _build({**node, **further}, known)
 
 
+def check_overrides(
+    overrides: Sequence[tuple[str, Any]], *, file: str | Path, trusted_modules: Sequence[str] = ()
+) -> None:
+    """Raise where the overrides of a stranger's run do more than choose options and set plain values.
+
+    Args:
+        overrides: Key and value of each.
+        file: File that holds them, for messages.
+        trusted_modules: Packages that a `_target_` among them may name.
+
+    Raises:
+        UntrustedError: One names something to call, refers to another value, or sets up Hydra.
+    """
+    trusted = read_trusted(trusted_modules)
+    for key, value in overrides:
+        names = [str(value)] if "_target_" in key else list(_list_targets(value, file=file))
+        for name in names:
+            if re.fullmatch(_DOTTED, name) is None or not _is_within(name, trusted):
+                raise _refuse(name, file=file)
+        if key.lstrip("+~").startswith("hydra") or "${" in str(value):
+            raise UntrustedError(
+                f"'{file}' has the override '{key}={value}', which is only taken from runs below your own outputs. If "
+                f"you trust it, repeat it on the command line."
+            )
+
+
 def list_packages(node: Any) -> tuple[str, ...]:
     """Return the packages that the targets of a node lie in: those that its author's own configuration names.
 

@@ -90,7 +90,11 @@ def predict(cfg: DictConfig, *, paths: Sequence[str] = ()) -> Outcome:
         )
     print_table(predictions)
     if "heatmaps" in extras and has_no_maps(predictions):
-        print("No heat maps: the bundle of this network has none. Name its checkpoint, which has them by Grad-CAM.")
+        print(
+            "No heat maps: the bundle of this network has none. Name its checkpoint, which has them by Grad-CAM."
+            if predictor.backend.name == "onnx"
+            else "No heat maps: this network has none. Train it with model.heatmap_layer=<layer> for Grad-CAM."
+        )
     print(f"predictions  {folder / 'predictions.json'}")
     return Outcome(predictions, num_failed)
 

@@ -4,14 +4,16 @@ import re
 from pathlib import Path
 
 from hydra import compose
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
 from unmask.cli.checkpoint import find_checkpoint
 from unmask.errors import ConfigError
 from unmask.models.checkpoint import LAST
+from unmask.trust import check_overrides
 
 _OVERRIDES = Path(".hydra") / "overrides.yaml"
-_NOT_AGAIN = ("resume", "task")
+_NOT_AGAIN = ("resume", "task", "trusted_modules")
 
 
 def restore_resumed(cfg: DictConfig, overrides: list[str], *, folder: Path) -> tuple[DictConfig, list[str]]:
@@ -29,6 +31,8 @@ def restore_resumed(cfg: DictConfig, overrides: list[str], *, folder: Path) -> t
     written = path.parents[1] / _OVERRIDES if len(path.parents) > 1 else _OVERRIDES
     if written.is_file():
         past = [str(text) for text in OmegaConf.load(written)]
+        if not _is_own(path, cfg.paths):
+            _check_past(past, overrides, file=written, trusted_modules=list(cfg.trusted_modules))
         overrides = merge_overrides(past, overrides)
         cfg = compose("train", overrides=overrides)
         if (folder / _OVERRIDES).is_file():
@@ -36,6 +40,22 @@ def restore_resumed(cfg: DictConfig, overrides: list[str], *, folder: Path) -> t
             OmegaConf.save(cfg, folder / ".hydra" / "config.yaml")
     cfg.resume = str(path)
     return cfg, overrides
+
+
+def _is_own(path: Path, paths: DictConfig) -> bool:
+    """Tell whether a checkpoint lies where the user's own runs are written."""
+    places = [Path(place).resolve() for place in (paths.output_dir, paths.multirun_dir)]
+    is_fetched = path.resolve().is_relative_to(places[0] / "downloads")
+    return not is_fetched and any(path.resolve().is_relative_to(place) for place in places)
+
+
+def _check_past(past: list[str], present: list[str], *, file: Path, trusted_modules: list[str]) -> None:
+    """Raise where overrides from a folder that may be a stranger's would run code; those given again do not count."""
+    kept = merge_overrides(past, present)[: -len(present) or None]
+    parsed = OverridesParser.create().parse_overrides(kept)
+    check_overrides(
+        [(each.get_key_element(), each.value()) for each in parsed], file=file, trusted_modules=trusted_modules
+    )
 
 
 def _find(cfg: DictConfig, folder: Path) -> Path:

@@ -94,16 +94,14 @@ def build_detector(
         UntrustedError: The spec names something that is not built from a file.
         SpecMismatchError: Its weights are not those that the model's crops were made with, or it cannot be built.
     """
-    target = DETECTORS.get(spec.detector, spec.detector)
-    if "." not in target:
+    if "." not in spec.node["_target_"]:
         raise SpecMismatchError(
-            f"The crops of '{file}' were made with the detector '{target}', which this version does not have. "
+            f"The crops of '{file}' were made with the detector '{spec.detector}', which this version does not have. "
             f"It has: {', '.join(DETECTORS)}."
         )
-    node = {**spec.detector_options, "_target_": target}
     try:
         detector: Detector = build_from_file(
-            node, file=file, trusted_modules=trusted_modules, offered={"device": device, "weights": weights}
+            spec.node, file=file, trusted_modules=trusted_modules, offered={"device": device, "weights": weights}
         )
     except (TypeError, ValueError) as error:  # an option that a constructor does not have, or does not take so
         raise SpecMismatchError(

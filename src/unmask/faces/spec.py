@@ -63,6 +63,11 @@ class CropSpec:
             else:
                 _check(f"detector_options.{key}", value, least=0, most=1e6)
 
+    @property
+    def node(self) -> dict[str, Any]:
+        """`_target_` and arguments of the detector."""
+        return {**self.detector_options, "_target_": DETECTORS.get(self.detector, self.detector)}
+
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
         """Rebuild a spec from `to_dict`."""

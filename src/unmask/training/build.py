@@ -29,6 +29,7 @@ from unmask.training.nodes import build_network, build_node, build_optimizer, bu
 from unmask.training.precision import choose_precision
 from unmask.training.resumption import Resumption, record_learning
 from unmask.training.steps import FiniteLoss, StepSeeds, StopAtStep
+from unmask.trust import list_untrusted
 
 logger = logging.getLogger(__name__)
 
@@ -97,6 +98,8 @@ def build_parts(
     network = build_network(cfg.model)
     if (without_maps := explain_missing_maps(network)) is not None:
         logger.info("%s", without_maps)
+    if packages := ",".join(list_untrusted([network.config, dataset.spec.node])):
+        logger.info("Prediction and evaluation will need trusted_modules=[%s] for this model.", packages)
     if cfg.compile:
         network.compile()  # in place, so that the names of the weights stay those of any checkpoint
     data = build_node(
