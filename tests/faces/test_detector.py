@@ -1,8 +1,10 @@
+from typing import Any
+
 import numpy as np
 import pytest
 
-from unmask.errors import SpecMismatchError
-from unmask.faces.detector import WholeImage, build_detector, describe_detector, no_detector, shrink
+from unmask.errors import DetectorError, SpecMismatchError
+from unmask.faces.detector import WholeImage, build_detector, check_detector, describe_detector, no_detector, shrink
 from unmask.faces.haar import HaarCascade
 from unmask.faces.spec import CropSpec
 
@@ -56,10 +58,22 @@ def test_the_detector_of_a_spec_is_built_with_its_options() -> None:
         (CropSpec("mtcnn"), ("a.ckpt", "mtcnn", "retinaface_mobilenet, retinaface, haar, none")),
         (CropSpec("haar", "ab"), ("haar", "'ab'", "detector_weights=")),
         (CropSpec("haar", "ab", {"colour": 1}), ("haar", "colour", "a.ckpt")),
-        (CropSpec("torch.nn.Identity"), ("torch.nn.Identity", "detect")),
     ],
 )
 def test_a_detector_that_is_not_that_of_the_crops_is_refused(spec: CropSpec, named: tuple[str, ...]) -> None:
     with pytest.raises(SpecMismatchError) as caught:
         build_detector(spec, file="a.ckpt")
     assert all(part in str(caught.value) for part in named)
+
+
+class Wrong:
+    def detect(self, images: object) -> object:
+        return [{"box": (0, 0, 1, 1)}]
+
+
+@pytest.mark.parametrize("detector", [object(), Wrong()])
+def test_what_is_not_a_detector_is_refused_before_a_video_is_read(detector: Any) -> None:
+    with pytest.raises(DetectorError, match=r"'mylab\.Faces' .*detect\(images\)"):
+        check_detector(detector, name="mylab.Faces")
+    with pytest.raises(DetectorError, match=r"'torch\.nn\.Identity' .*detect"):
+        build_detector(CropSpec("torch.nn.Identity"), file="a.ckpt")

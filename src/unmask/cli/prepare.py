@@ -115,14 +115,14 @@ def describe_crops(cfg: DictConfig, detector: "Detector | None") -> "CropSpec":
         detector: Built of it.
     """
     from unmask.config import to_plain
-    from unmask.faces.detector import describe_detector
+    from unmask.faces.detector import check_detector, describe_detector
     from unmask.faces.spec import CropSpec
 
+    described = describe_detector(detector, to_plain(cfg.detector))
+    if detector is not None:
+        check_detector(detector, name=described["detector"])
     try:
-        return CropSpec(
-            **describe_detector(detector, to_plain(cfg.detector)),
-            **to_plain(cfg.crop),
-        )
+        return CropSpec(**described, **to_plain(cfg.crop))
     except ConfigError as error:
         raise ConfigError(f"crop.{error}") from error
 

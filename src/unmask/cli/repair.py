@@ -65,9 +65,12 @@ def _open_detector(dataset: "FaceDataset", cfg: DictConfig) -> "Detector | None"
     if "." in spec.detector:  # a user's own
         from unmask.faces.detector import build_detector
 
-        weights = cfg.detector.get("weights")
         return build_detector(
-            spec, file=dataset.root / "dataset.json", weights=weights, trusted_modules=list(cfg.trusted_modules)
+            spec,
+            file=dataset.root / "dataset.json",
+            device=cfg.detector.get("device", "auto"),
+            weights=cfg.detector.get("weights"),
+            trusted_modules=list(cfg.trusted_modules),
         )
     given = [text for text in HydraConfig.get().overrides.task if text.lstrip("+~").startswith("detector")]
     needed = f"'{dataset.root}' was prepared with the detector '{spec.detector}' (weights {spec.detector_sha256[:12]})"

@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import cv2
+import numpy as np
 
-from unmask.errors import SpecMismatchError
+from unmask.errors import DetectorError, SpecMismatchError
 from unmask.faces.spec import DETECTORS, CropSpec
 from unmask.parameters import check_whole
 from unmask.trust import build_from_file
@@ -93,6 +94,7 @@ def build_detector(
     Raises:
         UntrustedError: The spec names something that is not built from a file.
         SpecMismatchError: Its weights are not those that the model's crops were made with, or it cannot be built.
+        DetectorError: What is built is not a detector.
     """
     if "." not in spec.node["_target_"]:
         raise SpecMismatchError(
@@ -108,8 +110,7 @@ def build_detector(
             f"The detector '{spec.detector}' does not take the options {dict(spec.detector_options)} that the crops "
             f"of '{file}' were made with: {error}. Use the version of its package that trained the model."
         ) from error
-    if not callable(getattr(detector, "detect", None)):
-        raise SpecMismatchError(f"'{spec.detector}', which '{file}' names as its detector, has no method 'detect'.")
+    check_detector(detector, name=spec.detector)
     found = hash_weights(detector)
     if found != spec.detector_sha256:
         raise SpecMismatchError(
@@ -117,6 +118,27 @@ def build_detector(
             f"made with '{spec.detector_sha256}'. Name the file that was used with detector_weights=<file>."
         )
     return detector
+
+
+def check_detector(detector: Detector, *, name: str) -> None:
+    """Raise unless a detector of somebody else returns lists of faces; our own do.
+
+    Args:
+        detector: Detector to try with an image without content.
+        name: As in a `CropSpec`, for messages.
+
+    Raises:
+        DetectorError: It has no method `detect`, or that returns something else.
+    """
+    if name in DETECTORS:
+        return
+    expected = "It must have a method detect(images) that returns a list of unmask.types.Face for each image"
+    if not callable(getattr(detector, "detect", None)):
+        raise DetectorError(f"'{name}' (detector._target_) has no method 'detect'. {expected}.")
+    found: Any = detector.detect([np.full((64, 64, 3), 128, np.uint8)])
+    is_list = isinstance(found, list) and len(found) == 1 and isinstance(found[0], list)
+    if not is_list or not all(isinstance(face, Face) for face in found[0]):
+        raise DetectorError(f"'{name}' (detector._target_) returns {str(found)[:80]} for one image. {expected}.")
 
 
 def check_max_side(max_side: int) -> None:
