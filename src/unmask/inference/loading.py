@@ -47,5 +47,5 @@ def find_model(name: str) -> Path:
     if not name.startswith(ADDRESSES):
         return Path(expand_home(name))
     # By its name: prediction works without MLflow, and a service does not install it.
-    found: Path = import_module("unmask.training.tracking_fetch").fetch_model(name)
+    found: Path = import_module("unmask.tracking.addresses").fetch_model(name)
     return found

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from unmask.training.tracking_store import MLflowSettings, open_experiment
-from unmask.training.unsent import _DELIVERIES, Message, Outbox, send_unsent
+from unmask.tracking.store import Store, open_experiment
+from unmask.tracking.unsent import _DELIVERIES, Message, Outbox, send_unsent
 
 
 class Store:
@@ -34,7 +34,7 @@ def store() -> Store:
 
 @pytest.fixture
 def outbox(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Outbox:
-    monkeypatch.setattr("unmask.training.unsent._SECONDS_BETWEEN_TRIES", 0.0)
+    monkeypatch.setattr("unmask.tracking.unsent._SECONDS_BETWEEN_TRIES", 0.0)
     return Outbox(store, uri="http://far", run_id="1", folder=tmp_path)
 
 
@@ -94,7 +94,7 @@ def test_what_a_store_refuses_is_kept_apart_and_told(
 
 
 def test_command_sends_what_runs_have_kept(tmp_path: Path, store: Store) -> None:
-    settings = MLflowSettings(None, str(tmp_path / "mlflow.db"), str(tmp_path / "artifacts"), "unmask")
+    settings = Store(None, str(tmp_path / "mlflow.db"), str(tmp_path / "artifacts"), "unmask")
     client, experiment = open_experiment(settings)
     run_id = client.create_run(experiment).info.run_id
     store.is_up = False
@@ -114,7 +114,7 @@ def test_command_sends_what_runs_have_kept(tmp_path: Path, store: Store) -> None
 
 def _lose_run(folder: Path, home: Path) -> tuple[Any, str]:
     """Leave a message of a run in a folder, as an outage of its store does; return a client of the store and the id."""
-    settings = MLflowSettings(None, str(home / "mlflow.db"), str(home / "artifacts"), "unmask")
+    settings = Store(None, str(home / "mlflow.db"), str(home / "artifacts"), "unmask")
     client, experiment = open_experiment(settings)
     run_id = client.create_run(experiment).info.run_id
     away = Store()
@@ -172,7 +172,7 @@ def test_training_names_the_command_at_its_end(
         raise MlflowException("away")
 
     deliveries = dict(_DELIVERIES)
-    monkeypatch.setattr("unmask.training.unsent._DELIVERIES", dict.fromkeys(deliveries, fail))
+    monkeypatch.setattr("unmask.tracking.unsent._DELIVERIES", dict.fromkeys(deliveries, fail))
     folder = in_folder / "my runs" / "first"
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.setattr(sys, "argv", [
@@ -182,7 +182,7 @@ def test_training_names_the_command_at_its_end(
     ])  # fmt: skip
     main()
     command = capsys.readouterr().err.splitlines()[-1].strip()
-    monkeypatch.setattr("unmask.training.unsent._DELIVERIES", deliveries)
+    monkeypatch.setattr("unmask.tracking.unsent._DELIVERIES", deliveries)
     monkeypatch.setattr(sys, "argv", shlex.split(command)[1:])
     main()
     assert "1 runs sent, 0 still wait" in capsys.readouterr().out
