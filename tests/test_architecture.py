@@ -8,8 +8,8 @@ import unmask
 PACKAGE = Path(unmask.__file__).parent
 ROOMS = (
     "errors", "types", "parameters", "names", "paths", "processes", "writing", "decision", "forgeries", "composition",
-    "config", "media", "faces", "synthetic", "sources", "data", "models", "metrics", "tracking", "training", "evaluation",
-    "inference", "web", "cli",
+    "config", "media", "faces", "synthetic", "sources", "data", "models", "metrics", "tracking", "training",
+    "evaluation", "inference", "web", "cli",
 )  # fmt: skip
 OPEN_TO_INFERENCE = {
     "errors", "types", "parameters", "names", "paths", "processes", "writing", "decision", "forgeries", "media",

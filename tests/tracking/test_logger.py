@@ -345,7 +345,7 @@ def test_reproduction_takes_single_keys_only(result: dict[str, Any], overrides: 
 def test_reproduction_of_an_unknown_run_is_told(result: dict[str, Any]) -> None:
     from unmask.training.reproduce import find_run
 
-    with pytest.raises(TrackingError, match="reproduce='0123'.*MLflow store 'sqlite:.*MLFLOW_TRACKING_URI"):
+    with pytest.raises(TrackingError, match=r"reproduce='0123'.*MLflow store 'sqlite:.*MLFLOW_TRACKING_URI"):
         find_run("0123", result["tracking_uri"])
 
 

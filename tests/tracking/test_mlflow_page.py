@@ -74,7 +74,8 @@ def _link_curves(server: str, experiment_id: str, run_ids: list[str], metrics: l
         "last_linear_y_axis_range": [],
     }
     query = "&".join(f"{key}={quote(json.dumps(value, separators=(',', ':')))}" for key, value in entries.items())
-    return f"{server}/#/metric?{query}&x_axis=step&y_axis_scale=linear&line_smoothness=1&show_point=true&workflowType=machine_learning"
+    axes = "x_axis=step&y_axis_scale=linear&line_smoothness=1&show_point=true"
+    return f"{server}/#/metric?{query}&{axes}&workflowType=machine_learning"
 
 
 @pytest.mark.slow

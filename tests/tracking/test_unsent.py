@@ -11,7 +11,7 @@ from unmask.tracking.store import Store, open_experiment
 from unmask.tracking.unsent import _DELIVERIES, Message, Outbox, send_unsent
 
 
-class Store:
+class FakeClient:
     """A client of MLflow whose store can go away."""
 
     def __init__(self) -> None:
@@ -28,12 +28,12 @@ class Store:
 
 
 @pytest.fixture
-def store() -> Store:
-    return Store()
+def store() -> FakeClient:
+    return FakeClient()
 
 
 @pytest.fixture
-def outbox(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Outbox:
+def outbox(store: FakeClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Outbox:
     monkeypatch.setattr("unmask.tracking.unsent._SECONDS_BETWEEN_TRIES", 0.0)
     return Outbox(store, uri="http://far", run_id="1", folder=tmp_path)
 
@@ -42,7 +42,7 @@ def _tag(value: int) -> Message:
     return Message("tags", {"tags": {"t": str(value)}})
 
 
-def test_messages_are_sent_at_once_and_leave_nothing_on_disk(outbox: Outbox, store: Store, tmp_path: Path) -> None:
+def test_messages_are_sent_at_once_and_leave_nothing_on_disk(outbox: Outbox, store: FakeClient, tmp_path: Path) -> None:
     outbox.send(_tag(1))
     outbox.send(Message("metrics", {"points": [["val/auroc", 0.5, 0, 1]]}))
     assert store.said == [("t", "1"), ("val/auroc", 0.5)]
@@ -50,7 +50,7 @@ def test_messages_are_sent_at_once_and_leave_nothing_on_disk(outbox: Outbox, sto
 
 
 def test_what_a_store_misses_is_kept_and_sent_in_order(
-    outbox: Outbox, store: Store, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    outbox: Outbox, store: FakeClient, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     outbox.send(_tag(1))
     store.is_up = False
@@ -67,12 +67,12 @@ def test_what_a_store_misses_is_kept_and_sent_in_order(
 
 
 def test_store_that_is_away_is_not_asked_at_every_step(
-    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    store: FakeClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     outbox = Outbox(store, uri="http://far", run_id="1", folder=tmp_path)
     store.is_up = False
     outbox.send(_tag(1))
-    monkeypatch.setattr(Store, "log_batch", lambda *_, **__: pytest.fail("asked again"))
+    monkeypatch.setattr(FakeClient, "log_batch", lambda *_, **__: pytest.fail("asked again"))
     outbox.send(_tag(2))
     assert outbox.num_unsent == 2
 
@@ -83,17 +83,17 @@ def test_what_a_store_refuses_is_kept_apart_and_told(
     from mlflow.exceptions import MlflowException
     from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
 
-    def refuse(self: Store, run_id: str, **content: Any) -> None:
+    def refuse(self: FakeClient, run_id: str, **content: Any) -> None:
         raise MlflowException("too long", INVALID_PARAMETER_VALUE)
 
-    monkeypatch.setattr(Store, "log_batch", refuse)
+    monkeypatch.setattr(FakeClient, "log_batch", refuse)
     outbox.send(_tag(1))
     assert "MLflow refused tags: too long" in caplog.text
     assert json.loads((tmp_path / "unsent/refused.jsonl").read_text())["data"] == {"tags": {"t": "1"}}
     assert outbox.num_unsent == 0
 
 
-def test_command_sends_what_runs_have_kept(tmp_path: Path, store: Store) -> None:
+def test_command_sends_what_runs_have_kept(tmp_path: Path, store: FakeClient) -> None:
     settings = Store(None, str(tmp_path / "mlflow.db"), str(tmp_path / "artifacts"), "unmask")
     client, experiment = open_experiment(settings)
     run_id = client.create_run(experiment).info.run_id
@@ -117,7 +117,7 @@ def _lose_run(folder: Path, home: Path) -> tuple[Any, str]:
     settings = Store(None, str(home / "mlflow.db"), str(home / "artifacts"), "unmask")
     client, experiment = open_experiment(settings)
     run_id = client.create_run(experiment).info.run_id
-    away = Store()
+    away = FakeClient()
     away.is_up = False
     lost = Outbox(away, uri=settings.uri, run_id=run_id, folder=folder)
     lost.send(_tag(7))
