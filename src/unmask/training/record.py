@@ -205,8 +205,7 @@ def choose_params(cfg: DictConfig) -> dict[str, Any]:
     noise = {"callbacks", *_PLACES, *_OF_ONE_RUN}
     choices = {group: option for group, option in find_choices().items() if group in cfg and group not in noise}
     plain = to_plain(cfg)
-    learning = {
-        name: plain["callbacks"].get(name) or {} for name in ("freeze", "ema")
-    }  # the others change nothing that is learned
+    # The other callbacks do not change what is learned.
+    learning = {name: plain["callbacks"].get(name) or {} for name in ("freeze", "ema")}
     kept = {key: value for key, value in plain.items() if key not in noise}
     return choices | flatten(kept | {"callbacks": learning})
