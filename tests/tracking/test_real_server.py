@@ -107,7 +107,7 @@ def test_nothing_is_lost_where_a_server_dies_in_the_middle(
     if returns == "after the end":
         kept = (folder / "unsent" / "messages.jsonl").read_text().splitlines()
         kinds = [json.loads(line)["kind"] for line in kept]
-        assert {"metrics", "artifact", "folder", "end"} <= set(kinds)
+        assert {"metrics", "artifact", "tags", "end"} <= set(kinds)
         server.start()
         assert client.get_run(result.run_id).info.status == "RUNNING"
         monkeypatch.setattr(sys, "argv", ["train.py", "task=send"])

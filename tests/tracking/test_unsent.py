@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from unmask.tracking.logger import MLflowLogger
 from unmask.tracking.store import Store, open_experiment
 from unmask.tracking.unsent import _DELIVERIES, Message, Outbox, send_unsent
 
@@ -110,6 +111,40 @@ def test_command_sends_what_runs_have_kept(tmp_path: Path, store: FakeClient) ->
     assert (run.info.status, run.info.end_time, run.data.params) == ("FINISHED", 1000, {"seed": "0"})
     assert [item.path for item in client.list_artifacts(run_id)] == ["note.txt"]
     assert send_unsent([tmp_path / "outputs"]) == (0, 0)
+
+
+def test_files_of_a_run_folder_are_sent_from_where_it_lies_now(
+    tmp_path: Path, store: FakeClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = Store(None, str(tmp_path / "mlflow.db"), str(tmp_path / "artifacts"), "unmask")
+    client, experiment = open_experiment(settings)
+    run_id = client.create_run(experiment).info.run_id
+    logger = MLflowLogger(
+        tracking_uri=None, tracking_db=str(tmp_path / "mlflow.db"), artifact_dir=str(tmp_path / "artifacts"),
+        experiment_name="unmask", system_metrics_seconds=0,
+    )  # fmt: skip
+    first = tmp_path / "first"
+    (first / "figures").mkdir(parents=True)
+    (first / "figures" / "roc.svg").write_text("<svg/>")
+    logger.open(folder=first, run_id=run_id)
+    logger.outbox = Outbox(store, uri=settings.uri, run_id=run_id, folder=first)
+    store.is_up = False
+    logger.set_tags({"t": "1"})
+    logger.log_folder(first / "figures", "figures")
+    first.rename(tmp_path / "moved")
+    assert send_unsent([tmp_path]) == (1, 0)
+    assert [item.path for item in client.list_artifacts(run_id, "figures")] == ["figures/roc.svg"]
+    assert not list((tmp_path / "moved").glob("unsent"))
+
+
+def test_registration_that_is_sent_twice_makes_one_version(tmp_path: Path) -> None:
+    client, experiment = open_experiment(Store(None, str(tmp_path / "mlflow.db"), str(tmp_path / "artifacts"), "faces"))
+    outbox = Outbox(client, uri="", run_id=client.create_run(experiment).info.run_id, folder=tmp_path)
+    for objective in (0.5, 0.5, 0.75):
+        outbox.send(Message("register", {"name": "faces", "objective_key": "val/auroc", "objective": objective}))
+    versions = client.search_model_versions("name = 'faces'")
+    assert sorted(version.tags["value"] for version in versions) == ["0.5", "0.75"]
+    assert client.get_model_version_by_alias("faces", "best").tags["value"] == "0.75"
 
 
 def _lose_run(folder: Path, home: Path) -> tuple[Any, str]:

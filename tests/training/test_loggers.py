@@ -62,7 +62,7 @@ def test_every_logger_gets_the_same_metrics(
     assert list(curve["step"]) == [point.step for point in points]
     assert list(curve["val/loss"]) == pytest.approx([point.value for point in points])
     params = yaml.safe_load((tmp_path / "csv" / "hparams.yaml").read_text())
-    assert (params["optimizer"], params["seed"]) == ("adamw", 0)
+    assert (params["model.name"], params["seed"]) == ("tiny", 0)
     assert {key: str(value) for key, value in params.items()} == run.data.params
     assert client.get_model_version_by_alias("faces", "best").run_id == result["run_id"]
 

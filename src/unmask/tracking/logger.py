@@ -5,6 +5,7 @@ import math
 import threading
 import time
 import traceback
+from argparse import Namespace
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -180,10 +181,11 @@ class MLflowLogger(Logger):
             self.outbox.send(Message(kind, data))
 
     @rank_zero_only
-    def log_hyperparams(self, params: Mapping[str, Any], *args: Any, **kwargs: Any) -> None:
+    def log_hyperparams(self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any) -> None:
         """Log params such as `optimizer.lr`; a resumed run keeps its own, which MLflow cannot change."""
         if not self.is_resumed:
-            self._send("params", params={key: str(value)[:_LONGEST_PARAM] for key, value in params.items()})
+            flat = flatten(vars(params) if isinstance(params, Namespace) else params)
+            self._send("params", params={key: str(value)[:_LONGEST_PARAM] for key, value in flat.items()})
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:

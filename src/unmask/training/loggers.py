@@ -50,7 +50,7 @@ def _list_nodes(node: DictConfig | None) -> dict[str, DictConfig]:
         return {}
     if "_target_" in node:
         return {"logger": node}
-    nodes = {f"logger.{name}": entry for name, entry in node.items() if entry is not None}
+    nodes = {f"logger.{name!s}": entry for name, entry in node.items() if entry is not None}
     for key, entry in nodes.items():
         if not OmegaConf.is_dict(entry) or "_target_" not in entry:
             raise ConfigError(
