@@ -53,7 +53,7 @@ def test_every_logger_gets_the_same_metrics(
     result = train_tiny(face_dataset, tmp_path, "logger=many", "trainer.max_epochs=2", "register=faces", *QUICK)
     client = MlflowClient(result["tracking_uri"])
     run = client.get_run(result["run_id"])
-    table = pd.read_csv(tmp_path / "csv" / "metrics.csv")
+    table = pd.read_csv(tmp_path / "csv" / "version_0" / "metrics.csv")
     in_mlflow = {key for key in run.data.metrics if not key.startswith("system/")}
     assert set(table.columns) - {"epoch", "step"} == in_mlflow
     assert {"train/loss", "val/video_auroc", "best/objective", "lr-AdamW"} <= in_mlflow
@@ -61,7 +61,7 @@ def test_every_logger_gets_the_same_metrics(
     points = client.get_metric_history(result["run_id"], "val/loss")
     assert list(curve["step"]) == [point.step for point in points]
     assert list(curve["val/loss"]) == pytest.approx([point.value for point in points])
-    params = yaml.safe_load((tmp_path / "csv" / "hparams.yaml").read_text())
+    params = yaml.safe_load((tmp_path / "csv" / "version_0" / "hparams.yaml").read_text())
     assert (params["model.name"], params["seed"]) == ("tiny", 0)
     assert {key: str(value) for key, value in params.items()} == run.data.params
     assert client.get_model_version_by_alias("faces", "best").run_id == result["run_id"]
@@ -72,7 +72,7 @@ def test_training_without_mlflow_makes_no_store(face_dataset: Path, tmp_path: Pa
     result = train_tiny(face_dataset, tmp_path, f"logger={name}", *QUICK)
     assert (result["run_id"], result["run_page"]) == (None, None)
     assert not list(tmp_path.glob("mlflow.db"))
-    assert (tmp_path / "csv" / "metrics.csv").exists() == (name == "csv")
+    assert (tmp_path / "csv" / "version_0" / "metrics.csv").exists() == (name == "csv")
 
 
 def test_registration_needs_the_mlflow_logger(face_dataset: Path, tmp_path: Path) -> None:
@@ -107,7 +107,7 @@ def test_what_is_not_a_logger_is_refused(tmp_path: Path, override: str, message:
 
 def test_many_loggers_can_be_added_and_left_out(tmp_path: Path) -> None:
     (logger,) = _build(tmp_path, "logger=many", "logger.mlflow=null")
-    assert Path(logger.log_dir) == tmp_path / "csv"
+    assert Path(logger.log_dir) == tmp_path / "csv" / "version_0"
     added = _build(tmp_path, "logger=many", "+logger@logger.again=csv", "logger.again.name=again")
     assert [type(logger).__name__ for logger in added] == ["MLflowLogger", "CSVLogger", "CSVLogger"]
 

@@ -18,6 +18,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from unmask.data.tables import FaceDataset
 from unmask.errors import ConfigError, Interrupted, TrackingError, UnmaskError
 from unmask.tracking.provenance import count_crops, digest_table
+from unmask.tracking.registry import save_model
 from unmask.tracking.store import Store, explained, find_server, first_line, link_run, open_experiment
 from unmask.tracking.system_metrics import SystemReadings
 from unmask.tracking.unsent import Message, Outbox
@@ -270,6 +271,16 @@ class MLflowLogger(Logger):
         """
         for file in sorted(path.rglob("*")):
             self.log_files([file], str(folder / file.parent.relative_to(path)), may_link=True)
+
+    def log_model(self, bundle: Path) -> None:
+        """Store a bundle as an MLflow model too.
+
+        Args:
+            bundle: Bundle of the best checkpoint.
+        """
+        model = self._folder / "model"
+        save_model(bundle, model)
+        self.log_folder(model, "model")
 
     def log_session_files(self, files: Sequence[Path]) -> None:
         """Store files of this session; those of a resumed one go into a folder of their own, `resumed/<run folder>`."""

@@ -16,7 +16,6 @@ from unmask.errors import ConfigError
 from unmask.forgeries import name_sources, read_trained_on
 from unmask.tracking.logger import MLflowLogger, flatten
 from unmask.tracking.provenance import CodeState, describe_environment
-from unmask.tracking.registry import save_model
 from unmask.training.build import Parts
 from unmask.training.devices import is_first_process
 from unmask.training.figures import write_figures
@@ -160,8 +159,7 @@ class Record:
         if result.bundle is None and name is not None:
             raise ConfigError(f"register={name} needs a network that can be exported to ONNX; the log says why not.")
         if result.bundle is not None and (run.logs_model or name is not None):
-            save_model(Path(result.bundle), self._folder / "model")
-            run.log_folder(self._folder / "model", "model")
+            run.log_model(Path(result.bundle))
             if name is not None:
                 run.register(name, objective_key=result.objective_key, objective=result.objective)
         run.log_session_files([*sorted(self._folder.glob("*.log")), self._folder / "result.json"])
