@@ -71,7 +71,7 @@ def test_limit_and_detector_of_the_command_line_are_used(
         (("source=image_folder", "source.root=gone"), ("No such folder: source.root='gone'",)),
         (("source=ffpp", "source.root=raw"), ("looked for", "original_sequences/youtube/c23/videos", "'fake_gan/'")),
         (("source=ffpp",), ("No value for: source.root",)),
-        (("source=image_folder", "source.root=raw", "split.train=0.9"), ("a sum of 1",)),
+        (("source=image_folder", "source.root=raw", "split.train=0.9"), ("split.train", "0.9", "add up to 1")),
         (("source=image_folder", "source.root=raw", "duplicates=drop"), ("duplicates='drop'", "warn or refuse")),
         (("source=celebdf", "source.root=raw"), ("'Celeb-real/'", "source=image_folder source.root='raw'")),
     ],

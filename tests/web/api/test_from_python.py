@@ -10,7 +10,7 @@ def test_documented_use_from_python_runs(
     bundle: Path, media: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     text = (REPOSITORY / "docs/prediction.md").read_text()
-    (block,) = re.findall(r"^```py\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    (block,) = re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
     monkeypatch.chdir(tmp_path)
     for name, copy in (("face.jpg", "photo.jpg"), ("face.jpg", "other.jpg"), ("clip.mp4", "clip.mp4")):
         shutil.copy(media / name, copy)
