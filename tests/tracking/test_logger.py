@@ -467,8 +467,9 @@ def test_run_goes_on_under_its_id(result: dict[str, Any], client: Any, tmp_path:
     assert client.get_run(result["run_id"]).info.status == "RUNNING"
     with again.closing():
         again.set_tags({"again": "yes"})
+        again.experiment.set_tag(again.run_id, "by", "a callback")
     run = client.get_run(result["run_id"])
-    assert (run.info.status, run.data.tags["again"]) == ("FINISHED", "yes")
+    assert (run.info.status, run.data.tags["again"], run.data.tags["by"]) == ("FINISHED", "yes", "a callback")
     with pytest.raises(TrackingError, match="has no run '0123' to resume"):
         _logger(result["tracking_uri"], tmp_path).open(folder=tmp_path, run_id="0123")
 

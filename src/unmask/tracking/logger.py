@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from lightning.pytorch.loggers.logger import Logger
+from lightning.pytorch.loggers.logger import Logger, rank_zero_experiment
 from lightning.pytorch.utilities import rank_zero_only
 
 from unmask.data.tables import FaceDataset
@@ -77,6 +77,7 @@ class MLflowLogger(Logger):
         self.experiment_id = ""
         self.is_resumed = False
         self.outbox: Outbox | None = None
+        self._client: Any = None
         self._folder = Path()
         self._system_metrics_seconds = system_metrics_seconds
         self._readings: SystemReadings | None = None
@@ -107,6 +108,7 @@ class MLflowLogger(Logger):
         """
         self._folder = folder
         client, self.experiment_id = open_experiment(self.store)
+        self._client = client
         self.is_resumed = run_id is not None
         if run_id is None:
             parent = {} if parent_run_id is None else {"mlflow.parentRunId": parent_run_id}
@@ -149,6 +151,12 @@ class MLflowLogger(Logger):
     def version(self) -> str:
         """MLflow run ID."""
         return self.run_id
+
+    @property
+    @rank_zero_experiment
+    def experiment(self) -> Any:
+        """Client of MLflow, for callbacks of your own; what it cannot send is not kept."""
+        return self._client
 
     @property
     def page(self) -> str:
