@@ -262,10 +262,10 @@ def test_checkpoint_beside_a_bundle_is_named(checkpoint: Path) -> None:
 
 @pytest.mark.slow
 def test_deleted_experiment_comes_back_with_the_command_that_is_named(tmp_path: Path) -> None:
-    from unmask.training.tracking_store import MLflowSettings, open_experiment
+    from unmask.tracking.store import Store, open_experiment
 
     places = {"tracking_db": str(tmp_path / "a store.db"), "artifact_dir": str(tmp_path / "artifacts")}
-    settings = MLflowSettings(tracking_uri=None, experiment_name="lost", **places)
+    settings = Store(tracking_uri=None, experiment_name="lost", **places)
     client, experiment = open_experiment(settings)
     client.delete_experiment(experiment)
     with pytest.raises(TrackingError) as caught:

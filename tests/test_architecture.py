@@ -8,7 +8,8 @@ import unmask
 PACKAGE = Path(unmask.__file__).parent
 ROOMS = (
     "errors", "types", "parameters", "names", "paths", "processes", "writing", "decision", "trust", "forgeries",
-    "composition", "config", "media", "faces", "synthetic", "sources", "data", "models", "metrics", "training",
+    "composition", "config", "media", "faces", "synthetic", "sources", "data", "models", "metrics", "tracking",
+    "training",
     "evaluation", "inference", "web", "cli",
 )  # fmt: skip
 OPEN_TO_INFERENCE = {

@@ -294,7 +294,7 @@ def ask_app(address: str, picture: Path) -> str:
         page = browser.new_page()
         page.goto(address)
         page.locator("input[type=file]").set_input_files(picture)
-        verdict = page.locator("[class*=st-key-verdict] h2").inner_text(timeout=60_000)
+        verdict = page.locator("[class*=st-key-verdict]").get_by_role("heading").first.inner_text(timeout=60_000)
         browser.close()
     return verdict
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from unmask.inference.predictor import Predictor
-    from unmask.training.tracking_fetch import fetch_model
+    from unmask.tracking.addresses import fetch_model
 
 __all__ = ["Predictor", "__version__", "fetch_model"]
 
@@ -17,13 +17,13 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 
 def __getattr__(name: str) -> Any:
-    """Import a public name when it is asked for, so that `import unmask` stays light."""
+    """Import a public name on first use, so that `import unmask` stays light."""
     if name == "Predictor":
         from unmask.inference.predictor import Predictor
 
         return Predictor
     if name == "fetch_model":
-        from unmask.training.tracking_fetch import fetch_model
+        from unmask.tracking.addresses import fetch_model
 
         return fetch_model
     raise AttributeError(f"module '{__name__}' has no attribute '{name}'")

@@ -81,7 +81,7 @@ class PrepareKeys:
 
 @dataclass
 class TrackingKeys:
-    """What the store keeps of a run; see `unmask.training.tracking_store.MLflowSettings`."""
+    """What the store keeps of a run; see `unmask.tracking.logger.MLflowLogger`."""
 
     checkpoints: str = MISSING
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from unmask.cli.ui import main
-from unmask.training.tracking_store import MLflowSettings, open_experiment
+from unmask.tracking.store import Store, open_experiment
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def test_pages_are_of_the_store_that_the_runs_went_to(
     uri = f"sqlite:///{folder.resolve()}/mlflow.db"
     if variable is not None:
         monkeypatch.setenv(variable, str(folder) if variable == "UNMASK_HOME" else uri)
-    _, experiment = open_experiment(MLflowSettings(None, str(folder / "mlflow.db"), str(folder / "artifacts"), "faces"))
+    _, experiment = open_experiment(Store(None, str(folder / "mlflow.db"), str(folder / "artifacts"), "faces"))
     main()
     ((program, *arguments),) = started
     assert program == sys.executable

@@ -6,6 +6,7 @@ import os
 import shutil
 import stat
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,7 @@ SMALLER = {
     ("model", "custom"): ("model._target_=torchvision.models.mobilenet_v3_small", "+model.num_classes=2"),
     ("source", "synthetic"): ("source.num_identities=6", "source.num_frames=2", "source.size=128"),
     ("source", "forge"): ("source.num_frames=2",),
+    ("logger", "wandb"): ("logger.offline=true",),
 }
 # Of video datasets in their authors' layout, where clips lie.
 _CELEBRITIES = ("Celeb-real/id0_0000", "Celeb-real/id1_0000", "Celeb-synthesis/id0_id1_0000", "YouTube-real/00000")
@@ -54,6 +56,8 @@ LACKING = {
     ("precision", "fp16"): (not HAS_GPU, r"precision=fp16 needs a GPU"),
     ("trainer", "gpu"): (not HAS_GPU, r"trainer\.accelerator=gpu needs a GPU"),
     ("detector", "retinaface"): (True, r"weights"),  # which are not downloaded here
+    ("logger", "tensorboard"): (find_spec("tensorboard") is None, r"pip install tensorboard"),
+    ("logger", "wandb"): (find_spec("wandb") is None, r"pip install wandb"),
 }
 
 

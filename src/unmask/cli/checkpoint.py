@@ -16,9 +16,10 @@ def find_checkpoint(
         takes_bundle: Whether the run's bundle is as good, and better.
         tracking_uri: Of the store, where the command has a setting for it; None is the environment's, or sqlite.
     """
-    if not checkpoint.startswith(("runs:/", "models:/")):
-        return checkpoint  # without an import that takes seconds
-    from unmask.training.tracking_fetch import fetch_checkpoint, fetch_model, find_uri
+    from unmask.tracking.addresses import fetch_checkpoint, fetch_model, find_uri, is_address
+
+    if not is_address(checkpoint):
+        return checkpoint
 
     fetch = fetch_model if takes_bundle else fetch_checkpoint
     uri = tracking_uri or find_uri(paths.tracking_db)

@@ -10,6 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 from unmask.cli.checkpoint import find_checkpoint
 from unmask.errors import ConfigError
 from unmask.models.checkpoint import LAST
+from unmask.tracking.addresses import is_address
 from unmask.trust import check_overrides
 
 _OVERRIDES = Path(".hydra") / "overrides.yaml"
@@ -62,7 +63,8 @@ def _find(cfg: DictConfig, folder: Path) -> Path:
     if cfg.resume != "last":
         # The best checkpoint, which a run's address means elsewhere, cannot be resumed from.
         address = f"{cfg.resume}/checkpoints/{LAST}" if re.fullmatch(r"runs:/[^/]+", cfg.resume) else cfg.resume
-        return Path(find_checkpoint(address, cfg.paths, tracking_uri=cfg.logger.get("tracking_uri")))
+        uri = find_store(cfg) if is_address(address) else None
+        return Path(find_checkpoint(address, cfg.paths, tracking_uri=uri))
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
 
@@ -71,6 +73,14 @@ def _find(cfg: DictConfig, folder: Path) -> Path:
     if HydraConfig.get().mode == RunMode.MULTIRUN:
         raise ConfigError("resume=last is one training, and -m starts several. Leave out -m, or name each: resume=a,b")
     return find_last([Path(cfg.paths.output_dir), Path(cfg.paths.multirun_dir)])
+
+
+def find_store(cfg: DictConfig) -> str | None:
+    """Return the store of the MLflow logger; None without one."""
+    from unmask.training.loggers import build_mlflow
+
+    mlflow = build_mlflow(cfg.logger)
+    return None if mlflow is None else mlflow.store.uri
 
 
 def merge_overrides(past: list[str], present: list[str]) -> list[str]:

@@ -71,7 +71,7 @@ def _print(result: "SweepResult") -> None:
     Console().print(table)
     print(f"Table       {result.folder / 'sweep.csv'}")
     if result.run_id is not None:
-        from unmask.training.tracking_links import find_server, link_comparison
+        from unmask.tracking.store import find_server, link_comparison
 
         server = find_server(str(result.uri))
         runs = [str(run_id) for run_id in result.table["run_id"] if isinstance(run_id, str)][:20]

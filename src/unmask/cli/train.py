@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from omegaconf import DictConfig
 
 from unmask.cli.processes import leave_folder_to_first
-from unmask.cli.resume import restore_resumed
+from unmask.cli.resume import find_store, restore_resumed
 from unmask.cli.shell import run_command
 from unmask.cli.sweep import closing_sweep, needs_own_process, run_in_own_process
 from unmask.cli.unsent import print_unsent
@@ -84,10 +84,9 @@ def _train(cfg: DictConfig) -> float:
 
 
 def _restore(cfg: DictConfig, overrides: list[str]) -> "tuple[DictConfig, PastRun]":
-    from unmask.training.nodes import build_node
     from unmask.training.reproduce import find_run, list_differences, restore_config
 
-    past = find_run(cfg.reproduce, build_node(cfg.logger))
+    past = find_run(cfg.reproduce, find_store(cfg))
     restored = restore_config(cfg, past, overrides)
     check_complete(restored)
     differences = list_differences(past, restored)
@@ -119,8 +118,8 @@ def _send(cfg: DictConfig) -> None:
     """Send what runs and sweeps could not send while their store was away."""
     from pathlib import Path
 
+    from unmask.tracking.unsent import send_unsent
     from unmask.training.sweep import send_sweeps
-    from unmask.training.unsent import send_unsent
 
     folders = [Path(cfg.paths.output_dir), Path(cfg.paths.multirun_dir)]
     if cfg.send_dir is not None:

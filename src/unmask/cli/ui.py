@@ -1,11 +1,10 @@
-"""MLflow's pages on the store that the runs went to: what `make ui` runs."""
+"""MLflow's pages of the store that holds the runs: what `make ui` runs."""
 
 import os
 import sys
 
 from unmask.cli.shell import fail
 from unmask.errors import ConfigError, UnmaskError
-from unmask.paths import home_folder
 
 
 def main() -> None:
@@ -17,17 +16,16 @@ def main() -> None:
 
 
 def serve_pages() -> None:
-    """Run MLflow's server on a store of this machine; of a server that runs already, print the addresses alone.
+    """Serve a store of this machine; for a server that is running already, only print the addresses.
 
     Raises:
         ConfigError: Nothing has been tracked yet.
         TrackingError: The store cannot be read.
     """
-    from unmask.training.tracking_fetch import find_uri
-    from unmask.training.tracking_links import LOCAL_UI, find_server
-    from unmask.training.tracking_store import store_file
+    from unmask.tracking.addresses import find_uri
+    from unmask.tracking.store import LOCAL_UI, find_server, store_file
 
-    uri = find_uri(str(home_folder() / "mlflow.db"))
+    uri = find_uri()
     file = store_file(uri)
     if file is not None and not file.is_file():
         raise ConfigError(
@@ -43,8 +41,7 @@ def serve_pages() -> None:
 
 
 def _print_addresses(uri: str) -> None:
-    from unmask.training.tracking_links import find_server, link_runs
-    from unmask.training.tracking_store import explained, make_client
+    from unmask.tracking.store import explained, find_server, link_runs, make_client
 
     with explained(uri):
         experiments = [found for found in make_client(uri).search_experiments() if found.name != "Default"]

@@ -1,4 +1,4 @@
-"""Compose the job of an earlier run again, and say what has changed since."""
+"""Compose the job of an earlier run again, and list what has changed since."""
 
 import json
 import logging
@@ -12,28 +12,27 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from unmask.composition import read_value
 from unmask.data.tables import FaceDataset
 from unmask.errors import ConfigError, TrackingError, UnmaskError
-from unmask.training.provenance import describe_environment, find_code_state
-from unmask.training.tracking import digest_table
-from unmask.training.tracking_store import MLflowSettings, make_client
+from unmask.tracking.provenance import describe_environment, digest_table, find_code_state
+from unmask.tracking.store import first_line, make_client
 
 logger = logging.getLogger(__name__)
 
 _OF_NOW = ("paths", "logger", "tracking", "reproduce", "resume", "task", "run_name", "register")
-"""Root keys that the new run keeps: where it writes, and what it is called."""
+"""Root keys of the new run itself: where it writes, and its name."""
 _PACKAGES = ("torch", "torchvision", "lightning", "torchmetrics", "albumentations", "opencv-python-headless", "numpy")
 
 
 @dataclass(frozen=True)
 class PastRun:
-    """What an earlier run left.
+    """An earlier run.
 
     Args:
-        run_id: Its id.
-        config: As it was composed, without interpolations.
-        commit: Of the code.
-        digests: Of the dataset's splits.
-        environment: See `unmask.training.provenance.describe_environment`.
-        metrics: Last values.
+        run_id: MLflow run ID.
+        config: Its configuration, without interpolations.
+        commit: Commit of its code.
+        digests: Digest of each split of its dataset.
+        environment: See `unmask.tracking.provenance.describe_environment`.
+        metrics: Last value of each metric.
     """
 
     run_id: str
@@ -44,29 +43,32 @@ class PastRun:
     metrics: dict[str, float]
 
 
-def find_run(run_id: str, settings: MLflowSettings | None) -> PastRun:
+def find_run(run_id: str, uri: str | None) -> PastRun:
     """Read a run from the store.
 
+    Args:
+        run_id: MLflow run ID.
+        uri: Address of the store; None without the MLflow logger.
+
     Raises:
-        ConfigError: Nothing is tracked.
-        TrackingError: No such run, or one that holds no configuration.
+        ConfigError: No store.
+        TrackingError: Unknown run, or one without a configuration.
     """
     from mlflow.exceptions import MlflowException
     from sqlalchemy.exc import SQLAlchemyError
 
-    if settings is None:
-        raise ConfigError(f"reproduce={run_id} looks a run up in MLflow. Leave out logger=none.")
-    client = make_client(settings.uri)
+    if uri is None:
+        raise ConfigError(f"reproduce={run_id} reads a run from MLflow. Choose logger=mlflow.")
+    client = make_client(uri)
     try:
         run = client.get_run(run_id)
         with tempfile.TemporaryDirectory() as temporary:
             config = OmegaConf.load(client.download_artifacts(run_id, "config.yaml", temporary))
             text = Path(client.download_artifacts(run_id, "environment.json", temporary)).read_text()
     except (MlflowException, SQLAlchemyError, OSError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise TrackingError(
-            f"reproduce='{run_id}' is no training in the MLflow store '{settings.uri}': {reason} Take the id of a run "
-            f"of train.py from the UI (make ui), or name another store with MLFLOW_TRACKING_URI=..."
+            f"reproduce='{run_id}' is not a training run in the MLflow store '{uri}': {first_line(error)} Copy the ID "
+            f"of a run of train.py from the UI (make ui), or name another store with MLFLOW_TRACKING_URI=..."
         ) from error
     assert isinstance(config, DictConfig)
     digests = {entry.tags[0].value: entry.dataset.digest for entry in run.inputs.dataset_inputs}
@@ -75,15 +77,15 @@ def find_run(run_id: str, settings: MLflowSettings | None) -> PastRun:
 
 
 def restore_config(cfg: DictConfig, past: PastRun, overrides: list[str]) -> DictConfig:
-    """Return the configuration of an earlier run, with what the present command line changes.
+    """Return the configuration of an earlier run, changed by the present command line.
 
     Args:
-        cfg: The present one; gives where to write.
-        past: The earlier run.
-        overrides: Of the present command line; `key=value` only.
+        cfg: Present configuration, which says where to write.
+        past: Earlier run.
+        overrides: Overrides of the present command line; `key=value` only.
 
     Raises:
-        ConfigError: An override of a group, or a key that the run did not have.
+        ConfigError: Override of a group, or a key that the run did not have.
     """
     restored = past.config.copy()
     with open_dict(restored):
@@ -91,7 +93,7 @@ def restore_config(cfg: DictConfig, past: PastRun, overrides: list[str]) -> Dict
             if key in _OF_NOW or key not in restored:
                 restored[key] = cfg._get_node(key)
         for key in [key for key in restored if key not in cfg]:
-            logger.warning("The run had a key '%s' that this version does not know; it is left out.", key)
+            logger.warning("The run has a key '%s' that this version does not have; it is left out.", key)
             restored.pop(key)
     for override in overrides:
         key = override.partition("=")[0]
@@ -100,7 +102,7 @@ def restore_config(cfg: DictConfig, past: PastRun, overrides: list[str]) -> Dict
             continue
         if OmegaConf.is_dict(OmegaConf.select(restored, key)) or key.startswith(("+", "~")):
             raise ConfigError(
-                f"reproduce={past.run_id} takes the groups of that run, so '{override}' has no place beside it. "
+                f"reproduce={past.run_id} keeps the groups of that run, so it cannot be combined with '{override}'. "
                 f"Change single keys, such as trainer.max_epochs=20, or leave out reproduce."
             )
         parent, _, leaf = key.rpartition(".")
@@ -112,11 +114,11 @@ def restore_config(cfg: DictConfig, past: PastRun, overrides: list[str]) -> Dict
 
 
 def list_differences(past: PastRun, cfg: DictConfig) -> list[str]:
-    """Say in which ways a run of today is not that of then: code, data, packages, hardware.
+    """List what differs between an earlier run and one of today: code, data, packages, hardware.
 
     Args:
-        past: The earlier run.
-        cfg: Restored from it.
+        past: Earlier run.
+        cfg: Configuration restored from it.
     """
     found = []
     code = find_code_state()
@@ -141,7 +143,7 @@ def _compare_data(past: PastRun, cfg: DictConfig) -> list[str]:
     try:
         dataset = FaceDataset.load(cfg.dataset.root)
     except UnmaskError:
-        return []  # the training says so itself
+        return []  # the training reports it
     digests = {split: digest_table(dataset.faces_of(split)) for split in past.digests}
     return [
         f"{split} crops of '{cfg.dataset.root}': digest {digest} then, {digests[split]} now"

@@ -3,7 +3,6 @@
 import json
 import logging
 from collections.abc import Sequence
-from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -18,24 +17,21 @@ from unmask.media.picture import write_bytes
 from unmask.models.bundle import write_bundle
 from unmask.models.checkpoint import Checkpoint, load_checkpoint
 from unmask.paths import show_command
+from unmask.tracking.provenance import CodeState, count_crops, find_code_state
 from unmask.training.build import Parts, build_parts, resolve_objective
 from unmask.training.check_sizes import check_batch
 from unmask.training.checkpoint_io import drop_previous
 from unmask.training.checks import check_settings
 from unmask.training.fit import fit
 from unmask.training.interruption import StopRequest
-from unmask.training.provenance import CodeState, find_code_state
 from unmask.training.quiet import quieten
+from unmask.training.record import Record
 from unmask.training.result import TrainResult
 from unmask.training.resume import open_resumed
 from unmask.training.resumption import describe_changes
-from unmask.training.tracking import TrackedRun, count_crops
-from unmask.training.tracking_steps import choose_tracking, track_end, track_start
 from unmask.trust import list_packages
 
 logger = logging.getLogger(__name__)
-
-_LONGEST_TAG = 5000  # that MLflow takes
 
 
 def train(cfg: DictConfig, *, folder: Path, overrides: list[str]) -> TrainResult:
@@ -63,12 +59,10 @@ def train(cfg: DictConfig, *, folder: Path, overrides: list[str]) -> TrainResult
         code = find_code_state()
         provenance = _describe_origin(cfg, dataset, overrides, code) | {"run_name": folder.name}
         run_id = None if resumed is None else resumed.provenance.get("run_id")
-        tracked = choose_tracking(cfg, provenance, folder=folder, overrides=overrides, run_id=run_id)
-        if tracked is not None:
-            tracked.open()
-            provenance |= {"run_id": tracked.run_id, "run_name": tracked.run_name}
-        with nullcontext() if tracked is None else tracked.closing():
-            logger_of_run = None if tracked is None else tracked.logger
+        record = Record(cfg, folder=folder)
+        provenance |= record.open(provenance, overrides=overrides, run_id=run_id)
+        with record.closing():
+            logger_of_run = record.loggers or None
             parts = build_parts(
                 cfg, dataset, folder=folder, logger_of_run=logger_of_run, provenance=provenance, request=request
             )
@@ -76,21 +70,18 @@ def train(cfg: DictConfig, *, folder: Path, overrides: list[str]) -> TrainResult
             parts.data.setup()
             _check_sizes(cfg, parts)
             _log_start(cfg, parts, folder)
-            if tracked is not None:
-                track_start(tracked, cfg, dataset, parts, code=code, overrides=overrides)
+            record.log_start(dataset, parts, code=code, overrides=overrides)
             changes = [] if resumed is None else describe_changes(resumed.learning, parts.model.origin.learning)
             if changes:
                 logger.info("Changed since the checkpoint: %s.", "; ".join(changes))
-            if changes and tracked is not None:
-                tracked.set_tags({"resumed.changes": "; ".join(changes)[:_LONGEST_TAG]})
+            record.log_changes(changes)
             fit(cfg, parts, resumed, folder=folder)
             if parts.trainer.is_global_zero:
                 drop_previous(folder / "checkpoints")
-            result = _summarise(cfg, parts, tracked, folder=folder)
+            result = _summarise(cfg, parts, record, folder=folder)
             if parts.trainer.is_global_zero:
                 write_bytes(folder / "result.json", (json.dumps(asdict(result), indent=2) + "\n").encode())
-            if tracked is not None:
-                track_end(tracked, cfg, dataset, parts, result, folder=folder)
+            record.log_end(dataset, parts, result)
     return result
 
 
@@ -134,13 +125,14 @@ def _log_start(cfg: DictConfig, parts: Parts, folder: Path) -> None:
     logger.info("The best checkpoint is the one with the highest %s.", cfg.objective)
 
 
-def _summarise(cfg: DictConfig, parts: Parts, tracked: TrackedRun | None, *, folder: Path) -> TrainResult:
+def _summarise(cfg: DictConfig, parts: Parts, record: Record, *, folder: Path) -> TrainResult:
     best_epoch, metrics, decision = parts.history.best(cfg.objective)
     best, last = parts.checkpoints
+    run = record.run
     return TrainResult(
-        run_id=None if tracked is None else tracked.run_id,
-        tracking_uri=None if tracked is None else tracked.settings.uri,
-        run_page=None if tracked is None else tracked.page,
+        run_id=None if run is None else run.run_id,
+        tracking_uri=None if run is None else run.store.uri,
+        run_page=None if run is None else run.page,
         best_checkpoint=str(best.best_model_path),
         last_checkpoint=str(last.best_model_path),
         bundle=(

@@ -14,7 +14,7 @@ import pandas as pd
 from unmask.composition import read_text
 from unmask.errors import TrackingError
 from unmask.media.picture import write_bytes
-from unmask.training.tracking_store import explained, make_client
+from unmask.tracking.store import explained, make_client
 
 logger = logging.getLogger(__name__)
 

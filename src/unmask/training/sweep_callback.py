@@ -99,20 +99,20 @@ def name_child(overrides: list[str], environment: Mapping[str, str]) -> str | No
 
 
 def _open_parent(config: DictConfig, keys: list[str]) -> dict[str, Any]:
-    from unmask.training.nodes import build_node
+    from unmask.training.loggers import build_mlflow
 
     command = show_command("train.py", "-m", *config.hydra.overrides.task)
     record: dict[str, Any] = {"run_id": None, "uri": None, "command": command, "keys": keys}
-    settings = build_node(config.logger)
-    if settings is None:
+    mlflow = build_mlflow(config.logger)
+    if mlflow is None:
         return record
-    from unmask.training.tracking_store import explained, open_experiment
+    from unmask.tracking.store import explained, open_experiment
 
-    client, experiment_id = open_experiment(settings)
+    client, experiment_id = open_experiment(mlflow.store)
     tags = {"sweep": "parent", "command": command, "sweep.keys": ", ".join(keys), "mlflow.source.name": "train.py"}
-    with explained(settings.uri):
+    with explained(mlflow.store.uri):
         # The dataset may be among what is swept.
         root = "" if OmegaConf.is_missing(config.dataset, "root") else f"{Path(str(config.dataset.root)).name} "
-        name = settings.run_name or f"{root}sweep of {', '.join(keys)}"
+        name = mlflow.run_name or f"{root}sweep of {', '.join(keys)}"
         run = client.create_run(experiment_id, tags=tags, run_name=name)
-    return record | {"run_id": run.info.run_id, "uri": settings.uri}
+    return record | {"run_id": run.info.run_id, "uri": mlflow.store.uri}

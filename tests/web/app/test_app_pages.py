@@ -229,7 +229,7 @@ def test_no_page_tells_visitors_where_on_the_machine_a_model_lies(
 @pytest.fixture
 def register(home: Path, app_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
     """Register a bundle with such a threshold as the newest version of `faces`, the one that `best` stands for."""
-    from unmask.training.tracking_store import make_client, store_uri
+    from unmask.tracking.store import make_client, store_uri
 
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     client = make_client(store_uri(str(home / "mlflow.db")))

@@ -22,7 +22,7 @@ from starlette.types import Message, Receive
 
 from unmask.errors import ConfigError, OutputError
 from unmask.models.bundle import SPEC_FILE, is_bundle, load_bundle
-from unmask.web.addresses import find_model
+from unmask.tracking.addresses import fetch_model
 from unmask.web.api.responses import Problem
 from unmask.web.api.settings import ModelSettings
 from unmask.writing import describe_refusal, is_of_disk, writing
@@ -313,7 +313,7 @@ def copied_model(model: ModelSettings, folder: Path) -> Iterator[ModelSettings]:
     with writing(folder):
         copy = Path(tempfile.mkdtemp(prefix=_COPY, dir=folder))
     try:
-        yield replace(model, path=str(_copy(find_model(model.path), copy)))
+        yield replace(model, path=str(_copy(fetch_model(model.path), copy)))
     finally:
         shutil.rmtree(copy, ignore_errors=True)
 

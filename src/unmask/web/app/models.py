@@ -20,7 +20,7 @@ from unmask.forgeries import name_model
 from unmask.inference.settings import PredictorSettings
 from unmask.models.bundle import MODEL_FILE, SPEC_FILE
 from unmask.paths import expand_home, home_folder
-from unmask.web.addresses import ask_version_time, find_model
+from unmask.tracking.addresses import ask_version_time, fetch_model
 
 if TYPE_CHECKING:
     from unmask.inference.predictor import Predictor
@@ -287,7 +287,7 @@ def load_model(file: ModelFile, settings: Settings) -> Model:
 
 
 def _load(file: ModelFile, settings: Settings) -> Model:
-    path = find_model(file.path)
+    path = fetch_model(file.path)
     network, provenance = _read_facts(path)
     return Model(file, path, settings.predictor.load(path), network, provenance, threading.Lock())
 

@@ -12,10 +12,10 @@ from tests.conftest import compose_config
 from unmask.data.tables import FaceDataset
 from unmask.errors import TrackingError
 from unmask.models.checkpoint import load_checkpoint
-from unmask.training import tracking_logger
-from unmask.training.provenance import find_code_state
-from unmask.training.tracking import TrackedRun, count_crops, digest_table, flatten
-from unmask.training.tracking_store import MLflowSettings
+from unmask.tracking import system_metrics
+from unmask.tracking.logger import MLflowLogger, flatten
+from unmask.tracking.provenance import count_crops, digest_table, find_code_state
+from unmask.tracking.store import Store
 
 ARGUMENTS = (
     "model=tiny", "dataset.num_workers=0", "precision=fp32", "trainer.accelerator=cpu", "trainer.max_epochs=2",
@@ -34,6 +34,13 @@ def workplace(face_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> P
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
         _command(patch, f"dataset.root={face_dataset}", *ARGUMENTS)
     return folder
+
+
+def _logger(uri: str | None, folder: Path) -> MLflowLogger:
+    return MLflowLogger(
+        tracking_uri=uri, tracking_db=str(folder / "mlflow.db"), artifact_dir=str(folder / "artifacts"),
+        experiment_name="unmask", system_metrics_seconds=0,
+    )  # fmt: skip
 
 
 def _command(patch: pytest.MonkeyPatch, *arguments: str) -> None:
@@ -124,7 +131,7 @@ def test_artifacts_hold_config_overrides_log_and_both_checkpoints_once(client: A
 def test_store_on_the_same_disk_holds_no_second_copy_of_checkpoints_bundle_and_model(
     client: Any, result: dict[str, Any]
 ) -> None:
-    from unmask.training.tracking_store import find_artifact_folder
+    from unmask.tracking.store import find_artifact_folder
 
     artifacts = find_artifact_folder(client, result["run_id"])
     assert artifacts is not None
@@ -214,7 +221,7 @@ def test_registered_model_is_the_best_of_its_name(client: Any, result: dict[str,
     ],
 )
 def test_checkpoint_is_found_by_its_address(result: dict[str, Any], tmp_path: Path, address: str, name: str) -> None:
-    from unmask.training.tracking_fetch import fetch_checkpoint
+    from unmask.tracking.addresses import fetch_checkpoint
 
     path = fetch_checkpoint(address.format(**result), uri=result["tracking_uri"], folder=tmp_path)
     assert path.samefile(result[f"{name}_checkpoint"]), "a copy would be left behind"
@@ -246,12 +253,12 @@ def test_prediction_takes_the_bundle_of_a_run(
     [
         ("runs:/0123", r"checkpoint='runs:/0123' is not in the MLflow store 'sqlite:.*0123.*MLFLOW_TRACKING_URI"),
         ("models:/faces@worst", "'models:/faces@worst' is not in the MLflow store"),
-        ("models:/faces", "is no address in MLflow. Write runs:/<run id>/checkpoints/best.ckpt"),
+        ("models:/faces", "is not an address in MLflow. Write runs:/<run id>/checkpoints/best.ckpt"),
     ],
 )
 def test_wrong_address_is_told(result: dict[str, Any], tmp_path: Path, address: str, message: str) -> None:
     from unmask.errors import CheckpointError
-    from unmask.training.tracking_fetch import fetch_checkpoint
+    from unmask.tracking.addresses import fetch_checkpoint
 
     with pytest.raises(CheckpointError, match=message):
         fetch_checkpoint(address, uri=result["tracking_uri"], folder=tmp_path)
@@ -259,7 +266,7 @@ def test_wrong_address_is_told(result: dict[str, Any], tmp_path: Path, address: 
 
 def test_address_without_a_store_makes_none(tmp_path: Path) -> None:
     from unmask.errors import CheckpointError
-    from unmask.training.tracking_fetch import fetch_checkpoint
+    from unmask.tracking.addresses import fetch_checkpoint
 
     with pytest.raises(CheckpointError, match="there is no MLflow store"):
         fetch_checkpoint("runs:/0123", uri=f"sqlite:///{tmp_path}/mlflow.db", folder=tmp_path)
@@ -304,8 +311,7 @@ def test_changes_since_a_run_are_listed(result: dict[str, Any]) -> None:
 
     from unmask.training.reproduce import find_run, list_differences
 
-    settings = MLflowSettings(result["tracking_uri"], "", "", "unmask")
-    past = find_run(result["run_id"], settings)
+    past = find_run(result["run_id"], result["tracking_uri"])
     packages = {**past.environment["packages"], "torch": "1.0"}
     then = dict(past.environment, python="3.1", untracked=["src/new.py"], num_threads=99, packages=packages)
     changed = replace(past, commit="0" * 40, environment=then, digests=past.digests | {"val": "abc"})
@@ -319,7 +325,7 @@ def test_changes_since_a_run_are_listed(result: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["optimizer=sgd"], "takes the groups of that run, so 'optimizer=sgd' has no place beside it"),
+        (["optimizer=sgd"], "reproduce=.* 'optimizer=sgd'"),
         (["optimizer.momentum=0.5"], r"No key 'optimizer.momentum' \(in 'optimizer.momentum=0.5'\)"),
     ],
 )
@@ -327,7 +333,7 @@ def test_reproduction_takes_single_keys_only(result: dict[str, Any], overrides: 
     from unmask.errors import ConfigError
     from unmask.training.reproduce import find_run, restore_config
 
-    past = find_run(result["run_id"], MLflowSettings(result["tracking_uri"], "", "", "unmask"))
+    past = find_run(result["run_id"], result["tracking_uri"])
     now = compose_config("train", "seed=5")
     assert restore_config(now, past, ["optimizer.lr=0.5"]).optimizer.lr == 0.5
     assert restore_config(now, past, []).seed == 0
@@ -338,8 +344,8 @@ def test_reproduction_takes_single_keys_only(result: dict[str, Any], overrides: 
 def test_reproduction_of_an_unknown_run_is_told(result: dict[str, Any]) -> None:
     from unmask.training.reproduce import find_run
 
-    with pytest.raises(TrackingError, match="reproduce='0123' is no training in the MLflow store"):
-        find_run("0123", MLflowSettings(result["tracking_uri"], "", "", "unmask"))
+    with pytest.raises(TrackingError, match=r"reproduce='0123'.*MLflow store 'sqlite:.*MLFLOW_TRACKING_URI"):
+        find_run("0123", result["tracking_uri"])
 
 
 def _path(client: Any, result: dict[str, Any], name: str) -> str:
@@ -373,9 +379,9 @@ def test_short_epochs_have_a_curve_of_the_learning_rate(
 
 
 def test_error_of_ours_is_kept_without_a_traceback() -> None:
-    from unmask.training.tracking import tell_error
+    from unmask.tracking.logger import describe_error
 
-    assert tell_error(TrackingError("No store. Start it.")) == "TrackingError: No store. Start it.\n"
+    assert describe_error(TrackingError("No store. Start it.")) == "TrackingError: No store. Start it.\n"
 
 
 def test_resumption_looks_into_the_store_that_the_command_names(
@@ -439,40 +445,40 @@ def test_run_that_breaks_off_is_marked_with_its_error(
 
 def test_store_that_cannot_be_opened_is_named(tmp_path: Path) -> None:
     (tmp_path / "mlflow.db").write_text("this is no database " * 100)
-    settings = MLflowSettings(None, str(tmp_path / "mlflow.db"), str(tmp_path / "artifacts"), "unmask")
+    logger = _logger(None, tmp_path)
     with pytest.raises(TrackingError, match=r"MLflow store 'sqlite:///.*mlflow\.db' cannot be used: .*logger=none"):
-        TrackedRun(settings, tags={}).open()
+        logger.open(folder=tmp_path)
 
 
 def test_server_that_is_down_is_told_within_seconds(tmp_path: Path) -> None:
     import time
 
-    settings = MLflowSettings("http://127.0.0.1:9", "", "", "unmask")
+    logger = _logger("http://127.0.0.1:9", tmp_path)
     start = time.monotonic()
     with pytest.raises(TrackingError, match=r"MLflow store 'http://127.0.0.1:9' cannot be used: .*logger=none"):
-        TrackedRun(settings, tags={}, folder=tmp_path).open()
+        logger.open(folder=tmp_path)
     assert time.monotonic() - start < 10
 
 
 def test_run_goes_on_under_its_id(result: dict[str, Any], client: Any, tmp_path: Path) -> None:
-    settings = MLflowSettings(result["tracking_uri"], "", "", "unmask", system_metrics_seconds=0)
-    again = TrackedRun(settings, tags={}, folder=tmp_path, run_id=result["run_id"])
-    again.open()
+    again = _logger(result["tracking_uri"], tmp_path)
+    again.open(folder=tmp_path, run_id=result["run_id"])
     assert client.get_run(result["run_id"]).info.status == "RUNNING"
     with again.closing():
         again.set_tags({"again": "yes"})
+        again.experiment.set_tag(again.run_id, "by", "a callback")
     run = client.get_run(result["run_id"])
-    assert (run.info.status, run.data.tags["again"]) == ("FINISHED", "yes")
-    with pytest.raises(TrackingError, match="has no run '0123' to go on with"):
-        TrackedRun(settings, tags={}, folder=tmp_path, run_id="0123").open()
+    assert (run.info.status, run.data.tags["again"], run.data.tags["by"]) == ("FINISHED", "yes", "a callback")
+    with pytest.raises(TrackingError, match="has no run '0123' to resume"):
+        _logger(result["tracking_uri"], tmp_path).open(folder=tmp_path, run_id="0123")
 
 
 def test_settings_hold_wherever_a_command_is_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    settings = MLflowSettings(None, "./mlflow.db", "./mlartifacts", "trial")
+    settings = Store(None, "./mlflow.db", "./mlartifacts", "trial")
     assert settings.uri == f"sqlite:///{tmp_path}/mlflow.db"
     assert settings.artifact_location == f"file://{tmp_path}/mlartifacts/trial"
-    server = MLflowSettings("http://127.0.0.1:5000", "./mlflow.db", "./mlartifacts", "trial")
+    server = Store("http://127.0.0.1:5000", "./mlflow.db", "./mlartifacts", "trial")
     assert (server.uri, server.artifact_location) == ("http://127.0.0.1:5000", None)
 
 
@@ -506,7 +512,7 @@ def test_code_state_is_that_of_git() -> None:
 
 
 def test_code_without_git_has_no_commit(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr("unmask.training.provenance.config_dir", lambda: tmp_path / "configs")
+    monkeypatch.setattr("unmask.tracking.provenance.config_dir", lambda: tmp_path / "configs")
     state = find_code_state()
     assert (state.commit, state.is_dirty) == ("", False)
 
@@ -527,9 +533,9 @@ def test_reader_that_hangs_does_not_keep_a_training_from_ending(
         def clear_metrics(self) -> None:
             pass
 
-    monkeypatch.setattr(tracking_logger, "_find_readers", lambda: [Stuck()])
-    monkeypatch.setattr(tracking_logger, "_SECONDS_TO_END", 0.1)
-    readings = tracking_logger.SystemReadings(lambda metrics, step: None, seconds=60)
+    monkeypatch.setattr(system_metrics, "_find_readers", lambda: [Stuck()])
+    monkeypatch.setattr(system_metrics, "_SECONDS_TO_END", 0.1)
+    readings = system_metrics.SystemReadings(lambda metrics, step: None, seconds=60)
     readings.start()
     assert asked.wait(10)
     readings.stop()

@@ -1,4 +1,5 @@
 import html
+import json
 import os
 import shutil
 import signal
@@ -10,6 +11,7 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import quote
 
 import cv2
 import numpy as np
@@ -61,6 +63,21 @@ def _browse(address: str, path: Path) -> str:
     return html.unescape(done.stdout)
 
 
+def _link_curves(server: str, experiment_id: str, run_ids: list[str], metrics: list[str]) -> str:
+    entries = {
+        "runs": list(run_ids),
+        "metric": metrics[0],
+        "experiments": [experiment_id],
+        "plot_metric_keys": list(metrics),
+        "plot_layout": {"autosize": True, "xaxis": {}, "yaxis": {}},
+        "deselected_curves": [],
+        "last_linear_y_axis_range": [],
+    }
+    query = "&".join(f"{key}={quote(json.dumps(value, separators=(',', ':')))}" for key, value in entries.items())
+    axes = "x_axis=step&y_axis_scale=linear&line_smoothness=1&show_point=true"
+    return f"{server}/#/metric?{query}&{axes}&workflowType=machine_learning"
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine")
 def test_comparison_page_of_a_sweep_shows_params_metrics_and_curves(
@@ -76,12 +93,12 @@ def test_comparison_page_of_a_sweep_shows_params_metrics_and_curves(
     experiment = client.get_experiment_by_name("unmask").experiment_id
     runs = client.search_runs([experiment], "tags.`sweep.job` != ''", order_by=["start_time ASC"])
     assert len(runs) == 4
-    from unmask.training.tracking_links import link_comparison, link_curves
+    from unmask.tracking.store import link_comparison
 
     ids = [run.info.run_id for run in runs]
     with _serve(store, _free_port()) as address:
         compared = _browse(link_comparison(address, experiment, ids), in_folder / "comparison")
-        curves = _browse(link_curves(address, experiment, ids, ["val/auroc", "val/loss"]), in_folder / "curves")
+        curves = _browse(_link_curves(address, experiment, ids, ["val/auroc", "val/loss"]), in_folder / "curves")
     for text in ("Comparing 4 Runs", "optimizer.lr", "augmentation", "best/val/auroc", "Parallel Coordinates"):
         assert text in compared, text
     for text in ("val/auroc vs val/loss", *(run.info.run_name for run in runs)):

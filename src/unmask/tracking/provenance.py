@@ -1,5 +1,6 @@
-"""Which code, with which packages, on which machine a run was made."""
+"""Code, data, packages and machine of a run."""
 
+import hashlib
 import os
 import platform
 import subprocess
@@ -9,18 +10,20 @@ from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from unmask.config import config_dir
 
 
 @dataclass(frozen=True)
 class CodeState:
-    """A commit, and whether files differed from it.
+    """A commit and the changes since.
 
     Args:
         commit: Hash; "" outside a git checkout.
-        is_dirty: Whether tracked files were changed.
-        diff: Of tracked files, against the commit; "" where clean.
-        untracked: Files that git neither knows nor ignores; no diff shows what is in them.
+        is_dirty: Whether tracked files have changed.
+        diff: Diff of tracked files against the commit; "" if clean.
+        untracked: Files that git neither tracks nor ignores; the diff does not show them.
     """
 
     commit: str
@@ -30,7 +33,7 @@ class CodeState:
 
 
 def find_code_state() -> CodeState:
-    """Ask git about the checkout that the configs lie in."""
+    """Ask git about the checkout that holds the configs."""
     root = config_dir().parent
     commit = _git(root, "rev-parse", "HEAD")
     is_dirty = bool(commit and _git(root, "status", "--porcelain", "--untracked-files=no"))
@@ -40,7 +43,7 @@ def find_code_state() -> CodeState:
 
 
 def describe_environment() -> dict[str, Any]:
-    """Return interpreter, packages with their versions, and hardware, as plain values."""
+    """Return interpreter, package versions and hardware as plain values."""
     import torch
 
     names = {dist.metadata["Name"].lower(): dist.version for dist in distributions() if dist.metadata["Name"]}
@@ -50,7 +53,7 @@ def describe_environment() -> dict[str, Any]:
         "platform": platform.platform(),
         "processor": _processor_name(),
         "num_cores": os.cpu_count(),
-        "num_threads": torch.get_num_threads(),  # sums come out otherwise with other numbers of them
+        "num_threads": torch.get_num_threads(),  # rounding of sums depends on it
         "memory_gigabytes": _memory_gigabytes(),
         "cuda": torch.version.cuda if has_gpu else None,
         "cudnn": torch.backends.cudnn.version() if has_gpu else None,  # type: ignore[no-untyped-call]
@@ -62,7 +65,7 @@ def describe_environment() -> dict[str, Any]:
 def _memory_gigabytes() -> float | None:
     try:
         return round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1)
-    except (ValueError, OSError, AttributeError):  # not every system tells
+    except (ValueError, OSError, AttributeError):  # not every system has them
         return None
 
 
@@ -82,3 +85,18 @@ def _git(root: Path, *arguments: str) -> str:
     except (OSError, subprocess.SubprocessError, UnicodeDecodeError):
         return ""
     return done.stdout.strip()
+
+
+def digest_table(table: pd.DataFrame) -> str:
+    """Return 16 hex digits that change with any crop, label or split of a table."""
+    rows = table[["crop", "video_id", "label", "split"]]
+    return hashlib.sha256(pd.util.hash_pandas_object(rows, index=False).to_numpy().tobytes()).hexdigest()[:16]
+
+
+def count_crops(table: pd.DataFrame) -> dict[str, Any]:
+    """Count crops, videos and crops per method, as plain values."""
+    return {
+        "num_crops": len(table),
+        "num_videos": int(table["video_id"].nunique()),
+        "by_method": {str(name): int(count) for name, count in table["method"].value_counts().items()},
+    }

@@ -1,4 +1,4 @@
-"""What is said to MLflow, in order; kept on disk while the store does not answer, and sent later."""
+"""Messages to MLflow, sent in order; kept in the run folder while the store does not answer, and sent later."""
 
 import errno
 import json
@@ -11,15 +11,16 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from unmask.training.tracking_store import find_artifact_folder, make_client
+from unmask.tracking.registry import register_version
+from unmask.tracking.store import find_artifact_folder, first_line, make_client
 
 logger = logging.getLogger(__name__)
 
 FOLDER = "unsent"
 _REFUSALS = {"INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST", "BAD_REQUEST", "PERMISSION_DENIED", "INVALID_STATE"}
-"""Codes of MLflow that trying again does not mend."""
+"""Error codes of MLflow that a retry does not fix."""
 _NO_LINKS = (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.EOPNOTSUPP, errno.ENOSYS)
-"""Why a file system or two have no second name for a file."""
+"""Errors of file systems without hard links, or between two file systems."""
 _PER_CALL = 100
 _SECONDS_BETWEEN_TRIES = 30.0
 
@@ -30,7 +31,7 @@ class Message:
 
     Args:
         kind: `params`, `metrics`, `tags`, `inputs`, `artifact`, `register` or `end`.
-        data: Its arguments.
+        data: Arguments of the call.
     """
 
     kind: str
@@ -38,18 +39,19 @@ class Message:
 
 
 class Outbox:
-    """Send messages of a run; from the first that cannot be sent, keep all of them, in order, until the store is back.
+    """Send the messages of a run; after the first failure, keep all in order until the store is back.
 
     Args:
-        client: MLflow's.
-        uri: Of the store.
-        run_id: The run.
-        folder: Of the run on disk; what is unsent lies in `unsent/` below it.
+        client: Client of MLflow.
+        uri: Address of the store.
+        run_id: MLflow run ID.
+        folder: Run folder; unsent messages are kept in `unsent/` below it.
     """
 
     def __init__(self, client: Any, *, uri: str, run_id: str, folder: Path) -> None:
         self._client = client
         self._run_id = run_id
+        self._folder = folder
         self._path = folder / FOLDER / "messages.jsonl"
         self._address = {"tracking_uri": uri, "run_id": run_id}
         self._last_try = 0.0
@@ -57,11 +59,15 @@ class Outbox:
 
     @property
     def num_unsent(self) -> int:
-        """Messages on disk."""
+        """Number of messages on disk."""
         return len(self._path.read_text().splitlines()) if self._path.exists() else 0
 
     def send(self, message: Message) -> None:
-        """Send a message, or keep it."""
+        """Send a message, or keep it.
+
+        Args:
+            message: Next message; the `path` of an artifact may be relative to the run folder, which can move.
+        """
         with self._lock:
             if self._path.exists() and (time.monotonic() - self._last_try < _SECONDS_BETWEEN_TRIES or not self.flush()):
                 self._keep(message)
@@ -69,13 +75,13 @@ class Outbox:
             error = self._try(message)
             if error is not None:
                 logger.warning(
-                    "The MLflow store '%s' does not answer (%s). Training goes on; what is not sent is kept in %s.",
+                    "The MLflow store '%s' does not answer (%s). Training continues; unsent messages are kept in %s.",
                     self._address["tracking_uri"], error, self._path.parent,
                 )  # fmt: skip
                 self._keep(message)
 
     def flush(self) -> bool:
-        """Send what is on disk; return whether nothing is left."""
+        """Send the messages on disk; return whether none is left."""
         with self._lock:
             if not self._path.exists():
                 return True
@@ -88,19 +94,22 @@ class Outbox:
             (self._path.parent / "run.json").unlink(missing_ok=True)
             if not any(self._path.parent.iterdir()):
                 self._path.parent.rmdir()
-            logger.info("Sent %d messages that had been kept to '%s'.", len(messages), self._address["tracking_uri"])
+            logger.info("Sent %d kept messages to '%s'.", len(messages), self._address["tracking_uri"])
             return True
 
     def _try(self, message: Message) -> str | None:
-        """Deliver a message; return why the store could not be reached, or None."""
+        """Deliver a message; return why the store could not be reached, or None on success."""
         from mlflow.exceptions import MlflowException
         from sqlalchemy.exc import SQLAlchemyError
 
         self._last_try = time.monotonic()
         try:
-            _DELIVERIES[message.kind](self._client, self._run_id, **message.data)
+            data = dict(message.data)
+            if message.kind == "artifact":
+                data["path"] = str(self._folder.resolve() / data["path"])
+            _DELIVERIES[message.kind](self._client, self._run_id, **data)
         except (MlflowException, SQLAlchemyError, OSError) as error:
-            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            reason = first_line(error)
             if getattr(error, "error_code", None) not in _REFUSALS and not isinstance(error, FileNotFoundError):
                 return reason
             refused = self._path.with_name("refused.jsonl")
@@ -124,12 +133,18 @@ class Outbox:
 
 
 def list_unsent(root: Path) -> list[Path]:
-    """Return the files that name the runs below a folder which have kept something."""
+    """Return a `run.json` for each run below a folder that kept messages."""
     return sorted(root.rglob(f"{FOLDER}/run.json"))
 
 
 def send_unsent(roots: Iterable[Path]) -> tuple[int, int]:
-    """Send what any run below some folders has kept; return how many runs are sent, and how many still wait."""
+    """Send what the runs below some folders kept; return how many are sent, and how many still wait.
+
+    It can be repeated: MLflow stores a param, point, tag or file once, however often it arrives.
+
+    Args:
+        roots: Folders of runs or sweeps.
+    """
     sent, waiting = 0, 0
     for root in roots:
         for address in list_unsent(root):
@@ -182,7 +197,7 @@ def _send_artifact(client: Any, run_id: str, *, path: str, folder: str | None = 
 
 
 def _link_artifact(client: Any, run_id: str, path: Path, folder: str | None) -> bool:
-    """Give a file a second name among the artifacts of a run, where they lie on the same disk; tell whether it has."""
+    """Hard-link a file into the artifacts of a run; return False if a server keeps them or the disk cannot link."""
     artifacts = find_artifact_folder(client, run_id)
     if artifacts is None:
         return False
@@ -200,27 +215,6 @@ def _link_artifact(client: Any, run_id: str, path: Path, folder: str | None) -> 
     return True
 
 
-def _send_registration(client: Any, run_id: str, *, name: str, objective_key: str, objective: float) -> None:
-    """Make the run's model a version of a registered model, and its best where it is."""
-    from mlflow.exceptions import MlflowException
-
-    try:
-        client.create_registered_model(name)
-    except MlflowException as error:
-        if error.error_code != "RESOURCE_ALREADY_EXISTS":
-            raise
-    source = f"{client.get_run(run_id).info.artifact_uri}/model"
-    tags = {"objective": objective_key, "value": repr(objective)}
-    version = client.create_model_version(name, source, run_id, tags=tags)
-    try:
-        best = client.get_model_version_by_alias(name, "best")
-        is_best = best.tags.get("objective") != objective_key or float(best.tags.get("value", "-inf")) <= objective
-    except MlflowException:
-        is_best = True  # it has no version with that alias yet
-    if is_best:
-        client.set_registered_model_alias(name, "best", version.version)
-
-
 def _send_end(client: Any, run_id: str, *, status: str, milliseconds: int) -> None:
     client.set_terminated(run_id, status, end_time=milliseconds)
 
@@ -231,6 +225,6 @@ _DELIVERIES: dict[str, Callable[..., None]] = {
     "tags": _send_tags,
     "inputs": _send_inputs,
     "artifact": _send_artifact,
-    "register": _send_registration,
+    "register": register_version,
     "end": _send_end,
 }

@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 
-from unmask.training.tracking_store import MLflowSettings, open_experiment
-from unmask.training.unsent import _DELIVERIES, Message, Outbox, send_unsent
+from unmask.tracking.logger import MLflowLogger
+from unmask.tracking.store import Store, open_experiment
+from unmask.tracking.unsent import _DELIVERIES, Message, Outbox, send_unsent
 
 
-class Store:
+class FakeClient:
     """A client of MLflow whose store can go away."""
 
     def __init__(self) -> None:
@@ -28,13 +29,13 @@ class Store:
 
 
 @pytest.fixture
-def store() -> Store:
-    return Store()
+def store() -> FakeClient:
+    return FakeClient()
 
 
 @pytest.fixture
-def outbox(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Outbox:
-    monkeypatch.setattr("unmask.training.unsent._SECONDS_BETWEEN_TRIES", 0.0)
+def outbox(store: FakeClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Outbox:
+    monkeypatch.setattr("unmask.tracking.unsent._SECONDS_BETWEEN_TRIES", 0.0)
     return Outbox(store, uri="http://far", run_id="1", folder=tmp_path)
 
 
@@ -42,7 +43,7 @@ def _tag(value: int) -> Message:
     return Message("tags", {"tags": {"t": str(value)}})
 
 
-def test_messages_are_sent_at_once_and_leave_nothing_on_disk(outbox: Outbox, store: Store, tmp_path: Path) -> None:
+def test_messages_are_sent_at_once_and_leave_nothing_on_disk(outbox: Outbox, store: FakeClient, tmp_path: Path) -> None:
     outbox.send(_tag(1))
     outbox.send(Message("metrics", {"points": [["val/auroc", 0.5, 0, 1]]}))
     assert store.said == [("t", "1"), ("val/auroc", 0.5)]
@@ -50,7 +51,7 @@ def test_messages_are_sent_at_once_and_leave_nothing_on_disk(outbox: Outbox, sto
 
 
 def test_what_a_store_misses_is_kept_and_sent_in_order(
-    outbox: Outbox, store: Store, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    outbox: Outbox, store: FakeClient, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     outbox.send(_tag(1))
     store.is_up = False
@@ -67,12 +68,12 @@ def test_what_a_store_misses_is_kept_and_sent_in_order(
 
 
 def test_store_that_is_away_is_not_asked_at_every_step(
-    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    store: FakeClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     outbox = Outbox(store, uri="http://far", run_id="1", folder=tmp_path)
     store.is_up = False
     outbox.send(_tag(1))
-    monkeypatch.setattr(Store, "log_batch", lambda *_, **__: pytest.fail("asked again"))
+    monkeypatch.setattr(FakeClient, "log_batch", lambda *_, **__: pytest.fail("asked again"))
     outbox.send(_tag(2))
     assert outbox.num_unsent == 2
 
@@ -83,18 +84,18 @@ def test_what_a_store_refuses_is_kept_apart_and_told(
     from mlflow.exceptions import MlflowException
     from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
 
-    def refuse(self: Store, run_id: str, **content: Any) -> None:
+    def refuse(self: FakeClient, run_id: str, **content: Any) -> None:
         raise MlflowException("too long", INVALID_PARAMETER_VALUE)
 
-    monkeypatch.setattr(Store, "log_batch", refuse)
+    monkeypatch.setattr(FakeClient, "log_batch", refuse)
     outbox.send(_tag(1))
     assert "MLflow refused tags: too long" in caplog.text
     assert json.loads((tmp_path / "unsent/refused.jsonl").read_text())["data"] == {"tags": {"t": "1"}}
     assert outbox.num_unsent == 0
 
 
-def test_command_sends_what_runs_have_kept(tmp_path: Path, store: Store) -> None:
-    settings = MLflowSettings(None, str(tmp_path / "mlflow.db"), str(tmp_path / "artifacts"), "unmask")
+def test_command_sends_what_runs_have_kept(tmp_path: Path, store: FakeClient) -> None:
+    settings = Store(None, str(tmp_path / "mlflow.db"), str(tmp_path / "artifacts"), "unmask")
     client, experiment = open_experiment(settings)
     run_id = client.create_run(experiment).info.run_id
     store.is_up = False
@@ -112,12 +113,46 @@ def test_command_sends_what_runs_have_kept(tmp_path: Path, store: Store) -> None
     assert send_unsent([tmp_path / "outputs"]) == (0, 0)
 
 
-def _lose_run(folder: Path, home: Path) -> tuple[Any, str]:
-    """Leave a message of a run in a folder, as an outage of its store does; return a client of the store and the id."""
-    settings = MLflowSettings(None, str(home / "mlflow.db"), str(home / "artifacts"), "unmask")
+def test_files_of_a_run_folder_are_sent_from_where_it_lies_now(
+    tmp_path: Path, store: FakeClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = Store(None, str(tmp_path / "mlflow.db"), str(tmp_path / "artifacts"), "unmask")
     client, experiment = open_experiment(settings)
     run_id = client.create_run(experiment).info.run_id
-    away = Store()
+    logger = MLflowLogger(
+        tracking_uri=None, tracking_db=str(tmp_path / "mlflow.db"), artifact_dir=str(tmp_path / "artifacts"),
+        experiment_name="unmask", system_metrics_seconds=0,
+    )  # fmt: skip
+    first = tmp_path / "first"
+    (first / "figures").mkdir(parents=True)
+    (first / "figures" / "roc.svg").write_text("<svg/>")
+    logger.open(folder=first, run_id=run_id)
+    logger.outbox = Outbox(store, uri=settings.uri, run_id=run_id, folder=first)
+    store.is_up = False
+    logger.set_tags({"t": "1"})
+    logger.log_folder(first / "figures", "figures")
+    first.rename(tmp_path / "moved")
+    assert send_unsent([tmp_path]) == (1, 0)
+    assert [item.path for item in client.list_artifacts(run_id, "figures")] == ["figures/roc.svg"]
+    assert not list((tmp_path / "moved").glob("unsent"))
+
+
+def test_registration_that_is_sent_twice_makes_one_version(tmp_path: Path) -> None:
+    client, experiment = open_experiment(Store(None, str(tmp_path / "mlflow.db"), str(tmp_path / "artifacts"), "faces"))
+    outbox = Outbox(client, uri="", run_id=client.create_run(experiment).info.run_id, folder=tmp_path)
+    for objective in (0.5, 0.5, 0.75):
+        outbox.send(Message("register", {"name": "faces", "objective_key": "val/auroc", "objective": objective}))
+    versions = client.search_model_versions("name = 'faces'")
+    assert sorted(version.tags["value"] for version in versions) == ["0.5", "0.75"]
+    assert client.get_model_version_by_alias("faces", "best").tags["value"] == "0.75"
+
+
+def _lose_run(folder: Path, home: Path) -> tuple[Any, str]:
+    """Leave a message of a run in a folder, as an outage of its store does; return a client of the store and the id."""
+    settings = Store(None, str(home / "mlflow.db"), str(home / "artifacts"), "unmask")
+    client, experiment = open_experiment(settings)
+    run_id = client.create_run(experiment).info.run_id
+    away = FakeClient()
     away.is_up = False
     lost = Outbox(away, uri=settings.uri, run_id=run_id, folder=folder)
     lost.send(_tag(7))
@@ -172,7 +207,7 @@ def test_training_names_the_command_at_its_end(
         raise MlflowException("away")
 
     deliveries = dict(_DELIVERIES)
-    monkeypatch.setattr("unmask.training.unsent._DELIVERIES", dict.fromkeys(deliveries, fail))
+    monkeypatch.setattr("unmask.tracking.unsent._DELIVERIES", dict.fromkeys(deliveries, fail))
     folder = in_folder / "my runs" / "first"
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.setattr(sys, "argv", [
@@ -182,7 +217,7 @@ def test_training_names_the_command_at_its_end(
     ])  # fmt: skip
     main()
     command = capsys.readouterr().err.splitlines()[-1].strip()
-    monkeypatch.setattr("unmask.training.unsent._DELIVERIES", deliveries)
+    monkeypatch.setattr("unmask.tracking.unsent._DELIVERIES", deliveries)
     monkeypatch.setattr(sys, "argv", shlex.split(command)[1:])
     main()
     assert "1 runs sent, 0 still wait" in capsys.readouterr().out

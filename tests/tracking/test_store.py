@@ -5,20 +5,21 @@ from pathlib import Path
 import pytest
 
 from unmask.errors import ConfigError, TrackingError
-from unmask.training.tracking_store import MLflowSettings, open_experiment
+from unmask.tracking.logger import MLflowLogger
+from unmask.tracking.store import Store, open_experiment
 
 OPEN = """
 import sys, time
-from unmask.training.tracking_store import MLflowSettings, open_experiment
+from unmask.tracking.store import Store, open_experiment
 import mlflow
 print("ready", flush=True)
 sys.stdin.readline()
-print(open_experiment(MLflowSettings(None, sys.argv[1], sys.argv[2], "unmask"))[1])
+print(open_experiment(Store(None, sys.argv[1], sys.argv[2], "unmask"))[1])
 """
 
 
-def _settings(folder: Path) -> MLflowSettings:
-    return MLflowSettings(None, str(folder / "mlflow.db"), str(folder / "artifacts"), "unmask")
+def _settings(folder: Path) -> Store:
+    return Store(None, str(folder / "mlflow.db"), str(folder / "artifacts"), "unmask")
 
 
 def test_two_jobs_that_start_at_once_on_a_fresh_store_do_not_race(tmp_path: Path) -> None:
@@ -48,13 +49,13 @@ def test_deleted_experiment_is_told_with_the_way_back(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("uri", [None, "sqlite:////srv/mlflow.db", "postgresql://db/mlflow"])
 def test_artifacts_lie_in_their_folder_whichever_database_tracks(tmp_path: Path, uri: str | None) -> None:
-    settings = MLflowSettings(uri, str(tmp_path / "mlflow.db"), str(tmp_path / "my artifacts"), "unmask")
+    settings = Store(uri, str(tmp_path / "mlflow.db"), str(tmp_path / "my artifacts"), "unmask")
     assert settings.artifact_location == (tmp_path / "my artifacts" / "unmask").as_uri()
 
 
 @pytest.mark.parametrize("uri", ["http://127.0.0.1:5000", "https://mlflow.example", "databricks", "databricks://a"])
 def test_server_chooses_where_artifacts_lie(tmp_path: Path, uri: str) -> None:
-    assert MLflowSettings(uri, "", str(tmp_path), "unmask").artifact_location is None
+    assert Store(uri, "", str(tmp_path), "unmask").artifact_location is None
 
 
 def test_experiment_of_someone_else_gets_our_view_and_keeps_its_kind(tmp_path: Path) -> None:
@@ -70,13 +71,13 @@ def test_experiment_of_someone_else_gets_our_view_and_keeps_its_kind(tmp_path: P
 
 def test_unknown_choice_of_checkpoints_is_told_with_the_choices(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"tracking.checkpoints=last.*best, all, none"):
-        MLflowSettings(None, "", "", "unmask", checkpoints="last")
+        MLflowLogger(tracking_uri=None, tracking_db="", artifact_dir="", experiment_name="unmask", checkpoints="last")
 
 
 def test_runs_are_named_after_data_model_and_what_was_overridden() -> None:
     from tests.conftest import compose_config
 
-    from unmask.training.tracking_steps import name_run
+    from unmask.training.record import name_run
 
     given = ["dataset.root=data/ffpp-c23", "optimizer.lr=1e-3", "+trainer.precision=x", "paths.root=/tmp", "task=train"]
     cfg = compose_config("train", "dataset.root=data/ffpp-c23", "model=tiny")

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from tests.conftest import compose_config
 
-from unmask.training.tracking_logger import RunLogger
+from unmask.tracking.logger import MLflowLogger
 
 pytestmark = pytest.mark.slow
 
@@ -75,9 +75,9 @@ def test_nothing_is_lost_where_a_server_dies_in_the_middle(
     from unmask.training.run import train
 
     said: dict[str, list[tuple[int, float]]] = {}
-    log, remember = RunLogger.log_metrics, EpochHistory.on_train_epoch_end
+    log, remember = MLflowLogger.log_metrics, EpochHistory.on_train_epoch_end
 
-    def listen(self: RunLogger, metrics: Any, step: int | None = None) -> None:
+    def listen(self: MLflowLogger, metrics: Any, step: int | None = None) -> None:
         for key, value in metrics.items():
             if key != "epoch" and np.isfinite(float(value)):
                 said.setdefault(key, []).append((step or 0, float(value)))
@@ -91,9 +91,9 @@ def test_nothing_is_lost_where_a_server_dies_in_the_middle(
             server.start()
         time.sleep(1.5)  # so that some epochs are sent, and some are not
 
-    monkeypatch.setattr(RunLogger, "log_metrics", listen)
+    monkeypatch.setattr(MLflowLogger, "log_metrics", listen)
     monkeypatch.setattr(EpochHistory, "on_train_epoch_end", kill)
-    monkeypatch.setattr("unmask.training.tracking_logger._SECONDS_BETWEEN_BATCHES", 0.5)
+    monkeypatch.setattr("unmask.tracking.logger._SECONDS_BETWEEN_BATCHES", 0.5)
     folder = in_folder / "outputs" / "train" / "first"
     folder.mkdir(parents=True)
     cfg = compose_config(
@@ -107,7 +107,7 @@ def test_nothing_is_lost_where_a_server_dies_in_the_middle(
     if returns == "after the end":
         kept = (folder / "unsent" / "messages.jsonl").read_text().splitlines()
         kinds = [json.loads(line)["kind"] for line in kept]
-        assert {"metrics", "artifact", "folder", "end"} <= set(kinds)
+        assert {"metrics", "artifact", "tags", "end"} <= set(kinds)
         server.start()
         assert client.get_run(result.run_id).info.status == "RUNNING"
         monkeypatch.setattr(sys, "argv", ["train.py", "task=send"])

@@ -1,0 +1,1 @@
+"""Parts of a lab's own for Unmask: nothing in Unmask's sources knows of them."""

@@ -1,0 +1,160 @@
+"""Models and checkpoints by their MLflow addresses: `runs:/<run ID>/...` and `models:/<name>@<alias>`.
+
+MLflow is imported only for an address, since a service does not install it.
+"""
+
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+from unmask.errors import CheckpointError, ConfigError
+from unmask.paths import expand_home, home_folder
+from unmask.tracking.store import find_artifact_folder, first_line, make_client, store_file, store_uri
+
+_PREFIXES = ("runs:/", "models:/")
+_BEST = "checkpoints/best.ckpt"
+_BUNDLE = "bundle"
+
+
+def find_uri(tracking_db: str | None = None) -> str:
+    """Return the store of commands without a `logger`: that of the environment, or a sqlite file.
+
+    Args:
+        tracking_db: Path of the sqlite file; None for `mlflow.db` in `UNMASK_HOME`.
+    """
+    return expand_home(os.environ.get("MLFLOW_TRACKING_URI") or "") or store_uri(
+        tracking_db or str(home_folder() / "mlflow.db")
+    )
+
+
+def is_address(name: str) -> bool:
+    """Tell whether a name is an address in MLflow rather than a path."""
+    return name.startswith(_PREFIXES)
+
+
+def fetch_checkpoint(address: str, *, uri: str, folder: Path) -> Path:
+    """Return the file of a checkpoint in MLflow.
+
+    Args:
+        address: `runs:/<run ID>`, `runs:/<run ID>/checkpoints/last.ckpt`, `models:/<name>@<alias>` or
+            `models:/<name>/<version>`; without a path it is the best checkpoint.
+        uri: Address of the store.
+        folder: Folder for a download from a server.
+
+    Raises:
+        CheckpointError: Unknown address, run, version or file.
+    """
+    return _fetch(address, uri=uri, folder=folder, prefers_bundle=False)
+
+
+def fetch_model(name: str, *, uri: str | None = None, folder: Path | None = None) -> Path:
+    """Return the path of a bundle or checkpoint; one in MLflow is downloaded if it is on a server.
+
+    Args:
+        name: A path, or an address as for `fetch_checkpoint`; an address without a path is the run's bundle, or its
+            best checkpoint if it has none.
+        uri: Address of the store; None for that of the environment (`MLFLOW_TRACKING_URI`, or `mlflow.db` in
+            `UNMASK_HOME`).
+        folder: Folder for a download; None for `outputs/downloads` in `UNMASK_HOME`.
+
+    Raises:
+        CheckpointError: Unknown address, run, version or file, or MLflow is not installed.
+    """
+    if not is_address(name):
+        return Path(expand_home(name))
+    return _fetch(
+        name, uri=uri or find_uri(), folder=folder or home_folder() / "outputs" / "downloads", prefers_bundle=True
+    )
+
+
+def ask_version_time(name: str, alias: str) -> float | None:
+    """Ask the store when the version behind an alias was created; None without an answer.
+
+    Loading the model reports what is wrong with the store, so nothing is raised here.
+
+    Args:
+        name: Name of the registered model.
+        alias: Alias of one of its versions.
+
+    Returns:
+        Seconds since 1970.
+    """
+    try:
+        uri = find_uri()
+        if _is_absent(uri):
+            return None  # a client would create an empty store
+        from mlflow.exceptions import MlflowException
+        from sqlalchemy.exc import SQLAlchemyError
+    except (ConfigError, ImportError):
+        return None
+    try:
+        return float(make_client(uri).get_model_version_by_alias(name, alias).creation_timestamp) / 1000
+    except (MlflowException, SQLAlchemyError, OSError):
+        return None
+
+
+def _is_absent(uri: str) -> bool:
+    file = store_file(uri)
+    return file is not None and not file.is_file()
+
+
+def _fetch(address: str, *, uri: str, folder: Path, prefers_bundle: bool) -> Path:
+    try:
+        from mlflow.exceptions import MlflowException
+        from sqlalchemy.exc import SQLAlchemyError
+    except ImportError as error:
+        raise CheckpointError(
+            f"checkpoint='{address}' is an address in MLflow, but {error.name} is not installed. Install mlflow, or "
+            f"give the folder of a bundle."
+        ) from error
+    if _is_absent(uri):
+        raise CheckpointError(f"checkpoint='{address}' cannot be found: there is no MLflow store '{uri}'. {_hint()}")
+    client = make_client(uri)
+    try:
+        run_id, named = _resolve(address, client)
+        path = named or _BEST
+        if prefers_bundle and named is None and client.list_artifacts(run_id, _BUNDLE):
+            path = _BUNDLE
+        artifacts = find_artifact_folder(client, run_id)
+        if artifacts is not None:
+            return _find_file(artifacts, path)
+        target = folder / run_id
+        target.mkdir(parents=True, exist_ok=True)
+        return Path(client.download_artifacts(run_id, path, str(target)))
+    except (MlflowException, SQLAlchemyError, OSError) as error:
+        reason = first_line(error)
+        raise CheckpointError(
+            f"checkpoint='{address}' is not in the MLflow store '{uri}': {reason} {_hint()}"
+        ) from error
+
+
+def _find_file(artifacts: Path, path: str) -> Path:
+    """Return the artifact itself; MLflow's client would leave a copy in the temporary folder."""
+    found = artifacts / path
+    if not found.exists() or not found.resolve().is_relative_to(artifacts.resolve()):
+        raise FileNotFoundError(f"'{path}' is not among the artifacts in '{artifacts}'.")
+    return found
+
+
+def _hint() -> str:
+    return (
+        "A run stores its best checkpoint there, and the last one with tracking.checkpoints=all. "
+        "Name the store with MLFLOW_TRACKING_URI=..., or give the path of a checkpoint."
+    )
+
+
+def _resolve(address: str, client: Any) -> tuple[str, str | None]:
+    """Return the run ID, and the path within the run if the address has one."""
+    run = re.fullmatch(r"runs:/([^/]+)(?:/(.+))?", address)
+    if run:
+        return run.group(1), run.group(2)
+    model = re.fullmatch(r"models:/([^/@]+)(?:@([^/]+)|/(\d+))", address)
+    if model is None:
+        raise CheckpointError(
+            f"checkpoint='{address}' is not an address in MLflow. Write runs:/<run id>/checkpoints/best.ckpt, "
+            f"models:/<name>@<alias> or models:/<name>/<version>."
+        )
+    name, alias, version = model.groups()
+    found = client.get_model_version_by_alias(name, alias) if alias else client.get_model_version(name, version)
+    return str(found.run_id), None
