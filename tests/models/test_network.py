@@ -246,6 +246,14 @@ class Folded(torch.nn.Module):
         return logits.reshape(len(images), *self.shape)
 
 
+class Unmapped(Folded):
+    """Takes the largest of its features, so that no map of them gives the logit."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = self.classifier(self.features(images).amax((2, 3)))
+        return logits
+
+
 def own(module: Any, **settings: Any) -> FaceNetwork:
     config = {"_target_": "mylab.nets.Net", "input_size": 32, **settings}
     return build_network(config, build=lambda node: module)
@@ -291,7 +299,7 @@ def test_a_network_is_tried_without_touching_its_state_or_the_random_numbers() -
     expected = torch.rand(2)
     torch.manual_seed(3)
     network = own(module)
-    assert network.cam_layers is None
+    assert network.cam_layers == ("2.features", "2.classifier")
     assert torch.equal(torch.rand(2), expected)
     assert int(module[0].num_batches_tracked) == 0
     assert (module.training, module[0].training) == (True, False)
@@ -336,13 +344,15 @@ def test_class_activation_maps_are_found_where_the_head_is_linear_in_pooled_feat
 
 def test_a_layer_that_is_named_gives_maps_by_grad_cam() -> None:
     torch.manual_seed(1)
-    network = own(Folded((2,)), heatmap_layer="features.1").eval()
+    network = own(Unmapped((2,)), heatmap_layer="features.1").eval()
     assert explain_missing_maps(network) is None
     _, maps = GradCam(network).score(_pictures(2, 32))
     assert maps is not None
     assert maps.shape == (2, 8, 8)
     assert (maps.min(), maps.max()) == (0, pytest.approx(1, abs=1e-3))
-    assert GradCam(own(Folded((1,)))).score(_pictures(2, 32))[1] is None
+    unknown = own(Unmapped((1,)))
+    assert "model.heatmap_layer" in str(explain_missing_maps(unknown))
+    assert GradCam(unknown).score(_pictures(2, 32))[1] is None
     with pytest.raises(ConfigError, match=r"model\.heatmap_layer=features\.9 .*features\.1"):
         own(Folded((1,)), heatmap_layer="features.9")
 

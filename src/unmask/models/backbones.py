@@ -113,10 +113,15 @@ def build_tiny(*, name: str = "tiny", weights: str | None = None, dropout: float
     """Build four strided convolutions, which train in seconds: for tests.
 
     Args:
-        name: Name that runs and bundles show.
+        name: `tiny`, which runs and bundles show.
         weights: File of its weights, or None for a random start.
         dropout: Probability that a pooled feature is dropped in training.
+
+    Raises:
+        ConfigError: It is asked for under another name.
     """
+    if strip_signs(name) != "tiny":
+        raise ConfigError(f"model=tiny is one network alone. Choose model=resnet18 model.name={find_resnet(name)}.")
     if weights == "imagenet":
         raise ConfigError("model=tiny has no ImageNet weights (model.weights). Use a file, or null.")
     widths = (3, 16, 32, 64, 64)

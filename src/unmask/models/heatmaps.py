@@ -34,17 +34,17 @@ class NetworkWithMap(nn.Module):
         """Return logits, shape `(N,)`, and maps, shape `(N, h, w)`."""
         layers = self.network.cam_layers
         assert layers is not None
-        pool, head = (self.network.module.get_submodule(name) for name in layers)
+        body, head = (self.network.module.get_submodule(name) for name in layers)
         seen: list[Tensor] = []
         with self._lock:  # or the features of another thread's batch would be seen
-            hook = pool.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+            hook = body.register_forward_hook(lambda _, inputs, output: seen.append(output))
             try:
                 logit = fold_logits(self.network.module(self.network.normalise(images)))
             finally:
                 hook.remove()
         weights = head.get_parameter("weight")
         weight = weights if len(weights) == 1 else weights[1:] - weights[:1]
-        return logit, (seen[0] * weight.view(1, -1, 1, 1)).sum(dim=1)
+        return logit, (seen[-1] * weight.view(1, -1, 1, 1)).sum(dim=1)
 
 
 def explain_missing_maps(network: FaceNetwork) -> str | None:

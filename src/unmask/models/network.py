@@ -127,9 +127,9 @@ class FaceNetwork(nn.Module):
 
     @cached_property
     def cam_layers(self) -> tuple[str, str] | None:
-        """Names of the pooling and the linear layer that make a class activation map; None where there is no map."""
+        """Names of the layer with the features and of the linear head of a class activation map; None without one."""
         if isinstance(self.module, PooledNetwork):
-            return ("pool", "head") if self.module.has_map else None
+            return ("backbone", "head") if self.module.has_map else None
         return _find_cam_layers(self)
 
     @property
@@ -261,27 +261,44 @@ def _find_head(module: nn.Module) -> str | None:
 
 
 def _find_cam_layers(network: FaceNetwork) -> tuple[str, str] | None:
-    """Return the pooling and the linear layer of a network whose logits are linear in its pooled features.
+    """Return the layer whose output is averaged over its places, and the linear layer that makes logits of the average.
 
-    It is tried with noise: features before the last global pooling, averaged and sent through the last linear layer,
-    must give the logits.
+    It is tried with noise: the average of a layer's output must be what the last linear layer gets, and that layer's
+    output must be the logits.
     """
-    parts = dict(network.module.named_modules())
-    pools = [name for name, part in parts.items() if isinstance(part, nn.AdaptiveAvgPool2d)]
+    parts = {name: part for name, part in network.module.named_modules() if name}
     heads = [name for name, part in parts.items() if isinstance(part, nn.Linear) and part.out_features in (1, 2)]
-    if not pools or not heads:
+    if not heads:
         return None
-    seen: list[Tensor] = []
-    pool, head = parts[pools[-1]], parts[heads[-1]]
-    hook = pool.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    head: Any = parts[heads[-1]]
+    outputs: dict[str, Tensor] = {}
+    inputs_of_head: list[Tensor] = []
+
+    def keep(name: str, output: Any) -> None:
+        outputs.pop(name, None)  # so that the last to be called comes last
+        if isinstance(output, Tensor) and output.ndim == 4 and output.shape[1] == head.in_features:
+            outputs[name] = output
+
+    hooks = [
+        part.register_forward_hook(lambda _, inputs, output, name=name: keep(name, output))
+        for name, part in parts.items()
+    ]
+    hooks.append(head.register_forward_pre_hook(lambda _, inputs: inputs_of_head.append(inputs[0])))
     size, device = network.input_spec.size, network.mean.device
     noise = torch.rand(2, 3, size, size, generator=torch.Generator().manual_seed(0)).to(device) * 255
     try:
         with _evaluating(network):
             logits = fold_logits(network.module(network.normalise(noise)))
-            if len(seen) != 1 or seen[0].ndim != 4 or seen[0].shape[1] != head.in_features or seen[0].shape[-1] < 2:
-                return None
-            pooled = fold_logits(head(seen[0].mean(dim=(2, 3))))
     finally:
-        hook.remove()
-    return (pools[-1], heads[-1]) if torch.allclose(logits, pooled, rtol=1e-3, atol=1e-4) else None
+        for hook in hooks:
+            hook.remove()
+    if len(inputs_of_head) != 1 or inputs_of_head[0].ndim != 2 or inputs_of_head[0].abs().max() == 0:
+        return None
+    (pooled,) = inputs_of_head
+    with torch.no_grad():
+        if not torch.allclose(logits, fold_logits(head(pooled)), rtol=1e-3, atol=1e-4):
+            return None
+    for name, output in reversed(outputs.items()):
+        if output.shape[-1] > 1 and torch.allclose(output.mean(dim=(2, 3)), pooled, rtol=1e-3, atol=1e-5):
+            return name, heads[-1]
+    return None
