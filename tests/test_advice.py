@@ -100,7 +100,7 @@ def _keys() -> set[str]:
     for group in _groups():
         for path in (config_dir() / group).glob("*.yaml"):
             keys |= set(_flatten(OmegaConf.to_container(OmegaConf.load(path)), f"{group}."))
-    return keys | {"model.library", "trainer.limit_train_batches"}
+    return keys | {"trainer.limit_train_batches"}
 
 
 def _flatten(node: Any, prefix: str) -> Iterator[str]:

@@ -353,7 +353,7 @@ STRANGE_OVERRIDES = {
     "added": ["+callbacks.x._target_=os.system", "+callbacks.x.command=touch canary"],
     "nested": ["+callbacks.x={_target_: os.system, command: touch canary}"],
     "twice": ["+callbacks.x={_target_: os.system, command: touch canary}", "++callbacks.x={}"],
-    "interpolated": ["run_name=${oc.env:HOME}"],
+    "interpolated": [r"run_name=\${oc.env:HOME}"],
     "search path": ["hydra.searchpath=[/somewhere]"],
     "trusted by itself": ["trusted_modules=[os,subprocess]", "loss._target_=subprocess.run", "+loss.args=touch canary"],
 }
