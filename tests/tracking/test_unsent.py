@@ -2,6 +2,7 @@ import json
 import logging
 import shlex
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +66,46 @@ def test_what_a_store_misses_is_kept_and_sent_in_order(
     outbox.send(_tag(5))
     assert [value for _, value in store.said] == ["1", "2", "3", "4", "5"]
     assert list(tmp_path.iterdir()) == []
+
+
+def test_message_kept_while_another_process_sends_is_not_lost(
+    outbox: Outbox, store: FakeClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.is_up = False
+    outbox.send(_tag(1))
+    is_sending, may_go_on = threading.Event(), threading.Event()
+    sender = FakeClient()
+    log = sender.log_batch
+
+    def wait(run_id: str, **content: Any) -> None:
+        is_sending.set()
+        assert may_go_on.wait(30)
+        log(run_id, **content)
+
+    monkeypatch.setattr(sender, "log_batch", wait)
+    sending = threading.Thread(target=Outbox(sender, uri="http://far", run_id="1", folder=tmp_path).flush)
+    keeping = threading.Thread(target=outbox.send, args=[_tag(2)])
+    sending.start()
+    assert is_sending.wait(30)
+    keeping.start()
+    keeping.join(0.5)
+    may_go_on.set()
+    sending.join(30)
+    keeping.join(30)
+    assert sender.said == [("t", "1")]
+    store.is_up = True
+    assert outbox.flush()
+    assert store.said == [("t", "2")]
+
+
+def test_line_torn_by_a_kill_does_not_stop_the_others(outbox: Outbox, store: FakeClient, tmp_path: Path) -> None:
+    store.is_up = False
+    outbox.send(_tag(1))
+    with (tmp_path / "unsent" / "messages.jsonl").open("a") as file:
+        file.write('{"kind": "tags", "da')
+    store.is_up = True
+    assert outbox.flush()
+    assert store.said == [("t", "1")]
 
 
 def test_store_that_is_away_is_not_asked_at_every_step(
