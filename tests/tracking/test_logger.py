@@ -1,39 +1,18 @@
 import json
-import sys
-import threading
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import pytest
 import torch
 from tests.conftest import compose_config
+from tests.tracking.conftest import ARGUMENTS, run_train
 
 from unmask.data.tables import FaceDataset
 from unmask.errors import TrackingError
 from unmask.models.checkpoint import load_checkpoint
-from unmask.tracking import system_metrics
 from unmask.tracking.logger import MLflowLogger, flatten
-from unmask.tracking.provenance import count_crops, digest_table, find_code_state
+from unmask.tracking.provenance import digest_table, find_code_state
 from unmask.tracking.store import Store
-
-ARGUMENTS = (
-    "model=tiny", "dataset.num_workers=0", "precision=fp32", "trainer.accelerator=cpu", "trainer.max_epochs=2",
-    "dataset.samples_per_epoch=16", "run_name=trial", "trainer.log_every_n_steps=1", "register=faces",
-    "tracking.checkpoints=all",
-)  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def workplace(face_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder in which `train.py` was run once, as from the command line and tracked."""
-    folder = tmp_path_factory.mktemp("workplace")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        patch.delenv("UNMASK_HOME", raising=False)
-        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
-        _command(patch, f"dataset.root={face_dataset}", *ARGUMENTS)
-    return folder
 
 
 def _logger(uri: str | None, folder: Path) -> MLflowLogger:
@@ -41,27 +20,6 @@ def _logger(uri: str | None, folder: Path) -> MLflowLogger:
         tracking_uri=uri, tracking_db=str(folder / "mlflow.db"), artifact_dir=str(folder / "artifacts"),
         experiment_name="unmask", system_metrics_seconds=0,
     )  # fmt: skip
-
-
-def _command(patch: pytest.MonkeyPatch, *arguments: str) -> None:
-    from unmask.cli.train import main
-
-    patch.setattr(sys, "argv", ["train.py", *arguments])
-    main()
-
-
-@pytest.fixture(scope="module")
-def result(workplace: Path) -> dict[str, Any]:
-    (path,) = workplace.glob("outputs/train/*/result.json")
-    content: dict[str, Any] = json.loads(path.read_text())
-    return content
-
-
-@pytest.fixture(scope="module")
-def client(result: dict[str, Any]) -> Any:
-    from mlflow import MlflowClient
-
-    return MlflowClient(result["tracking_uri"])
 
 
 def _artifacts(client: Any, run_id: str, folder: str | None = None) -> list[str]:
@@ -190,103 +148,7 @@ def test_environment_tells_packages_and_hardware(client: Any, result: dict[str, 
     assert environment["processor"]
 
 
-def test_logged_model_scores_as_the_checkpoint_does(client: Any, result: dict[str, Any]) -> None:
-    import mlflow.pyfunc
-    import numpy as np
-
-    model = mlflow.pyfunc.load_model(_path(client, result, "model"))
-    assert model.metadata.signature.inputs.input_names() == ["images"]
-    assert model.metadata.saved_input_example_info is not None
-    images = np.random.default_rng(0).integers(0, 256, (3, 3, 64, 64), np.uint8)
-    network = load_checkpoint(result["best_checkpoint"]).build_network()
-    with torch.inference_mode():
-        expected = network(torch.from_numpy(images)).numpy()
-    found = model.predict({"images": images})
-    assert found["logit"] == pytest.approx(expected, abs=1e-4)
-    assert found["activation_map"].shape == (3, 4, 4)
-
-
-def test_registered_model_is_the_best_of_its_name(client: Any, result: dict[str, Any]) -> None:
-    version = client.get_model_version_by_alias("faces", "best")
-    assert (version.run_id, version.tags["objective"]) == (result["run_id"], "val/video_auroc")
-
-
-@pytest.mark.parametrize(
-    ("address", "name"),
-    [
-        ("runs:/{run_id}", "best"),
-        ("runs:/{run_id}/checkpoints/last.ckpt", "last"),
-        ("models:/faces@best", "best"),
-        ("models:/faces/1", "best"),
-    ],
-)
-def test_checkpoint_is_found_by_its_address(result: dict[str, Any], tmp_path: Path, address: str, name: str) -> None:
-    from unmask.tracking.addresses import fetch_checkpoint
-
-    path = fetch_checkpoint(address.format(**result), uri=result["tracking_uri"], folder=tmp_path)
-    assert path.samefile(result[f"{name}_checkpoint"]), "a copy would be left behind"
-
-
-@pytest.mark.parametrize(
-    ("address", "names"),
-    [
-        ("runs:/{run_id}", {"model.onnx", "spec.json"}),
-        ("runs:/{run_id}/bundle", {"model.onnx", "spec.json"}),
-        ("models:/faces@best", {"model.onnx", "spec.json"}),
-        ("runs:/{run_id}/checkpoints/last.ckpt", None),
-    ],
-)
-def test_prediction_takes_the_bundle_of_a_run(
-    result: dict[str, Any], monkeypatch: pytest.MonkeyPatch, address: str, names: set[str] | None
-) -> None:
-    import unmask
-
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", result["tracking_uri"])
-    path = unmask.fetch_model(address.format(**result))
-    assert (None if path.is_file() else {file.name for file in path.iterdir()}) == names
-    predictor = unmask.Predictor.load(path, device="cpu")
-    assert predictor.backend.name == ("torch" if names is None else "onnx")
-
-
-@pytest.mark.parametrize(
-    ("address", "message"),
-    [
-        ("runs:/0123", r"checkpoint='runs:/0123' is not in the MLflow store 'sqlite:.*0123.*MLFLOW_TRACKING_URI"),
-        ("models:/faces@worst", "'models:/faces@worst' is not in the MLflow store"),
-        ("models:/faces", "is not an address in MLflow. Write runs:/<run id>/checkpoints/best.ckpt"),
-    ],
-)
-def test_wrong_address_is_told(result: dict[str, Any], tmp_path: Path, address: str, message: str) -> None:
-    from unmask.errors import CheckpointError
-    from unmask.tracking.addresses import fetch_checkpoint
-
-    with pytest.raises(CheckpointError, match=message):
-        fetch_checkpoint(address, uri=result["tracking_uri"], folder=tmp_path)
-
-
-def test_address_without_a_store_makes_none(tmp_path: Path) -> None:
-    from unmask.errors import CheckpointError
-    from unmask.tracking.addresses import fetch_checkpoint
-
-    with pytest.raises(CheckpointError, match="there is no MLflow store"):
-        fetch_checkpoint("runs:/0123", uri=f"sqlite:///{tmp_path}/mlflow.db", folder=tmp_path)
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_evaluation_takes_an_address(
-    result: dict[str, Any], workplace: Path, face_dataset: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from unmask.cli.evaluate import main
-
-    monkeypatch.chdir(workplace)
-    arguments = ["checkpoint=models:/faces@best", f"dataset.root={face_dataset}", "device=cpu"]
-    monkeypatch.setattr(sys, "argv", ["evaluate.py", *arguments])
-    main()
-    (path,) = workplace.glob("outputs/evaluate/*/result.json")
-    assert json.loads(path.read_text())["datasets"]["synthetic"]["video"]["num"] > 0
-
-
-def test_reproduced_run_is_the_same_and_tells_what_changed(
+def test_reproduced_run_is_the_same_and_lists_what_changed(
     client: Any,
     result: dict[str, Any],
     face_dataset: Path,
@@ -295,7 +157,7 @@ def test_reproduced_run_is_the_same_and_tells_what_changed(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(workplace)
-    _command(monkeypatch, f"reproduce={result['run_id']}", "experiment_name=again")
+    run_train(monkeypatch, f"reproduce={result['run_id']}", "experiment_name=again")
     told = capsys.readouterr().out
     assert f"Composed as run {result['run_id']}" in told
     assert f"val/video_auroc of run {result['run_id']} was {result['objective']:.4f}" in told
@@ -341,7 +203,7 @@ def test_reproduction_takes_single_keys_only(result: dict[str, Any], overrides: 
         restore_config(now, past, overrides)
 
 
-def test_reproduction_of_an_unknown_run_is_told(result: dict[str, Any]) -> None:
+def test_reproduction_of_an_unknown_run_names_run_store_and_fix(result: dict[str, Any]) -> None:
     from unmask.training.reproduce import find_run
 
     with pytest.raises(TrackingError, match=r"reproduce='0123'.*MLflow store 'sqlite:.*MLFLOW_TRACKING_URI"):
@@ -382,18 +244,6 @@ def test_error_of_ours_is_kept_without_a_traceback() -> None:
     from unmask.tracking.logger import describe_error
 
     assert describe_error(TrackingError("No store. Start it.")) == "TrackingError: No store. Start it.\n"
-
-
-def test_resumption_looks_into_the_store_that_the_command_names(
-    result: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from unmask.cli.resume import restore_resumed
-
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
-    address = f"resume=runs:/{result['run_id']}/checkpoints/last.ckpt"
-    cfg = compose_config("train", address, f"paths.root={tmp_path}", f"logger.tracking_uri={result['tracking_uri']}")
-    restored, _ = restore_resumed(cfg, [], folder=tmp_path)
-    assert Path(restored.resume).read_bytes() == Path(result["last_checkpoint"]).read_bytes()
 
 
 def test_dataset_inputs_tell_splits_and_counts(client: Any, result: dict[str, Any], face_dataset: Path) -> None:
@@ -446,21 +296,21 @@ def test_run_that_breaks_off_is_marked_with_its_error(
 def test_store_that_cannot_be_opened_is_named(tmp_path: Path) -> None:
     (tmp_path / "mlflow.db").write_text("this is no database " * 100)
     logger = _logger(None, tmp_path)
-    with pytest.raises(TrackingError, match=r"MLflow store 'sqlite:///.*mlflow\.db' cannot be used: .*logger=none"):
+    with pytest.raises(TrackingError, match=r"MLflow store 'sqlite:///.*mlflow\.db' .*logger=none"):
         logger.open(folder=tmp_path)
 
 
-def test_server_that_is_down_is_told_within_seconds(tmp_path: Path) -> None:
+def test_server_that_is_down_is_reported_within_seconds(tmp_path: Path) -> None:
     import time
 
     logger = _logger("http://127.0.0.1:9", tmp_path)
     start = time.monotonic()
-    with pytest.raises(TrackingError, match=r"MLflow store 'http://127.0.0.1:9' cannot be used: .*logger=none"):
+    with pytest.raises(TrackingError, match=r"MLflow store 'http://127.0.0.1:9' .*logger=none"):
         logger.open(folder=tmp_path)
     assert time.monotonic() - start < 10
 
 
-def test_run_goes_on_under_its_id(result: dict[str, Any], client: Any, tmp_path: Path) -> None:
+def test_run_is_resumed_under_its_id(result: dict[str, Any], client: Any, tmp_path: Path) -> None:
     again = _logger(result["tracking_uri"], tmp_path)
     again.open(folder=tmp_path, run_id=result["run_id"])
     assert client.get_run(result["run_id"]).info.status == "RUNNING"
@@ -469,7 +319,7 @@ def test_run_goes_on_under_its_id(result: dict[str, Any], client: Any, tmp_path:
         again.experiment.set_tag(again.run_id, "by", "a callback")
     run = client.get_run(result["run_id"])
     assert (run.info.status, run.data.tags["again"], run.data.tags["by"]) == ("FINISHED", "yes", "a callback")
-    with pytest.raises(TrackingError, match="has no run '0123' to resume"):
+    with pytest.raises(TrackingError, match=r"'sqlite:.*'0123'.*MLFLOW_TRACKING_URI"):
         _logger(result["tracking_uri"], tmp_path).open(folder=tmp_path, run_id="0123")
 
 
@@ -486,58 +336,3 @@ def test_nested_config_is_flattened_to_dotted_keys() -> None:
     nested = {"a": 1, "b": {"c": [1, 2], "d": {"e": None}, "f": {}}}
     assert flatten(nested) == {"a": 1, "b.c": [1, 2], "b.d.e": None, "b.f": {}}
     assert flatten({"a": {"_target_": "x.Y", "lr": 1}}) == {"a.lr": 1}
-
-
-def test_digest_changes_with_every_label_and_crop(face_dataset: Path) -> None:
-    table = FaceDataset.load(face_dataset).faces_of("val")
-    digests = {digest_table(table)}
-    for column, value in (("label", 1 - table["label"][0]), ("crop", "x.jpg"), ("split", "train"), ("video_id", "v")):
-        changed = table.copy()
-        changed.loc[0, column] = value
-        digests.add(digest_table(changed))
-    digests.add(digest_table(table.iloc[1:]))
-    assert len(digests) == 6
-    assert digest_table(table) == digest_table(table.copy())
-
-
-def test_counts_are_plain_values() -> None:
-    table = pd.DataFrame({"video_id": ["a", "a", "b"], "method": ["original", "original", "FaceSwap"]})
-    counts = {"num_crops": 3, "num_videos": 2, "by_method": {"original": 2, "FaceSwap": 1}}
-    assert json.loads(json.dumps(count_crops(table))) == counts
-
-
-def test_code_state_is_that_of_git() -> None:
-    commit = find_code_state().commit
-    assert commit == "" or len(commit) == 40
-
-
-def test_code_without_git_has_no_commit(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr("unmask.tracking.provenance.config_dir", lambda: tmp_path / "configs")
-    state = find_code_state()
-    assert (state.commit, state.is_dirty) == ("", False)
-
-
-def test_reader_that_hangs_does_not_keep_a_training_from_ending(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    asked, go_on = threading.Event(), threading.Event()
-
-    class Stuck:
-        def collect_metrics(self) -> None:
-            asked.set()
-            go_on.wait(60)
-
-        def aggregate_metrics(self) -> dict[str, float]:
-            return {}
-
-        def clear_metrics(self) -> None:
-            pass
-
-    monkeypatch.setattr(system_metrics, "_find_readers", lambda: [Stuck()])
-    monkeypatch.setattr(system_metrics, "_SECONDS_TO_END", 0.1)
-    readings = system_metrics.SystemReadings(lambda metrics, step: None, seconds=60)
-    readings.start()
-    assert asked.wait(10)
-    readings.stop()
-    go_on.set()
-    assert "does not answer; its last readings are lost" in caplog.text

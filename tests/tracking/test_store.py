@@ -40,10 +40,10 @@ def test_two_jobs_that_start_at_once_on_a_fresh_store_do_not_race(tmp_path: Path
     assert len({out for out, *_ in ends}) == 1
 
 
-def test_deleted_experiment_is_told_with_the_way_back(tmp_path: Path) -> None:
+def test_deleted_experiment_is_named_with_the_way_back(tmp_path: Path) -> None:
     client, experiment = open_experiment(_settings(tmp_path))
     client.delete_experiment(experiment)
-    with pytest.raises(TrackingError, match=rf"'unmask' of .* is deleted.*mlflow experiments restore -x {experiment}"):
+    with pytest.raises(TrackingError, match=rf"'unmask' of .*mlflow experiments restore -x {experiment}"):
         open_experiment(_settings(tmp_path))
 
 
@@ -69,7 +69,7 @@ def test_experiment_of_someone_else_gets_our_view_and_keeps_its_kind(tmp_path: P
     assert "mlflow.sharedViewState.unmask" in tags
 
 
-def test_unknown_choice_of_checkpoints_is_told_with_the_choices(tmp_path: Path) -> None:
+def test_unknown_choice_of_checkpoints_lists_the_choices(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"tracking.checkpoints=last.*best, all, none"):
         MLflowLogger(tracking_uri=None, tracking_db="", artifact_dir="", experiment_name="unmask", checkpoints="last")
 

@@ -67,12 +67,14 @@ def test_every_logger_gets_the_same_metrics(
     assert client.get_model_version_by_alias("faces", "best").run_id == result["run_id"]
 
 
-@pytest.mark.parametrize("name", ["csv", "none"])
-def test_training_without_mlflow_makes_no_store(face_dataset: Path, tmp_path: Path, name: str) -> None:
-    result = train_tiny(face_dataset, tmp_path, f"logger={name}", *QUICK)
+def test_training_resumed_in_its_folder_keeps_both_files_and_makes_no_store(face_dataset: Path, tmp_path: Path) -> None:
+    result = train_tiny(face_dataset, tmp_path, "logger=csv", *QUICK)
     assert (result["run_id"], result["run_page"]) == (None, None)
+    last = f"resume={result['last_checkpoint']}"
+    train_tiny(face_dataset, tmp_path, "logger=csv", *QUICK, "trainer.max_epochs=2", last)
+    epochs = [pd.read_csv(tmp_path / f"csv/version_{number}/metrics.csv")["epoch"].max() for number in (0, 1)]
+    assert epochs == [0, 1]
     assert not list(tmp_path.glob("mlflow.db"))
-    assert (tmp_path / "csv" / "version_0" / "metrics.csv").exists() == (name == "csv")
 
 
 def test_registration_needs_the_mlflow_logger(face_dataset: Path, tmp_path: Path) -> None:

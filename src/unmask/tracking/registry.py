@@ -9,8 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from unmask.models.bundle import MODEL_FILE, SPEC_FILE
-
 
 def save_model(bundle: Path, folder: Path) -> None:
     """Write a bundle as an MLflow model (ONNX), with signature, input example and our spec.
@@ -23,6 +21,8 @@ def save_model(bundle: Path, folder: Path) -> None:
     import onnx
     from mlflow.models import ModelSignature
     from mlflow.types.schema import Schema, TensorSpec
+
+    from unmask.models.bundle import MODEL_FILE, SPEC_FILE
 
     spec = json.loads((bundle / SPEC_FILE).read_text(encoding="utf-8"))
     size = spec["input"]["size"]

@@ -1,12 +1,14 @@
 """Messages to MLflow, sent in order; kept in the run folder while the store does not answer, and sent later."""
 
 import errno
+import fcntl
 import json
 import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -82,10 +84,14 @@ class Outbox:
 
     def flush(self) -> bool:
         """Send the messages on disk; return whether none is left."""
-        with self._lock:
+        if not self._path.exists():
+            return True
+        with self._exclusive():
             if not self._path.exists():
-                return True
-            messages = [Message(**json.loads(line)) for line in self._path.read_text().splitlines()]
+                return True  # another process has sent them
+            lines = self._path.read_text().splitlines(keepends=True)
+            # A line without an end was being written when the process was killed.
+            messages = [Message(**json.loads(line)) for line in lines if line.endswith("\n")]
             for index, message in enumerate(messages):
                 if self._try(message) is not None:
                     self._write(messages[index:])
@@ -96,6 +102,18 @@ class Outbox:
                 self._path.parent.rmdir()
             logger.info("Sent %d kept messages to '%s'.", len(messages), self._address["tracking_uri"])
             return True
+
+    @contextmanager
+    def _exclusive(self) -> Iterator[None]:
+        """Keep other threads and processes from the messages on disk: `task=send` may run during the training."""
+        with self._lock:
+            descriptor = os.open(self._folder, os.O_RDONLY)
+            try:
+                with suppress(OSError):  # not every network file system locks folders
+                    fcntl.flock(descriptor, fcntl.LOCK_EX)
+                yield
+            finally:
+                os.close(descriptor)
 
     def _try(self, message: Message) -> str | None:
         """Deliver a message; return why the store could not be reached, or None on success."""
@@ -118,8 +136,10 @@ class Outbox:
         return None
 
     def _keep(self, message: Message) -> None:
-        self._append(self._path, message)
-        (self._path.parent / "run.json").write_text(json.dumps(self._address) + "\n")
+        self._folder.mkdir(parents=True, exist_ok=True)
+        with self._exclusive():
+            self._append(self._path, message)
+            (self._path.parent / "run.json").write_text(json.dumps(self._address) + "\n")
 
     def _append(self, path: Path, message: Message) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
