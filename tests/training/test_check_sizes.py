@@ -9,7 +9,7 @@ from unmask.data.augmentation import Augmentation
 from unmask.data.datamodule import FaceDataModule
 from unmask.errors import ConfigError
 from unmask.faces.spec import InputSpec
-from unmask.training.check_sizes import check_batch
+from unmask.training.checks import check_batch
 
 
 @pytest.mark.parametrize(

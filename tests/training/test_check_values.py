@@ -3,10 +3,9 @@ from pathlib import Path
 
 import pytest
 from tests.conftest import compose_config
+from tests.training.building import build_training
 
-from unmask.data.tables import FaceDataset
 from unmask.errors import ConfigError
-from unmask.training.checks import check_settings
 from unmask.training.nodes import build_node
 
 
@@ -64,7 +63,7 @@ def test_value_that_means_nothing_is_named(face_dataset: Path, overrides: tuple[
         cfg.callbacks.early_stopping = None
     cfg.objective = "val/auroc"
     with pytest.raises(ConfigError, match=message):
-        check_settings(cfg, FaceDataset.load(face_dataset))
+        build_training(cfg)
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from tests.conftest import train_tiny
 
 from unmask.evaluation.run import evaluate
 from unmask.models.checkpoint import load_checkpoint
-from unmask.training.ema import AveragedWeights, build_ema
+from unmask.training.callbacks import AveragedWeights, build_ema
 
 OPTIONS = ("trainer.max_epochs=3", "optimizer.lr=0.01", "dataset.batch_size=8", "dataset.samples_per_epoch=32")
 EMA = "callbacks.ema.decay=0.9"

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from unmask.errors import ConfigError
-from unmask.training.precision import choose_precision
+from unmask.training.devices import choose_precision
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from tests.conftest import train_tiny
 from tests.training.test_interruption import _signal
 
 from unmask.errors import CheckpointError, ConfigError, Interrupted
-from unmask.training.resumption import describe_changes
+from unmask.training.resume import describe_changes
 
 OPTIONS = ("optimizer.lr=0.01", "dataset.batch_size=8", "deterministic=true")
 

@@ -17,8 +17,8 @@ from unmask.training.devices import is_first_process
 from unmask.training.interruption import ending_on_sigterm
 
 if TYPE_CHECKING:
+    from unmask.training.record import TrainResult
     from unmask.training.reproduce import PastRun
-    from unmask.training.result import TrainResult
 
 TASKS = ("train", "preview", "send")
 _KEPT = "Checkpoints that are written are kept. Write elsewhere with UNMASK_HOME=... and continue from one: resume=..."

@@ -11,6 +11,7 @@ from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.loggers.logger import Logger
 from omegaconf import DictConfig, open_dict
 
 from unmask.data.datamodule import FaceDataModule
@@ -19,16 +20,14 @@ from unmask.errors import ConfigError
 from unmask.metrics.collection import FIGURES, build_metrics
 from unmask.models.classifier import DeepfakeClassifier, Origin
 from unmask.models.heatmaps import explain_missing_maps
-from unmask.training.callbacks import DecisionCallback, EpochHistory, build_checkpoints
+from unmask.training.callbacks import DecisionCallback, EpochHistory, build_checkpoints, count_frozen_epochs
 from unmask.training.checkpoint_io import SafeCheckpointIO
-from unmask.training.devices import choose_strategy, runs_on_gpu
+from unmask.training.devices import choose_precision, choose_strategy, runs_on_gpu
 from unmask.training.figures import ScoreKeeper
-from unmask.training.finetune import count_frozen_epochs
 from unmask.training.interruption import StopRequest
 from unmask.training.nodes import build_network, build_node, build_optimizer, build_schedule
-from unmask.training.precision import choose_precision
-from unmask.training.resumption import Resumption, record_learning
-from unmask.training.steps import FiniteLoss, StepSeeds, StopAtStep
+from unmask.training.resume import Resumption, record_learning
+from unmask.training.step_callbacks import FiniteLoss, StepSeeds, StopAtStep
 from unmask.trust import list_untrusted
 
 logger = logging.getLogger(__name__)
@@ -57,6 +56,17 @@ class Parts:
     resumption: Resumption
 
 
+class RunCallback(L.Callback):
+    """A callback that opens a run when training starts.
+
+    Args:
+        loggers: Lightning loggers that the run is logged to; they write nothing before that.
+    """
+
+    def __init__(self, loggers: list[Logger]) -> None:
+        self.loggers = loggers
+
+
 def resolve_objective(cfg: DictConfig, dataset: FaceDataset) -> str:
     """Replace `objective: auto` by the key of the figure that fits the data, and return it.
 
@@ -80,7 +90,7 @@ def build_parts(
     dataset: FaceDataset,
     *,
     folder: Path,
-    logger_of_run: Any,
+    record: RunCallback,
     provenance: dict[str, Any],
     request: StopRequest,
 ) -> Parts:
@@ -90,8 +100,8 @@ def build_parts(
         cfg: Of `train.yaml`.
         dataset: At `cfg.dataset.root`.
         folder: Of the run.
-        logger_of_run: Lightning's logger, or None.
-        provenance: For the checkpoint.
+        record: Loggers, and the callback that opens their runs when everything is built.
+        provenance: Origin of the run for the checkpoint; what is known later is added to this object.
         request: Of the training's end, by a signal.
     """
     learning = record_learning(cfg)
@@ -119,17 +129,18 @@ def build_parts(
     history, scores = EpochHistory(), ScoreKeeper(cfg.objective)
     callbacks = [
         resumption,  # before any other looks at the optimizer or the schedule
+        record,
         DecisionCallback(criterion=cfg.threshold_criterion),
         history,
         scores,
         StepSeeds(cfg.seed),
         FiniteLoss(),
-        *_build_callbacks(cfg, logger_of_run),
+        *_build_callbacks(cfg, has_logger=bool(record.loggers)),
         StopAtStep(request, folder=folder / "checkpoints", minutes=cfg.checkpoint_minutes),
     ]
     trainer = _build_trainer(
         cfg,
-        logger=logger_of_run if logger_of_run is not None else False,
+        logger=record.loggers or False,
         callbacks=callbacks + checkpoints,
         plugins=[SafeCheckpointIO()],
         default_root_dir=str(folder),
@@ -154,10 +165,10 @@ def _build_trainer(cfg: DictConfig, **parts: Any) -> L.Trainer:
     return trainer
 
 
-def _build_callbacks(cfg: DictConfig, logger_of_run: Any) -> list[Any]:
-    """Build the callbacks of the config; a null one is left out, and so is what needs a logger where there is none."""
+def _build_callbacks(cfg: DictConfig, *, has_logger: bool) -> list[Any]:
+    """Build the callbacks of the config; a null one is left out, and so is one that needs a logger if there is none."""
     wanted = {name: node for name, node in cfg.callbacks.items() if node is not None}
-    if logger_of_run is None:
+    if not has_logger:
         wanted.pop("learning_rate", None)
     built = (build_node(node) for node in wanted.values())
     return [callback for callback in built if callback is not None]

@@ -5,10 +5,14 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
-from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
+import torch
+from lightning.pytorch.callbacks import EarlyStopping, LearningRateMonitor, ModelCheckpoint, WeightAveraging
+from omegaconf import DictConfig
+from torch import Tensor
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from unmask.decision import Decision
+from unmask.errors import ConfigError
 from unmask.metrics.collection import aggregate_videos
 from unmask.metrics.threshold import check_criterion, choose_threshold
 from unmask.models.checkpoint import BEST
@@ -135,3 +139,124 @@ def build_checkpoints(folder: Path, *, objective: str) -> list[ModelCheckpoint]:
     best = BestCheckpoint(filename="best", monitor=objective, mode="max", save_top_k=1, **options)
     last = ModelCheckpoint(filename="last", save_top_k=1, **options)
     return [best, last]
+
+
+def build_ema(*, decay: float | None) -> "AveragedWeights | None":
+    """Return the callback, or None without a decay: what `callbacks.ema` builds."""
+    return None if decay is None else AveragedWeights(decay=decay)
+
+
+class AveragedWeights(WeightAveraging):
+    """Keep an exponential moving average of weights and running statistics (Polyak and Juditsky, 1992).
+
+    Lightning's `WeightAveraging` puts the average in the place of the weights for every validation, and into the
+    checkpoint as the weights, beside those that training goes on with. So the average is what is validated, chosen,
+    exported and used, and a resumed training has both.
+
+    The average starts at the first step, and forgets faster while it is short: the decay of step n is
+    `(1 + n) / (10 + n)` where that is smaller, as in TensorFlow's `ExponentialMovingAverage`. Otherwise a short
+    training would be judged by weights that are mostly those of its start.
+
+    Args:
+        decay: Share that the average keeps at each step of the optimizer, in (0, 1): 0.999 looks back on about a
+            thousand steps.
+
+    Raises:
+        ConfigError: Another decay.
+    """
+
+    def __init__(self, *, decay: float) -> None:
+        if not isinstance(decay, int | float) or not 0 < decay < 1:
+            raise ConfigError(
+                f"callbacks.ema.decay={decay} must be more than 0 and less than 1, such as 0.999; null: no average."
+            )
+        self.decay = decay
+        super().__init__(multi_avg_fn=self._average)
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Put the average on the device of the training, on which the weights are not yet."""
+        self._device = trainer.strategy.root_device
+        super().setup(trainer, pl_module, stage)
+
+    def _average(self, averages: Any, currents: Any, num_averaged: Tensor | int) -> None:
+        """Move tensors of one type towards the current ones, in place."""
+        if not torch.is_floating_point(averages[0]):  # counters of batch normalisation
+            torch._foreach_copy_(averages, currents)
+            return
+        num = int(num_averaged)
+        torch._foreach_lerp_(averages, currents, 1 - min(self.decay, (1 + num) / (10 + num)))
+
+
+class FreezeBackbone(L.Callback):
+    """Keep the backbone as it is for the first epochs, so that a random head does not spoil what it has learnt.
+
+    Lightning's `BackboneFinetuning` adds the backbone to the optimizer when its time comes, which a schedule over the
+    whole training does not know of. Here it is there from the start, and without gradients until then: the optimizer
+    leaves alone what has none, its weight decay included.
+
+    Batch normalisation and dropout of a frozen backbone act as in evaluation: a layer that went on with the statistics
+    of each batch would show the head other features than those that it is judged on, and its running statistics would
+    move away from the weights that stand still.
+
+    Args:
+        num_epochs: So many; 0 freezes nothing.
+
+    Raises:
+        ConfigError: Fewer than 0.
+    """
+
+    def __init__(self, *, num_epochs: int) -> None:
+        if not isinstance(num_epochs, int) or num_epochs < 0:
+            raise ConfigError(
+                f"callbacks.freeze.num_epochs={num_epochs} must be a whole number from 0 on; 0 freezes nothing."
+            )
+        self.num_epochs = num_epochs
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Freeze, also when a training goes on in the middle of a frozen epoch."""
+        self._apply(trainer, pl_module)
+
+    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Freeze, or thaw when the time has come."""
+        if 0 < self.num_epochs == trainer.current_epoch:
+            logger.info("From here on the backbone learns too.")
+        self._apply(trainer, pl_module)
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Leave nothing frozen."""
+        self._set_trainable(pl_module, True)
+
+    def _apply(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if self.num_epochs:
+            self._set_trainable(pl_module, trainer.current_epoch >= self.num_epochs)
+
+    def _set_trainable(self, pl_module: L.LightningModule, is_trainable: bool) -> None:
+        assert isinstance(pl_module, DeepfakeClassifier)
+        pl_module.network.set_backbone_trainable(is_trainable)
+
+
+def count_frozen_epochs(callbacks: DictConfig) -> int:
+    """Return in how many epochs the backbone stands still.
+
+    Args:
+        callbacks: Of the configuration.
+
+    Raises:
+        ConfigError: It is no such number.
+    """
+    node = callbacks.get("freeze")
+    return 0 if node is None else FreezeBackbone(num_epochs=node.num_epochs).num_epochs
+
+
+class LearningRateCurve(LearningRateMonitor):
+    """Log the learning rate of the steps that are logged at all, of short epochs too.
+
+    Lightning logs every `trainer.log_every_n_steps`-th step, counted over the epochs, and so none of a training that is
+    shorter. Where an epoch has fewer steps than that, its number of steps takes the place.
+    """
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Lower the interval where it has to be."""
+        steps = max(1, int(trainer.num_training_batches) // trainer.accumulate_grad_batches)
+        trainer.log_every_n_steps = min(trainer.log_every_n_steps, steps)  # type: ignore[attr-defined]
+        super().on_train_start(trainer, pl_module)

@@ -2,6 +2,7 @@
 
 import re
 import warnings
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from hydra.errors import InstantiationException
@@ -65,33 +66,14 @@ def build_network(node: DictConfig) -> "FaceNetwork":
     return build_network(to_plain(node), build=lambda plain: build_node(OmegaConf.create({"model": plain}).model))
 
 
-def check_network(node: DictConfig) -> None:
-    """Raise unless one of our own networks can be built, before its weights are downloaded or anything is run.
-
-    It is built on the meta device, at no cost. Other networks are checked once they are built.
-
-    Args:
-        node: `model` of the configuration.
-
-    Raises:
-        ConfigError: The network does not exist or does not take such images; names similar ones.
-    """
-    import torch
-
-    from unmask.models.checkpoint import upgrade_network
-
-    if str(upgrade_network(to_plain(node))["_target_"]).startswith("unmask.models.backbones."):
-        with torch.device("meta"):
-            build_network(OmegaConf.create({**to_plain(node), "weights": None}))
-
-
 def build_optimizer(node: DictConfig) -> Any:
     """Return what makes an optimizer of parameters, less our own key `head_lr_ratio`, which makes groups of them.
 
     Args:
         node: `optimizer` of the configuration.
     """
-    return build_node(OmegaConf.masked_copy(node, [str(key) for key in node if key != "head_lr_ratio"]))
+    build = build_node(OmegaConf.masked_copy(node, [str(key) for key in node if key != "head_lr_ratio"]))
+    return _explaining(build, node, group="optimizer")
 
 
 def build_schedule(node: DictConfig, *, max_epochs: int | None) -> "Schedule | None":
@@ -106,7 +88,22 @@ def build_schedule(node: DictConfig, *, max_epochs: int | None) -> "Schedule | N
         ConfigError: As `build_node`.
     """
     schedule: Schedule | None = _build_torch_schedule(node, max_epochs=max_epochs, key="scheduler")
-    return build_node(node) if schedule is None else schedule
+    if schedule is None:
+        schedule = build_node(node)
+    return None if schedule is None else _explaining(schedule, node, group="scheduler")
+
+
+def _explaining(build: Callable[..., Any], node: DictConfig, *, group: str) -> Callable[..., Any]:
+    """Return a function that names the settings of a group where what it calls does not take them."""
+
+    def explained(*arguments: Any) -> Any:
+        try:
+            return build(*arguments)
+        except (ValueError, TypeError, KeyError, ZeroDivisionError) as error:
+            settings = ", ".join(f"{group}.{key!s}={value}" for key, value in node.items() if str(key)[0] != "_")
+            raise ConfigError(f"One of these does not fit: {settings}. {node._target_} says: {error}") from error
+
+    return explained
 
 
 def _build_torch_schedule(node: DictConfig, *, max_epochs: int | None, key: str) -> Any:

@@ -1,27 +1,35 @@
 """What a training logs, and when: its name, params, data and code at the start, its result at the end."""
 
 import json
+import logging
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import lightning as L
 from omegaconf import DictConfig, OmegaConf
 
 from unmask.config import find_choices, to_plain
+from unmask.data.datamodule import FaceDataModule
 from unmask.data.tables import FaceDataset
 from unmask.errors import ConfigError
 from unmask.forgeries import name_sources, read_trained_on
+from unmask.models.checkpoint import Checkpoint
+from unmask.models.classifier import DeepfakeClassifier
 from unmask.tracking.logger import MLflowLogger, flatten
 from unmask.tracking.provenance import CodeState, describe_environment
-from unmask.training.build import Parts
+from unmask.training.build import Parts, RunCallback
 from unmask.training.devices import is_first_process
 from unmask.training.figures import write_figures
 from unmask.training.loggers import build_loggers, find_mlflow
-from unmask.training.result import TrainResult
+from unmask.training.resume import describe_changes
 from unmask.training.sweep_callback import name_child, read_parent
+
+logger = logging.getLogger(__name__)
 
 _DESCRIPTION = "mlflow.note.content"
 _LONGEST_TAG = 5000  # that MLflow takes
@@ -32,21 +40,62 @@ _NOT_IN_NAMES = ("hydra", "model", "dataset.root", "trainer.enable_progress_bar"
 _LONGEST_NAME = 120
 
 
-class Record:
+@dataclass(frozen=True)
+class TrainResult:
+    """What a training gave; `result.json` holds the same.
+
+    Args:
+        run_id: Of MLflow, or None untracked.
+        tracking_uri: Of the store, or None.
+        run_page: Address of the run in MLflow's UI, which `make ui` starts where the store is not a server; or None.
+        best_checkpoint: Path.
+        last_checkpoint: Path.
+        bundle: Folder of the best network as ONNX and its spec, or None where it cannot be exported.
+        objective_key: Metric key that was maximised.
+        objective: Its best value.
+        best_epoch: When that was, from 0.
+        metrics: Figures of that epoch.
+        decision: Threshold, aggregation and criterion of the best checkpoint.
+    """
+
+    run_id: str | None
+    tracking_uri: str | None
+    run_page: str | None
+    best_checkpoint: str
+    last_checkpoint: str
+    bundle: str | None
+    objective_key: str
+    objective: float
+    best_epoch: int
+    metrics: dict[str, float]
+    decision: dict[str, Any]
+
+
+class Record(RunCallback):
     """Log a training: params and metrics to every logger, and all else that makes a run to MLflow.
+
+    The run opens when training starts: by then everything has been built, so that a configuration that cannot train
+    leaves no run behind.
 
     Args:
         cfg: Configuration of `train.yaml`.
         folder: Run folder.
+        overrides: Overrides of the command line.
+        code: State of the code.
+        resumed: Checkpoint that training resumes from, or None.
 
     Raises:
         ConfigError: A logger cannot be built, or `register` is given without the MLflow logger.
     """
 
-    def __init__(self, cfg: DictConfig, *, folder: Path) -> None:
-        self.loggers = build_loggers(cfg.logger, folder=folder)
+    def __init__(
+        self, cfg: DictConfig, *, folder: Path, overrides: list[str], code: CodeState, resumed: Checkpoint | None
+    ) -> None:
+        super().__init__(build_loggers(cfg.logger, folder=folder))
         self._cfg = cfg
         self._folder = folder
+        self._overrides, self._code, self._resumed = overrides, code, resumed
+        self._open_runs = ExitStack()
         self._mlflow = find_mlflow(self.loggers)
         if cfg.register is not None and self._mlflow is None:
             raise ConfigError(
@@ -59,34 +108,38 @@ class Record:
         """Open run in MLflow; None if there is none, or another process logs it."""
         return self._mlflow if self._mlflow is not None and self._mlflow.run_id else None
 
-    def open(self, provenance: dict[str, Any], *, overrides: list[str], run_id: str | None) -> dict[str, Any]:
-        """Open the run in MLflow, in the first process, and return its ID and name for the checkpoints.
-
-        Args:
-            provenance: Origin of the training, for the tags.
-            overrides: Overrides of the command line.
-            run_id: ID of the run that is resumed; None for a new one.
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Open the run, and log what it is made of.
 
         Raises:
             TrackingError: The store cannot be used.
         """
-        if self._mlflow is None or not is_first_process():
-            return {}
+        assert isinstance(pl_module, DeepfakeClassifier)
+        data: FaceDataModule = trainer.datamodule  # type: ignore[attr-defined]
+        provenance = pl_module.origin.provenance
+        if self._mlflow is not None and is_first_process():
+            self._open(self._mlflow, provenance)
+            provenance |= {"run_id": self._mlflow.run_id, "run_name": self._mlflow.run_name}
+        self._log_start(data, provenance)
+        if self._resumed is not None:
+            self._log_changes(describe_changes(self._resumed.learning, pl_module.origin.learning))
+
+    def _open(self, mlflow: MLflowLogger, provenance: dict[str, Any]) -> None:
         parent, tags = read_parent(os.environ)
-        self._mlflow.open(
+        mlflow.open(
             folder=self._folder,
             tags=_choose_tags(provenance) | {_DESCRIPTION: _quote(provenance["command"])} | tags,
-            run_name=name_child(overrides, os.environ) or name_run(self._cfg, overrides),
-            run_id=run_id,
+            run_name=name_child(self._overrides, os.environ) or name_run(self._cfg, self._overrides),
+            run_id=None if self._resumed is None else self._resumed.provenance.get("run_id"),
             parent_run_id=parent,
         )
-        return {"run_id": self._mlflow.run_id, "run_name": self._mlflow.run_name}
+        self._open_runs.enter_context(mlflow.closing())
 
     @contextmanager
     def closing(self) -> Iterator[None]:
         """Close the runs of the loggers when the block ends, in whichever way."""
         try:
-            with nullcontext() if self.run is None else self.run.closing():
+            with self._open_runs:
                 yield
         finally:
             # Otherwise the next job of a sweep would log to the same run of Weights & Biases.
@@ -94,36 +147,27 @@ class Record:
             if wandb is not None and getattr(wandb, "run", None) is not None:
                 wandb.finish(exit_code=int(sys.exc_info()[0] is not None))
 
-    def log_start(self, dataset: FaceDataset, parts: Parts, *, code: CodeState, overrides: list[str]) -> None:
-        """Log what the run is made of: params, configuration, code, packages, machine, data.
-
-        Args:
-            dataset: Face dataset.
-            parts: Parts of the training.
-            code: State of the code.
-            overrides: Overrides of the command line.
-        """
+    def _log_start(self, data: FaceDataModule, provenance: dict[str, Any]) -> None:
+        """Log what the run is made of: params, configuration, code, packages, machine, data."""
         params = choose_params(self._cfg)
         for each in self.loggers:
             each.log_hyperparams(params)
         run = self.run
         if run is None:
             return
-        environment = describe_environment() | {"untracked": list(code.untracked)}
+        environment = describe_environment() | {"untracked": list(self._code.untracked)}
         run.log_session_text(OmegaConf.to_yaml(self._cfg, resolve=True), "config.yaml")
-        run.log_session_text("\n".join(overrides) + "\n", "overrides.txt")
+        run.log_session_text("\n".join(self._overrides) + "\n", "overrides.txt")
         run.log_session_text(json.dumps(environment, indent=2) + "\n", "environment.json")
-        if code.is_dirty:
-            run.log_session_text(code.diff, "code.diff")
-        run.set_tags({"trained_on": name_sources(read_trained_on(parts.model.origin.provenance))})
-        run.log_dataset(dataset, {split: parts.data.table(split) for split in ("train", "val")})
+        if self._code.is_dirty:
+            run.log_session_text(self._code.diff, "code.diff")
+        run.set_tags({"trained_on": name_sources(read_trained_on(provenance))})
+        run.log_dataset(data.dataset, {split: data.table(split) for split in ("train", "val")})
 
-    def log_changes(self, changes: list[str]) -> None:
-        """Log what a resumed training changes.
-
-        Args:
-            changes: One entry per setting; may be empty.
-        """
+    def _log_changes(self, changes: list[str]) -> None:
+        """Log what a resumed training changes: one entry per setting."""
+        if changes:
+            logger.info("Changed since the checkpoint: %s.", "; ".join(changes))
         if self.run is not None and changes:
             self.run.set_tags({"resumed.changes": "; ".join(changes)[:_LONGEST_TAG]})
 

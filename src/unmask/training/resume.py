@@ -1,15 +1,25 @@
 """Find the checkpoint to go on from, check that it can be gone on from, and take along what lies beside it."""
 
 import logging
+import math
 import shlex
 import shutil
-from collections.abc import Sequence
+import warnings
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+import lightning as L
+from omegaconf import DictConfig
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import ReduceLROnPlateau
+
+from unmask.config import to_plain
 from unmask.errors import CheckpointError
 from unmask.faces.spec import check_same_crops
 from unmask.models.checkpoint import BEST, LAST, PREVIOUS, Checkpoint, check_is_file, load_checkpoint
 from unmask.models.classifier import DeepfakeClassifier
+from unmask.models.schedules import LENGTHS, ResumableOneCycle
 
 logger = logging.getLogger(__name__)
 
@@ -118,3 +128,166 @@ def carry_best(checkpoint: Checkpoint, folder: Path) -> bool:
         here.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(best, here)
     return True
+
+
+_LEARNING = (
+    "optimizer", "scheduler", "loss", "augmentation", "dataset", "precision", "trainer", "callbacks", "objective",
+    "seed", "compile", "deterministic",
+)  # fmt: skip
+_ELSEWHERE = ("dataset.root", "dataset.num_workers", "trainer.enable_progress_bar")
+_RATES = ("optimizer.lr", "optimizer.weight_decay", "optimizer.head_lr_ratio")
+"""Keys of which an optimizer's state does not depend on whether they are 0."""
+
+
+def record_learning(cfg: DictConfig) -> dict[str, Any]:
+    """Return the settings that a resumed training is compared by, plain values by their dotted keys.
+
+    Args:
+        cfg: Of `train.yaml`.
+    """
+    plain = to_plain(cfg)
+    settings = _flatten({key: plain[key] for key in _LEARNING if key in plain})
+    return {key: value for key, value in settings.items() if key not in _ELSEWHERE}
+
+
+def _flatten(node: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in node.items():
+        flat |= _flatten(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+    return flat
+
+
+def describe_changes(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Return what was configured otherwise when a checkpoint was written, and what that does to its state.
+
+    Args:
+        then: What `record_learning` gave; empty for a checkpoint that does not hold it.
+        now: The same of the present training.
+    """
+    if not then:
+        return []
+    keys = [key for key in dict.fromkeys((*now, *then)) if then.get(key) != now.get(key)]
+    lines = [f"{key}={now.get(key)} (was {then.get(key)})" for key in keys]
+    if not _keeps_state(then, now):
+        lines.append("weights are kept, and the state of the optimizer starts anew")
+    return lines
+
+
+def _keeps_state(then: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
+    """Tell whether an optimizer can use the state of another: of its kind, with the same options switched on."""
+    if then.get("optimizer._target_") != now.get("optimizer._target_"):
+        return False
+    keys = {key for key in (*then, *now) if key.startswith("optimizer.") and key not in _RATES}
+    return all(_is_on(then.get(key)) == _is_on(now.get(key)) for key in keys)
+
+
+def _is_on(value: Any) -> bool:
+    return value not in (None, 0, False)
+
+
+class Resumption(L.Callback):
+    """Give optimizer and schedule the state that they had, or the part of it that fits what is configured now.
+
+    Lightning hands the state of one optimizer to whatever other there is, which fails at a later step or lets the
+    settings of the checkpoint win over the configured ones. So this callback keeps the states back, and comes first
+    among the callbacks, before a schedule takes its next step.
+
+    - Nothing has changed: everything is restored as it was.
+    - Another learning rate or other groups: the state of each weight is kept, and the configured rates apply.
+    - Another optimizer: its state starts anew.
+    - Another schedule, or epochs of another number of steps: it stands where it would be by now had it been there from
+      the start.
+
+    Args:
+        now: What `record_learning` gives.
+    """
+
+    def __init__(self, now: Mapping[str, Any]) -> None:
+        self._now = now
+        self._from: Checkpoint | None = None
+        self._states: tuple[list[Any], list[Any]] | None = None
+
+    def start_from(self, checkpoint: Checkpoint) -> None:
+        """Prepare for the checkpoint that the trainer is about to restore."""
+        self._from = checkpoint
+
+    def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Keep the states back until there are an optimizer and a schedule to compare them with."""
+        self._states = (checkpoint["optimizer_states"], checkpoint["lr_schedulers"])
+        checkpoint["optimizer_states"], checkpoint["lr_schedulers"] = [], []
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Restore what fits."""
+        if self._states is None or self._from is None:
+            return
+        (optimizer,), [saved, *_] = trainer.optimizers, self._states[0]
+        if self._is_unchanged(optimizer, saved) and self._has_place(trainer):
+            optimizer.load_state_dict(saved)
+            for config, state in zip(trainer.lr_scheduler_configs, self._states[1], strict=True):
+                config.scheduler.load_state_dict(state)
+        else:
+            self._adapt(trainer, optimizer, saved)
+        self._states = None
+
+    def _is_unchanged(self, optimizer: Optimizer, saved: dict[str, Any]) -> bool:
+        then = self._from.learning if self._from is not None else {}
+        if not then:  # written before settings were recorded
+            return _has_form(optimizer, saved)
+        keys = {key for key in (*then, *self._now) if key.startswith(("optimizer.", "scheduler."))}
+        return all(then.get(key) == self._now.get(key) for key in keys)
+
+    def _has_place(self, trainer: L.Trainer) -> bool:
+        """Tell whether the schedules of the checkpoint are of the present kind, and stand at the present step."""
+        configs, states = trainer.lr_scheduler_configs, self._states[1] if self._states is not None else []
+        return len(configs) == len(states) and all(
+            state.keys() == config.scheduler.state_dict().keys()
+            and (config.interval != "step" or config.frequency > 1 or state["last_epoch"] == self._count_steps(trainer))
+            and _has_length(config.scheduler, state)
+            for config, state in zip(configs, states, strict=True)
+        )
+
+    def _count_steps(self, trainer: L.Trainer) -> int:
+        """Return how many steps the present configuration would have taken by now."""
+        assert self._from is not None
+        accumulated = trainer.accumulate_grad_batches
+        per_epoch = math.ceil(trainer.num_training_batches / accumulated)
+        return self._from.epoch * per_epoch + self._from.batch // accumulated
+
+    def _adapt(self, trainer: L.Trainer, optimizer: Optimizer, saved: dict[str, Any]) -> None:
+        then, groups = self._from.learning if self._from is not None else {}, optimizer.state_dict()["param_groups"]
+        keeps_state = _keeps_state(then, self._now) if then else _has_form(optimizer, saved)
+        if keeps_state and _count_weights(groups) == _count_weights(saved["param_groups"]):
+            optimizer.load_state_dict({"state": saved["state"], "param_groups": groups})
+        elif keeps_state or not then:  # otherwise the settings have told so
+            logger.warning("The weights are kept, and the state of the optimizer starts anew.")
+        for config in trainer.lr_scheduler_configs:
+            if isinstance(config.scheduler, ReduceLROnPlateau):
+                continue  # a plateau takes the steps of its past epochs from their figures
+            num_steps = self._count_steps(trainer) if config.interval == "step" else trainer.current_epoch
+            num_steps //= config.frequency
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", message="Detected call of `lr_scheduler.step")
+                for _ in range(num_steps):
+                    config.scheduler.step()
+            logger.info("The schedule of the learning rate stands at step %d.", num_steps)
+
+
+def _has_length(scheduler: Any, state: Mapping[str, Any]) -> bool:
+    """Tell whether a schedule was as long as it is now: a training may be resumed for longer."""
+    own = scheduler.state_dict()
+    return isinstance(scheduler, ResumableOneCycle) or all(state.get(name) == own.get(name) for name in LENGTHS)
+
+
+def _count_weights(groups: list[dict[str, Any]]) -> int:
+    return sum(len(group["params"]) for group in groups)
+
+
+def _has_form(optimizer: Optimizer, saved: dict[str, Any]) -> bool:
+    """Tell whether the groups of a checkpoint could be those of an optimizer, by their lengths and options."""
+    ours, theirs = optimizer.state_dict()["param_groups"], saved["param_groups"]
+    return len(ours) == len(theirs) and all(
+        len(one["params"]) == len(other["params"])
+        and one.keys() <= other.keys() | {"initial_lr"}
+        and all(other[key] == value for key, value in one.items() if isinstance(value, bool) and key in other)
+        for one, other in zip(ours, theirs, strict=True)
+    )

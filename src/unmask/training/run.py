@@ -2,7 +2,11 @@
 
 import json
 import logging
-from collections.abc import Sequence
+import os
+import sys
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -12,6 +16,7 @@ from omegaconf import DictConfig
 from unmask import __version__
 from unmask.config import config_dir
 from unmask.data.tables import FaceDataset
+from unmask.errors import ConfigError, Interrupted, TrainingError
 from unmask.forgeries import read_trained_on, record_training
 from unmask.media.picture import write_bytes
 from unmask.models.bundle import write_bundle
@@ -19,16 +24,12 @@ from unmask.models.checkpoint import Checkpoint, load_checkpoint
 from unmask.paths import show_command
 from unmask.tracking.provenance import CodeState, count_crops, find_code_state
 from unmask.training.build import Parts, build_parts, resolve_objective
-from unmask.training.check_sizes import check_batch
 from unmask.training.checkpoint_io import drop_previous
-from unmask.training.checks import check_settings
-from unmask.training.fit import fit
+from unmask.training.checks import check_batch, check_settings
+from unmask.training.devices import is_first_process
 from unmask.training.interruption import StopRequest
-from unmask.training.quiet import quieten
-from unmask.training.record import Record
-from unmask.training.result import TrainResult
-from unmask.training.resume import open_resumed
-from unmask.training.resumption import describe_changes
+from unmask.training.record import Record, TrainResult
+from unmask.training.resume import carry_best, check_objective, check_resume, open_resumed
 from unmask.trust import list_packages
 
 logger = logging.getLogger(__name__)
@@ -58,23 +59,13 @@ def train(cfg: DictConfig, *, folder: Path, overrides: list[str]) -> TrainResult
         L.seed_everything(cfg.seed, workers=True, verbose=False)
         code = find_code_state()
         provenance = _describe_origin(cfg, dataset, overrides, code) | {"run_name": folder.name}
-        run_id = None if resumed is None else resumed.provenance.get("run_id")
-        record = Record(cfg, folder=folder)
-        provenance |= record.open(provenance, overrides=overrides, run_id=run_id)
+        record = Record(cfg, folder=folder, overrides=overrides, code=code, resumed=resumed)
+        parts = build_parts(cfg, dataset, folder=folder, record=record, provenance=provenance, request=request)
+        provenance["trained_on"] = _record_sources(dataset, parts, resumed)
+        parts.data.setup()
+        _check_sizes(cfg, parts)
+        _log_start(cfg, parts, folder)
         with record.closing():
-            logger_of_run = record.loggers or None
-            parts = build_parts(
-                cfg, dataset, folder=folder, logger_of_run=logger_of_run, provenance=provenance, request=request
-            )
-            provenance["trained_on"] = _record_sources(dataset, parts, resumed)
-            parts.data.setup()
-            _check_sizes(cfg, parts)
-            _log_start(cfg, parts, folder)
-            record.log_start(dataset, parts, code=code, overrides=overrides)
-            changes = [] if resumed is None else describe_changes(resumed.learning, parts.model.origin.learning)
-            if changes:
-                logger.info("Changed since the checkpoint: %s.", "; ".join(changes))
-            record.log_changes(changes)
             fit(cfg, parts, resumed, folder=folder)
             if parts.trainer.is_global_zero:
                 drop_previous(folder / "checkpoints")
@@ -155,3 +146,116 @@ def _export(checkpoint: str, folder: Path, *, own: Sequence[str]) -> str | None:
     except (RuntimeError, AttributeError, TypeError, ValueError) as error:  # what the exporter fails with
         logger.warning("No bundle: the network of '%s' cannot be exported to ONNX: %s", checkpoint, error)
         return None
+
+
+def fit(cfg: DictConfig, parts: Parts, resumed: Checkpoint | None, *, folder: Path) -> None:
+    """Train all epochs, or those that are left.
+
+    Args:
+        cfg: Of the training.
+        parts: What it is made of.
+        resumed: To go on from; None starts anew.
+        folder: Of the run.
+
+    Raises:
+        ConfigError: No epoch is left.
+        CheckpointError: The checkpoint does not fit what is configured, or none can be written.
+        TrainingError: The loss is no number, or a batch does not fit into the memory.
+        Interrupted: By a signal, in the process that tracks; others just end.
+    """
+    if resumed is not None:
+        check_resume(resumed, parts.model, dataset_root=cfg.dataset.root)
+        parts.resumption.start_from(resumed)
+        keeps_past = check_objective(resumed, cfg.objective) and carry_best(resumed, folder / "checkpoints")
+        parts.history.keeps_past = parts.scores.keeps_past = keeps_past
+        parts.data.resume_at(epoch=resumed.epoch, batch=resumed.batch)
+        done = f"epoch {resumed.epoch}" + (f" and {resumed.batch} batches" if resumed.batch else "")
+        logger.info("Going on after %s, from '%s'.", done, resumed.path)
+        _check_unfinished(cfg, resumed)
+    try:
+        with explaining_memory(cfg):
+            parts.trainer.fit(parts.model, datamodule=parts.data, ckpt_path=None if resumed is None else resumed.path)
+    except Interrupted:
+        if not parts.trainer.is_global_zero:
+            sys.exit(0)  # another code would make Lightning kill the first process, which still has a run to close
+        raise
+    except SystemExit as error:
+        raise KeyboardInterrupt from error  # which Lightning makes an exit of
+    if not parts.history.epochs:
+        raise ConfigError(f"No epoch was trained: trainer.max_epochs={cfg.trainer.max_epochs}. Raise it.")
+
+
+def _check_unfinished(cfg: DictConfig, resumed: Checkpoint) -> None:
+    is_finished = (resumed.path.absolute().parents[1] / "result.json").is_file()
+    most = cfg.trainer.max_epochs
+    if 0 <= most < resumed.epoch or (is_finished and most == resumed.epoch):
+        raise ConfigError(
+            f"No epoch was trained: trainer.max_epochs={most} counts from the very start, and resume='{resumed.path}' "
+            f"has {resumed.epoch} behind it. Raise trainer.max_epochs."
+        )
+
+
+@contextmanager
+def explaining_memory(cfg: DictConfig) -> Iterator[None]:
+    """Turn what PyTorch says of too little memory into which key to lower.
+
+    Raises:
+        TrainingError: A batch did not fit, or a process that decodes was killed for its memory.
+    """
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        text = str(error)
+        fix = _explain_memory(cfg, text) if not isinstance(error, MemoryError) else _lower_batch(cfg)
+        if fix is None:
+            raise
+        first = text.splitlines()[0] if text else type(error).__name__
+        raise TrainingError(f"The memory does not suffice: {first[:200]} {fix}") from error
+
+
+def _explain_memory(cfg: DictConfig, text: str) -> str | None:
+    if "DataLoader worker" in text and ("killed by signal: Killed" in text or "Bus error" in text):
+        return f"Lower dataset.num_workers={cfg.dataset.num_workers} or dataset.batch_size={cfg.dataset.batch_size}."
+    if "out of memory" in text or "can't allocate memory" in text:
+        return _lower_batch(cfg)
+    return None
+
+
+def _lower_batch(cfg: DictConfig) -> str:
+    return (
+        f"Lower dataset.batch_size={cfg.dataset.batch_size}, and raise trainer.accumulate_grad_batches="
+        f"{cfg.trainer.accumulate_grad_batches} by as much to keep what a step learns from; or lower model.input_size."
+    )
+
+
+_NOISE = (
+    ".*does not have many workers.*",  # dataset.num_workers is the user's choice
+    ".*isinstance\\(treespec, LeafSpec\\).*",  # Lightning against a newer torch
+    ".*The number of training batches .* is smaller than the logging interval.*",
+    ".*`noload` loader strategy is deprecated.*",  # MLflow against a newer SQLAlchemy
+    ".*Checkpoint directory .* exists and is not empty.*",
+    ".*dirpath has changed from.*",  # a resumed run has a folder of its own
+    ".*resuming from a checkpoint that ended before the epoch ended.*",  # our sampler goes on where it stopped
+)
+
+
+def quieten() -> None:
+    """Print every message of Lightning once, through Hydra's log, and leave out the ones listed here.
+
+    Of several processes the first speaks for all; the others write what is no error into their own log files alone.
+    """
+    if not is_first_process():
+        warnings.simplefilter("ignore")
+        for handler in logging.getLogger().handlers:
+            if not isinstance(handler, logging.FileHandler):
+                handler.setLevel(logging.ERROR)
+    os.environ.setdefault("LITLOGGER_DISABLE", "1")
+    for name in ("lightning", "lightning.pytorch", "lightning.fabric", "lightning_utilities"):
+        library = logging.getLogger(name)
+        library.handlers.clear()
+        library.propagate = True
+        library.setLevel(logging.WARNING)
+    logging.getLogger("lightning.pytorch.loggers.mlflow").setLevel(logging.ERROR)  # that it creates an experiment
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    for message in _NOISE:
+        warnings.filterwarnings("ignore", message=message)
