@@ -3,6 +3,8 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
+import pytest
+
 import unmask
 
 PACKAGE = Path(unmask.__file__).parent
@@ -17,6 +19,9 @@ OPEN_TO_INFERENCE = {
     "media", "faces", "models.network", "models.checkpoint", "models.bundle", "models.heatmaps",
 }  # fmt: skip
 HEAVY = {"torch", "torchvision", "lightning", "mlflow", "pandas", "sklearn", "matplotlib", "albumentations", "cv2"}
+DYNAMIC = {"import_module", "__import__", "resolve_name", "get_object", "get_class", "find_spec", "run_module"}
+BY_TARGET = {"unmask.trust", "unmask.sources.folders", "unmask.training.nodes", "unmask.training.loggers"}
+"""Modules that import what a `_target_` names."""
 FILES = {"unmask." + ".".join(path.relative_to(PACKAGE).with_suffix("").parts): path for path in PACKAGE.rglob("*.py")}
 
 
@@ -38,6 +43,8 @@ def imports_of(module: str, *, into_functions: bool = True) -> frozenset[str]:
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{module} imports with dots; write the full name"
             found |= ({f"{node.module}.{alias.name}" for alias in node.names} & FILES.keys()) or {str(node.module)}
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).rpartition(".")[2] in DYNAMIC:
+            found |= {each.value for each in ast.walk(node) if isinstance(each, ast.Constant) and each.value in FILES}
     return frozenset(found)
 
 
@@ -96,6 +103,22 @@ def test_commands_answer_before_heavy_imports() -> None:
 def test_media_and_inference_start_without_torch() -> None:
     for module in modules_in("media", "inference"):
         assert "torch" not in reached_from(module, into_functions=False), module
+
+
+def test_imports_by_name_are_imports_of_a_target() -> None:
+    for module, path in FILES.items():
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and ast.unparse(node.func).rpartition(".")[2] in DYNAMIC - {"find_spec"}:
+                named = [str(each.value) for each in ast.walk(node) if isinstance(each, ast.Constant)]
+                assert not [name for name in named if name.startswith("unmask")], f"{module}:{node.lineno}"
+                assert module in BY_TARGET, f"{module}:{node.lineno} imports by a name; import it, or take a _target_"
+
+
+def test_an_import_within_a_function_or_by_its_name_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    code = "def f():\n    from unmask.data import tables\n    importlib.import_module('unmask.models.network')\n"
+    (tmp_path / "lazy.py").write_text(code)
+    monkeypatch.setitem(FILES, "unmask.media.lazy", tmp_path / "lazy.py")
+    assert {"unmask.data.tables", "unmask.models.network"} <= imports_of("unmask.media.lazy")
 
 
 def test_every_pool_of_processes_says_how_they_start() -> None:

@@ -268,3 +268,28 @@ def test_a_training_that_blends_its_own_fakes_puts_that_on_record(face_dataset: 
     trained = train_tiny(faces, tmp_path / "run", "augmentation=sbi", "dataset.limit.train=8", "dataset.limit.val=8")
     told = load_checkpoint(str(trained["best_checkpoint"])).provenance["trained_on"]
     assert told == [{"name": "ff", "forgeries": "self_made"}]
+
+
+def test_overfitting_repeats_the_same_crops_until_they_are_known(face_dataset: Path, tmp_path: Path) -> None:
+    from unmask.training.run import train
+
+    options = ("debug=overfit", "model=tiny", "trainer=cpu", "precision=fp32", "optimizer.lr=1e-2")
+    small = ("dataset.batch_size=4", "trainer.max_epochs=25", "trainer.overfit_batches=2")
+    train(compose_config("train", f"dataset.root={face_dataset}", *options, *small), folder=tmp_path, overrides=[])
+    assert json.loads((tmp_path / "result.json").read_text())["objective_key"] == "val/video_auroc"
+    content = torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)
+    (history,) = (state for name, state in content["callbacks"].items() if name.startswith("EpochHistory"))
+    losses = [epoch["train/loss"] for epoch in history["epochs"]]
+    assert losses[-1] < 0.05 < losses[0]
+
+
+def test_profiling_writes_the_profile_into_the_run_folder(
+    face_dataset: Path, in_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from unmask.cli.train import main
+
+    options = ["debug=profile", "model=tiny", "trainer.limit_train_batches=2", "trainer.limit_val_batches=1"]
+    small = ["trainer.accelerator=cpu", "dataset.num_workers=0", "hydra.run.dir=run"]
+    monkeypatch.setattr("sys.argv", ["train.py", f"dataset.root={face_dataset}", *options, *small])
+    main()
+    assert "optimizer_step" in Path("run/fit-profile.txt").read_text()

@@ -214,7 +214,9 @@ class FaceDataModule(L.LightningDataModule):
     def train_dataloader(self) -> DataLoader[dict[str, Any]]:
         """Draw training crops."""
         rank, world_size = self._find_place()
-        sampler = EpochSampler(self.build_plan(), seed=self.seed, rank=rank, world_size=world_size)
+        # Lightning repeats the batches of a sampler that shuffles by itself; ours draws anew unless told otherwise.
+        repeats = self.trainer is not None and self.trainer.overfit_batches > 0
+        sampler = EpochSampler(self.build_plan(), seed=self.seed, rank=rank, world_size=world_size, repeats=repeats)
         if not len(sampler):
             raise ConfigError(
                 f"The {len(self._crops['train'])} training crops do not suffice for {world_size} processes. "

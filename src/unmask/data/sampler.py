@@ -105,10 +105,14 @@ class EpochSampler(Sampler[Draw]):
         seed: Of the run.
         rank: Number of this process.
         world_size: Number of processes.
+        repeats: Whether every epoch takes the samples of the first, with the same augmentation.
     """
 
-    def __init__(self, plan: EpochPlan, *, seed: int, rank: int = 0, world_size: int = 1) -> None:
+    def __init__(
+        self, plan: EpochPlan, *, seed: int, rank: int = 0, world_size: int = 1, repeats: bool = False
+    ) -> None:
         self._plan, self._seed, self._rank, self._world_size = plan, seed, rank, world_size
+        self._repeats = repeats
         self._epoch = 0
         self._start = (0, 0)
         self._length = len(self._share(0))
@@ -135,6 +139,7 @@ class EpochSampler(Sampler[Draw]):
         return iter(self._share(self._epoch)[num_skipped if epoch == self._epoch else 0 :])
 
     def _share(self, epoch: int) -> list[Draw]:
+        epoch = 0 if self._repeats else epoch
         draws, unit, size = self._plan.draw_epoch(self._seed, epoch), self._plan.unit, self._world_size
         turns = len(draws) // (unit * size)
         starts = ((turn * size + self._rank) * unit for turn in range(turns))

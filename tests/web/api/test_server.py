@@ -363,8 +363,9 @@ def test_page_judges_images_and_videos(
         large = {"name": "large.jpg", "mimeType": "image/jpeg", "buffer": bytes(1_200_000)}
         face = {"mimeType": "image/jpeg", "buffer": (media / "face.jpg").read_bytes()}
         page.set_input_files("#choose", [large, *({"name": f"{number}.jpg", **face} for number in range(17))])
-        refused = "The file has 1.2 MB, and 1 MB is the most. Cut it, or make it smaller."
-        assert page.locator("article", has_text="large.jpg").locator(".state").inner_text() == refused
+        refused = page.locator("article", has_text="large.jpg").locator(".state").inner_text()
+        assert "1.2 MB" in refused
+        assert "1 MB" in refused.replace("1.2 MB", "")
         expect(page.locator(".headline:not([hidden])")).to_have_count(19, timeout=60_000)
         assert page.title() == "Unmask"
         assert page.evaluate("document.documentElement.scrollWidth") <= width

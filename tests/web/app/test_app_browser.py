@@ -213,6 +213,6 @@ def test_a_file_over_the_limit_is_refused_and_said(page: Any, finish: Callable[[
     open_page(page)
     give(page, ("huge.mp4", bytes(1_100_000)))
     page.get_by_text("must be 1.0MB or smaller").wait_for()
-    assert page.get_by_text("Up to 1 MB a file").is_visible()
+    assert page.get_by_text("Up to 1 MB per file").is_visible()
     assert page.locator("[class*=st-key-verdict]").count() == 0
     finish()
