@@ -44,4 +44,4 @@ USER 1000
 WORKDIR /data
 EXPOSE 8000
 HEALTHCHECK --start-period=30s CMD ["python", "-c", "import urllib.request as r; r.urlopen('http://127.0.0.1:8000/healthz', timeout=4)"]
-CMD ["unmask-serve", "checkpoint=/model", "host=0.0.0.0", "port=8000"]
+CMD ["unmask", "serve", "checkpoint=/model", "host=0.0.0.0", "port=8000"]

@@ -34,7 +34,7 @@ lock: setup  # requirements.lock from pyproject.toml, and out of it those of the
 	for group in serve app mlflow; do $(BIN)/uv pip compile --group $$group --constraint requirements.lock --universal --python-version 3.11 --generate-hashes --no-annotate --custom-compile-command "make lock" --quiet -o requirements-$$group.lock || exit 1; done
 
 demo: setup  ## Draw, forge, prepare, train, evaluate, predict: about three minutes on two cores
-	@$(BIN)/unmask-demo
+	@$(BIN)/unmask demo
 
 # A process that ends under a test ends the run: with a new one in its place, xdist waits for ever at the end.
 test: lint  ## Lint, types and the fast tests
@@ -65,10 +65,10 @@ format: setup  ## Format the code and mend what ruff can mend
 	$(BIN)/ruff format .
 
 ui: setup  ## MLflow on the store that the runs went to
-	@$(BIN)/python -m unmask.cli.ui
+	@$(BIN)/unmask ui
 
 app: setup  ## The web app, on the newest model or CHECKPOINT=...
-	$(BIN)/streamlit run src/unmask/web/app/main.py --server.address 127.0.0.1 -- $(CHECKPOINT)
+	$(BIN)/unmask app $(CHECKPOINT)
 
 bench: setup  ## After make demo: every measurement in benchmarks/ but the half hour of augmentation_table.py
 	@for script in $(filter-out benchmarks/augmentation_table.py,$(wildcard benchmarks/[a-z]*.py)); do echo "== $$script"; $(BIN)/python $$script || exit 1; done

@@ -43,13 +43,20 @@ def home_folder() -> Path:
     return Path(expand_home(os.environ.get("UNMASK_HOME") or "."))
 
 
+CONSOLE_VARIABLE = "UNMASK_CONSOLE"
+"""Set where the console script `unmask` runs, so that commands are shown as they were typed."""
+
+
 def show_command(*arguments: object) -> str:
     """Return a command as a shell takes it when it is pasted, whatever its paths are called.
 
     Args:
         arguments: The program and each of its arguments, such as `"train.py", f"dataset.root={root}"`.
     """
-    return shlex.join(["python", *map(str, arguments)])
+    program, *others = map(str, arguments)
+    if CONSOLE_VARIABLE in os.environ and program.endswith(".py"):
+        return shlex.join(["unmask", Path(program).stem, *others])
+    return shlex.join(["python", program, *others])
 
 
 def hash_file(path: Path) -> str:
