@@ -167,7 +167,7 @@ def test_documented_python_runs(
     for block in find_blocks(document, "python"):
         code = block
         for place in sorted(places, key=len, reverse=True):
-            code = code.replace(f'"{place}', f'"{places[place]}')
+            code = code.replace(f'"{place}', f'"{places[place]}').replace(f'={place}"', f'={places[place]}"')
         exec(code, {})
         assert capsys.readouterr().out
 

@@ -3,11 +3,36 @@
 import os
 from typing import TYPE_CHECKING, Any
 
+from unmask.errors import (
+    BundleError,
+    CheckpointError,
+    ConfigError,
+    DatasetError,
+    DetectorError,
+    LeakageError,
+    MediaError,
+    OutputError,
+    SourceError,
+    SpecMismatchError,
+    TrackingError,
+    TrainingError,
+    UnmaskError,
+    UntrustedError,
+)
+
 if TYPE_CHECKING:
+    from unmask.cli.python import evaluate, predict, prepare, train
+    from unmask.data.datamodule import FaceDataModule
+    from unmask.data.tables import FaceDataset
     from unmask.inference.predictor import Predictor
     from unmask.tracking.addresses import fetch_model
 
-__all__ = ["Predictor", "__version__", "fetch_model"]
+__all__ = [
+    "BundleError", "CheckpointError", "ConfigError", "DatasetError", "DetectorError", "FaceDataModule", "FaceDataset",
+    "LeakageError", "MediaError", "OutputError", "Predictor", "SourceError", "SpecMismatchError", "TrackingError",
+    "TrainingError", "UnmaskError", "UntrustedError", "__version__", "evaluate", "fetch_model", "predict", "prepare",
+    "train",
+]  # fmt: skip
 
 __version__ = "0.1.0"
 
@@ -18,12 +43,28 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 def __getattr__(name: str) -> Any:
     """Import a public name on first use, so that `import unmask` stays light."""
+    if name in ("prepare", "train", "evaluate", "predict"):
+        from unmask.cli import python
+
+        return getattr(python, name)
     if name == "Predictor":
         from unmask.inference.predictor import Predictor
 
         return Predictor
+    if name == "FaceDataset":
+        from unmask.data.tables import FaceDataset
+
+        return FaceDataset
+    if name == "FaceDataModule":
+        from unmask.data.datamodule import FaceDataModule
+
+        return FaceDataModule
     if name == "fetch_model":
         from unmask.tracking.addresses import fetch_model
 
         return fetch_model
     raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -33,13 +33,21 @@ def main() -> None:
 
 def run(cfg: DictConfig) -> float | None:
     """Evaluate, print the figures; return the ROC-AUC per video."""
+    evaluation = evaluate_dataset(cfg)
+    _print_figures(evaluation, split=cfg.split)
+    auroc: float | None = evaluation.figures["video"]["auroc"]
+    return auroc
+
+
+def evaluate_dataset(cfg: DictConfig) -> "Evaluation":
+    """Evaluate, and write tables and report into the run folder."""
     from hydra.core.hydra_config import HydraConfig
 
     from unmask.config import run_dir
     from unmask.evaluation.run import evaluate
 
     check_values(cfg, batch_size=1, num_workers=0, seed=0)
-    evaluation = evaluate(
+    return evaluate(
         find_checkpoint(cfg.checkpoint, cfg.paths),
         root=cfg.dataset.root,
         output=run_dir(),
@@ -52,9 +60,6 @@ def run(cfg: DictConfig) -> float | None:
         seed=cfg.seed,
         trusted_modules=list(cfg.trusted_modules),
     )
-    _print_figures(evaluation, split=cfg.split)
-    auroc: float | None = evaluation.figures["video"]["auroc"]
-    return auroc
 
 
 def _print_figures(evaluation: "Evaluation", *, split: str) -> None:

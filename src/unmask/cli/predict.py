@@ -34,10 +34,12 @@ class Outcome:
     Args:
         predictions: A row each.
         num_failed: How many could not be read, or lack something that `save` asked for.
+        backend: `onnx` or `torch`, which ran the network.
     """
 
     predictions: "list[Prediction]"
     num_failed: int
+    backend: str
 
 
 def main() -> None:
@@ -56,7 +58,24 @@ def main() -> None:
 
 
 def predict(cfg: DictConfig, *, paths: Sequence[str] = ()) -> Outcome:
-    """Predict every file, write `predictions.json`, `predictions.csv` and `result.json`, print a table.
+    """Predict every file, write what `predict_files` writes, print a table."""
+    from unmask.config import run_dir
+    from unmask.inference.save import has_no_maps
+
+    outcome = predict_files(cfg, paths=paths)
+    print_table(outcome.predictions)
+    if "heatmaps" in list_extras(cfg.save) and has_no_maps(outcome.predictions):
+        print(
+            "No heat maps: the bundle of this network has none. Name its checkpoint, which has them by Grad-CAM."
+            if outcome.backend == "onnx"
+            else "No heat maps: this network has none. Train it with model.heatmap_layer=<layer> for Grad-CAM."
+        )
+    print(f"predictions  {run_dir() / 'predictions.json'}")
+    return outcome
+
+
+def predict_files(cfg: DictConfig, *, paths: Sequence[str] = ()) -> Outcome:
+    """Predict every file; write `predictions.json`, `predictions.csv` and `result.json` into the run folder.
 
     Args:
         cfg: Of `configs/predict.yaml`.
@@ -68,7 +87,6 @@ def predict(cfg: DictConfig, *, paths: Sequence[str] = ()) -> Outcome:
     from unmask.config import run_dir
     from unmask.errors import ConfigError
     from unmask.inference.inputs import expand_inputs
-    from unmask.inference.save import has_no_maps
     from unmask.inference.settings import PredictorSettings
 
     extras = list_extras(cfg.save)
@@ -88,15 +106,7 @@ def predict(cfg: DictConfig, *, paths: Sequence[str] = ()) -> Outcome:
         write(
             predictions, folder, extras={each.prediction.path: each.files for each in saved if each.files is not None}
         )
-    print_table(predictions)
-    if "heatmaps" in extras and has_no_maps(predictions):
-        print(
-            "No heat maps: the bundle of this network has none. Name its checkpoint, which has them by Grad-CAM."
-            if predictor.backend.name == "onnx"
-            else "No heat maps: this network has none. Train it with model.heatmap_layer=<layer> for Grad-CAM."
-        )
-    print(f"predictions  {folder / 'predictions.json'}")
-    return Outcome(predictions, num_failed)
+    return Outcome(predictions, num_failed, predictor.backend.name)
 
 
 def _predict_inputs(predictor: "Predictor", inputs: "Sequence[Input]") -> "list[Prediction]":

@@ -16,6 +16,7 @@ from unmask.parameters import as_config_error, check_whole
 from unmask.paths import show_command
 
 if TYPE_CHECKING:
+    from unmask.data.prepare import PrepareResult
     from unmask.faces.detector import Detector
     from unmask.faces.spec import CropSpec
 
@@ -59,8 +60,8 @@ def count_workers(cfg: DictConfig) -> int:
     return (os.cpu_count() or 1) if cfg.num_workers is None else int(cfg.num_workers)
 
 
-def prepare(cfg: DictConfig) -> None:
-    """Prepare, write `result.json`, print a summary."""
+def prepare_dataset(cfg: DictConfig) -> "PrepareResult":
+    """Prepare, and write `result.json` into the run folder."""
     from unmask.config import run_dir, to_plain
     from unmask.data.prepare import prepare
     from unmask.media.picture import write_bytes
@@ -88,6 +89,12 @@ def prepare(cfg: DictConfig) -> None:
         "seconds": round(result.seconds, 1),
     }
     write_bytes(run_dir() / "result.json", (json.dumps(summary, indent=2) + "\n").encode())
+    return result
+
+
+def prepare(cfg: DictConfig) -> None:
+    """Prepare, write `result.json`, print a summary."""
+    result = prepare_dataset(cfg)
     has_training = _print_summary(result.dataset)
     if result.num_repaired:
         print(f"Crops that were missing or damaged and are made again: {result.num_repaired}")

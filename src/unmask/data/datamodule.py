@@ -215,7 +215,7 @@ class FaceDataModule(L.LightningDataModule):
         """Draw training crops."""
         rank, world_size = self._find_place()
         # Lightning repeats the batches of a sampler that shuffles by itself; ours draws anew unless told otherwise.
-        repeats = self.trainer is not None and self.trainer.overfit_batches > 0
+        repeats = self.trainer is not None and getattr(self.trainer, "overfit_batches", 0) > 0
         sampler = EpochSampler(self.build_plan(), seed=self.seed, rank=rank, world_size=world_size, repeats=repeats)
         if not len(sampler):
             raise ConfigError(
