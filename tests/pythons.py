@@ -181,9 +181,9 @@ def smoke(environment: Path) -> bool:
 
 def ask(environment: Path, home: Path, command: str, *arguments: str) -> None:
     """Run a command of Unmask whose files go into a folder."""
-    program = environment / "bin" / f"unmask-{command}"
+    program = environment / "bin" / "unmask"
     own = os.environ | {"UNMASK_HOME": str(home)}
-    subprocess.run([program, *arguments], cwd=home, env=own, timeout=SMOKE_SECONDS, check=True)
+    subprocess.run([program, command, *arguments], cwd=home, env=own, timeout=SMOKE_SECONDS, check=True)
 
 
 def call(*command: str) -> None:

@@ -69,7 +69,7 @@ def test_installed_commands_run_from_another_folder(environment: Path, tmp_path:
     where = run(scripts / "python", "-c", "import unmask; print(unmask.__file__)", folder=tmp_path)
     assert Path(where).is_relative_to(environment)
     for command, sign in (("train", "optimizer:"), ("predict", "checkpoint:"), ("evaluate", "checkpoint:")):
-        assert sign in run(scripts / f"unmask-{command}", "--help", folder=tmp_path)
+        assert sign in run(scripts / "unmask", command, "--help", folder=tmp_path)
     overrides = ["source=forge", "source.root=photographs", "output=faces"]
     printed = run(scripts / "unmask", "prepare", "--cfg", "job", *overrides, folder=tmp_path)
     assert "_target_: unmask.sources.forge.ForgedMedia" in printed

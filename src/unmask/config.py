@@ -107,6 +107,7 @@ class TrainKeys:
     compile: bool = MISSING
     tracking: TrackingKeys = field(default_factory=TrackingKeys)
     objective: str = MISSING
+    metrics: Any = MISSING
     threshold_criterion: str = MISSING
     aggregation: str = MISSING
     experiment_name: str = MISSING

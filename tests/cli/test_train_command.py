@@ -86,7 +86,7 @@ def test_missing_dataset_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         (("threshold_criterion=luck",), ("No threshold criterion 'luck'", "balanced_accuracy, f1, eer")),
         (("aggregation=mode",), ("No aggregation 'mode'", "mean, median, max")),
         (("precision.name=int8",), ("No precision 'int8'", "auto, fp32, bf16, fp16")),
-        (("objective=val/beauty",), ("No figure 'val/beauty'", "val/video_auroc")),
+        (("objective=val/beauty",), ("Unknown metric 'val/beauty'", "val/video_auroc")),
     ],
 )
 def test_wrong_value_is_told_with_the_choices(

@@ -43,7 +43,7 @@ from unmask.training.nodes import build_node
         (("callbacks.early_stopping.patience=-1",), r"^callbacks\.early_stopping\.patience=-1 must be a number from 0"),
         (
             ("callbacks.early_stopping.monitor=val/los",),
-            r"^No figure 'val/los' to look at \(callbacks\.early_stopping\.monitor\)\. Choose one of: train/loss, .*"
+            r"^Unknown metric 'val/los' \(callbacks\.early_stopping\.monitor\)\. Choose one of: train/loss, .*"
             r"callbacks\.early_stopping=null$",
         ),
         (("callbacks.early_stopping.mode=min",), r"does not fit .* Give callbacks\.early_stopping\.mode=max\.$"),

@@ -50,7 +50,7 @@ def test_settings_that_fit_pass(face_dataset: Path, overrides: tuple[str, ...]) 
         (("+trainer.val_check_interval=0.5",), r"^trainer\.val_check_interval=0\.5 is not possible"),
         (
             (PLATEAU, "scheduler.monitor=val/los"),
-            r"^No figure 'val/los' to look at \(scheduler\.monitor\)\. Choose one of: train/loss, val/loss, ",
+            r"^Unknown metric 'val/los' \(scheduler\.monitor\)\. Choose one of: train/loss, val/loss, ",
         ),
         (
             (PLATEAU, "scheduler.monitor=val/auroc"),

@@ -35,6 +35,8 @@ COMPOSED = ("sweep", "hydra/launcher")
 SMALLER = {
     ("model", "timm"): ("model.name=mobilenetv3_small_050",),
     ("model", "custom"): ("model._target_=torchvision.models.mobilenet_v3_small", "+model.num_classes=2"),
+    ("debug", "limit"): ("trainer.limit_train_batches=0.5", "trainer.limit_val_batches=0.5"),
+    ("debug", "profile"): ("trainer.profiler.dirpath=null",),  # which Hydra fills in
     ("source", "synthetic"): ("source.num_identities=6", "source.num_frames=2", "source.size=128"),
     ("source", "forge"): ("source.num_frames=2",),
     ("logger", "wandb"): ("logger.offline=true",),

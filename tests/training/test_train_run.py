@@ -214,7 +214,7 @@ def test_criterion_and_aggregation_reach_the_checkpoint(
 
 @pytest.mark.parametrize("objective", ["val/beauty", "val/loss"])  # the best loss is not the largest
 def test_unknown_objective_lists_the_figures(face_dataset: Path, tmp_path: Path, objective: str) -> None:
-    with pytest.raises(ConfigError, match=rf"No figure '{objective}' to maximise .*one of: auto, .*val/video_f1"):
+    with pytest.raises(ConfigError, match=rf"Unknown metric '{objective}' .*one of: auto, .*val/video_f1"):
         train_tiny(face_dataset, tmp_path, f"objective={objective}")
 
 
@@ -224,7 +224,7 @@ def test_figures_that_can_be_chosen_are_those_reported(run: tuple[Path, dict[str
 
 
 def test_objective_of_videos_needs_videos(make_pictures: Callable[..., Path], tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="No figure 'val/video_f1' to maximise"):
+    with pytest.raises(ConfigError, match="Unknown metric 'val/video_f1'"):
         train_tiny(make_pictures(), tmp_path / "run", "objective=val/video_f1")
 
 
@@ -268,6 +268,11 @@ def test_a_training_that_blends_its_own_fakes_puts_that_on_record(face_dataset: 
     trained = train_tiny(faces, tmp_path / "run", "augmentation=sbi", "dataset.limit.train=8", "dataset.limit.val=8")
     told = load_checkpoint(str(trained["best_checkpoint"])).provenance["trained_on"]
     assert told == [{"name": "ff", "forgeries": "self_made"}]
+
+
+def test_a_share_of_too_few_batches_is_refused(face_dataset: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"limit_train_batches=0\.\d+"):
+        train_tiny(face_dataset, tmp_path / "run", "trainer.limit_train_batches=0.01")
 
 
 def test_overfitting_repeats_the_same_crops_until_they_are_known(face_dataset: Path, tmp_path: Path) -> None:

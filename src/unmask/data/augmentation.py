@@ -3,7 +3,7 @@
 import copy
 import random
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +17,31 @@ Landmarks = npt.NDArray[np.float32]
 
 _LANDMARKS = np.array([[0.35, 0.4], [0.65, 0.4], [0.5, 0.55], [0.4, 0.7], [0.6, 0.7]], np.float32)
 """Of a face in the middle of a crop, as shares of its side."""
+
+
+@runtime_checkable
+class FakeMaker(Protocol):
+    """An augmentation that makes fakes: it gets real crops alone, and each is followed by the fake made from it.
+
+    Attributes:
+        makes_fakes: True.
+        needs_landmarks: Whether it gets the landmarks of every crop, or None.
+    """
+
+    makes_fakes: bool
+    needs_landmarks: bool
+
+    def set_seed(self, seed: int) -> None:
+        """Start the random draws anew: the real crop and its fake come with seeds of their own."""
+        ...
+
+    def __call__(self, crop: Picture, landmarks: Landmarks | None = None) -> Picture:
+        """Return the real crop as it is trained on, RGB, uint8."""
+        ...
+
+    def forge(self, crop: Picture, landmarks: Landmarks | None) -> Picture:
+        """Return a fake made from a real crop, RGB, uint8."""
+        ...
 
 
 class Augmentation:

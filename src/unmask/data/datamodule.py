@@ -10,7 +10,7 @@ import pandas as pd
 import torch
 from torch.utils.data import DataLoader
 
-from unmask.data.augmentation import Augmentation
+from unmask.data.augmentation import Augmentation, FakeMaker
 from unmask.data.dataset import FaceCrops, find_landmarks
 from unmask.data.integrity import find_usable_crops
 from unmask.data.sampler import SAMPLINGS, EpochPlan, EpochSampler, ValidationBatches
@@ -48,7 +48,7 @@ class FaceDataModule(L.LightningDataModule):
         root: str,
         *,
         input_spec: InputSpec,
-        augmentation: Augmentation | None = None,
+        augmentation: Augmentation | FakeMaker | None = None,
         batch_size: int = 32,
         num_workers: int | None = None,
         sampling: str = "weighted",
@@ -69,6 +69,12 @@ class FaceDataModule(L.LightningDataModule):
         self.limit: dict[str, int | None] = {"train": None, "val": None, **(limit or {})}
         self.seed = seed
         self.makes_fakes = getattr(augmentation, "makes_fakes", False)
+        if self.makes_fakes and not isinstance(augmentation, FakeMaker):
+            missing = [name for name in ("needs_landmarks", "set_seed", "forge") if not hasattr(augmentation, name)]
+            raise ConfigError(
+                f"augmentation._target_={type(augmentation).__module__}.{type(augmentation).__qualname__} makes fakes "
+                f"and has no {', '.join(missing)}; see FakeMaker in unmask.data.augmentation."
+            )
         self._input_spec = input_spec
         self._augmentation = augmentation
         self._crops: dict[str, FaceCrops] = {}

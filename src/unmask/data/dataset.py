@@ -9,9 +9,8 @@ import pandas as pd
 import torch
 from torch.utils.data import Dataset
 
-from unmask.data.augmentation import Augmentation, Landmarks
+from unmask.data.augmentation import Augmentation, FakeMaker, Landmarks
 from unmask.data.sampler import Draw
-from unmask.data.sbi import SelfBlending
 from unmask.errors import DatasetError, MediaError
 from unmask.faces.crop import locate_landmarks, prepare_input
 from unmask.faces.spec import CropSpec, InputSpec
@@ -80,11 +79,10 @@ class FaceCrops(Dataset[dict[str, Any]]):
     def _augment(self, crop: Picture, row: int, draw: Draw | None) -> Picture:
         assert self.transform is not None
         landmarks = None if self._landmarks is None else self._landmarks[row]
-        if draw is not None and isinstance(self.transform, Augmentation):
+        if draw is not None and isinstance(self.transform, Augmentation | FakeMaker):
             self.transform.set_seed(draw.seed)
         if draw is not None and draw.is_forged:
-            assert isinstance(self.transform, SelfBlending)
-            assert landmarks is not None
+            assert isinstance(self.transform, FakeMaker)
             return self.transform.forge(crop, landmarks)
         return self.transform(crop, landmarks)
 

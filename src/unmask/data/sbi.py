@@ -85,13 +85,14 @@ class SelfBlending(Augmentation):
             return super().__call__(crop, landmarks)
         return np.ascontiguousarray(self._compose(image=crop)["image"])
 
-    def forge(self, crop: Picture, landmarks: Landmarks) -> Picture:
+    def forge(self, crop: Picture, landmarks: Landmarks | None) -> Picture:
         """Return a fake made from a real crop, augmented as the real one is with the same seed.
 
         Args:
             crop: RGB, uint8.
             landmarks: In pixels of the crop.
         """
+        assert landmarks is not None  # needs_landmarks
         return self(self.blend(crop, landmarks), landmarks)
 
     def blend(self, crop: Picture, landmarks: Landmarks) -> Picture:

@@ -1,6 +1,7 @@
 """Figures per frame and per video during training (torchmetrics)."""
 
-from collections.abc import Callable
+import copy
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor
@@ -34,7 +35,8 @@ class VideoMetrics(Metric):
 
     Args:
         aggregation: `mean`, `median` or `max` of a video's frame scores.
-        has_videos: False where the data are single pictures: nothing is reported then, only gathered.
+        has_videos: False where the data are single images: nothing is reported then, only gathered.
+        further: Further metrics of scores and labels by name; reported per video too.
 
     Raises:
         ConfigError: For another aggregation.
@@ -46,8 +48,11 @@ class VideoMetrics(Metric):
     videos: list[Tensor]
     rows: list[Tensor]
 
-    def __init__(self, *, aggregation: str = "mean", has_videos: bool = True) -> None:
+    def __init__(
+        self, *, aggregation: str = "mean", has_videos: bool = True, further: Mapping[str, Metric] | None = None
+    ) -> None:
         super().__init__()
+        self._further = dict(further or {})
         self.aggregation = Decision(aggregation=aggregation).aggregation  # refuses what it does not know
         self.has_videos = has_videos
         self.gathered: tuple[Tensor, Tensor, Tensor] | None = None
@@ -85,7 +90,18 @@ class VideoMetrics(Metric):
             "video_f1": binary_f1_score(scores, labels),
             "video_auroc": binary_auroc(scores, labels),
             "video_auprc": binary_average_precision(scores, labels),
+            **{f"video_{name}": _compute_once(metric, scores, labels) for name, metric in self._further.items()},
         }
+
+
+def _compute_once(metric: Metric, scores: Tensor, labels: Tensor) -> Tensor:
+    """Return the value of a metric for scores that all processes have already gathered."""
+    fresh = copy.deepcopy(metric).to(scores.device)
+    fresh.reset()
+    fresh.sync_on_compute = False
+    fresh.update(scores, labels)
+    value: Tensor = fresh.compute()
+    return value
 
 
 def aggregate_videos(preds: Tensor, target: Tensor, videos: Tensor, *, aggregation: str) -> tuple[Tensor, Tensor]:
@@ -106,15 +122,24 @@ def aggregate_videos(preds: Tensor, target: Tensor, videos: Tensor, *, aggregati
     return scores, labels
 
 
-def build_metrics(*, aggregation: str, has_videos: bool) -> MetricCollection:
-    """Return the figures that training reports, without prefix."""
+def build_metrics(
+    *, aggregation: str, has_videos: bool, further: Mapping[str, Metric] | None = None
+) -> MetricCollection:
+    """Return the metrics that training reports, without prefix.
+
+    Args:
+        aggregation: How the scores of a video's frames become one.
+        has_videos: Whether metrics are reported per video too.
+        further: Metrics of the user's own by name, updated with scores in [0, 1] and labels, both of shape `(N,)`.
+    """
     return MetricCollection(
         {
             "accuracy": BinaryAccuracy(),
             "f1": BinaryF1Score(),
             "auroc": BinaryAUROC(),
             "auprc": BinaryAveragePrecision(),
-            "videos": VideoMetrics(aggregation=aggregation, has_videos=has_videos),
+            "videos": VideoMetrics(aggregation=aggregation, has_videos=has_videos, further=further),
+            **(further or {}),
         },
         compute_groups=False,
     )

@@ -13,6 +13,7 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers.logger import Logger
 from omegaconf import DictConfig, open_dict
+from torchmetrics import Metric
 
 from unmask.data.datamodule import FaceDataModule
 from unmask.data.tables import FaceDataset
@@ -77,11 +78,9 @@ def resolve_objective(cfg: DictConfig, dataset: FaceDataset) -> str:
         with open_dict(cfg):
             cfg.objective = "val/video_auroc" if dataset.has_videos else "val/auroc"
     prefixes = ("val/", "val/video_") if dataset.has_videos else ("val/",)
-    known = [prefix + figure for prefix in prefixes for figure in FIGURES]
+    known = [prefix + name for prefix in prefixes for name in (*FIGURES, *cfg.metrics)]
     if cfg.objective not in known:
-        raise ConfigError(
-            f"No figure '{cfg.objective}' to maximise (objective). Choose one of: auto, {', '.join(known)}"
-        )
+        raise ConfigError(f"Unknown metric '{cfg.objective}' (objective). Choose one of: auto, {', '.join(known)}")
     return str(cfg.objective)
 
 
@@ -120,7 +119,7 @@ def build_parts(
         loss=build_node(cfg.loss),
         optimizer=build_optimizer(cfg.optimizer),
         schedule=build_schedule(cfg.scheduler, max_epochs=cfg.trainer.max_epochs),
-        metrics=build_metrics(aggregation=cfg.aggregation, has_videos=dataset.has_videos),
+        metrics=build_metrics(aggregation=cfg.aggregation, has_videos=dataset.has_videos, further=_build_metrics(cfg)),
         origin=Origin(dataset.spec, provenance, learning),
         head_lr_ratio=cfg.optimizer.get("head_lr_ratio", 1.0),
     )
@@ -146,6 +145,25 @@ def build_parts(
         default_root_dir=str(folder),
     )
     return Parts(data, model, trainer, checkpoints, history, scores, resumption)
+
+
+def _build_metrics(cfg: DictConfig) -> dict[str, Metric]:
+    """Build the metrics of the user's own.
+
+    Raises:
+        ConfigError: One is not a torchmetrics metric, has the name of another, or cannot be the objective.
+    """
+    built = {str(name): build_node(node) for name, node in cfg.metrics.items() if node is not None}
+    for name, metric in built.items():
+        if not isinstance(metric, Metric):
+            raise ConfigError(
+                f"metrics.{name}._target_={cfg.metrics[name]._target_} does not give a torchmetrics metric."
+            )
+        if name in FIGURES or not name.isidentifier():
+            raise ConfigError(f"metrics.{name}: choose another name, of letters and digits, than {', '.join(FIGURES)}.")
+        if metric.higher_is_better is False and cfg.objective in (f"val/{name}", f"val/video_{name}"):
+            raise ConfigError(f"objective={cfg.objective} is better when smaller, and the objective is maximized.")
+    return built
 
 
 def _build_trainer(cfg: DictConfig, **parts: Any) -> L.Trainer:

@@ -73,11 +73,10 @@ def _check_validation(cfg: DictConfig) -> None:
 def _check_monitor(cfg: DictConfig, dataset: FaceDataset) -> None:
     if "monitor" not in cfg.scheduler:
         return
-    prefixes = ("val/", "val/video_") if dataset.has_videos else ("val/",)
-    known = ["train/loss", "val/loss", *(prefix + figure for prefix in prefixes for figure in FIGURES)]
+    known = _list_monitored(cfg, dataset)
     monitor = cfg.scheduler.monitor
     if monitor not in known:
-        raise ConfigError(f"No figure '{monitor}' to look at (scheduler.monitor). Choose one of: {', '.join(known)}")
+        raise ConfigError(f"Unknown metric '{monitor}' (scheduler.monitor). Choose one of: {', '.join(known)}")
     mode = "min" if monitor.endswith("loss") else "max"
     given = cfg.scheduler.get("mode", "min")
     if given != mode:
@@ -86,6 +85,11 @@ def _check_monitor(cfg: DictConfig, dataset: FaceDataset) -> None:
             f"scheduler.mode={given} does not fit scheduler.monitor={monitor}, of which {better} is "
             f"better. Give scheduler.mode={mode}."
         )
+
+
+def _list_monitored(cfg: DictConfig, dataset: FaceDataset) -> list[str]:
+    prefixes = ("val/", "val/video_") if dataset.has_videos else ("val/",)
+    return ["train/loss", "val/loss", *(prefix + name for prefix in prefixes for name in (*FIGURES, *cfg.metrics))]
 
 
 def _check_freezing(cfg: DictConfig) -> None:
@@ -147,7 +151,7 @@ def check_values(cfg: DictConfig, dataset: FaceDataset) -> None:
     _check_scheduler(cfg.scheduler)
     _check_length(cfg.trainer)
     _check_end(cfg)
-    _check_early_stopping(cfg.callbacks.get("early_stopping"), dataset)
+    _check_early_stopping(cfg, dataset)
 
 
 def _check_whole(key: str, value: Any, *, least: int, most: float = float("inf")) -> None:
@@ -200,15 +204,15 @@ def _check_end(cfg: DictConfig) -> None:
         )
 
 
-def _check_early_stopping(node: DictConfig | None, dataset: FaceDataset) -> None:
+def _check_early_stopping(cfg: DictConfig, dataset: FaceDataset) -> None:
+    node = cfg.callbacks.get("early_stopping")
     if node is None or node.monitor == "auto":  # which becomes one that there is
         return
     _check_whole("callbacks.early_stopping.patience", node.get("patience", 3), least=0)
-    prefixes = ("val/", "val/video_") if dataset.has_videos else ("val/",)
-    known = ["train/loss", "val/loss", *(prefix + figure for prefix in prefixes for figure in FIGURES)]
+    known = _list_monitored(cfg, dataset)
     if node.monitor not in known:
         raise ConfigError(
-            f"No figure '{node.monitor}' to look at (callbacks.early_stopping.monitor). "
+            f"Unknown metric '{node.monitor}' (callbacks.early_stopping.monitor). "
             f"Choose one of: {', '.join(known)}; or leave early stopping out: callbacks.early_stopping=null"
         )
     mode = "min" if node.monitor.endswith("loss") else "max"

@@ -172,9 +172,13 @@ def fit(cfg: DictConfig, parts: Parts, resumed: Checkpoint | None, *, folder: Pa
         done = f"epoch {resumed.epoch}" + (f" and {resumed.batch} batches" if resumed.batch else "")
         logger.info("Going on after %s, from '%s'.", done, resumed.path)
         _check_unfinished(cfg, resumed)
+    from lightning.fabric.utilities.exceptions import MisconfigurationException
+
     try:
         with explaining_memory(cfg):
             parts.trainer.fit(parts.model, datamodule=parts.data, ckpt_path=None if resumed is None else resumed.path)
+    except MisconfigurationException as error:  # such as a share of so few batches that it is none
+        raise ConfigError(f"Keys of trainer do not fit dataset.root={cfg.dataset.root}: {error}") from error
     except Interrupted:
         if not parts.trainer.is_global_zero:
             sys.exit(0)  # another code would make Lightning kill the first process, which still has a run to close
