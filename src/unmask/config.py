@@ -113,6 +113,7 @@ class TrainKeys:
     experiment_name: str = MISSING
     run_name: str | None = MISSING
     resume: str | None = MISSING
+    resume_sweep: str | None = MISSING
     trusted_modules: list[str] = field(default_factory=list)
     checkpoint_minutes: float | None = MISSING
     reproduce: str | None = MISSING

@@ -1,7 +1,10 @@
 import json
+import os
 import shlex
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +77,7 @@ def test_parent_holds_the_table_the_best_child_and_the_plot(swept: tuple[Path, s
     best = max(objectives.values())
     assert objectives[parent.data.tags["best_run_id"]] == best == parent.data.metrics["sweep/best_objective"]
     assert (parent.data.metrics["sweep/num_jobs"], parent.data.metrics["sweep/num_failed"]) == (4, 3)
-    assert parent.data.params["best.threshold_criterion"] == "eer"
+    assert parent.data.tags["best.threshold_criterion"] == "eer"
     client = MlflowClient(f"sqlite:///{swept[0]}/mlflow.db")
     assert {item.path for item in client.list_artifacts(parent.info.run_id)} == {
         "sweep.csv", "sweep.json", "sweep.svg",
@@ -158,7 +161,7 @@ def test_optuna_searches_the_space_of_its_file(
     parent, children = _runs(in_folder)
     assert [run.info.status for run in (parent, *children)] == ["FINISHED"] * 4
     assert len({run.data.params["optimizer.lr"] for run in children}) == 3
-    assert {"best.optimizer.lr", "best.augmentation"} <= set(parent.data.params)
+    assert {"best.optimizer.lr", "best.augmentation"} <= set(parent.data.tags)
 
 
 @pytest.mark.slow
@@ -201,3 +204,73 @@ def test_plot_takes_numbers_and_names() -> None:
     assert draw_sweep(table, ["optimizer.lr", "augmentation"]) is not None
     assert draw_sweep(table[1:], ["optimizer.lr"]) is None
     assert draw_sweep(table, []) is None
+
+
+LONGER = (
+    "model=tiny", "dataset.num_workers=0", "precision=fp32", "trainer=cpu", "trainer.max_epochs=4",
+    "dataset.samples_per_epoch=160", "dataset.batch_size=8", "logger.log_model=false",
+)  # fmt: skip
+
+
+def _kill_in_job(number: int, folder: Path, *arguments: str) -> Path:
+    """Run a sweep, kill its process once a job has written a checkpoint, and return the folder of the sweep."""
+    process = subprocess.Popen(
+        [sys.executable, str(REPOSITORY / "train.py"), *arguments],
+        cwd=folder,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env={key: value for key, value in os.environ.items() if key not in ("MLFLOW_TRACKING_URI", "UNMASK_HOME")},
+    )
+    try:
+        deadline = time.monotonic() + 300
+        while not (found := list(folder.glob(f"multirun/train/*/{number}/checkpoints/last.ckpt"))):
+            assert process.poll() is None, "it ended before it was killed"
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    return found[0].parents[2]
+
+
+def _tabulate(folder: Path) -> pd.DataFrame:
+    (path,) = folder.glob("multirun/train/*/sweep.csv")
+    return pd.read_csv(path).drop(columns=["run_id", "folder"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "sweep",
+    [
+        ("-m", "optimizer.lr=1e-3,1e-2", "seed=1,2,3"),
+        ("sweep=optuna", "hydra.sweeper.n_trials=6", "hydra.sweeper.sampler.n_startup_trials=2"),
+    ],
+    ids=["basic", "optuna"],
+)
+def test_resumed_sweep_ends_with_the_table_of_an_uninterrupted_one(
+    face_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sweep: tuple[str, ...]
+) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.delenv("UNMASK_HOME", raising=False)
+    arguments = [*sweep, f"dataset.root={face_dataset}", *LONGER]
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    for folder in (whole, killed):
+        folder.mkdir()
+    command = [sys.executable, str(REPOSITORY / "train.py")]
+    subprocess.run([*command, *arguments], cwd=whole, check=True, capture_output=True)
+
+    swept = _kill_in_job(2, killed, *arguments)
+    done = {number: (swept / str(number) / "result.json").stat().st_mtime_ns for number in (0, 1)}
+    assert not (swept / "2" / "result.json").exists()
+    assert not (swept / "3").exists()
+    resumed = subprocess.run(
+        [*command, "-m", "resume_sweep=last"], cwd=killed, check=False, capture_output=True, text=True
+    )
+    assert resumed.returncode == 0, resumed.stderr
+    assert "Going on after epoch" in (swept / "2" / "train.log").read_text()
+    assert {number: (swept / str(number) / "result.json").stat().st_mtime_ns for number in done} == done
+    pd.testing.assert_frame_equal(_tabulate(killed), _tabulate(whole))
+    assert sorted(path.name for path in (swept / "2" / "checkpoints").iterdir()) == ["best.ckpt", "last.ckpt"]
+    parent, children = _runs(killed)
+    assert [run.info.status for run in (parent, *children)] == ["FINISHED"] * 7
+    assert len(children) == 6

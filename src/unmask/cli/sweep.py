@@ -1,5 +1,6 @@
-"""Around a sweep: its last lines, its exit code, and a process of its own for a job of several devices."""
+"""Around a sweep: how it is resumed, its last lines, its exit code, and a process of its own for some jobs."""
 
+import json
 import os
 import subprocess
 import sys
@@ -11,11 +12,12 @@ from typing import TYPE_CHECKING
 from omegaconf import DictConfig
 
 from unmask.cli.unsent import print_unsent
-from unmask.errors import Interrupted
+from unmask.errors import ConfigError, Interrupted
 from unmask.processes import wait_for
 
 if TYPE_CHECKING:
     from unmask.training.sweep import SweepResult
+    from unmask.training.sweep_callback import PastJob
 
 FOLDER_VARIABLE = "UNMASK_SWEEP_FOLDER"
 _STOPPED = (130, 143)
@@ -87,6 +89,73 @@ def _print(result: "SweepResult") -> None:
         print(f"{len(failed)} of {len(result.table)} jobs failed.", file=sys.stderr)
 
 
+def restore_sweep(arguments: list[str]) -> list[str]:
+    """Return the command line of the sweep that `resume_sweep=` names; any other command line as it is.
+
+    Args:
+        arguments: Of the command, without its name.
+
+    Raises:
+        ConfigError: There is no such sweep, it is running, or what else is given would change its jobs.
+    """
+    from unmask.training.sweep_callback import RECORD, RESUME_VARIABLE, is_running
+
+    named = [text for text in arguments if text.startswith("resume_sweep=")]
+    asked = named[-1].partition("=")[2].strip("'\"") if named else "null"
+    if asked in ("", "null"):
+        return arguments
+    others = [text for text in arguments if text not in (*named, "-m", "--multirun")]
+    unfit = [text for text in others if not text.lstrip("+~").startswith(("hydra", "paths", "-"))]
+    if unfit:
+        raise ConfigError(
+            f"{unfit[0]} would change the jobs of the sweep. Beside resume_sweep only keys of hydra are possible, such "
+            f"as hydra/launcher=joblib."
+        )
+    folder = _find_sweep(asked, [text for text in others if text.startswith("paths")])
+    record = json.loads((folder / RECORD).read_text())
+    if "arguments" not in record:
+        raise ConfigError(f"The sweep in '{folder}' is of an older Unmask, which did not record its command line.")
+    if is_running(record):
+        raise ConfigError(f"The sweep in '{folder}' is running, as process {record['launched_by']['pid']}.")
+    if Path(record["started_in"]).resolve() != Path.cwd().resolve():
+        raise ConfigError(f"The sweep in '{folder}' was started in another folder. First: cd '{record['started_in']}'")
+    os.environ[RESUME_VARIABLE] = str(folder)
+    return [*record["arguments"], *others, f"hydra.sweep.dir='{folder}'"]
+
+
+def _find_sweep(asked: str, overrides: list[str]) -> Path:
+    from hydra import compose, initialize_config_dir
+
+    from unmask.config import config_dir, register_schemas
+    from unmask.training.sweep_callback import RECORD
+
+    if asked != "last":
+        folder = Path(asked).expanduser().absolute()
+        if not (folder / RECORD).is_file():
+            raise ConfigError(f"resume_sweep={asked} holds no {RECORD}. Name the folder of a sweep, or last.")
+        return folder
+    register_schemas()
+    with initialize_config_dir(str(config_dir()), version_base="1.3"):
+        root = Path(compose("train", overrides=overrides).paths.multirun_dir)
+    found = list(root.rglob(RECORD))
+    if not found:
+        raise ConfigError(f"resume_sweep=last finds no sweep below '{root}'. Name its folder: resume_sweep=<folder>")
+    return max(found, key=lambda path: path.stat().st_mtime_ns).parent.absolute()
+
+
+def take_up(folder: Path) -> "PastJob":
+    """Return where this job stands, if its sweep is resumed; where it is not, nothing was done yet."""
+    from hydra.core.hydra_config import HydraConfig
+
+    from unmask.training.sweep_callback import RESUME_VARIABLE, PastJob, take_up_job
+
+    config = HydraConfig.get()
+    if RESUME_VARIABLE not in (config.job.env_set or {}):
+        return PastJob()
+    is_basic = str(config.sweeper._target_).endswith(".BasicSweeper")
+    return take_up_job(folder, overrides=list(config.overrides.task), is_basic=is_basic)
+
+
 def needs_own_process(cfg: DictConfig) -> bool:
     """Tell whether this is a job of a sweep that starts processes: each would launch the whole sweep again."""
     from hydra.core.hydra_config import HydraConfig
@@ -99,14 +168,15 @@ def needs_own_process(cfg: DictConfig) -> bool:
     return several or int(cfg.trainer.get("num_nodes", 1) or 1) > 1
 
 
-def run_in_own_process() -> float:
+def run_in_own_process(checkpoint: Path | None = None) -> float:
     """Run this job as a command of its own, in its folder, and return its objective.
+
+    Args:
+        checkpoint: To go on from.
 
     Raises:
         UnmaskError: The command ended with an error.
     """
-    import json
-
     from hydra.core.hydra_config import HydraConfig
 
     from unmask.config import run_dir
@@ -115,10 +185,12 @@ def run_in_own_process() -> float:
     folder = run_dir()
     overrides = [text for text in HydraConfig.get().overrides.task if not text.startswith("sweep=")]
     own = [f"hydra.run.dir={folder}", "hydra.mode=RUN"]
+    if checkpoint is not None:
+        own.append(f"resume={checkpoint}")
     command = [sys.executable, "-m", "unmask.cli.train", *overrides, *own]
     environment = {key: value for key, value in os.environ.items() if key != FOLDER_VARIABLE}
     log = folder / "process.log"
-    with log.open("w") as file:
+    with log.open("a") as file:
         code = wait_for(subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT, env=environment))
     if code in _STOPPED:
         raise Interrupted(code - 128)

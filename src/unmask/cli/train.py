@@ -1,16 +1,17 @@
 """The command that trains a detector."""
 
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
 
 from unmask.cli.processes import leave_folder_to_first
 from unmask.cli.resume import find_store, restore_resumed
-from unmask.cli.shell import run_command
-from unmask.cli.sweep import closing_sweep, needs_own_process, run_in_own_process
+from unmask.cli.shell import fail, run_command
+from unmask.cli.sweep import closing_sweep, needs_own_process, restore_sweep, run_in_own_process, take_up
 from unmask.cli.unsent import print_unsent
-from unmask.config import check_complete
+from unmask.config import check_complete, run_dir
 from unmask.errors import ConfigError, Interrupted
 from unmask.paths import show_command
 from unmask.training.devices import is_first_process
@@ -27,6 +28,10 @@ _KEPT = "Checkpoints that are written are kept. Write elsewhere with UNMASK_HOME
 def main() -> None:
     """Run `python train.py dataset.root=...`."""
     leave_folder_to_first()
+    try:
+        sys.argv[1:] = restore_sweep(sys.argv[1:])
+    except ConfigError as error:
+        fail(str(error))
     with ending_on_sigterm(), closing_sweep():
         run_command(run, config_name="train", check=check, kept=_KEPT)
 
@@ -49,16 +54,20 @@ def run(cfg: DictConfig) -> float | None:
         return None
     if cfg.task != "train":
         raise ConfigError(f"No task '{cfg.task}' (task). Choose one of: {', '.join(TASKS)}")
+    if cfg.resume_sweep is not None:
+        raise ConfigError(f"resume_sweep={cfg.resume_sweep} works on the command line alone.")
+    past = take_up(run_dir())
+    if past.is_done:
+        return past.objective
     if needs_own_process(cfg):
-        return run_in_own_process()
-    return _train(cfg)
+        return run_in_own_process(past.checkpoint)
+    return _train(cfg, past.checkpoint)
 
 
-def _train(cfg: DictConfig) -> float:
+def _train(cfg: DictConfig, checkpoint: Path | None) -> float:
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
 
-    from unmask.config import run_dir
     from unmask.training.run import train
 
     past, overrides = None, list(HydraConfig.get().overrides.task)
@@ -66,6 +75,8 @@ def _train(cfg: DictConfig) -> float:
         cfg, overrides = restore_resumed(cfg, overrides, folder=run_dir())
     if cfg.reproduce is not None:
         cfg, past = _restore(cfg, overrides)
+    if checkpoint is not None:
+        cfg.resume = str(checkpoint)
     check_complete(cfg)
     try:
         result = train(cfg, folder=run_dir(), overrides=overrides)
@@ -116,8 +127,6 @@ def _print_past(result: "TrainResult", past: "PastRun | None") -> None:
 
 def _send(cfg: DictConfig) -> None:
     """Send what runs and sweeps could not send while their store was away."""
-    from pathlib import Path
-
     from unmask.tracking.unsent import send_unsent
     from unmask.training.sweep import send_sweeps
 

@@ -149,6 +149,10 @@ def _make_table(jobs: list[dict[str, Any]], keys: list[str], runs: dict[int, str
 def _close_children(client: Any, record: dict[str, Any], result: SweepResult, children: dict[int, Any]) -> None:
     """Mark children whose process died, and give a failed run to those that failed before they had one."""
     experiment = client.get_run(record["run_id"]).info.experiment_id
+    for row in result.table[result.table["status"] == "done"].to_dict("records"):
+        run = children.get(row["job"])
+        if run is not None and run.info.status != "FINISHED":  # it was killed after its last step
+            client.set_terminated(run.info.run_id, "FINISHED")
     for row in result.table[result.table["status"] != "done"].to_dict("records"):
         run = children.get(row["job"])
         if run is None:
@@ -172,28 +176,37 @@ def _store_traces(client: Any, run_id: str, folder: str) -> None:
 
 
 def _close_parent(client: Any, record: dict[str, Any], result: SweepResult, *, was_interrupted: bool) -> None:
-    from mlflow.entities import Metric, Param, RunTag
+    from mlflow.entities import Metric, RunTag
 
     table, run_id = result.table, record["run_id"]
     now = int(time.time() * 1000)
     metrics = [Metric("sweep/num_jobs", len(table), now, 0), Metric("sweep/num_failed", result.num_failed, now, 0)]
     tags = [RunTag("sweep.failed", str(result.num_failed))]
-    params: list[Param] = []
     done = table[table["objective"].notna()]
     if len(done):
         best = done.iloc[0]
         metrics.append(Metric("sweep/best_objective", float(best["objective"]), now, 0))
         tags += [RunTag("best_run_id", str(best["run_id"])), RunTag("best_job", str(best["job"]))]
-        params = [Param(f"best.{key}", str(best[key])) for key in record["keys"]]
+        tags += [RunTag(f"best.{key}", str(best[key])) for key in record["keys"]]  # another, once it was resumed
+    known = {metric.step for metric in client.get_metric_history(run_id, "sweep/objective")}
     for row in done.sort_values("job").to_dict("records"):
-        metrics.append(Metric("sweep/objective", float(row["objective"]), now, int(row["job"])))
-    client.log_batch(run_id, metrics=metrics, params=params, tags=tags)
-    client.log_table(run_id, table.astype(object).where(table.notna(), None), "sweep.json")
+        if row["job"] not in known:
+            metrics.append(Metric("sweep/objective", float(row["objective"]), now, int(row["job"])))
+    client.log_batch(run_id, metrics=metrics, tags=tags)
+    _log_table(client, run_id, table)
     for name in ("sweep.csv", "sweep.svg"):
         if (result.folder / name).exists():
             client.log_artifact(run_id, str(result.folder / name))
     status = "KILLED" if was_interrupted else "FAILED" if result.num_failed else "FINISHED"
     client.set_terminated(run_id, status)
+
+
+def _log_table(client: Any, run_id: str, table: pd.DataFrame) -> None:
+    name, shown = "sweep.json", table.astype(object).where(table.notna(), None)
+    if all(item.path != name for item in client.list_artifacts(run_id)):
+        client.log_table(run_id, shown, name)
+    else:  # to which MLflow would append
+        client.log_dict(run_id, shown.to_dict("split", index=False), name)
 
 
 def draw_sweep(table: pd.DataFrame, keys: list[str]) -> str | None:
