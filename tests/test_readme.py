@@ -90,10 +90,8 @@ def substitute(argument: str, places: dict[str, Path]) -> str:
 
 
 def shrink(script: str, arguments: list[str], places: dict[str, Path]) -> list[str]:
-    if any(argument.startswith("reproduce=") for argument in arguments):
-        return arguments  # that run was small
-    if arguments == ["task=send"]:
-        return arguments
+    if any(argument.startswith(("reproduce=", "resume_sweep=", "task=send")) for argument in arguments):
+        return arguments  # what these go back to was small
     if "task=repair" in arguments:
         return ["task=repair", f"output={places['data/ffpp-c23']}"]
     if script == "serve.py":
@@ -133,6 +131,8 @@ def run(monkeypatch: pytest.MonkeyPatch, places: dict[str, Path]) -> Callable[[s
             command = command.replace("<run> ", f"{train_tracked(places['data/ffpp-c23'])} ")
         if "resume=" in command:
             assert run("python train.py dataset.root=data/ffpp-c23 hydra.run.dir=outputs/train/first") == 0
+        if "resume_sweep=" in command:
+            assert run("python train.py -m dataset.root=data/ffpp-c23 seed=0,1") == 0
         words = shlex.split(command)
         while "=" in words[0]:
             monkeypatch.setenv(*words.pop(0).split("=", 1))

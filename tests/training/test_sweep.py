@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 from tests.conftest import REPOSITORY
 
+from unmask.errors import ConfigError, TrainingError
 from unmask.training.sweep import draw_sweep, finish_sweep
 
 QUICK = (
@@ -127,6 +128,91 @@ def test_sweep_whose_store_is_down_ends_before_any_job(face_dataset: Path, in_fo
     assert not list(in_folder.glob("multirun/*/*/*/result.json"))
 
 
+def test_resumed_sweep_leaves_what_is_done_and_runs_what_failed(
+    swept: tuple[Path, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from mlflow import MlflowClient
+
+    from unmask.cli.train import main
+
+    parent, children = _runs(swept[0])
+    (folder,) = swept[0].glob("multirun/train/*")
+    table, result = pd.read_csv(folder / "sweep.csv"), (folder / "0" / "result.json").stat().st_mtime_ns
+    monkeypatch.chdir(swept[0])
+    monkeypatch.setattr(sys, "argv", ["train.py", "-m", "resume_sweep=last"])
+    with pytest.raises(SystemExit, match="1"):
+        main()
+    assert "3 of 4 jobs failed." in capsys.readouterr().err
+    pd.testing.assert_frame_equal(pd.read_csv(folder / "sweep.csv"), table)
+    assert (folder / "0" / "result.json").stat().st_mtime_ns == result
+    parent_now, children_now = _runs(swept[0])
+    assert (parent_now.info.run_id, parent_now.info.status) == (parent.info.run_id, "FAILED")
+    assert [run.info.run_id for run in children_now] == [run.info.run_id for run in children]
+    client = MlflowClient(f"sqlite:///{swept[0]}/mlflow.db")
+    assert len(client.get_metric_history(parent.info.run_id, "sweep/objective")) == 1
+    listed = json.loads(Path(client.download_artifacts(parent.info.run_id, "sweep.json")).read_text())
+    assert len(listed["data"]) == 4
+
+
+def _write_sweep(folder: Path, **changes: Any) -> None:
+    folder.mkdir(parents=True)
+    record = {"run_id": None, "uri": None, "keys": ["seed"], "arguments": ["-m", "dataset.root=x", "seed=1,2"]}
+    (folder / "sweep.json").write_text(json.dumps(record | {"started_in": str(Path.cwd())} | changes))
+
+
+def test_sweep_is_resumed_by_its_own_command_line(in_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from unmask.cli.sweep import restore_sweep
+    from unmask.training.sweep_callback import RESUME_VARIABLE
+
+    monkeypatch.setenv(RESUME_VARIABLE, "")  # set anew below; afterwards it is as before
+    folder = in_folder / "multirun" / "train" / "first, second"
+    _write_sweep(folder)
+    for asked in ("last", str(folder)):
+        restored = restore_sweep(["-m", f"resume_sweep={asked}", "hydra/launcher=joblib"])
+        own = ["-m", "dataset.root=x", "seed=1,2"]
+        assert restored == [*own, "hydra/launcher=joblib", f"hydra.sweep.dir='{folder}'"]
+    assert restore_sweep(["-m", "resume_sweep=null", "seed=3"]) == ["-m", "resume_sweep=null", "seed=3"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "arguments", "named"),
+    [
+        ({}, ["resume_sweep=nowhere"], "nowhere"),
+        ({}, ["resume_sweep=last", "seed=3"], "seed=3"),
+        ({}, ["resume_sweep=last", "paths.multirun_dir=empty"], "empty"),
+        ({"started_in": "/elsewhere"}, ["resume_sweep=last"], "cd '/elsewhere'"),
+        ({"launched_by": None}, ["resume_sweep=last"], "is running"),
+    ],
+)
+def test_sweep_that_cannot_be_resumed_is_refused(
+    in_folder: Path, changes: dict[str, Any], arguments: list[str], named: str
+) -> None:
+    from unmask.cli.sweep import restore_sweep
+    from unmask.training.sweep_callback import _identify_process
+
+    if "launched_by" in changes:
+        changes = {"launched_by": _identify_process()}
+    _write_sweep(in_folder / "multirun" / "train" / "first", **changes)
+    with pytest.raises(ConfigError, match=named):
+        restore_sweep(arguments)
+
+
+def test_job_of_a_resumed_search_that_failed_stays_failed_if_others_came_after_it(tmp_path: Path) -> None:
+    from unmask.training.sweep_callback import take_up_job
+
+    _write_job(tmp_path, 0, lr="0.1", objective=None, error="Too little memory.")
+    overrides = ["optimizer.lr=0.1", "seed=0"]
+    _write_job(tmp_path, 1, lr="0.2", objective=0.6)
+    with pytest.raises(TrainingError, match="Too little memory"):
+        take_up_job(tmp_path / "0", overrides=overrides, is_basic=False)
+    assert not take_up_job(tmp_path / "0", overrides=overrides, is_basic=True).is_done
+    assert not (tmp_path / "0" / "job.json").exists()
+    with pytest.raises(ConfigError, match="start it anew"):
+        take_up_job(tmp_path / "1", overrides=overrides, is_basic=False)
+    done = take_up_job(tmp_path / "1", overrides=["optimizer.lr=0.2", "seed=0"], is_basic=False)
+    assert (done.is_done, done.objective) == (True, 0.6)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "launcher",
@@ -240,37 +326,43 @@ def _tabulate(folder: Path) -> pd.DataFrame:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "sweep",
+    ("sweep", "number"),
     [
-        ("-m", "optimizer.lr=1e-3,1e-2", "seed=1,2,3"),
-        ("sweep=optuna", "hydra.sweeper.n_trials=6", "hydra.sweeper.sampler.n_startup_trials=2"),
+        (("-m", "optimizer.lr=1e-3,1e-2", "seed=1,2,3"), 2),
+        (("sweep=optuna", "hydra.sweeper.n_trials=6", "hydra.sweeper.sampler.n_startup_trials=2"), 2),
+        (("-m", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "seed=1,2,3,4"), 2),
+        (("-m", "seed=1,2", "trainer=ddp", "trainer.devices=2"), 1),
     ],
-    ids=["basic", "optuna"],
+    ids=["basic", "optuna", "joblib", "processes"],
 )
 def test_resumed_sweep_ends_with_the_table_of_an_uninterrupted_one(
-    face_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sweep: tuple[str, ...]
+    face_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sweep: tuple[str, ...], number: int
 ) -> None:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.delenv("UNMASK_HOME", raising=False)
-    arguments = [*sweep, f"dataset.root={face_dataset}", *LONGER]
+    arguments = [f"dataset.root={face_dataset}", *LONGER, *sweep]
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     for folder in (whole, killed):
         folder.mkdir()
     command = [sys.executable, str(REPOSITORY / "train.py")]
     subprocess.run([*command, *arguments], cwd=whole, check=True, capture_output=True)
 
-    swept = _kill_in_job(2, killed, *arguments)
-    done = {number: (swept / str(number) / "result.json").stat().st_mtime_ns for number in (0, 1)}
-    assert not (swept / "2" / "result.json").exists()
-    assert not (swept / "3").exists()
+    swept = _kill_in_job(number, killed, *arguments)
+    done = {path: path.stat().st_mtime_ns for path in swept.glob("*/job.json")}
+    results = {path: path.stat().st_mtime_ns for path in swept.glob("*/result.json")}
+    assert (swept / str(number) / "result.json") not in results
+    assert len(done) >= 1
     resumed = subprocess.run(
         [*command, "-m", "resume_sweep=last"], cwd=killed, check=False, capture_output=True, text=True
     )
     assert resumed.returncode == 0, resumed.stderr
-    assert "Going on after epoch" in (swept / "2" / "train.log").read_text()
-    assert {number: (swept / str(number) / "result.json").stat().st_mtime_ns for number in done} == done
+    assert "Going on after epoch" in (swept / str(number) / "train.log").read_text()
+    assert {path: path.stat().st_mtime_ns for path in (*done, *results)} == done | results
     pd.testing.assert_frame_equal(_tabulate(killed), _tabulate(whole))
-    assert sorted(path.name for path in (swept / "2" / "checkpoints").iterdir()) == ["best.ckpt", "last.ckpt"]
+    assert sorted(path.name for path in (swept / str(number) / "checkpoints").iterdir()) == ["best.ckpt", "last.ckpt"]
     parent, children = _runs(killed)
-    assert [run.info.status for run in (parent, *children)] == ["FINISHED"] * 7
-    assert len(children) == 6
+    num_jobs = len(_tabulate(whole))
+    assert [run.info.status for run in (parent, *children) if run.info.status != "KILLED"] == ["FINISHED"] * (
+        num_jobs + 1
+    )
+    assert {run.data.tags["sweep.job"] for run in children} == {str(job) for job in range(num_jobs)}

@@ -13,6 +13,7 @@ from omegaconf import DictConfig
 
 from unmask.cli.unsent import print_unsent
 from unmask.errors import ConfigError, Interrupted
+from unmask.paths import show_command
 from unmask.processes import wait_for
 
 if TYPE_CHECKING:
@@ -42,6 +43,8 @@ def closing_sweep() -> Iterator[None]:
     if launched is not None:
         was_stopped = isinstance(raised, KeyboardInterrupt) or getattr(raised, "code", None) in _STOPPED
         failed = _finish(Path(launched), was_stopped=was_stopped)
+        if was_stopped:
+            print(f"Continue with: {show_command('train.py', '-m', f'resume_sweep={launched}')}", file=sys.stderr)
         if failed and not was_stopped:
             sys.exit(1)
     if raised is not None:

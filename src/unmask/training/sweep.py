@@ -53,6 +53,8 @@ def finish_sweep(folder: Path, *, was_interrupted: bool) -> SweepResult:
         was_interrupted: Whether the sweep was stopped from outside.
     """
     record = json.loads((folder / "sweep.json").read_text())
+    record.pop("launched_by", None)  # it runs no longer
+    write_bytes(folder / "sweep.json", (json.dumps(record, indent=2) + "\n").encode())
     jobs = [json.loads(path.read_text()) for path in folder.rglob("job.json")]
     client, experiment, children = None, None, dict[int, Any]()
     with _noting_outage(folder, record, was_interrupted=was_interrupted):
