@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from unmask.training.record import TrainResult
     from unmask.training.reproduce import PastRun
 
-TASKS = ("train", "preview", "send")
+TASKS = ("train", "preview", "find_lr", "find_batch_size", "send")
 _KEPT = "Checkpoints that are written are kept. Write elsewhere with UNMASK_HOME=... and continue from one: resume=..."
 
 
@@ -51,6 +51,9 @@ def run(cfg: DictConfig) -> float | None:
         from unmask.cli.preview import preview
 
         preview(cfg)
+        return None
+    if cfg.task in ("find_lr", "find_batch_size"):
+        _tune(cfg)
         return None
     if cfg.task != "train":
         raise ConfigError(f"No task '{cfg.task}' (task). Choose one of: {', '.join(TASKS)}")
@@ -123,6 +126,16 @@ def _print_past(result: "TrainResult", past: "PastRun | None") -> None:
         then = past.metrics.get(f"best/{result.objective_key}")
         told = "not recorded" if then is None else f"{then:.4f}"
         print(f"Compare     {result.objective_key} of run {past.run_id} was {told}")
+
+
+def _tune(cfg: DictConfig) -> None:
+    from unmask.training import tuning
+
+    tuned = getattr(tuning, cfg.task)(cfg, folder=run_dir())
+    value = str(tuned.value) if isinstance(tuned.value, int) else f"{tuned.value:.2g}"
+    print(f"Found  {tuned.key}={value}")
+    print(f"Plot   {tuned.plot}")
+    print(f"Next   {show_command('train.py', f'dataset.root={cfg.dataset.root}', f'{tuned.key}={value}')}")
 
 
 def _send(cfg: DictConfig) -> None:

@@ -84,24 +84,15 @@ def resolve_objective(cfg: DictConfig, dataset: FaceDataset) -> str:
     return str(cfg.objective)
 
 
-def build_parts(
-    cfg: DictConfig,
-    dataset: FaceDataset,
-    *,
-    folder: Path,
-    record: RunCallback,
-    provenance: dict[str, Any],
-    request: StopRequest,
-) -> Parts:
-    """Build everything from the composed configuration.
+def build_model(
+    cfg: DictConfig, dataset: FaceDataset, *, provenance: dict[str, Any]
+) -> tuple[DeepfakeClassifier, FaceDataModule]:
+    """Build what learns, and what it learns from.
 
     Args:
         cfg: Of `train.yaml`.
         dataset: At `cfg.dataset.root`.
-        folder: Of the run.
-        record: Loggers, and the callback that opens their runs when everything is built.
         provenance: Origin of the run for the checkpoint; what is known later is added to this object.
-        request: Of the training's end, by a signal.
     """
     learning = record_learning(cfg)
     network = build_network(cfg.model)
@@ -123,7 +114,30 @@ def build_parts(
         origin=Origin(dataset.spec, provenance, learning),
         head_lr_ratio=cfg.optimizer.get("head_lr_ratio", 1.0),
     )
-    resumption = Resumption(learning)
+    return model, data
+
+
+def build_parts(
+    cfg: DictConfig,
+    dataset: FaceDataset,
+    *,
+    folder: Path,
+    record: RunCallback,
+    provenance: dict[str, Any],
+    request: StopRequest,
+) -> Parts:
+    """Build everything from the composed configuration.
+
+    Args:
+        cfg: Of `train.yaml`.
+        dataset: At `cfg.dataset.root`.
+        folder: Of the run.
+        record: Loggers, and the callback that opens their runs when everything is built.
+        provenance: Origin of the run for the checkpoint; what is known later is added to this object.
+        request: Of the training's end, by a signal.
+    """
+    model, data = build_model(cfg, dataset, provenance=provenance)
+    resumption = Resumption(model.origin.learning)
     checkpoints = build_checkpoints(folder / "checkpoints", objective=cfg.objective)
     history, scores = EpochHistory(), ScoreKeeper(cfg.objective)
     callbacks = [
@@ -137,7 +151,7 @@ def build_parts(
         *_build_callbacks(cfg, has_logger=bool(record.loggers)),
         StopAtStep(request, folder=folder / "checkpoints", minutes=cfg.checkpoint_minutes),
     ]
-    trainer = _build_trainer(
+    trainer = build_trainer(
         cfg,
         logger=record.loggers or False,
         callbacks=callbacks + checkpoints,
@@ -166,7 +180,16 @@ def _build_metrics(cfg: DictConfig) -> dict[str, Metric]:
     return built
 
 
-def _build_trainer(cfg: DictConfig, **parts: Any) -> L.Trainer:
+def build_trainer(cfg: DictConfig, **parts: Any) -> L.Trainer:
+    """Build the trainer.
+
+    Args:
+        cfg: Of `train.yaml`.
+        parts: Arguments that the configuration does not have, or that replace its own.
+
+    Raises:
+        ConfigError: Keys do not fit together, or the machine.
+    """
     options = {
         "precision": choose_precision(cfg.precision.name, has_gpu=runs_on_gpu(cfg.trainer)),
         "strategy": choose_strategy(cfg.trainer, has_frozen=count_frozen_epochs(cfg.callbacks) > 0),

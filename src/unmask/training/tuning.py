@@ -1,0 +1,174 @@
+"""Lightning's Tuner: the learning rate at which the loss falls fastest, and the largest batch that a GPU holds."""
+
+import itertools
+import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.tuner.tuning import Tuner
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.figure import Figure
+from omegaconf import DictConfig
+
+from unmask.data.datamodule import FaceDataModule
+from unmask.data.tables import FaceDataset
+from unmask.errors import ConfigError
+from unmask.media.picture import write_bytes
+from unmask.models.classifier import DeepfakeClassifier
+from unmask.training.build import build_model, build_trainer, resolve_objective
+from unmask.training.checks import check_settings
+from unmask.training.devices import runs_on_gpu
+from unmask.training.run import explaining_memory, quieten
+
+_NUM_STEPS = 100
+_STEPS_PER_TRIAL = 5
+_NO_END = 10_000
+"""Epochs; the Tuner stops by steps, and small data give few of them in an epoch."""
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """What the Tuner found.
+
+    Args:
+        key: That should have the value, such as `optimizer.lr`.
+        value: Found.
+        plot: File that shows what was tried.
+    """
+
+    key: str
+    value: float | int
+    plot: Path
+
+
+def find_lr(cfg: DictConfig, *, folder: Path) -> Tuned:
+    """Raise the learning rate over 100 steps, and find where the loss falls fastest (Smith, arXiv 1506.01186).
+
+    Args:
+        cfg: Of `train.yaml`.
+        folder: Gets `find_lr.svg` and `result.json`.
+
+    Raises:
+        ConfigError: The loss fell nowhere, or the trainer cannot be tuned.
+    """
+    trainer, model, data = _build(cfg, folder)
+    with _explaining(cfg):
+        finder = Tuner(trainer).lr_find(model, datamodule=data, num_training=_NUM_STEPS, update_attr=False)
+    tried = None if finder is None else {name: finder.results[name] for name in ("lr", "loss")}
+    found = None if finder is None else finder.suggestion()
+    if tried is None or found is None:
+        raise ConfigError(
+            f"Too few steps had a finite loss to find optimizer.lr with dataset.batch_size={cfg.dataset.batch_size}. "
+            f"Use precision=fp32, or another loss."
+        )
+    plot = _plot(folder / "find_lr.svg", tried, marked=found, labels=("learning rate", "loss"))
+    return _write(Tuned("optimizer.lr", float(found), plot), tried, folder)
+
+
+def find_batch_size(cfg: DictConfig, *, folder: Path) -> Tuned:
+    """Double the batch until the memory of the GPU, or the training split, ends.
+
+    Args:
+        cfg: Of `train.yaml`.
+        folder: Gets `find_batch_size.svg` and `result.json`.
+
+    Raises:
+        ConfigError: The training runs on no GPU, or on several.
+    """
+    if not runs_on_gpu(cfg.trainer):
+        raise ConfigError(
+            "task=find_batch_size looks for the batch that fills the memory of a GPU, and trainer.accelerator="
+            f"{cfg.trainer.accelerator} has none here. On a CPU keep dataset.batch_size as it is."
+        )
+    trainer, model, data = _build(cfg, folder)
+    starts: list[tuple[int, float]] = []
+    step = model.training_step
+
+    def timed(batch: dict[str, torch.Tensor], batch_idx: int) -> torch.Tensor:
+        is_whole = len(batch["label"]) == data.batch_size  # the last one of an epoch may be smaller
+        starts.append((data.batch_size if is_whole else 0, time.perf_counter()))
+        return step(batch, batch_idx)
+
+    model.training_step = timed  # type: ignore[assignment,method-assign]
+    with _explaining(cfg):
+        found = Tuner(trainer).scale_batch_size(
+            model, datamodule=data, steps_per_trial=_STEPS_PER_TRIAL, init_val=2, max_val=1 << 20
+        )
+    if found is None:
+        raise ConfigError("trainer.fast_dev_run leaves nothing to tune. Drop it.")
+    tried = _measure(starts, largest=found)
+    labels = ("batch size", "crops per second")
+    plot = _plot(folder / "find_batch_size.svg", tried, marked=found, labels=labels)
+    return _write(Tuned("dataset.batch_size", found, plot), tried, folder)
+
+
+def _build(cfg: DictConfig, folder: Path) -> tuple[L.Trainer, DeepfakeClassifier, FaceDataModule]:
+    quieten()
+    dataset = FaceDataset.load(cfg.dataset.root)
+    resolve_objective(cfg, dataset)
+    check_settings(cfg, dataset)
+    L.seed_everything(cfg.seed, workers=True, verbose=False)
+    model, data = build_model(cfg, dataset, provenance={})
+    data.setup()
+    trainer = build_trainer(
+        cfg,
+        logger=False,
+        enable_checkpointing=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        max_epochs=_NO_END,
+        check_val_every_n_epoch=_NO_END,
+        default_root_dir=str(folder),
+    )
+    return trainer, model, data
+
+
+@contextmanager
+def _explaining(cfg: DictConfig) -> Iterator[None]:
+    try:
+        with explaining_memory(cfg):
+            yield
+    except MisconfigurationException as error:
+        raise ConfigError(f"task={cfg.task} is not possible with these keys of trainer: {error}") from error
+
+
+def _measure(starts: list[tuple[int, float]], *, largest: int) -> dict[str, list[float]]:
+    """Return the sizes that fitted, and the crops per second of each: by its fastest step, since the first warms up."""
+    seconds: dict[int, list[float]] = {}
+    for (size, start), (following, end) in itertools.pairwise(starts):
+        if 0 < size <= largest and size == following:
+            seconds.setdefault(size, []).append(end - start)
+    sizes = sorted(seconds)
+    return {
+        "batch_size": [float(size) for size in sizes],
+        "crops_per_second": [size / min(seconds[size]) for size in sizes],
+    }
+
+
+def _plot(path: Path, tried: dict[str, list[float]], *, marked: float, labels: tuple[str, str]) -> Path:
+    xs, ys = tried.values()  # both in the order of the labels
+    figure = Figure(figsize=(5, 3.6), layout="constrained")
+    FigureCanvasSVG(figure)
+    axes = figure.subplots()
+    axes.plot(xs, ys, color="#2453d6", linewidth=1.5, marker="o" if len(xs) < 20 else None)
+    axes.axvline(marked, color="#d6453d", linewidth=1.2, label=f"found: {marked:.3g}")
+    axes.set_xscale("log")
+    axes.set_xlabel(labels[0])
+    axes.set_ylabel(labels[1])
+    axes.grid(color="#dfe3ea", linewidth=0.6)
+    axes.legend(frameon=False)
+    figure.savefig(path, format="svg", metadata={"Date": None})
+    return path
+
+
+def _write(tuned: Tuned, tried: dict[str, list[float]], folder: Path) -> Tuned:
+    record: dict[str, Any] = {"key": tuned.key, "value": tuned.value, "tried": tried}
+    write_bytes(folder / "result.json", (json.dumps(record, indent=2) + "\n").encode())
+    return tuned
