@@ -33,7 +33,7 @@ lock: setup  # requirements.lock from pyproject.toml, and out of it those of the
 	$(BIN)/uv pip compile pyproject.toml --extra sweep --group dev --group retinaface --universal --python-version 3.11 --generate-hashes --no-annotate --custom-compile-command "make lock" --quiet $(UPGRADE) -o requirements.lock
 	for group in serve app mlflow; do $(BIN)/uv pip compile --group $$group --constraint requirements.lock --universal --python-version 3.11 --generate-hashes --no-annotate --custom-compile-command "make lock" --quiet -o requirements-$$group.lock || exit 1; done
 
-demo: setup  ## Draw, forge, prepare, train, evaluate, predict: about three minutes on two cores
+demo: setup  ## Draw, forge, prepare, train, evaluate, predict: about four minutes on two cores
 	@$(BIN)/unmask demo
 
 # A process that ends under a test ends the run: with a new one in its place, xdist waits for ever at the end.

@@ -54,7 +54,7 @@ def run(overrides: list[str]) -> None:
     drawn, faces = root / "data" / "demo", root / "data" / "demo-faces"
     seconds: dict[str, float] = {}
     print("The demo draws and forges videos, prepares faces, trains ResNet-18 from scratch, evaluates and predicts.")
-    print("It takes about three minutes on two cores, 2 GB of memory and 300 MB of disk, and downloads nothing.")
+    print("It takes about four minutes on two cores, 2 GB of memory and 300 MB of disk, and downloads nothing.")
 
     # Many people in short videos: a network learns forgeries rather than persons from them.
     drawing = ["source=synthetic", f"source.root={drawn}", "source.num_identities=224", "source.num_frames=8"]

@@ -122,7 +122,7 @@ def show_welcome(folders: Sequence[Path]) -> None:
     """
     st.title("Is this face real?", anchor=False)
     st.info("There is no model yet. Create one, then reload this page.", icon=":material/model_training:")
-    st.markdown("**To try it out**: draw faces, forge them and train on them; takes about three minutes on two cores.")
+    st.markdown("**To try it out**: draw faces, forge them and train on them; takes about four minutes on two cores.")
     st.code("make demo", language="bash")
     st.markdown("**On your own data**, such as FaceForensics++:")
     st.code(
