@@ -29,6 +29,7 @@ from unmask.training.run import explaining_memory, quieten
 
 _NUM_STEPS = 100
 _STEPS_PER_TRIAL = 5
+_LEAST_BATCH = 2
 _NO_END = 10_000
 """Epochs; the Tuner stops by steps, and small data give few of them in an epoch."""
 
@@ -88,6 +89,7 @@ def find_batch_size(cfg: DictConfig, *, folder: Path) -> Tuned:
             f"{cfg.trainer.accelerator} has none here. On a CPU keep dataset.batch_size as it is."
         )
     trainer, model, data = _build(cfg, folder)
+    data.batch_size = _LEAST_BATCH  # the Tuner does not build the loader anew for its first trial
     starts: list[tuple[int, float]] = []
     step = model.training_step
 
@@ -99,7 +101,7 @@ def find_batch_size(cfg: DictConfig, *, folder: Path) -> Tuned:
     model.training_step = timed  # type: ignore[assignment,method-assign]
     with _explaining(cfg):
         found = Tuner(trainer).scale_batch_size(
-            model, datamodule=data, steps_per_trial=_STEPS_PER_TRIAL, init_val=2, max_val=1 << 20
+            model, datamodule=data, steps_per_trial=_STEPS_PER_TRIAL, init_val=_LEAST_BATCH, max_val=1 << 20
         )
     if found is None:
         raise ConfigError("trainer.fast_dev_run leaves nothing to tune. Drop it.")
