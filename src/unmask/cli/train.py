@@ -1,5 +1,6 @@
 """The command that trains a detector."""
 
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -129,6 +130,8 @@ def _print_past(result: "TrainResult", past: "PastRun | None") -> None:
 
 
 def _tune(cfg: DictConfig) -> None:
+    if not sys.stderr.isatty():
+        os.environ.setdefault("TQDM_DISABLE", "1")  # read when Lightning is imported; a bar would fill a log file
     from unmask.training import tuning
 
     tuned = getattr(tuning, cfg.task)(cfg, folder=run_dir())

@@ -3,13 +3,14 @@
 import itertools
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import lightning as L
+import numpy as np
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.tuner.tuning import Tuner
@@ -28,6 +29,10 @@ from unmask.training.devices import runs_on_gpu
 from unmask.training.run import explaining_memory, quieten
 
 _NUM_STEPS = 100
+_NUM_WARM_UP = 10
+_LEAST_LR = 1e-6
+_SPAN = 8
+"""Steps over which the slope of the loss is taken, since it differs between batches."""
 _STEPS_PER_TRIAL = 5
 _LEAST_BATCH = 2
 _NO_END = 10_000
@@ -61,16 +66,42 @@ def find_lr(cfg: DictConfig, *, folder: Path) -> Tuned:
     """
     trainer, model, data = _build(cfg, folder)
     with _explaining(cfg):
-        finder = Tuner(trainer).lr_find(model, datamodule=data, num_training=_NUM_STEPS, update_attr=False)
-    tried = None if finder is None else {name: finder.results[name] for name in ("lr", "loss")}
-    found = None if finder is None else finder.suggestion()
-    if tried is None or found is None:
+        finder = Tuner(trainer).lr_find(
+            model, datamodule=data, min_lr=_LEAST_LR, num_training=_NUM_STEPS, update_attr=False
+        )
+    if finder is None:
+        raise ConfigError("trainer.fast_dev_run leaves nothing to tune. Drop it.")
+    # The mean that the Tuner takes of the loss is not settled before.
+    tried = {name: finder.results[name][_NUM_WARM_UP:] for name in ("lr", "loss")}
+    found = find_steepest(tried["lr"], tried["loss"])
+    if found is None:
         raise ConfigError(
-            f"Too few steps had a finite loss to find optimizer.lr with dataset.batch_size={cfg.dataset.batch_size}. "
-            f"Use precision=fp32, or another loss."
+            f"The loss fell at no learning rate from {_LEAST_LR:g} to 1, with dataset.batch_size="
+            f"{cfg.dataset.batch_size}. Try a larger batch, precision=fp32 or another loss."
         )
     plot = _plot(folder / "find_lr.svg", tried, marked=found, labels=("learning rate", "loss"))
     return _write(Tuned("optimizer.lr", float(found), plot), tried, folder)
+
+
+def find_steepest(lrs: Sequence[float], losses: Sequence[float]) -> float | None:
+    """Return the learning rate at which the loss falls fastest on its way to its minimum; None where it does not fall.
+
+    The slope is that over the logarithm of the rate, as the plot shows it; Lightning's own suggestion takes it over the
+    rate itself, which makes the smallest rates look steepest.
+
+    Args:
+        lrs: Rising, shape `(N,)`.
+        losses: Smoothed, shape `(N,)`; those that are not finite do not count.
+    """
+    kept = np.isfinite(losses)
+    rates, values = np.asarray(lrs)[kept], np.asarray(losses)[kept]
+    if len(values) < 2 * _SPAN:
+        return None
+    slopes = (values[_SPAN:] - values[:-_SPAN]) / (np.log(rates[_SPAN:]) - np.log(rates[:-_SPAN]))
+    middles = np.sqrt(rates[_SPAN:] * rates[:-_SPAN])
+    slopes[middles > rates[int(values.argmin())]] = np.inf
+    steepest = int(slopes.argmin())
+    return float(middles[steepest]) if slopes[steepest] < 0 else None
 
 
 def find_batch_size(cfg: DictConfig, *, folder: Path) -> Tuned:

@@ -14,6 +14,7 @@ from pathlib import Path, PurePosixPath
 from typing import NoReturn
 
 from fastapi import Request
+from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import parse_options_header
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
@@ -153,8 +154,8 @@ async def take_files(
 async def _read_form(request: Request, home: Path, body: "_Body", *, most: int, max_bytes: int) -> list[Upload]:
     try:
         form = await FileForm(request, home, max_files=most, max_bytes=max_bytes).parse()
-    except MultiPartException as error:
-        detail = f"{error.message} Send multipart/form-data, as curl -F {FIELD}=@photo.jpg does."
+    except (MultiPartException, FormParserError) as error:  # older Starlettes let the parser's own error through
+        detail = f"{getattr(error, 'message', error)} Send multipart/form-data, as curl -F {FIELD}=@photo.jpg does."
         raise Problem(400, "malformed_body", detail) from error
     except ClientDisconnect as error:  # only the log and the metrics see this
         raise Problem(400, "broken_off", "The client disconnected before the body was complete. Retry.") from error
