@@ -110,6 +110,10 @@ def test_pool_that_does_not_end_is_left(monkeypatch: pytest.MonkeyPatch, caplog:
     before = set(multiprocessing.active_children())
     pool = Pool(1, int)
     task = pool.schedule(time.sleep, 60)
+    deadline = time.monotonic() + 60
+    while not task.running():  # a process that is just being started is not yet one of the pool's
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
     join = ProcessPool.join
     go_on = threading.Event()
     monkeypatch.setattr(ProcessPool, "join", lambda some: go_on.wait(60) and join(some))
