@@ -22,7 +22,7 @@ def _compose(dataset: Path, task: str, *overrides: str) -> DictConfig:
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
-def test_learning_rate_is_found_where_the_loss_falls(face_dataset: Path, in_folder: Path, capsys: Any) -> None:
+def test_learning_rate_is_found_where_the_loss_falls(face_dataset: Path, in_folder: Path) -> None:
     from unmask.training.tuning import find_lr
 
     tuned = find_lr(_compose(face_dataset, "find_lr", "dataset.batch_size=8"), folder=in_folder)

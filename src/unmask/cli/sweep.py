@@ -99,7 +99,7 @@ def restore_sweep(arguments: list[str]) -> list[str]:
         arguments: Of the command, without its name.
 
     Raises:
-        ConfigError: There is no such sweep, it is running, or what else is given would change its jobs.
+        ConfigError: No such sweep exists, it is still running, or another override would change its jobs.
     """
     from unmask.training.sweep_callback import RECORD, RESUME_VARIABLE, is_running
 

@@ -1,7 +1,7 @@
 """Curves and distributions, as SVG: for the report's HTML page, and as artifacts of a run."""
 
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -141,6 +141,24 @@ def draw_reliability(scored: Scored, *, unit: str, num_bins: int = 10) -> str | 
         mean_score, share, "o-", color=CURVES[0], linewidth=2, clip_on=False, label=f"calibration error {error:.3f}"
     )
     return _svg(figure, axes, legend="upper left")
+
+
+def draw_search(xs: Sequence[float], ys: Sequence[float], *, found: float, xlabel: str, ylabel: str) -> str:
+    """Draw what a search tried, over a logarithmic axis, with a line at what it found.
+
+    Args:
+        xs: Values tried, greater than 0, shape `(N,)`.
+        ys: What each gave, shape `(N,)`.
+        found: One of `xs`, or between two.
+        xlabel: Name of the values.
+        ylabel: Name of what they gave.
+    """
+    figure, axes = _square(xlabel=xlabel, ylabel=ylabel)
+    axes.set_xscale("log")
+    axes.plot(xs, ys, color=CURVES[0], linewidth=2, marker="o" if len(xs) < 20 else None)
+    axes.axvline(found, color=CURVES[3], linewidth=1.5, label=f"found: {found:.3g}")
+    axes.autoscale()
+    return _svg(figure, axes, legend="best")
 
 
 def _square(*, xlabel: str, ylabel: str, width: float = 4.4, height: float = 4.0) -> tuple[Figure, Axes]:

@@ -23,6 +23,7 @@ from unmask.models.classifier import DeepfakeClassifier, Origin
 from unmask.models.heatmaps import explain_missing_maps
 from unmask.training.callbacks import DecisionCallback, EpochHistory, build_checkpoints, count_frozen_epochs
 from unmask.training.checkpoint_io import SafeCheckpointIO
+from unmask.training.checks import list_metrics
 from unmask.training.devices import choose_precision, choose_strategy, runs_on_gpu
 from unmask.training.figures import ScoreKeeper
 from unmask.training.interruption import StopRequest
@@ -77,8 +78,7 @@ def resolve_objective(cfg: DictConfig, dataset: FaceDataset) -> str:
     if cfg.objective == "auto":
         with open_dict(cfg):
             cfg.objective = "val/video_auroc" if dataset.has_videos else "val/auroc"
-    prefixes = ("val/", "val/video_") if dataset.has_videos else ("val/",)
-    known = [prefix + name for prefix in prefixes for name in (*FIGURES, *cfg.metrics)]
+    known = list_metrics(cfg, dataset)
     if cfg.objective not in known:
         raise ConfigError(f"Unknown metric '{cfg.objective}' (objective). Choose one of: auto, {', '.join(known)}")
     return str(cfg.objective)

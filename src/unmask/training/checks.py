@@ -87,9 +87,19 @@ def _check_monitor(cfg: DictConfig, dataset: FaceDataset) -> None:
         )
 
 
-def _list_monitored(cfg: DictConfig, dataset: FaceDataset) -> list[str]:
+def list_metrics(cfg: DictConfig, dataset: FaceDataset) -> list[str]:
+    """Return the metrics of the validation split that are better when larger, the user's own among them.
+
+    Args:
+        cfg: Of `train.yaml`.
+        dataset: To train on; videos have metrics of their own.
+    """
     prefixes = ("val/", "val/video_") if dataset.has_videos else ("val/",)
-    return ["train/loss", "val/loss", *(prefix + name for prefix in prefixes for name in (*FIGURES, *cfg.metrics))]
+    return [prefix + name for prefix in prefixes for name in (*FIGURES, *cfg.metrics)]
+
+
+def _list_monitored(cfg: DictConfig, dataset: FaceDataset) -> list[str]:
+    return ["train/loss", "val/loss", *list_metrics(cfg, dataset)]
 
 
 def _check_freezing(cfg: DictConfig) -> None:

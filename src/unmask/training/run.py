@@ -11,6 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig
 
 from unmask import __version__
@@ -172,13 +173,9 @@ def fit(cfg: DictConfig, parts: Parts, resumed: Checkpoint | None, *, folder: Pa
         done = f"epoch {resumed.epoch}" + (f" and {resumed.batch} batches" if resumed.batch else "")
         logger.info("Going on after %s, from '%s'.", done, resumed.path)
         _check_unfinished(cfg, resumed)
-    from lightning.fabric.utilities.exceptions import MisconfigurationException
-
     try:
-        with explaining_memory(cfg):
+        with explaining(cfg):
             parts.trainer.fit(parts.model, datamodule=parts.data, ckpt_path=None if resumed is None else resumed.path)
-    except MisconfigurationException as error:  # such as a share of so few batches that it is none
-        raise ConfigError(f"Keys of trainer do not fit dataset.root={cfg.dataset.root}: {error}") from error
     except Interrupted:
         if not parts.trainer.is_global_zero:
             sys.exit(0)  # another code would make Lightning kill the first process, which still has a run to close
@@ -200,14 +197,19 @@ def _check_unfinished(cfg: DictConfig, resumed: Checkpoint) -> None:
 
 
 @contextmanager
-def explaining_memory(cfg: DictConfig) -> Iterator[None]:
-    """Turn what PyTorch says of too little memory into which key to lower.
+def explaining(cfg: DictConfig) -> Iterator[None]:
+    """Turn what Lightning says of the trainer's keys, and PyTorch of too little memory, into which key to change.
 
     Raises:
+        ConfigError: Keys of the trainer do not fit the task or the data.
         TrainingError: A batch did not fit, or a process that decodes was killed for its memory.
     """
     try:
         yield
+    except MisconfigurationException as error:  # such as a share of so few batches that it is none
+        raise ConfigError(
+            f"Keys of trainer do not fit task={cfg.task} or dataset.root={cfg.dataset.root}: {error}"
+        ) from error
     except (MemoryError, RuntimeError) as error:
         text = str(error)
         fix = _explain_memory(cfg, text) if not isinstance(error, MemoryError) else _lower_batch(cfg)

@@ -15,10 +15,9 @@ from unmask.composition import read_text
 from unmask.errors import TrackingError
 from unmask.media.picture import write_bytes
 from unmask.tracking.store import explained, make_client
+from unmask.training.sweep_callback import JOB, RECORD, UNSENT
 
 logger = logging.getLogger(__name__)
-
-_UNSENT = "unsent_sweep.json"
 
 
 @dataclass(frozen=True)
@@ -52,10 +51,10 @@ def finish_sweep(folder: Path, *, was_interrupted: bool) -> SweepResult:
         folder: That the launching process made, with its `sweep.json`.
         was_interrupted: Whether the sweep was stopped from outside.
     """
-    record = json.loads((folder / "sweep.json").read_text())
+    record = json.loads((folder / RECORD).read_text())
     record.pop("launched_by", None)  # it runs no longer
-    write_bytes(folder / "sweep.json", (json.dumps(record, indent=2) + "\n").encode())
-    jobs = [json.loads(path.read_text()) for path in folder.rglob("job.json")]
+    write_bytes(folder / RECORD, (json.dumps(record, indent=2) + "\n").encode())
+    jobs = [json.loads(path.read_text()) for path in folder.rglob(JOB)]
     client, experiment, children = None, None, dict[int, Any]()
     with _noting_outage(folder, record, was_interrupted=was_interrupted):
         if record["run_id"] is not None:
@@ -86,19 +85,19 @@ def _noting_outage(folder: Path, record: dict[str, Any], *, was_interrupted: boo
             yield
     except TrackingError as error:
         logger.warning("The sweep is not closed in MLflow: %s", error)
-        write_bytes(folder / _UNSENT, (json.dumps({"was_interrupted": was_interrupted}) + "\n").encode())
+        write_bytes(folder / UNSENT, (json.dumps({"was_interrupted": was_interrupted}) + "\n").encode())
 
 
 def is_unsent(folder: Path) -> bool:
     """Tell whether a sweep could not be closed in its store."""
-    return (folder / _UNSENT).exists()
+    return (folder / UNSENT).exists()
 
 
 def send_sweeps(roots: Iterable[Path]) -> tuple[int, int]:
     """Close the sweeps below some folders whose store was away; return how many are closed, and how many still wait."""
     sent, waiting = 0, 0
     for root in roots:
-        for path in sorted(root.rglob(_UNSENT)):
+        for path in sorted(root.rglob(UNSENT)):
             was_interrupted = bool(json.loads(path.read_text())["was_interrupted"])
             path.unlink()
             finish_sweep(path.parent, was_interrupted=was_interrupted)

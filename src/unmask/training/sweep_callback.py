@@ -23,6 +23,10 @@ logger = logging.getLogger(__name__)
 
 RECORD = "sweep.json"
 """In the folder of a sweep: its parent run, its command line, and the process that launched it."""
+UNSENT = "unsent_sweep.json"
+"""In the folder of a sweep whose store was away when it ended."""
+JOB = "job.json"
+"""In the folder of a job: how it ended."""
 
 FOLDER_VARIABLE = "UNMASK_SWEEP_FOLDER"
 """Names the folder of the sweep that this process launched."""
@@ -85,16 +89,13 @@ class SweepCallback(Callback):  # type: ignore[misc,unused-ignore]
         }
         if has_failed and not isinstance(value, UnmaskError):
             (folder / "error.txt").write_text("".join(traceback.format_exception(value)))
-        (folder / _JOB).write_text(json.dumps(record, indent=2) + "\n")
-
-
-_JOB = "job.json"
+        (folder / JOB).write_text(json.dumps(record, indent=2) + "\n")
 
 
 def _read_job(folder: Path) -> dict[str, Any]:
     """Return how a job ended; nothing where it did not, or was killed while that was written."""
     try:
-        record: dict[str, Any] = json.loads((folder / _JOB).read_text())
+        record: dict[str, Any] = json.loads((folder / JOB).read_text())
     except (FileNotFoundError, ValueError):
         return {}
     return record
@@ -140,10 +141,10 @@ def take_up_job(folder: Path, *, overrides: list[str], is_basic: bool) -> PastJo
         logger.info("Done before: '%s', objective %s.", folder, record["objective"])
         return PastJob(is_done=True, objective=record["objective"])
     if record and not is_basic:
-        others = [_read_job(path.parent) for path in folder.parent.glob(f"*/{_JOB}")]
+        others = [_read_job(path.parent) for path in folder.parent.glob(f"*/{JOB}")]
         if any(other.get("status") == "done" and other["job"] > record["job"] for other in others):
             raise TrainingError(str(record["error"]))
-    for name in (_JOB, "error.txt"):
+    for name in (JOB, "error.txt"):
         (folder / name).unlink(missing_ok=True)
     return PastJob(checkpoint=_find_resumable(folder / "checkpoints" / LAST))
 
@@ -151,7 +152,7 @@ def take_up_job(folder: Path, *, overrides: list[str], is_basic: bool) -> PastJo
 def _find_resumable(path: Path) -> Path | None:
     from unmask.training.resume import open_resumed
 
-    if not path.is_file() and not path.parent.is_dir():
+    if not path.parent.is_dir():
         return None
     try:
         open_resumed(path)
@@ -249,7 +250,7 @@ def _reopen_parent(config: DictConfig, folder: Path) -> dict[str, Any]:
     if "sampler" in sweeper and sweeper.sampler.get("seed", 0) is None:
         raise ConfigError("hydra.sweeper.sampler.seed=null: a search without a seed cannot be replayed. Start it anew.")
     record: dict[str, Any] = json.loads((folder / RECORD).read_text())
-    (folder / "unsent_sweep.json").unlink(missing_ok=True)
+    (folder / UNSENT).unlink(missing_ok=True)
     if record["run_id"] is not None:
         from unmask.tracking.store import explained, make_client
 

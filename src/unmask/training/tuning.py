@@ -3,8 +3,7 @@
 import itertools
 import json
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,21 +11,19 @@ from typing import Any
 import lightning as L
 import numpy as np
 import torch
-from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.tuner.tuning import Tuner
-from matplotlib.backends.backend_svg import FigureCanvasSVG
-from matplotlib.figure import Figure
 from omegaconf import DictConfig
 
 from unmask.data.datamodule import FaceDataModule
 from unmask.data.tables import FaceDataset
 from unmask.errors import ConfigError
 from unmask.media.picture import write_bytes
+from unmask.metrics.plots import draw_search
 from unmask.models.classifier import DeepfakeClassifier
 from unmask.training.build import build_model, build_trainer, resolve_objective
 from unmask.training.checks import check_settings
 from unmask.training.devices import runs_on_gpu
-from unmask.training.run import explaining_memory, quieten
+from unmask.training.run import explaining, quieten
 
 _NUM_STEPS = 100
 _NUM_WARM_UP = 10
@@ -65,7 +62,7 @@ def find_lr(cfg: DictConfig, *, folder: Path) -> Tuned:
         ConfigError: The loss fell nowhere, or the trainer cannot be tuned.
     """
     trainer, model, data = _build(cfg, folder)
-    with _explaining(cfg):
+    with explaining(cfg):
         finder = Tuner(trainer).lr_find(
             model, datamodule=data, min_lr=_LEAST_LR, num_training=_NUM_STEPS, update_attr=False
         )
@@ -79,8 +76,8 @@ def find_lr(cfg: DictConfig, *, folder: Path) -> Tuned:
             f"The loss fell at no learning rate from {_LEAST_LR:g} to 1, with dataset.batch_size="
             f"{cfg.dataset.batch_size}. Try a larger batch, precision=fp32 or another loss."
         )
-    plot = _plot(folder / "find_lr.svg", tried, marked=found, labels=("learning rate", "loss"))
-    return _write(Tuned("optimizer.lr", float(found), plot), tried, folder)
+    drawn = draw_search(tried["lr"], tried["loss"], found=found, xlabel="Learning rate", ylabel="Loss")
+    return _write(Tuned("optimizer.lr", found, folder / "find_lr.svg"), tried, drawn)
 
 
 def find_steepest(lrs: Sequence[float], losses: Sequence[float]) -> float | None:
@@ -130,16 +127,15 @@ def find_batch_size(cfg: DictConfig, *, folder: Path) -> Tuned:
         return step(batch, batch_idx)
 
     model.training_step = timed  # type: ignore[assignment,method-assign]
-    with _explaining(cfg):
+    with explaining(cfg):
         found = Tuner(trainer).scale_batch_size(
             model, datamodule=data, steps_per_trial=_STEPS_PER_TRIAL, init_val=_LEAST_BATCH, max_val=1 << 20
         )
     if found is None:
         raise ConfigError("trainer.fast_dev_run leaves nothing to tune. Drop it.")
     tried = _measure(starts, largest=found)
-    labels = ("batch size", "crops per second")
-    plot = _plot(folder / "find_batch_size.svg", tried, marked=found, labels=labels)
-    return _write(Tuned("dataset.batch_size", found, plot), tried, folder)
+    drawn = draw_search(*tried.values(), found=found, xlabel="Batch size", ylabel="Crops per second")
+    return _write(Tuned("dataset.batch_size", found, folder / "find_batch_size.svg"), tried, drawn)
 
 
 def _build(cfg: DictConfig, folder: Path) -> tuple[L.Trainer, DeepfakeClassifier, FaceDataModule]:
@@ -163,15 +159,6 @@ def _build(cfg: DictConfig, folder: Path) -> tuple[L.Trainer, DeepfakeClassifier
     return trainer, model, data
 
 
-@contextmanager
-def _explaining(cfg: DictConfig) -> Iterator[None]:
-    try:
-        with explaining_memory(cfg):
-            yield
-    except MisconfigurationException as error:
-        raise ConfigError(f"task={cfg.task} is not possible with these keys of trainer: {error}") from error
-
-
 def _measure(starts: list[tuple[int, float]], *, largest: int) -> dict[str, list[float]]:
     """Return the sizes that fitted, and the crops per second of each: by its fastest step, since the first warms up."""
     seconds: dict[int, list[float]] = {}
@@ -185,23 +172,8 @@ def _measure(starts: list[tuple[int, float]], *, largest: int) -> dict[str, list
     }
 
 
-def _plot(path: Path, tried: dict[str, list[float]], *, marked: float, labels: tuple[str, str]) -> Path:
-    xs, ys = tried.values()  # both in the order of the labels
-    figure = Figure(figsize=(5, 3.6), layout="constrained")
-    FigureCanvasSVG(figure)
-    axes = figure.subplots()
-    axes.plot(xs, ys, color="#2453d6", linewidth=1.5, marker="o" if len(xs) < 20 else None)
-    axes.axvline(marked, color="#d6453d", linewidth=1.2, label=f"found: {marked:.3g}")
-    axes.set_xscale("log")
-    axes.set_xlabel(labels[0])
-    axes.set_ylabel(labels[1])
-    axes.grid(color="#dfe3ea", linewidth=0.6)
-    axes.legend(frameon=False)
-    figure.savefig(path, format="svg", metadata={"Date": None})
-    return path
-
-
-def _write(tuned: Tuned, tried: dict[str, list[float]], folder: Path) -> Tuned:
+def _write(tuned: Tuned, tried: dict[str, list[float]], drawn: str) -> Tuned:
     record: dict[str, Any] = {"key": tuned.key, "value": tuned.value, "tried": tried}
-    write_bytes(folder / "result.json", (json.dumps(record, indent=2) + "\n").encode())
+    write_bytes(tuned.plot, drawn.encode())
+    write_bytes(tuned.plot.with_name("result.json"), (json.dumps(record, indent=2) + "\n").encode())
     return tuned
