@@ -158,7 +158,7 @@ def draw_search(xs: Sequence[float], ys: Sequence[float], *, found: float, xlabe
     axes.plot(xs, ys, color=CURVES[0], linewidth=2, marker="o" if len(xs) < 20 else None)
     axes.axvline(found, color=CURVES[3], linewidth=1.5, label=f"found: {found:.3g}")
     axes.autoscale()
-    return _svg(figure, axes, legend="best")
+    return _svg(figure, axes, legend="outside upper center")
 
 
 def _square(*, xlabel: str, ylabel: str, width: float = 4.4, height: float = 4.0) -> tuple[Figure, Axes]:
