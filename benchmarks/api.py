@@ -29,10 +29,9 @@ import psutil
 
 from unmask.media.amplifiers import MAX_SCANS
 from unmask.media.encode import write_video
-from unmask.media.picture import encode_jpeg
+from unmask.media.image import encode_jpeg
 from unmask.synthetic.draw import Sitter, film
-from unmask.synthetic.identity import draw_identity
-from unmask.synthetic.pose import animate
+from unmask.synthetic.identity import animate, draw_identity
 
 ROOT = Path(__file__).parents[1]
 CLIENTS = 50

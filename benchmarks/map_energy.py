@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from unmask.faces.crop import cut_shown
-from unmask.inference.heatmap import spread_map
+from unmask.inference.annotate import spread_map
 from unmask.inference.predictor import Predictor
 from unmask.media.video import read_frames
 

@@ -14,12 +14,10 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-from unmask.faces.appearance import describe_faces
 from unmask.faces.retinaface_mobilenet import RetinaFaceMobileNet
-from unmask.faces.track import Look, link_tracks
+from unmask.faces.track import Look, describe_faces, link_tracks
 from unmask.synthetic.draw import Sitter, film
-from unmask.synthetic.identity import draw_identity
-from unmask.synthetic.pose import animate
+from unmask.synthetic.identity import animate, draw_identity
 from unmask.types import Face, Picture
 
 NUM_PEOPLE, NUM_FRAMES, SIDE = 12, 32, 256

@@ -52,7 +52,7 @@ def measure(name: str, faces: Path, folder: Path) -> tuple[float, float, float]:
     """Return the median seconds of an epoch, those of a training beside its epochs, and those of saving in an epoch."""
     import lightning as L
 
-    from unmask.training.checkpoint_io import SafeCheckpointIO
+    from unmask.training.resume import SafeCheckpointIO
     from unmask.training.run import train
 
     hook, save_hook, saved = L.Trainer.fit, SafeCheckpointIO.save_checkpoint, [0.0]

@@ -26,8 +26,7 @@ from tests.conftest import REPOSITORY, compose_config, train_tiny
 from unmask.config import COMMANDS, config_dir, list_typed_keys
 from unmask.errors import CheckpointError, TrackingError
 from unmask.models.checkpoint import load_checkpoint
-from unmask.training.checkpoint_io import SafeCheckpointIO
-from unmask.training.resume import open_resumed
+from unmask.training.resume import SafeCheckpointIO, open_resumed
 
 SOURCES = REPOSITORY / "src" / "unmask"
 

@@ -9,18 +9,18 @@ import unmask
 
 PACKAGE = Path(unmask.__file__).parent
 ROOMS = (
-    "errors", "types", "parameters", "names", "paths", "processes", "writing", "decision", "trust", "forgeries",
-    "composition", "config", "media", "faces", "synthetic", "sources", "data", "models", "metrics", "tracking",
+    "errors", "types", "parameters", "paths", "processes", "decision", "trust", "forgeries",
+    "config", "media", "faces", "forging", "synthetic", "sources", "data", "models", "metrics", "tracking",
     "training",
     "evaluation", "inference", "web", "cli",
 )  # fmt: skip
 OPEN_TO_INFERENCE = {
-    "errors", "types", "parameters", "names", "paths", "processes", "writing", "decision", "trust", "forgeries",
+    "errors", "types", "parameters", "paths", "processes", "decision", "trust", "forgeries",
     "media", "faces", "models.network", "models.checkpoint", "models.bundle", "models.heatmaps",
 }  # fmt: skip
 HEAVY = {"torch", "torchvision", "lightning", "mlflow", "pandas", "sklearn", "matplotlib", "albumentations", "cv2"}
 DYNAMIC = {"import_module", "__import__", "resolve_name", "get_object", "get_class", "find_spec", "run_module"}
-BY_TARGET = {"unmask.trust", "unmask.sources.folders", "unmask.training.nodes", "unmask.training.loggers"}
+BY_TARGET = {"unmask.trust", "unmask.sources.folders", "unmask.training.parts"}
 """Modules that import what a `_target_` names."""
 FILES = {"unmask." + ".".join(path.relative_to(PACKAGE).with_suffix("").parts): path for path in PACKAGE.rglob("*.py")}
 

@@ -11,8 +11,7 @@ from unmask.evaluation.run import evaluate
 from unmask.faces.spec import CropSpec
 from unmask.inference.deciding import Deciding
 from unmask.inference.limits import Limits
-from unmask.inference.predictor import Predictor
-from unmask.inference.settings import PredictorSettings
+from unmask.inference.predictor import Predictor, PredictorSettings
 from unmask.web.api.settings import ServiceLimits
 
 FOR_STRANGERS = {"max_pixels", "max_seconds", "max_frames"}

@@ -20,9 +20,8 @@ from unmask.data.tables import FaceDataset
 from unmask.data.work import Journal
 from unmask.errors import OutputError
 from unmask.media.encode import write_video
-from unmask.media.picture import write_bytes
+from unmask.paths import describe_refusal, remove_parts, write_bytes, writing
 from unmask.types import Label, Picture
-from unmask.writing import describe_refusal, remove_parts, writing
 
 
 @contextmanager
@@ -88,7 +87,7 @@ def test_full_disk_leaves_what_was_there_and_no_part(tmp_path: Path, write: Call
 
 
 def test_full_disk_while_a_video_is_annotated_is_not_the_fault_of_its_source(tmp_path: Path) -> None:
-    from unmask.media.remux import write_with_sound
+    from unmask.media.encode import write_with_sound
     from unmask.types import Frame
 
     write_video(tmp_path / "clip.mp4", _noise(20), fps=25)
@@ -161,7 +160,7 @@ def test_parts_of_processes_that_are_gone_are_removed(tmp_path: Path) -> None:
 def test_service_whose_folder_is_full_is_told_in_one_message(
     checkpoint: Path, in_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from unmask.inference.settings import PredictorSettings
+    from unmask.inference.predictor import PredictorSettings
     from unmask.web.api.jobs import JobStore
     from unmask.web.api.settings import ModelSettings
     from unmask.web.api.uploads import copied_model, own_folder

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from tests.conftest import REPOSITORY
 
-from unmask.media.picture import write_jpeg
+from unmask.media.image import write_jpeg
 from unmask.media.video import read_frames
 
 MYLAB = REPOSITORY / "examples" / "mylab"

@@ -11,7 +11,7 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
 import unmask
-from unmask.media.picture import write_jpeg
+from unmask.media.image import write_jpeg
 from unmask.media.video import read_frames
 
 SMALL = [

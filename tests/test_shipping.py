@@ -241,7 +241,7 @@ def image(request: pytest.FixtureRequest, tmp_path: Path, capsys: pytest.Capture
 
 @pytest.fixture
 def picture(synthetic_root: Path, tmp_path: Path) -> Path:
-    from unmask.media.picture import write_jpeg
+    from unmask.media.image import write_jpeg
     from unmask.media.video import read_frames
 
     clip = next((synthetic_root / "original_sequences").rglob("*.mp4"))

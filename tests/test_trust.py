@@ -16,9 +16,8 @@ from tests.networks import make_network
 from unmask.decision import Decision
 from unmask.errors import ConfigError, UnmaskError, UntrustedError
 from unmask.faces.spec import CropSpec
-from unmask.inference.predictor import Predictor
-from unmask.inference.settings import PredictorSettings
-from unmask.media.picture import write_jpeg
+from unmask.inference.predictor import Predictor, PredictorSettings
+from unmask.media.image import write_jpeg
 from unmask.models.bundle import write_bundle
 from unmask.models.checkpoint import load_checkpoint, make_entry
 from unmask.trust import build_from_file, list_untrusted, read_trusted

@@ -6,8 +6,7 @@ from dataclasses import asdict, dataclass, fields
 from statistics import fmean, median
 from typing import Any, Self
 
-from unmask.errors import ConfigError
-from unmask.names import suggest
+from unmask.errors import ConfigError, suggest
 from unmask.types import Verdict
 
 AGGREGATIONS = ("mean", "median", "max")
@@ -31,7 +30,7 @@ class Decision:
         aggregation: `mean`, `median` or `max` of the frame scores.
         criterion: What the threshold is best at on the validation split; `default` where nothing was chosen.
         calibration: Slope and intercept that turn the log odds of a score into those of a probability; None where too
-            little was validated. See `unmask.metrics.calibration`.
+            little was validated. See `unmask.metrics.threshold`.
 
     Raises:
         ConfigError: For another aggregation, a threshold outside [0, 1], or a calibration that turns scores around.

@@ -16,7 +16,7 @@ from unmask.decision import Decision
 from unmask.errors import MediaError
 from unmask.faces.spec import CropSpec
 from unmask.media.encode import write_video
-from unmask.media.picture import read_picture, write_jpeg
+from unmask.media.image import read_picture, write_jpeg
 from unmask.models.bundle import write_bundle
 from unmask.models.checkpoint import load_checkpoint, make_entry
 from unmask.models.network import FaceNetwork

@@ -5,8 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from unmask.cli.predict_output import print_table, write_predictions
-from unmask.cli.predict_save import list_extras
+from unmask.cli.predict import list_extras, print_table, write_predictions
 from unmask.errors import ConfigError
 from unmask.forgeries import Forgeries, SourceRecord
 from unmask.inference.results import FaceResult, Prediction, TimeRange

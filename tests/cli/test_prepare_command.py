@@ -7,7 +7,7 @@ import pytest
 
 from unmask.cli.prepare import main
 from unmask.data.tables import FaceDataset
-from unmask.media.picture import write_jpeg
+from unmask.media.image import write_jpeg
 
 
 def _prepare(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:

@@ -5,9 +5,8 @@ import pytest
 from tests.conftest import compose_config
 
 import unmask.config
-from unmask.cli.preview import preview
-from unmask.cli.train import TASKS
-from unmask.media.picture import read_picture
+from unmask.cli.train import TASKS, preview
+from unmask.media.image import read_picture
 
 
 def test_preview_writes_its_sheets_into_the_folder_of_the_run_and_says_where(

@@ -12,7 +12,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
-from unmask.cli.quoting import quote_arguments
+from unmask.cli.arguments import quote_arguments
 from unmask.cli.shell import run_command
 from unmask.config import COMMANDS, config_dir, list_typed_keys, register_schemas
 from unmask.paths import is_path_key

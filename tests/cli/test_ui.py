@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from unmask.cli.ui import main
+from unmask.cli.serve import open_ui as main
 from unmask.tracking.store import Store, open_experiment
 
 

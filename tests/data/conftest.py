@@ -7,7 +7,7 @@ import pytest
 
 from unmask.data.tables import FACE_COLUMNS, VIDEO_COLUMNS, write_dataset
 from unmask.faces.spec import CropSpec
-from unmask.media.picture import write_jpeg
+from unmask.media.image import write_jpeg
 
 Rows = dict[str, tuple[int, int]]
 

@@ -71,7 +71,7 @@ def test_step_within_a_choice_is_reachable_by_name() -> None:
 def test_cut_out_follows_the_landmarks_through_the_steps_before() -> None:
     import albumentations as A
 
-    from unmask.data.augmentation_cutout import LandmarkCutout
+    from unmask.data.transforms import LandmarkCutout
 
     shift = A.Affine(translate_px={"x": (9, 9), "y": (-6, -6)}, border_mode=cv2.BORDER_REPLICATE, p=1)
     augmentation = Augmentation({"shift": shift, "cutout": LandmarkCutout(part_p=1)})
@@ -86,7 +86,7 @@ def test_cut_out_follows_the_landmarks_through_the_steps_before() -> None:
 def test_cut_out_lies_on_the_face_of_a_mirrored_crop() -> None:
     import albumentations as A
 
-    from unmask.data.augmentation_cutout import LandmarkCutout
+    from unmask.data.transforms import LandmarkCutout
 
     marked = np.full((64, 64, 3), 255, np.uint8)
     for flip in (0, 1):

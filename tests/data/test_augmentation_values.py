@@ -2,7 +2,7 @@ import pytest
 from tests.conftest import compose_config
 
 from unmask.errors import ConfigError
-from unmask.training.nodes import build_node
+from unmask.training.parts import build_node
 
 H264 = "augmentation.steps.perturbation.steps.h264"
 BLOCKS = "augmentation.steps.perturbation.steps.blocks"

@@ -10,7 +10,7 @@ from unmask.data.tables import FaceDataset
 from unmask.errors import DatasetError
 from unmask.faces.crop import prepare_input
 from unmask.faces.spec import InputSpec
-from unmask.media.picture import decode_crop_file
+from unmask.media.image import decode_crop_file
 from unmask.types import Picture
 
 SPEC = InputSpec(size=24)

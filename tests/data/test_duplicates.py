@@ -3,7 +3,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from unmask.data.duplicates import find_copies, report_copies
+from unmask.data.audit import find_copies, report_copies
 from unmask.data.splits import find_groups
 from unmask.errors import LeakageError
 from unmask.types import Label, MediaKind, Video

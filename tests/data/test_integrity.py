@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from unmask.data.integrity import find_usable_crops
+from unmask.data.audit import find_usable_crops
 from unmask.data.tables import FaceDataset
 from unmask.errors import DatasetError
 

@@ -16,7 +16,7 @@ from unmask.data.tables import FaceDataset
 from unmask.errors import DatasetError, DetectorError, LeakageError
 from unmask.faces.spec import CropSpec
 from unmask.media.encode import write_video
-from unmask.media.picture import read_picture, write_jpeg
+from unmask.media.image import read_picture, write_jpeg
 from unmask.sources.ffpp import FaceForensics
 from unmask.types import Face, Label, MediaKind, Picture, Video
 

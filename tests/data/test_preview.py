@@ -8,7 +8,7 @@ from tests.conftest import compose_config
 from unmask.data.datamodule import FaceDataModule
 from unmask.data.preview import write_previews
 from unmask.faces.spec import InputSpec
-from unmask.media.picture import read_picture
+from unmask.media.image import read_picture
 
 
 def _open(root: Path, *overrides: str) -> FaceDataModule:

@@ -11,11 +11,11 @@ import pandas as pd
 import pytest
 from tests.data.test_prepare import SPEC, BrightSpot, _prepare, _video
 
-from unmask.data.integrity import find_usable_crops
+from unmask.data.audit import find_usable_crops
 from unmask.data.repair import RepairResult, repair
 from unmask.data.tables import FaceDataset
 from unmask.errors import DatasetError
-from unmask.media.picture import read_picture, write_jpeg
+from unmask.media.image import read_picture, write_jpeg
 from unmask.types import Label, Video
 
 Damage = Callable[[Path], None]

@@ -8,11 +8,11 @@ from hydra.utils import instantiate
 from tests.conftest import compose_config
 
 from unmask.data.dataset import find_landmarks
-from unmask.data.outline import fit_outline, order_landmarks
 from unmask.data.sbi import SelfBlending
 from unmask.data.tables import FaceDataset
 from unmask.errors import DatasetError
-from unmask.media.picture import decode_crop_file
+from unmask.forging.swap import fit_outline, order_landmarks
+from unmask.media.image import decode_crop_file
 from unmask.types import Picture
 
 LANDMARKS = np.array([[95, 110], [160, 110], [128, 145], [102, 180], [154, 180]], np.float32)

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from unmask.data.selection import cap_methods, find_originals, limit_rows
+from unmask.data.dataset import cap_methods, find_originals, limit_rows
 from unmask.data.tables import FaceDataset
 from unmask.errors import ConfigError
 

@@ -11,7 +11,7 @@ from tests.networks import make_network
 from unmask.data.tables import FACE_COLUMNS, VIDEO_COLUMNS, write_dataset
 from unmask.decision import Decision
 from unmask.faces.spec import CropSpec
-from unmask.media.picture import write_jpeg
+from unmask.media.image import write_jpeg
 from unmask.models.checkpoint import make_entry
 
 METHODS = ("original", "Deepfakes", "FaceSwap")

@@ -4,11 +4,16 @@ import cv2
 import numpy as np
 import pytest
 
-from unmask.faces.appearance import Appearance, describe_faces, face_distances, surroundings_distances
-from unmask.faces.track import follow_largest, link_tracks
+from unmask.faces.track import (
+    Appearance,
+    describe_faces,
+    face_distances,
+    follow_largest,
+    link_tracks,
+    surroundings_distances,
+)
 from unmask.synthetic.draw import Sitter, film
-from unmask.synthetic.identity import draw_identity
-from unmask.synthetic.pose import animate
+from unmask.synthetic.identity import animate, draw_identity
 from unmask.types import Face, Picture
 
 Shot = list[tuple[Picture, Face]]

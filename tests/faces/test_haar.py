@@ -8,7 +8,7 @@ import pytest
 
 from unmask.errors import DetectorError
 from unmask.faces.haar import HaarCascade
-from unmask.media.picture import read_picture
+from unmask.media.image import read_picture
 from unmask.types import Picture
 
 

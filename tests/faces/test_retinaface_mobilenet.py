@@ -9,7 +9,7 @@ from unmask.errors import DetectorError
 from unmask.faces.boxes import box_area
 from unmask.faces.retinaface_mobilenet import MOBILENET_SHA256, RetinaFaceMobileNet
 from unmask.faces.track import follow_largest
-from unmask.media.picture import read_picture
+from unmask.media.image import read_picture
 from unmask.media.video import read_frames
 from unmask.types import Picture
 

@@ -14,8 +14,7 @@ from unmask.media.encode import write_video
 from unmask.models.checkpoint import make_entry
 from unmask.models.network import FaceNetwork
 from unmask.synthetic.draw import Sitter, film
-from unmask.synthetic.identity import draw_identity
-from unmask.synthetic.pose import animate
+from unmask.synthetic.identity import animate, draw_identity
 from unmask.types import Picture
 
 

@@ -13,7 +13,7 @@ from unmask.faces.retinaface_mobilenet import RetinaFaceMobileNet
 from unmask.faces.spec import CropSpec
 from unmask.inference.predictor import Predictor
 from unmask.media.encode import write_video
-from unmask.media.picture import write_jpeg
+from unmask.media.image import write_jpeg
 from unmask.sources.image_folder import ImageFolder
 from unmask.types import Picture
 

@@ -14,10 +14,8 @@ from PIL import Image
 
 from unmask.errors import ConfigError, MediaError
 from unmask.faces.spec import CropSpec
-from unmask.inference.files import watch_inputs
-from unmask.inference.inputs import Input
-from unmask.inference.limits import Limits
-from unmask.inference.predictor import Predictor
+from unmask.inference.limits import Input, Limits
+from unmask.inference.predictor import Predictor, watch_inputs
 from unmask.media.encode import write_video
 from unmask.types import Face, Picture, Verdict
 

@@ -18,7 +18,7 @@ from unmask.decision import Decision
 from unmask.errors import BundleError, CheckpointError, ConfigError, DetectorError, SpecMismatchError
 from unmask.faces.spec import CropSpec
 from unmask.inference.predictor import Predictor
-from unmask.media.picture import write_jpeg
+from unmask.media.image import write_jpeg
 from unmask.models.bundle import load_bundle, names_further_files, write_bundle
 from unmask.models.checkpoint import load_checkpoint
 from unmask.models.network import FaceNetwork

@@ -3,10 +3,7 @@ from importlib.resources import files
 import numpy as np
 import pytest
 
-from unmask.inference.annotate import _between
-from unmask.inference.colours import colour_of, hex_of
-from unmask.inference.drawing import draw_faces
-from unmask.inference.heatmap import draw_heat, list_heat_colours
+from unmask.inference.annotate import _between, colour_of, draw_faces, draw_heat, hex_of, list_heat_colours
 from unmask.inference.results import FaceScore, FrameResult
 from unmask.types import Verdict
 

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from unmask.inference.inputs import Input, expand_inputs
+from unmask.inference.limits import Input, expand_inputs
 
 
 @pytest.fixture

@@ -12,14 +12,14 @@ from tests.networks import make_network
 
 from unmask.config import config_dir
 from unmask.faces.spec import CropSpec
+from unmask.inference.annotate import spread_map
 from unmask.inference.backend import TorchBackend
-from unmask.inference.heatmap import spread_map
 from unmask.inference.predictor import Predictor
 from unmask.models.bundle import write_bundle
 from unmask.models.checkpoint import load_checkpoint
 from unmask.models.heatmaps import GradCam
 from unmask.models.network import FaceNetwork
-from unmask.training.nodes import build_network
+from unmask.training.parts import build_network
 from unmask.types import Picture
 
 CONFIGS: dict[str, dict[str, Any]] = {path.stem: {} for path in (config_dir() / "model").glob("*.yaml")} | {

@@ -13,15 +13,12 @@ from unmask.errors import CheckpointError, MediaError, SpecMismatchError
 from unmask.faces.retinaface_mobilenet import RetinaFaceMobileNet
 from unmask.faces.spec import CropSpec, InputSpec
 from unmask.inference.backend import TorchBackend
-from unmask.inference.deciding import Deciding
-from unmask.inference.files import watch_inputs
-from unmask.inference.inputs import Input
-from unmask.inference.limits import Limits
-from unmask.inference.predictor import Predictor
+from unmask.inference.deciding import Deciding, sum_up
+from unmask.inference.limits import Input, Limits
+from unmask.inference.predictor import Predictor, watch_inputs
 from unmask.inference.results import FaceScore, FrameResult
-from unmask.inference.summary import sum_up
 from unmask.media.encode import write_video
-from unmask.media.picture import write_jpeg
+from unmask.media.image import write_jpeg
 from unmask.types import Face, MediaKind, Picture, Verdict
 
 

@@ -8,15 +8,14 @@ import pytest
 from unmask.errors import ConfigError, MediaError
 from unmask.faces.spec import CropSpec
 from unmask.inference import annotate, save
-from unmask.inference.annotate import _between
-from unmask.inference.heatmap import draw_heat, spread_map
+from unmask.inference.annotate import _between, draw_heat, spread_map
 from unmask.inference.predictor import Predictor
 from unmask.inference.results import FaceScore, FrameResult, Prediction
 from unmask.inference.save import check_extras, save_extras
-from unmask.media import remux, video
+from unmask.media import encode, video
 from unmask.media.encode import write_video
 from unmask.media.frames import Screen
-from unmask.media.picture import read_picture, write_jpeg
+from unmask.media.image import read_picture, write_jpeg
 from unmask.media.video import probe_video, read_frames
 
 
@@ -178,7 +177,7 @@ def test_a_video_that_cannot_be_written_names_the_file_and_leaves_none(
         raise av.error.ExternalError(1, "Generic error in an external library", "x264")
 
     prediction = Predictor.load(make_checkpoint(spec), device="cpu", num_frames=2).predict_video(clip)
-    monkeypatch.setattr(remux, "_add_video", fail)
+    monkeypatch.setattr(encode, "_add_video", fail)
     with pytest.raises(MediaError, match=r"talking head\.mp4' cannot be .*Generic error in an external library\. "):
         save_extras(prediction, tmp_path / "x", names=["video"], spec=spec)
     assert list(tmp_path.glob("x/*")) == []

@@ -14,8 +14,7 @@ from unmask.inference.predictor import Predictor
 from unmask.inference.scene import SceneCheck, note_scene
 from unmask.media.encode import write_video
 from unmask.synthetic.draw import Sitter, film
-from unmask.synthetic.identity import draw_identity
-from unmask.synthetic.pose import animate
+from unmask.synthetic.identity import animate, draw_identity
 from unmask.types import Face, Picture
 
 

@@ -10,8 +10,7 @@ import torch
 from tests.networks import make_network
 
 from unmask.errors import CheckpointError
-from unmask.inference.backend import OnnxBackend
-from unmask.inference.scorer import Scorer
+from unmask.inference.backend import OnnxBackend, Scorer
 from unmask.models.bundle import export_onnx
 from unmask.types import Array, Face, Frame, Picture
 

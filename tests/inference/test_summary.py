@@ -2,9 +2,8 @@ import pytest
 
 from unmask.decision import Decision
 from unmask.errors import ConfigError
-from unmask.inference.deciding import Deciding
+from unmask.inference.deciding import Deciding, find_key_frames, find_ranges, sum_up
 from unmask.inference.results import FaceScore, FrameResult, TimeRange
-from unmask.inference.summary import find_key_frames, find_ranges, sum_up
 
 BOX = (0.0, 0.0, 9.0, 9.0)
 

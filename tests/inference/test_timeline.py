@@ -8,7 +8,7 @@ import pytest
 from unmask.forgeries import Forgeries, SourceRecord
 from unmask.inference.results import FaceResult, FaceScore, FrameResult, Prediction, TimeRange
 from unmask.inference.timeline import MAX_PERSONS, _draw, _shade, write_timeline
-from unmask.media.picture import read_picture
+from unmask.media.image import read_picture
 from unmask.types import MediaKind, Verdict
 
 BOX = (0.0, 0.0, 50.0, 50.0)

@@ -3,9 +3,8 @@ import pytest
 from unmask.decision import Decision
 from unmask.errors import ConfigError
 from unmask.forgeries import Forgeries, SourceRecord, name_model
-from unmask.inference.deciding import Deciding
+from unmask.inference.deciding import Deciding, conclude
 from unmask.inference.results import FaceScore, FrameResult, Prediction
-from unmask.inference.summary import conclude
 from unmask.inference.words import compare, name_face, show_clock, show_probability, show_seconds
 from unmask.types import MediaKind, Verdict
 

@@ -13,8 +13,8 @@ from PIL import Image
 from unmask.errors import MediaError
 from unmask.inference.limits import Limits
 from unmask.media.amplifiers import Bounds, check_work
+from unmask.media.image import decode_picture, read_picture
 from unmask.media.kinds import is_picture
-from unmask.media.picture import decode_picture, read_picture
 
 FEW = Bounds(max_parts=1000)
 

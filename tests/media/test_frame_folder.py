@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from unmask.errors import MediaError
-from unmask.media.frame_folder import open_frame_folder, read_frame_folder
-from unmask.media.picture import write_jpeg
+from unmask.media.image import write_jpeg
+from unmask.media.listing import open_frame_folder, read_frame_folder
 from unmask.media.video import choose_frames
 
 

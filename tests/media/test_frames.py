@@ -20,8 +20,7 @@ from tests.media.drawn import (
 )
 
 from unmask.errors import MediaError
-from unmask.media.encode import write_video
-from unmask.media.remux import write_with_sound
+from unmask.media.encode import write_video, write_with_sound
 from unmask.media.video import index_video, read_frames
 from unmask.types import Picture
 

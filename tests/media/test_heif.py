@@ -9,8 +9,8 @@ from PIL import Image
 from tests.media.drawn import BLUE, GREEN, GREY, RED, draw_quarters, is_close, read_quarters
 
 from unmask.errors import MediaError
+from unmask.media.image import read_picture, read_still
 from unmask.media.kinds import sniff_kind
-from unmask.media.picture import read_picture, read_still
 from unmask.types import MediaKind
 
 pillow_heif = pytest.importorskip("pillow_heif", reason="pillow-heif, a development dependency, writes the inputs")
@@ -104,5 +104,5 @@ def test_without_its_package_the_error_says_how_to_get_it(tmp_path: Path, monkey
 
 
 def test_its_reader_is_imported_only_where_there_is_one() -> None:
-    code = "import sys, unmask.media.picture, unmask.inference.predictor; assert 'pi_heif' not in sys.modules"
+    code = "import sys, unmask.media.image, unmask.inference.predictor; assert 'pi_heif' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -7,9 +7,9 @@ from PIL import Image
 from tests.media.conftest import draw_brands
 
 from unmask.errors import MediaError
+from unmask.media.image import read_picture, write_jpeg
 from unmask.media.kinds import sniff_kind
 from unmask.media.listing import list_media
-from unmask.media.picture import read_picture, write_jpeg
 from unmask.types import MediaKind
 
 

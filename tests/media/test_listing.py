@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from unmask.inference.inputs import expand_inputs
+from unmask.inference.limits import expand_inputs
 from unmask.media.listing import is_passed_over, list_folder, list_media
 
 

@@ -8,8 +8,8 @@ import pytest
 from tests.media.conftest import make_box
 
 from unmask.errors import MediaError
+from unmask.media.encode import write_with_sound
 from unmask.media.mp4 import MAX_BOXES, MAX_SAMPLES, check_claims
-from unmask.media.remux import write_with_sound
 from unmask.media.video import index_video, probe_video, read_frames
 
 Maker = Callable[..., Path]

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image, ImageCms
 from tests.media.drawn import BLUE, GREEN, GREY, RED, draw_quarters, is_close, make_profile, read_quarters
 
-from unmask.media.picture import decode_crop_file, decode_picture, read_picture, read_still
+from unmask.media.image import decode_crop_file, decode_picture, read_picture, read_still
 
 _WHITE = (255, 255, 255)
 _UPSIDE = [_WHITE, _WHITE, BLUE, GREY]

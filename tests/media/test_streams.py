@@ -10,7 +10,7 @@ from PIL import Image
 from tests.media.drawn import BLUE, GREEN, GREY, RED, draw_quarters, is_close, read_quarters
 
 from unmask.errors import MediaError
-from unmask.media.remux import write_with_sound
+from unmask.media.encode import write_with_sound
 from unmask.media.video import index_video, read_frames
 
 

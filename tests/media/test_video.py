@@ -13,7 +13,7 @@ from tests.media.conftest import draw_brands
 from unmask.errors import MediaError
 from unmask.media import video
 from unmask.media.encode import write_video
-from unmask.media.picture import write_jpeg
+from unmask.media.image import write_jpeg
 from unmask.media.video import choose_frames, index_video, probe_video, read_frames
 from unmask.types import Picture
 
@@ -210,7 +210,7 @@ def test_stronger_compression_makes_a_smaller_video(tmp_path: Path) -> None:
 
 def test_media_are_read_without_torch() -> None:
     code = (
-        "import sys, unmask.media.encode, unmask.media.kinds, unmask.media.picture, unmask.media.video;"
+        "import sys, unmask.media.encode, unmask.media.kinds, unmask.media.image, unmask.media.video;"
         "sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], timeout=300, check=False).returncode == 0

@@ -2,8 +2,7 @@ import numpy as np
 import pytest
 
 from unmask.decision import Decision
-from unmask.metrics.calibration import MIN_PER_CLASS, fit_calibration
-from unmask.metrics.threshold import choose_threshold
+from unmask.metrics.threshold import MIN_PER_CLASS, choose_threshold, fit_calibration
 
 
 def draw(*, num_real: int, num_fake: int, slope: float, intercept: float) -> tuple[np.ndarray, np.ndarray]:

@@ -11,7 +11,7 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from unmask.errors import ConfigError
 from unmask.models.schedules import cosine, onecycle, plateau
-from unmask.training.nodes import build_schedule
+from unmask.training.parts import build_schedule
 
 TORCH = "torch.optim.lr_scheduler."
 

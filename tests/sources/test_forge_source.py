@@ -12,16 +12,15 @@ from omegaconf import OmegaConf
 
 from unmask.config import config_dir
 from unmask.errors import ConfigError, SourceError
+from unmask.forging.swap import MEAN_FACE
 from unmask.media.encode import write_video
-from unmask.media.picture import read_picture, write_jpeg
+from unmask.media.image import read_picture, write_jpeg
 from unmask.media.video import probe_video
-from unmask.sources.base import CreatedSource
+from unmask.sources.folders import CreatedSource
 from unmask.sources.forge import ForgedMedia
 from unmask.sources.forge_work import FoundFace, Medium, find_face
-from unmask.synthetic.alignment import MEAN_FACE
 from unmask.synthetic.draw import draw_head
-from unmask.synthetic.identity import draw_identity
-from unmask.synthetic.pose import Pose
+from unmask.synthetic.identity import Pose, draw_identity
 from unmask.types import Face, Label, MediaKind, Picture
 
 

@@ -5,8 +5,8 @@ import pytest
 
 from unmask.errors import SourceError
 from unmask.forgeries import Forgeries, SourceRecord
-from unmask.sources.base import Source, record_source
 from unmask.sources.ffpp import FaceForensics
+from unmask.sources.folders import Source, record_source
 from unmask.sources.forge import ForgedMedia
 from unmask.sources.image_folder import ImageFolder
 from unmask.sources.synthetic import SyntheticFaces

@@ -7,7 +7,7 @@ from omegaconf import OmegaConf
 from unmask.config import config_dir
 from unmask.errors import SourceError
 from unmask.media.video import probe_video
-from unmask.sources.base import CreatedSource
+from unmask.sources.folders import CreatedSource
 from unmask.sources.synthetic import SyntheticFaces
 from unmask.types import Label
 

@@ -6,9 +6,8 @@ import pytest
 
 from unmask.synthetic.draw import Sitter, draw_head, film
 from unmask.synthetic.features import find_landmarks
-from unmask.synthetic.identity import Identity, draw_identity
-from unmask.synthetic.pose import Pose, animate
-from unmask.synthetic.surface import Placement
+from unmask.synthetic.identity import Identity, Pose, animate, draw_identity
+from unmask.synthetic.texture import Placement
 from unmask.types import Picture
 
 

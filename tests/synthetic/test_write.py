@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from unmask.errors import ConfigError, SourceError
+from unmask.forging.swap import FORGERS
 from unmask.media.video import probe_video, read_frames
-from unmask.synthetic.forge import FORGERS
 from unmask.synthetic.write import SyntheticSpec, draw_clip, write_source
 
 _VALUES: dict[str, Any] = {

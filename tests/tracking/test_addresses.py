@@ -102,7 +102,7 @@ def test_evaluation_takes_an_address(
 def test_resumption_looks_into_the_store_that_the_command_names(
     result: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from unmask.cli.resume import restore_resumed
+    from unmask.cli.checkpoints import restore_resumed
 
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     address = f"resume=runs:/{result['run_id']}/checkpoints/last.ckpt"

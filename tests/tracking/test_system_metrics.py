@@ -2,7 +2,7 @@ import threading
 
 import pytest
 
-from unmask.tracking import system_metrics
+from unmask.tracking import store
 
 
 def test_reader_that_hangs_does_not_keep_a_training_from_ending(
@@ -21,9 +21,9 @@ def test_reader_that_hangs_does_not_keep_a_training_from_ending(
         def clear_metrics(self) -> None:
             pass
 
-    monkeypatch.setattr(system_metrics, "_find_readers", lambda: [Stuck()])
-    monkeypatch.setattr(system_metrics, "_SECONDS_TO_END", 0.1)
-    readings = system_metrics.SystemReadings(lambda metrics, step: None, seconds=60)
+    monkeypatch.setattr(store, "_find_readers", lambda: [Stuck()])
+    monkeypatch.setattr(store, "_SECONDS_TO_END", 0.1)
+    readings = store.SystemReadings(lambda metrics, step: None, seconds=60)
     readings.start()
     assert asked.wait(10)
     readings.stop()

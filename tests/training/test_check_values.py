@@ -6,7 +6,7 @@ from tests.conftest import compose_config
 from tests.training.building import build_training
 
 from unmask.errors import ConfigError
-from unmask.training.nodes import build_node
+from unmask.training.parts import build_node
 
 
 @pytest.mark.parametrize(

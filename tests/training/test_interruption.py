@@ -10,12 +10,11 @@ import pytest
 import torch
 from tests.conftest import train_tiny
 
-from unmask.cli.resume import merge_overrides
+from unmask.cli.checkpoints import merge_overrides
 from unmask.errors import CheckpointError, Interrupted, TrainingError
 from unmask.models.checkpoint import load_checkpoint
-from unmask.training.checkpoint_io import SafeCheckpointIO
 from unmask.training.interruption import StopRequest
-from unmask.training.resume import carry_best, find_last, open_resumed
+from unmask.training.resume import SafeCheckpointIO, carry_best, find_last, open_resumed
 
 OPTIONS = ("model.dropout=0.5", "optimizer.lr=0.01", "dataset.batch_size=8", "deterministic=true")
 

@@ -11,7 +11,7 @@ from tests.conftest import compose_config, train_tiny
 
 from unmask.errors import ConfigError
 from unmask.tracking.logger import MLflowLogger
-from unmask.training.loggers import build_loggers, build_mlflow
+from unmask.training.parts import build_loggers, build_mlflow
 
 QUICK = ("trainer.log_every_n_steps=1", "dataset.samples_per_epoch=16", "callbacks.early_stopping=null")
 OWN_LOGGER = """

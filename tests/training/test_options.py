@@ -20,7 +20,7 @@ from tests.conftest import compose_config
 
 from unmask.config import config_dir, register_schemas
 from unmask.errors import ConfigError, UnmaskError
-from unmask.media.picture import write_jpeg
+from unmask.media.image import write_jpeg
 from unmask.media.video import read_frames
 
 # Where an option is tried. A group that stands nowhere fails the first test; a new option of one needs nothing.

@@ -10,11 +10,9 @@ from tests.web.api.conftest import wait_until_ready
 from unmask.cli.predict import main
 from unmask.config import read_defaults
 from unmask.decision import MARGIN
-from unmask.inference.predictor import Predictor
-from unmask.inference.settings import PredictorSettings
+from unmask.inference.predictor import Predictor, PredictorSettings
 from unmask.synthetic.draw import Sitter, film
-from unmask.synthetic.identity import draw_identity
-from unmask.synthetic.pose import animate
+from unmask.synthetic.identity import animate, draw_identity
 from unmask.web.api.app import create_app
 from unmask.web.api.settings import ModelSettings, ServiceSettings
 from unmask.web.app.models import read_settings
@@ -24,7 +22,7 @@ from unmask.web.app.models import read_settings
 def image(tmp_path: Path) -> Path:
     import numpy as np
 
-    from unmask.media.picture import write_jpeg
+    from unmask.media.image import write_jpeg
 
     rng = np.random.default_rng(1)
     head = next(iter(film(Sitter(draw_identity(rng), size=192), animate(rng, num_frames=1, fps=25), rng)))

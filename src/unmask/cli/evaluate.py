@@ -4,9 +4,8 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
-from unmask.cli.checkpoint import find_checkpoint
-from unmask.cli.shell import run_command
-from unmask.cli.values import check_values
+from unmask.cli.checkpoints import find_checkpoint
+from unmask.cli.shell import check_values, run_command
 from unmask.paths import show_command
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from unmask import __version__
-from unmask.names import suggest
+from unmask.errors import suggest
 from unmask.paths import CONSOLE_VARIABLE
 
 COMMANDS = {
@@ -82,7 +82,7 @@ def _find(name: str) -> Callable[[], None]:
     elif name == "serve":
         from unmask.cli.serve import main
     elif name == "ui":
-        from unmask.cli.ui import main
+        from unmask.cli.serve import open_ui as main
     else:
         from unmask.cli.demo import main
     return main

@@ -7,16 +7,18 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from hydra import compose
+from hydra.errors import MissingConfigException
 from omegaconf import DictConfig
 
-from unmask.cli.shell import run_command
-from unmask.cli.values import check_values
-from unmask.errors import ConfigError
+from unmask.cli.shell import check_values, run_command
+from unmask.errors import ConfigError, list_problems
 from unmask.parameters import as_config_error, check_whole
 from unmask.paths import show_command
 
 if TYPE_CHECKING:
     from unmask.data.prepare import PrepareResult
+    from unmask.data.tables import FaceDataset
     from unmask.faces.detector import Detector
     from unmask.faces.spec import CropSpec
 
@@ -46,8 +48,6 @@ def do_task(cfg: DictConfig) -> int:
     with as_config_error():
         check_whole("limits.max_pixels", cfg.limits.max_pixels, least=1)
     if cfg.task == "repair":
-        from unmask.cli.repair import repair
-
         return repair(cfg)
     if cfg.task != "prepare":
         raise ConfigError(f"No task '{cfg.task}' (task). Choose one of: {', '.join(TASKS)}")
@@ -64,8 +64,8 @@ def prepare_dataset(cfg: DictConfig) -> "PrepareResult":
     """Prepare, and write `result.json` into the run folder."""
     from unmask.config import run_dir, to_plain
     from unmask.data.prepare import prepare
-    from unmask.media.picture import write_bytes
-    from unmask.training.nodes import build_node
+    from unmask.paths import write_bytes
+    from unmask.training.parts import build_node
 
     detector = build_node(cfg.detector)
     result = prepare(
@@ -107,7 +107,7 @@ def prepare(cfg: DictConfig) -> None:
 
 
 def _check_duplicates(choice: str) -> str:
-    from unmask.data.duplicates import CHOICES
+    from unmask.data.audit import CHOICES
 
     if choice not in CHOICES:
         raise ConfigError(f"duplicates='{choice}' is unknown. Choose {' or '.join(CHOICES)}.")
@@ -164,3 +164,76 @@ def _print_summary(root: Path) -> bool:
     if len(lost) > 10:
         console.print(f"  ... and {len(lost) - 10} more; all are listed in {root / 'videos.parquet'} (column outcome)")
     return bool((dataset.faces["split"] == "train").any())
+
+
+def repair(cfg: DictConfig) -> int:
+    """Repair the dataset in `output`, write `result.json`, print what was repaired; return how much could not be."""
+    from unmask.config import run_dir
+    from unmask.data.repair import repair as repair_dataset
+    from unmask.data.tables import FaceDataset
+    from unmask.paths import write_bytes
+
+    dataset = FaceDataset.load(cfg.output)
+    result = repair_dataset(
+        Path(cfg.output),
+        detector=_open_detector(dataset, cfg),
+        num_workers=count_workers(cfg),
+        max_pixels=cfg.limits.max_pixels,
+    )
+    summary = {
+        "dataset": str(result.dataset),
+        "checked": result.num_checked,
+        "repaired": result.num_repaired,
+        "regained": list(result.regained),
+        "problems": dict(result.problems),
+    }
+    write_bytes(run_dir() / "result.json", (json.dumps(summary, indent=2) + "\n").encode())
+    print(f"{result.num_checked} crops checked, {result.num_repaired} made again.")
+    if result.regained:
+        print(f"{len(result.regained)} videos read that could not be before:\n{list_problems(result.regained)}")
+    if result.problems:
+        lines = [f"{name}: {problem}" for name, problem in result.problems.items()]
+        print(f"{len(lines)} could not be repaired (all are in {run_dir() / 'result.json'}):\n{list_problems(lines)}")
+    return len(result.problems)
+
+
+def _open_detector(dataset: "FaceDataset", cfg: DictConfig) -> "Detector | None":
+    """Build the detector that the dataset was prepared with, with what the command line says of it, such as a device.
+
+    Raises:
+        ConfigError: It finds other faces than those of the dataset.
+    """
+    from hydra.core.hydra_config import HydraConfig
+
+    from unmask.config import to_plain
+    from unmask.faces.detector import describe_detector
+    from unmask.training.parts import build_node
+
+    spec = dataset.spec
+    if spec.detector == "none":
+        return None
+    if "." in spec.detector:  # a user's own
+        from unmask.faces.detector import build_detector
+
+        return build_detector(
+            spec,
+            file=dataset.root / "dataset.json",
+            device=cfg.detector.get("device", "auto"),
+            weights=cfg.detector.get("weights"),
+            trusted_modules=list(cfg.trusted_modules),
+        )
+    given = [text for text in HydraConfig.get().overrides.task if text.lstrip("+~").startswith("detector")]
+    needed = f"'{dataset.root}' was prepared with the detector '{spec.detector}' (weights {spec.detector_sha256[:12]})"
+    advice = "Name it with detector=..., and its weights with detector.weights=..."
+    try:
+        chosen = compose("prepare", overrides=[f"detector={spec.detector}", *given]).detector
+    except MissingConfigException as error:  # a detector of one's own may have another name there
+        raise ConfigError(f"{needed}, which no file of the configs is named after. {advice}") from error
+    options = [f"detector.{key}={value}" for key, value in spec.detector_options.items() if key in chosen]
+    composed = compose("prepare", overrides=[f"detector={spec.detector}", *given, *options])
+    detector: Detector | None = build_node(composed.detector)
+    described = describe_detector(detector, to_plain(composed.detector))
+    found = (described["detector"], described["detector_sha256"])
+    if found != (spec.detector, spec.detector_sha256):
+        raise ConfigError(f"{needed}, and this one is '{found[0]}' (weights {found[1][:12]}). {advice}")
+    return detector

@@ -19,9 +19,8 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from unmask.cli.arguments import read_call
-from unmask.cli.explain import explain_config_error
-from unmask.cli.quoting import quote_arguments
+from unmask.cli.arguments import quote_arguments, read_call
+from unmask.cli.help import explain_config_error
 from unmask.config import check_complete, config_dir, register_schemas
 from unmask.errors import ConfigError
 
@@ -78,7 +77,7 @@ def train(overrides: Sequence[str] = (), *, folder: str | Path | None = None) ->
         UnmaskError: Anything that the user can fix.
     """
     with _composing("train", overrides, folder) as job:
-        from unmask.cli.resume import restore_resumed
+        from unmask.cli.checkpoints import restore_resumed
         from unmask.training.run import train
 
         cfg, given = job.cfg, job.overrides

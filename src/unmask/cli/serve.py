@@ -1,14 +1,15 @@
 """The command that serves the REST API."""
 
+import os
 import sys
 from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig, OmegaConf
 
-from unmask.cli.checkpoint import find_checkpoint
-from unmask.cli.shell import run_command
+from unmask.cli.checkpoints import find_checkpoint
+from unmask.cli.shell import fail, run_command
 from unmask.config import check_complete
-from unmask.errors import ConfigError
+from unmask.errors import ConfigError, UnmaskError
 
 if TYPE_CHECKING:
     import socket
@@ -60,7 +61,7 @@ def build_settings(cfg: DictConfig) -> "ServiceSettings":
     import os
     from pathlib import Path
 
-    from unmask.inference.settings import PredictorSettings
+    from unmask.inference.predictor import PredictorSettings
     from unmask.web.api.settings import ModelSettings, ServiceLimits, ServiceSettings
 
     checkpoint = find_checkpoint(cfg.checkpoint, cfg.paths, takes_bundle=True)
@@ -177,6 +178,48 @@ def _announce(cfg: DictConfig, port: int) -> None:
             "Warning: others can reach it, and it asks nobody for a key. Make one with: python serve.py task=key"
         )
     print("\n".join(lines), file=sys.stderr, flush=True)
+
+
+def open_ui() -> None:
+    """Print the address of each experiment's runs, then serve the pages until interrupted."""
+    try:
+        serve_pages()
+    except UnmaskError as error:
+        fail(str(error))
+
+
+def serve_pages() -> None:
+    """Serve a store of this machine; for a server that is running already, only print the addresses.
+
+    Raises:
+        ConfigError: Nothing has been tracked yet.
+        TrackingError: The store cannot be read.
+    """
+    from unmask.tracking.addresses import find_uri
+    from unmask.tracking.store import LOCAL_UI, find_server, store_file
+
+    uri = find_uri()
+    file = store_file(uri)
+    if file is not None and not file.is_file():
+        raise ConfigError(
+            f"No runs have been tracked in '{file}'. Train first (make demo), or name the store with "
+            f"UNMASK_HOME=... or MLFLOW_TRACKING_URI=..."
+        )
+    _print_addresses(uri)
+    if find_server(uri) == LOCAL_UI:
+        host, port = LOCAL_UI.removeprefix("http://").split(":")
+        command = ["-m", "mlflow", "ui", "--backend-store-uri", uri, "--host", host, "--port", port]
+        sys.stdout.flush()
+        os.execv(sys.executable, [sys.executable, *command])
+
+
+def _print_addresses(uri: str) -> None:
+    from unmask.tracking.store import explained, find_server, link_runs, make_client
+
+    with explained(uri):
+        experiments = [found for found in make_client(uri).search_experiments() if found.name != "Default"]
+    for experiment in experiments:
+        print(f"Runs of '{experiment.name}': {link_runs(find_server(uri), experiment.experiment_id)}")
 
 
 if __name__ == "__main__":

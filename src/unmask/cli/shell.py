@@ -14,15 +14,30 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from unmask.cli.arguments import accept_lazy_help, put_flags_first, read_call
-from unmask.cli.explain import explain_config_error
-from unmask.cli.help import FLAGS, render_help
-from unmask.cli.quoting import quote_arguments
+from unmask.cli.arguments import accept_lazy_help, put_flags_first, quote_arguments, read_call
+from unmask.cli.help import FLAGS, explain_config_error, render_help
 from unmask.config import check_complete, config_dir, register_schemas
 from unmask.errors import Interrupted, OutputError, UnmaskError
+from unmask.parameters import as_config_error, check_whole
+from unmask.paths import describe_refusal, is_of_disk
 from unmask.processes import end_with_starter, mark_children
 from unmask.training.interruption import ending_on_sigterm
-from unmask.writing import describe_refusal, is_of_disk
+
+
+def check_values(cfg: DictConfig, **least: int) -> None:
+    """Raise unless each of some root keys is a whole number, or null where it may be.
+
+    Args:
+        cfg: Of the command.
+        least: The smallest value that each key may have.
+
+    Raises:
+        ConfigError: Names the key, its value, and what it must be.
+    """
+    for key, bound in least.items():
+        if cfg[key] is not None:  # which the types of the keys allow or not
+            with as_config_error():
+                check_whole(key, cfg[key], least=bound)
 
 
 def run_command(

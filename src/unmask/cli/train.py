@@ -1,5 +1,6 @@
 """The command that trains a detector."""
 
+import json
 import os
 import sys
 from pathlib import Path
@@ -7,11 +8,10 @@ from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
 
-from unmask.cli.processes import leave_folder_to_first
-from unmask.cli.resume import find_store, restore_resumed
+from unmask.cli.checkpoints import find_store, restore_resumed
+from unmask.cli.processes import leave_folder_to_first, print_unsent
 from unmask.cli.shell import fail, run_command
 from unmask.cli.sweep import closing_sweep, needs_own_process, restore_sweep, run_in_own_process, take_up
-from unmask.cli.unsent import print_unsent
 from unmask.config import check_complete, run_dir
 from unmask.errors import ConfigError, Interrupted
 from unmask.paths import show_command
@@ -49,8 +49,6 @@ def run(cfg: DictConfig) -> float | None:
         _send(cfg)
         return None
     if cfg.task == "preview":
-        from unmask.cli.preview import preview
-
         preview(cfg)
         return None
     if cfg.task in ("find_lr", "find_batch_size"):
@@ -159,6 +157,28 @@ def _send(cfg: DictConfig) -> None:
     waiting += waiting_sweeps
     if waiting:
         sys.exit(1)
+
+
+def preview(cfg: DictConfig) -> None:
+    """Write a contact sheet per class of what the network would see, and say where."""
+    from unmask.config import run_dir
+    from unmask.data.preview import write_previews
+    from unmask.faces.spec import InputSpec
+    from unmask.paths import write_bytes
+    from unmask.training.parts import build_node
+
+    data = build_node(
+        cfg.dataset,
+        input_spec=InputSpec(size=cfg.model.input_size),
+        augmentation=build_node(cfg.augmentation),
+        seed=cfg.seed,
+    )
+    data.setup()
+    paths = write_previews(data, run_dir())
+    text = json.dumps({name: str(path) for name, path in paths.items()}) + "\n"
+    write_bytes(run_dir() / "result.json", text.encode())
+    for name, path in paths.items():
+        print(f"{name.capitalize()}  {path}")
 
 
 if __name__ == "__main__":

@@ -10,16 +10,14 @@ import pandas as pd
 import torch
 from torch.utils.data import DataLoader
 
+from unmask.data.audit import find_usable_crops
 from unmask.data.augmentation import Augmentation, FakeMaker
-from unmask.data.dataset import FaceCrops, find_landmarks
-from unmask.data.integrity import find_usable_crops
+from unmask.data.dataset import FaceCrops, Rows, cap_methods, find_landmarks, find_originals, limit_rows
 from unmask.data.sampler import SAMPLINGS, EpochPlan, EpochSampler, ValidationBatches
-from unmask.data.selection import Rows, cap_methods, find_originals, limit_rows
 from unmask.data.splits import audit_splits
 from unmask.data.tables import FaceDataset
-from unmask.errors import ConfigError
+from unmask.errors import ConfigError, suggest
 from unmask.faces.spec import InputSpec
-from unmask.names import suggest
 from unmask.processes import describe_loader
 from unmask.types import Label
 

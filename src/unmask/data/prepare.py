@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 
 from unmask import __version__
-from unmask.data.duplicates import find_copies, report_copies
+from unmask.data.audit import find_copies, report_copies
 from unmask.data.prepare_video import VideoRecord, build_tables
 from unmask.data.splits import assign_splits, audit_splits, find_groups
 from unmask.data.tables import SPLITS, FaceDataset, count_rows, write_dataset
@@ -20,8 +20,8 @@ from unmask.data.work import Journal, Workshop, count_remade, plan_tasks, run_ta
 from unmask.errors import DatasetError, list_problems, names_limit
 from unmask.faces.detector import Detector
 from unmask.faces.spec import CropSpec
-from unmask.media.picture import MAX_PIXELS
-from unmask.sources.base import CreatedSource, Source, record_source
+from unmask.media.image import MAX_PIXELS
+from unmask.sources.folders import CreatedSource, Source, record_source
 from unmask.types import Label, MediaKind, Outcome, Video
 
 _KIND_NAMES = {MediaKind.PICTURE: "images", MediaKind.VIDEO: "videos", MediaKind.FRAMES: "folders of frames"}

@@ -11,15 +11,15 @@ import pandas as pd
 
 from unmask.data.tables import FACE_COLUMNS, VIDEO_COLUMNS
 from unmask.errors import DetectorError, MediaError, OutputError
-from unmask.faces.appearance import describe_faces
 from unmask.faces.crop import MAX_SIDE, cut_crop, encode_crop
 from unmask.faces.detector import Detector
 from unmask.faces.search import Batch, ReadFrames, count_at_once, search_faces
 from unmask.faces.spec import CropSpec
-from unmask.faces.track import Look, follow_largest
-from unmask.media.frame_folder import FrameFolder, open_frame_folder, read_frame_folder
-from unmask.media.picture import MAX_PIXELS, read_still, write_bytes
+from unmask.faces.track import Look, describe_faces, follow_largest
+from unmask.media.image import MAX_PIXELS, read_still
+from unmask.media.listing import FrameFolder, open_frame_folder, read_frame_folder
 from unmask.media.video import choose_frames, index_video, read_indexed
+from unmask.paths import write_bytes
 from unmask.types import Face, Frame, MediaKind, Outcome, Video
 
 _FACES_PER_FRAME = 4

@@ -9,7 +9,7 @@ import numpy as np
 from unmask.data.datamodule import FaceDataModule
 from unmask.data.sampler import Draw
 from unmask.faces.crop import prepare_input
-from unmask.media.picture import write_bytes
+from unmask.paths import write_bytes
 from unmask.types import Label, Picture
 
 _GAP, _CAPTION = 4, 28

@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from unmask.data.integrity import find_damaged
+from unmask.data.audit import find_damaged
 from unmask.data.prepare_video import CropRow, VideoRecord, build_tables
 from unmask.data.tables import FaceDataset, count_rows, write_dataset
 from unmask.data.work import Journal, Task, Workshop, remove_remains, work_on
 from unmask.faces.detector import Detector
-from unmask.media.picture import MAX_PIXELS
+from unmask.media.image import MAX_PIXELS
 from unmask.types import Label, MediaKind, Outcome, Video
 
 logger = logging.getLogger(__name__)

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from unmask.data.augmentation import Augmentation, Landmarks, compose_steps, seed_steps
-from unmask.data.outline import fit_outline
+from unmask.forging.swap import fit_outline
 from unmask.parameters import check_number, check_range
 from unmask.types import Picture
 

@@ -9,14 +9,11 @@ from typing import Any
 
 import pandas as pd
 
-from unmask.errors import DatasetError
+from unmask.errors import DatasetError, suggest
 from unmask.faces.spec import CropSpec
 from unmask.forgeries import SourceRecord, read_sources
-from unmask.media.picture import write_bytes
-from unmask.names import suggest
-from unmask.paths import expand_home, show_command
+from unmask.paths import expand_home, show_command, write_bytes, writing
 from unmask.types import Label, MediaKind
-from unmask.writing import writing
 
 SPLITS = ("train", "val", "test")
 

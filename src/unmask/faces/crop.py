@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from unmask.errors import DetectorError, MediaError
 from unmask.faces.spec import CropSpec, InputSpec
-from unmask.media.picture import MAX_PIXELS, decode_jpeg, encode_jpeg
+from unmask.media.image import MAX_PIXELS, decode_jpeg, encode_jpeg
 from unmask.types import Face, Picture
 
 MAX_SIDE = 2 * math.isqrt(MAX_PIXELS)

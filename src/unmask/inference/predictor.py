@@ -1,29 +1,25 @@
 """The way from a picture or a video to a verdict, for the command line, the API and the app alike."""
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 
 from unmask.decision import MARGIN, Decision
-from unmask.errors import CheckpointError, ConfigError
+from unmask.errors import CheckpointError, ConfigError, MediaError
 from unmask.faces.crop import as_stored, cut_crop, prepare_input, stack_planes
 from unmask.faces.detector import Detector, build_detector
 from unmask.faces.spec import CropSpec, InputSpec
 from unmask.forgeries import SourceRecord, read_trained_on
-from unmask.inference.backend import Backend, load_model
-from unmask.inference.deciding import Deciding
-from unmask.inference.examine import Examination
-from unmask.inference.limits import Limits
-from unmask.inference.notes import note_crowd
-from unmask.inference.pixels import take_picture
+from unmask.inference.backend import Backend, Scorer, load_model
+from unmask.inference.deciding import Deciding, conclude, number_tracks
+from unmask.inference.limits import Input, Limits, take_picture
 from unmask.inference.results import FrameResult, Prediction, Progress
-from unmask.inference.scene import SceneCheck, note_scene
-from unmask.inference.scorer import Scorer
-from unmask.inference.summary import conclude, number_tracks
+from unmask.inference.scene import Examination, SceneCheck, note_scene
+from unmask.inference.words import UNREADABLE, note_crowd
 from unmask.media.kinds import sniff_kind
 from unmask.media.video import choose_frames, index_video
 from unmask.types import Array, Face, Frame, MediaKind, Picture
@@ -312,3 +308,69 @@ def _wait(steps: Iterable[Progress]) -> Prediction:
     last = deque(steps, maxlen=1).pop()  # the others hold frames
     assert last.prediction is not None
     return last.prediction
+
+
+@dataclass(frozen=True)
+class PredictorSettings:
+    """Keywords of `Predictor.load`, kept until a model is loaded, in this process or another.
+
+    Args:
+        device: `auto`, `cpu`, `cuda` ...
+        threshold: None for the one in the checkpoint, chosen on the validation split.
+        margin: How much of the way from the threshold to 0, and to 1, is `uncertain`.
+        batch_size: Crops scored at once.
+        num_frames: Looked at per video; None for as many as the model's training data had.
+        every_n: Looks at every n-th frame of a video instead.
+        detector_weights: File of the detector's weights; None for those it fetches itself.
+        trusted_modules: Packages whose networks and detectors may be built from the file; see `unmask.trust`.
+        limits: How much of one file is looked at.
+        deciding: Which of several faces decides.
+    """
+
+    device: str = "auto"
+    threshold: float | None = None
+    margin: float = MARGIN
+    batch_size: int = 32
+    num_frames: int | None = None
+    every_n: int | None = None
+    detector_weights: str | None = None
+    trusted_modules: tuple[str, ...] = ()
+    limits: Limits = field(default_factory=Limits)
+    deciding: Deciding = field(default_factory=Deciding)
+
+    @classmethod
+    def from_config(cls, cfg: Mapping[Any, Any]) -> Self:
+        """Take the keys of this class out of a configuration that may have more.
+
+        Raises:
+            ConfigError: A limit is not above 0, or `deciding` names no face.
+        """
+        values = {name: cfg[name] for name in cls.__dataclass_fields__ if name not in ("limits", "deciding")}
+        values["trusted_modules"] = tuple(values["trusted_modules"])
+        return cls(**values, limits=Limits(**cfg["limits"]), deciding=Deciding(**cfg["deciding"]))
+
+    def load(self, path: str | Path, *, num_threads: int | None = None, maps: bool = True) -> "Predictor":
+        """Load a model; see `Predictor.load`."""
+
+        return Predictor.load(path, num_threads=num_threads, maps=maps, **vars(self))
+
+
+def watch_inputs(predictor: Predictor, inputs: Iterable[Input]) -> Iterator[Progress]:
+    """Yield how far each input is; the last step of each holds its prediction.
+
+    The prediction of one that cannot be read has an error, and the rest goes on.
+
+    Args:
+        predictor: That judges them.
+        inputs: Files, or what was named and is none.
+    """
+    for entry in inputs:
+        try:
+            if entry.error:
+                raise MediaError(entry.error)
+            yield from predictor.watch_file(entry.path)
+        except MediaError as error:
+            threshold = predictor.decision.threshold
+            yield Progress(
+                1, 1, Prediction(str(entry.path), None, None, None, threshold, error=str(error), headline=UNREADABLE)
+            )

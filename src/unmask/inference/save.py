@@ -6,12 +6,11 @@ from pathlib import Path
 
 from unmask.errors import ConfigError
 from unmask.faces.spec import CropSpec
-from unmask.inference.annotate import write_annotated
-from unmask.inference.heatmap import draw_face_heat
+from unmask.inference.annotate import draw_face_heat, write_annotated
 from unmask.inference.results import FrameResult, Prediction
 from unmask.inference.timeline import write_timeline
-from unmask.media.failures import name_failures, name_failures_of
-from unmask.media.picture import MAX_PIXELS, read_picture, write_jpeg
+from unmask.media.image import MAX_PIXELS, read_picture, write_jpeg
+from unmask.media.streams import name_failures, name_failures_of
 from unmask.media.video import index_video, read_indexed
 from unmask.types import MediaKind, Picture
 

@@ -7,10 +7,10 @@ from textwrap import wrap
 from typing import Any
 
 from unmask.decision import show_score
-from unmask.inference.colours import PERSONS, hex_of
+from unmask.inference.annotate import PERSONS, hex_of
 from unmask.inference.results import FaceResult, Prediction, TimeRange, find_main
 from unmask.inference.words import entitle, name_face, show_examined
-from unmask.media.picture import write_bytes
+from unmask.paths import write_bytes
 from unmask.types import Verdict
 
 MAX_PERSONS = 8

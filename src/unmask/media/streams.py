@@ -1,6 +1,135 @@
-"""Choose the streams of a file that players play."""
+"""Choose the streams that players play, count their packets, and decode their frames in order."""
 
-from typing import Any
+from array import array
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from unmask.errors import MediaError
+from unmask.media.frames import Decoded
+from unmask.media.mp4 import MAX_SAMPLES
+from unmask.paths import is_of_disk
+
+Item = TypeVar("Item")
+
+
+def list_failures() -> tuple[type[Exception], ...]:
+    """Return what PyAV raises on damaged media, and, of what it writes, on a full disk: see `is_of_output`."""
+    import av
+
+    return (av.FFmpegError, EOFError, ValueError, IndexError, ArithmeticError)
+
+
+def is_of_output(error: Exception) -> bool:
+    """Tell whether an error of FFmpeg's is one of the disk that it writes to, and not of the file that it reads."""
+    return isinstance(error, OSError) and is_of_disk(error)
+
+
+def tell_reason(error: Exception) -> str:
+    """Return the words of an error without the file, which messages name already."""
+    return (getattr(error, "strerror", None) or str(error) or type(error).__name__).rstrip(".")
+
+
+@contextmanager
+def name_failures(path: Path) -> Iterator[None]:
+    """Raise a MediaError that names the file, whatever PyAV makes of it.
+
+    Belongs around what reads and writes media alone: mistakes of other code raise the same errors, and shall be seen.
+    A full disk is let through, for `unmask.paths.writing` to name the file that is written.
+
+    Args:
+        path: The file that is read.
+    """
+    try:
+        yield
+    except list_failures() as error:
+        if is_of_output(error):
+            raise
+        raise MediaError(
+            f"'{path}' cannot be read again and drawn: {tell_reason(error)}. Check that it plays to its end."
+        ) from error
+
+
+def name_failures_of(items: Iterable[Item], path: Path) -> Iterator[Item]:
+    """Yield what is read, and raise as `name_failures` where reading fails; what the caller does with it is its own.
+
+    Args:
+        items: Frames, for example, which are read as they are asked for.
+        path: The file that is read.
+    """
+    with name_failures(path):
+        yield from items
+
+
+@dataclass(frozen=True)
+class Packets:
+    """What was counted of a video.
+
+    Args:
+        times: Presentation times of all frames that have one, in order, in units of the stream's time base.
+        num_untimed: Packets without one.
+    """
+
+    times: npt.NDArray[np.int64]
+    num_untimed: int
+
+
+def list_packets(container: Any, stream: Any, name: str) -> Packets:
+    """Find the times of all frames from packets alone.
+
+    Args:
+        container: Of PyAV, at its beginning.
+        stream: Of the video.
+        name: What messages call the file.
+
+    Raises:
+        MediaError: There are more than `MAX_SAMPLES`.
+    """
+    import av
+
+    times, num_untimed = array("q"), 0
+    try:
+        for packet in to_the_end(container.demux(stream)):
+            if not packet.size or packet.is_discard:
+                continue
+            if packet.pts is None:
+                num_untimed += 1
+            else:
+                times.append(packet.pts)
+            if len(times) + num_untimed > MAX_SAMPLES:
+                raise MediaError(f"'{name}' holds more than {MAX_SAMPLES:,} frames. Cut it into parts.")
+    except (av.FFmpegError, OSError):
+        pass  # a file cut off in the middle: the packets before the cut are good
+    return Packets(np.unique(np.frombuffer(times, np.int64)) if times else np.zeros(0, np.int64), num_untimed)
+
+
+def to_the_end(parts: Iterator[Any]) -> Iterator[Any]:
+    """Yield the packets or frames of PyAV, and end where it stumbles over their end.
+
+    Having yielded the last of a file in which a stream begins in the middle (damaged MPEG-TS and FLV), PyAV looks for
+    that stream among those it had counted at the beginning.
+    """
+    try:
+        yield from parts
+    except IndexError:
+        return
+
+
+def count_times(stream: Any, num_packets: int, *, fps: float) -> npt.NDArray[np.int64]:
+    """Make the times of a raw stream, whose packets have none, of its rate: a packet is a frame.
+
+    Args:
+        stream: Of the video.
+        num_packets: How many there are.
+        fps: Its rate, 0 where unknown.
+    """
+    step = round(1 / (fps * float(stream.time_base))) if fps and stream.time_base else 1
+    return np.arange(num_packets, dtype=np.int64) * max(step, 1)
 
 
 def choose_video(container: Any) -> Any:
@@ -72,3 +201,85 @@ def _describe(stream: Any) -> str:
     context = stream.codec_context
     size = f" ({context.width} x {context.height})" if context is not None and context.width else ""
     return f"{kind} in stream {stream.index}{size}"
+
+
+_ALPHA_BLOCK = 1
+"""Of WebM: the number of the block addition that holds the opacity of a frame, as a VP8 or VP9 frame of its own."""
+
+
+class Decoder:
+    """Yields the frames of a stream, and knows the neighbours of each.
+
+    Args:
+        container: Of PyAV.
+        stream: Of the video.
+        max_pixels: A layer of opacity with more is not decoded.
+    """
+
+    def __init__(self, container: Any, stream: Any, *, max_pixels: int) -> None:
+        self._container, self._stream, self._max_pixels = container, stream, max_pixels
+        self.restart()
+
+    def restart(self) -> None:
+        """Begin anew where the container stands: after seeking, or after an error."""
+        self._frames = to_the_end(self._decode())
+        self._ahead: list[Decoded | Exception | None] = []
+        self._current: Decoded | None = None
+        self.before: Any = None
+
+    def step(self) -> Decoded | None:
+        """Return the next frame, None at the end."""
+        current = self._current
+        self.before = current.frame if current is not None and current.frame.interlaced_frame else None
+        following = self._ahead.pop() if self._ahead else next(self._frames, None)
+        if isinstance(following, Exception):
+            raise following
+        self._current = following
+        return following
+
+    def look_ahead(self) -> Any:
+        """Return the frame after the current one, None where there is none or it is damaged."""
+        import av
+
+        if not self._ahead:
+            try:
+                self._ahead.append(next(self._frames, None))
+            except (av.FFmpegError, OSError) as error:
+                self._ahead.append(error)  # raised where that frame is asked for
+        following = self._ahead[0]
+        return following.frame if isinstance(following, Decoded) else None
+
+    def _decode(self) -> Iterator[Decoded]:
+        if _has_alpha_layer(self._stream):
+            yield from _decode_with_alpha(self._container, self._stream, max_pixels=self._max_pixels)
+        else:
+            for frame in self._container.decode(self._stream):
+                yield Decoded(frame)
+
+
+def _has_alpha_layer(stream: Any) -> bool:
+    return stream.metadata.get("alpha_mode") == "1" and stream.codec_context.name in ("vp8", "vp9")
+
+
+def _decode_with_alpha(container: Any, stream: Any, *, max_pixels: int) -> Iterator[Decoded]:
+    """Decode WebM's opacity beside the frames, which FFmpeg's own decoders leave out; its brightness is the opacity."""
+    import av
+
+    opacity = av.CodecContext.create(stream.codec_context.name, "r")
+    opacity.options = {"max_pixels": str(max_pixels)}
+    opacity.thread_type = "NONE"
+    for packet in container.demux(stream):
+        alpha = None
+        if packet.size and packet.has_sidedata("matroska_block_additional"):
+            block = bytes(packet.get_sidedata("matroska_block_additional"))
+            if int.from_bytes(block[:8], "big") == _ALPHA_BLOCK:
+                for layer in opacity.decode(av.Packet(block[8:])):
+                    alpha = _read_brightness(layer)
+        for frame in packet.decode():
+            yield Decoded(frame, alpha)
+
+
+def _read_brightness(layer: Any) -> Any:
+    plane = layer.planes[0]
+    rows = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)
+    return np.ascontiguousarray(rows[: layer.height, : layer.width])

@@ -11,9 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from unmask.errors import LimitError, MediaError
-from unmask.media.decoder import Decoder
-from unmask.media.failures import tell_reason
 from unmask.media.frames import Screen, is_sane, list_screen_notes, square_size
+from unmask.media.image import MAX_PIXELS
 from unmask.media.kinds import (
     IMAGE_NAMES,
     PICTURE_SUFFIXES,
@@ -24,9 +23,15 @@ from unmask.media.kinds import (
     is_text,
 )
 from unmask.media.mp4 import check_claims
-from unmask.media.packets import count_times, list_packets
-from unmask.media.picture import MAX_PIXELS
-from unmask.media.streams import choose_video, list_passed_over, name_streams
+from unmask.media.streams import (
+    Decoder,
+    choose_video,
+    count_times,
+    list_packets,
+    list_passed_over,
+    name_streams,
+    tell_reason,
+)
 from unmask.types import Frame
 
 _ALIGNMENT = 128

@@ -13,9 +13,8 @@ from urllib.error import URLError
 import torch
 from torch import Tensor, nn
 
-from unmask.errors import CheckpointError, ConfigError
+from unmask.errors import CheckpointError, ConfigError, strip_signs
 from unmask.models.weights_file import load_backbone, read_weights
-from unmask.names import strip_signs
 from unmask.parameters import as_config_error, check_number
 
 logger = logging.getLogger(__name__)

@@ -18,8 +18,7 @@ from unmask.decision import Decision
 from unmask.errors import BundleError, ConfigError
 from unmask.faces.spec import CropSpec, InputSpec
 from unmask.models.checkpoint import Checkpoint
-from unmask.paths import hash_file
-from unmask.writing import writing
+from unmask.paths import hash_file, writing
 
 if TYPE_CHECKING:
     from unmask.models.network import FaceNetwork

@@ -11,9 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unmask.decision import Decision
-from unmask.errors import CheckpointError, ConfigError
+from unmask.errors import CheckpointError, ConfigError, suggest
 from unmask.faces.spec import CropSpec, InputSpec
-from unmask.names import suggest
 from unmask.paths import expand_home
 
 if TYPE_CHECKING:

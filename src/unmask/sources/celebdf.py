@@ -8,10 +8,10 @@ from pathlib import Path
 
 from unmask.errors import ConfigError, SourceError, list_problems
 from unmask.forgeries import Forgeries
-from unmask.media.frame_folder import holds_frames
 from unmask.media.kinds import VIDEO_SUFFIXES
+from unmask.media.listing import holds_frames
 from unmask.sources.folders import check_root, find_forgeries, list_entries, list_folders, quote_some, refuse_layout
-from unmask.sources.layout.people import split_people
+from unmask.sources.labels import split_people
 from unmask.types import ORIGINAL, Label, MediaKind, Video
 
 TEST_LIST = "List_of_testing_videos.txt"

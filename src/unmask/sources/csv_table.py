@@ -10,8 +10,8 @@ from pathlib import Path, PurePosixPath
 from unmask.errors import SourceError, list_problems
 from unmask.forgeries import Forgeries
 from unmask.sources.folders import describe_folder, find_forgeries, kind_of, list_folders, quote_some
-from unmask.sources.layout.label_words import SPLIT_NAMES, read_split
-from unmask.sources.layout.table import SUFFIXES, Row, find_columns, read_header, read_labels, read_table
+from unmask.sources.labels import SPLIT_NAMES, read_split
+from unmask.sources.table import SUFFIXES, Row, find_columns, read_header, read_labels, read_table
 from unmask.types import ORIGINAL, Label, MediaKind, Video
 
 _SAMPLE = 50

@@ -5,9 +5,9 @@ from pathlib import Path
 
 from unmask.errors import ConfigError
 from unmask.forgeries import Forgeries
+from unmask.sources.ffpp import ACTORS, DEEP_FAKE_DETECTION, Clips, Tree
 from unmask.sources.folders import check_root, find_forgeries, quote_some, refuse_layout
-from unmask.sources.layout.ffpp_tree import ACTORS, DEEP_FAKE_DETECTION, Clips, Tree
-from unmask.sources.layout.people import split_people
+from unmask.sources.labels import split_people
 from unmask.types import ORIGINAL, Label, Video
 
 SPLITS = ("test", "actor")

@@ -12,7 +12,7 @@ from unmask.errors import ConfigError, SourceError, list_problems
 from unmask.forgeries import Forgeries
 from unmask.media.kinds import VIDEO_SUFFIXES
 from unmask.sources.folders import check_root, find_forgeries, list_entries, list_folders, quote_some, refuse_layout
-from unmask.sources.layout.label_words import SPLIT_NAMES
+from unmask.sources.labels import SPLIT_NAMES
 from unmask.types import ORIGINAL, Label, Video
 
 METADATA, LABELS = "metadata.json", "labels.csv"

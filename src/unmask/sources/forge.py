@@ -10,14 +10,13 @@ from typing import Any
 from unmask.errors import ConfigError, SourceError, list_problems, names_limit
 from unmask.faces.detector import Detector, hash_weights, name_detector
 from unmask.forgeries import Forgeries
+from unmask.forging.swap import FORGERS
+from unmask.media.image import MAX_PIXELS
 from unmask.media.kinds import PICTURE_SUFFIXES
-from unmask.media.picture import MAX_PIXELS
 from unmask.paths import show_command
 from unmask.sources.ffpp import FaceForensics
 from unmask.sources.folders import check_root, find_forgeries, list_root
 from unmask.sources.forge_work import Encoding, FoundFace, Medium, find_face, forge_pair
-from unmask.synthetic.forge import FORGERS
-from unmask.synthetic.jobs import run_jobs
 from unmask.synthetic.layout import (
     COMPRESSION,
     Layout,
@@ -29,6 +28,7 @@ from unmask.synthetic.layout import (
     write_json,
     write_splits,
 )
+from unmask.synthetic.write import run_jobs
 from unmask.types import MediaKind, Video
 
 _FORGING = 1

@@ -9,13 +9,13 @@ import cv2
 import numpy as np
 
 from unmask.errors import ConfigError, MediaError
-from unmask.faces.appearance import describe_faces
 from unmask.faces.detector import Detector, name_detector, shrink
-from unmask.faces.track import follow_largest
+from unmask.faces.track import describe_faces, follow_largest
+from unmask.forging.swap import FORGERS, Forgery, Portrait
 from unmask.media.encode import write_video
-from unmask.media.picture import MAX_PIXELS, read_picture, write_bytes, write_jpeg
+from unmask.media.image import MAX_PIXELS, read_picture, write_jpeg
 from unmask.media.video import probe_video, read_frames
-from unmask.synthetic.forge import FORGERS, Forgery, Portrait
+from unmask.paths import write_bytes
 from unmask.synthetic.layout import Layout
 from unmask.synthetic.write import forge_clip, show_mask
 from unmask.types import Face, MediaKind, Picture, Point

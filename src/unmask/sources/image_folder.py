@@ -18,7 +18,7 @@ from unmask.sources.folders import (
     recognize_folder,
     refuse_layout,
 )
-from unmask.sources.layout.label_words import (
+from unmask.sources.labels import (
     FAKE_WORDS,
     REAL_WORDS,
     Doubt,

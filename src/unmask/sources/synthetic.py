@@ -4,9 +4,9 @@ from pathlib import Path
 
 from unmask.errors import SourceError
 from unmask.forgeries import Forgeries
+from unmask.forging.swap import FORGERS
 from unmask.paths import show_command
 from unmask.sources.ffpp import FaceForensics
-from unmask.synthetic.forge import FORGERS
 from unmask.synthetic.layout import COMPRESSION
 from unmask.synthetic.write import SyntheticSpec, write_source
 from unmask.types import Video

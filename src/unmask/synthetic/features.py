@@ -3,8 +3,7 @@
 import numpy as np
 
 from unmask.synthetic.canvas import Canvas, Points
-from unmask.synthetic.identity import Colour, Identity
-from unmask.synthetic.pose import Pose
+from unmask.synthetic.identity import Colour, Identity, Pose
 from unmask.synthetic.texture import FaceTexture
 from unmask.types import Array, Point
 

@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 
 from unmask.errors import ConfigError, SourceError
-from unmask.media.picture import write_bytes
+from unmask.paths import remove_parts, write_bytes
 from unmask.types import MediaKind
-from unmask.writing import remove_parts
 
 COMPRESSION = "c23"
 """The name FaceForensics++ gives to H.264 at a constant rate factor of 23."""

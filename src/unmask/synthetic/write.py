@@ -1,27 +1,79 @@
 """Write a source of drawn talking heads and their forgeries in the layout of FaceForensics++."""
 
 import logging
+from collections.abc import Callable, Generator, Sequence
+from concurrent.futures import as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import cv2
 import numpy as np
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from unmask.errors import ConfigError
+from unmask.errors import ConfigError, SourceError
+from unmask.forging.swap import FORGERS, Forger, Forgery, Portrait
 from unmask.media.encode import write_video
+from unmask.processes import open_pool
 from unmask.synthetic.draw import Sitter, film
-from unmask.synthetic.forge import FORGERS, Forger, Forgery, Portrait
-from unmask.synthetic.identity import draw_identity
-from unmask.synthetic.jobs import run_jobs
+from unmask.synthetic.identity import animate, draw_identity
 from unmask.synthetic.layout import Layout, Pair, check_fractions, claim_root, pair_up, split_pairs, write_splits
-from unmask.synthetic.pose import animate
 from unmask.types import Array, Picture
+
+logger = logging.getLogger(__name__)
+
+Job = TypeVar("Job")
+Result = TypeVar("Result")
+
+
+def run_jobs(work: Callable[[Job], Result], jobs: Sequence[Job], *, num_workers: int, description: str) -> list[Result]:
+    """Return the result of every job, in the order of the jobs.
+
+    Args:
+        work: A function of a module: workers import it.
+        jobs: Picklable.
+        num_workers: Processes; with 0 or 1 the work is done in this one.
+        description: Shown before the progress bar.
+
+    Raises:
+        SourceError: A worker process died.
+    """
+    results: dict[int, Result] = {}
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, transient=True) as progress:
+        task = progress.add_task(description, total=len(jobs))
+        done = _complete(work, jobs, num_workers=min(num_workers, len(jobs)), description=description)
+        with closing(done):
+            for index, result in done:
+                results[index] = result
+                progress.advance(task)
+    return [results[index] for index in range(len(jobs))]
+
+
+def _complete(
+    work: Callable[[Job], Result], jobs: Sequence[Job], *, num_workers: int, description: str
+) -> Generator[tuple[int, Result], None, None]:
+    if num_workers <= 1:
+        for index, job in enumerate(jobs):
+            yield index, work(job)
+        return
+    with open_pool(num_workers, initializer=partial(cv2.setNumThreads, 1)) as pool:
+        futures = {pool.submit(work, job): index for index, job in enumerate(jobs)}
+        try:
+            for future in as_completed(futures):
+                yield futures[future], future.result()
+        except BrokenProcessPool as error:
+            raise SourceError(
+                f"A worker process died while it was {description.lower()}, perhaps for want of memory. What is "
+                f"finished is kept: run the same command again, with fewer processes (num_workers=...)."
+            ) from error
+
 
 _DRAWING = 1
 """Counts the changes of what is drawn: a folder drawn by other code is not mixed with new videos."""
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)

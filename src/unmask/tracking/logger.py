@@ -18,10 +18,9 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from unmask.data.tables import FaceDataset
 from unmask.errors import ConfigError, Interrupted, TrackingError, UnmaskError
+from unmask.tracking.addresses import save_model
 from unmask.tracking.provenance import count_crops, digest_table
-from unmask.tracking.registry import save_model
-from unmask.tracking.store import Store, explained, find_server, first_line, link_run, open_experiment
-from unmask.tracking.system_metrics import SystemReadings
+from unmask.tracking.store import Store, SystemReadings, explained, find_server, first_line, link_run, open_experiment
 from unmask.tracking.unsent import Message, Outbox
 
 CHECKPOINTS = ("best", "all", "none")
@@ -308,7 +307,7 @@ class MLflowLogger(Logger):
         self.log_session_files([path])
 
     def register(self, name: str, *, objective_key: str, objective: float) -> None:
-        """Make the stored model a version in the registry; see `unmask.tracking.registry.register_version`."""
+        """Make the stored model a version in the registry; see `unmask.tracking.addresses.register_version`."""
         self._send("register", name=name, objective_key=objective_key, objective=objective)
 
 

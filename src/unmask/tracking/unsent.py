@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from unmask.tracking.registry import register_version
+from unmask.tracking.addresses import register_version
 from unmask.tracking.store import find_artifact_folder, first_line, make_client
 
 logger = logging.getLogger(__name__)

@@ -22,13 +22,12 @@ from unmask.metrics.collection import FIGURES, build_metrics
 from unmask.models.classifier import DeepfakeClassifier, Origin
 from unmask.models.heatmaps import explain_missing_maps
 from unmask.training.callbacks import DecisionCallback, EpochHistory, build_checkpoints, count_frozen_epochs
-from unmask.training.checkpoint_io import SafeCheckpointIO
 from unmask.training.checks import list_metrics
 from unmask.training.devices import choose_precision, choose_strategy, runs_on_gpu
 from unmask.training.figures import ScoreKeeper
 from unmask.training.interruption import StopRequest
-from unmask.training.nodes import build_network, build_node, build_optimizer, build_schedule
-from unmask.training.resume import Resumption, record_learning
+from unmask.training.parts import build_network, build_node, build_optimizer, build_schedule
+from unmask.training.resume import Resumption, SafeCheckpointIO, record_learning
 from unmask.training.step_callbacks import FiniteLoss, StepSeeds, StopAtStep
 from unmask.trust import list_untrusted
 

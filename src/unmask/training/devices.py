@@ -5,8 +5,7 @@ from typing import Any
 
 from omegaconf import DictConfig, ListConfig
 
-from unmask.errors import ConfigError
-from unmask.names import suggest
+from unmask.errors import ConfigError, suggest
 
 ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps")
 STRATEGIES = ("auto", "ddp", "ddp_find_unused_parameters_true")

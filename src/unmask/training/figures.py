@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from unmask.decision import Decision
-from unmask.media.picture import decode_crop_file, write_jpeg
+from unmask.media.image import decode_crop_file, write_jpeg
 from unmask.metrics.collection import aggregate_videos
 from unmask.models.classifier import DeepfakeClassifier
 from unmask.types import Label, Picture

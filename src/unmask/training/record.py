@@ -25,7 +25,7 @@ from unmask.tracking.provenance import CodeState, describe_environment
 from unmask.training.build import Parts, RunCallback
 from unmask.training.devices import is_first_process
 from unmask.training.figures import write_figures
-from unmask.training.loggers import build_loggers, find_mlflow
+from unmask.training.parts import build_loggers, find_mlflow
 from unmask.training.resume import describe_changes
 from unmask.training.sweep_callback import name_child, read_parent
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from unmask.composition import read_value
+from unmask.config import read_value
 from unmask.data.tables import FaceDataset
 from unmask.errors import ConfigError, TrackingError, UnmaskError
 from unmask.tracking.provenance import describe_environment, digest_table, find_code_state

@@ -19,18 +19,16 @@ from unmask.config import config_dir
 from unmask.data.tables import FaceDataset
 from unmask.errors import ConfigError, Interrupted, TrainingError
 from unmask.forgeries import read_trained_on, record_training
-from unmask.media.picture import write_bytes
 from unmask.models.bundle import write_bundle
 from unmask.models.checkpoint import Checkpoint, load_checkpoint
-from unmask.paths import show_command
+from unmask.paths import show_command, write_bytes
 from unmask.tracking.provenance import CodeState, count_crops, find_code_state
 from unmask.training.build import Parts, build_parts, resolve_objective
-from unmask.training.checkpoint_io import drop_previous
 from unmask.training.checks import check_batch, check_settings
 from unmask.training.devices import is_first_process
 from unmask.training.interruption import StopRequest
 from unmask.training.record import Record, TrainResult
-from unmask.training.resume import carry_best, check_objective, check_resume, open_resumed
+from unmask.training.resume import carry_best, check_objective, check_resume, drop_previous, open_resumed
 from unmask.trust import list_packages
 
 logger = logging.getLogger(__name__)

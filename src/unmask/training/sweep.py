@@ -11,9 +11,9 @@ from typing import Any
 
 import pandas as pd
 
-from unmask.composition import read_text
+from unmask.config import read_text
 from unmask.errors import TrackingError
-from unmask.media.picture import write_bytes
+from unmask.paths import write_bytes
 from unmask.tracking.store import explained, make_client
 from unmask.training.sweep_callback import JOB, RECORD, UNSENT
 

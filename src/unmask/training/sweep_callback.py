@@ -214,7 +214,7 @@ def name_child(overrides: list[str], environment: Mapping[str, str]) -> str | No
 
 
 def _open_parent(config: DictConfig, keys: list[str]) -> dict[str, Any]:
-    from unmask.training.loggers import build_mlflow
+    from unmask.training.parts import build_mlflow
 
     command = show_command("train.py", "-m", *config.hydra.overrides.task)
     record: dict[str, Any] = {"run_id": None, "uri": None, "command": command, "keys": keys}

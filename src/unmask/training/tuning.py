@@ -17,9 +17,9 @@ from omegaconf import DictConfig
 from unmask.data.datamodule import FaceDataModule
 from unmask.data.tables import FaceDataset
 from unmask.errors import ConfigError
-from unmask.media.picture import write_bytes
 from unmask.metrics.plots import draw_search
 from unmask.models.classifier import DeepfakeClassifier
+from unmask.paths import write_bytes
 from unmask.training.build import build_model, build_trainer, resolve_objective
 from unmask.training.checks import check_settings
 from unmask.training.devices import runs_on_gpu

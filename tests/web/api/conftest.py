@@ -7,10 +7,9 @@ import pytest
 from fastapi.testclient import TestClient
 
 from unmask.media.encode import write_video
-from unmask.media.picture import write_jpeg
+from unmask.media.image import write_jpeg
 from unmask.synthetic.draw import Sitter, film
-from unmask.synthetic.identity import draw_identity
-from unmask.synthetic.pose import animate
+from unmask.synthetic.identity import animate, draw_identity
 from unmask.web.api.app import create_app
 from unmask.web.api.settings import ModelSettings, ServiceLimits, ServiceSettings
 

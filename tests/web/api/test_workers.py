@@ -20,7 +20,7 @@ from pebble.pool.base_pool import PoolStatus
 from tests.web.api.test_jobs import send, wait
 
 from unmask.errors import ConfigError
-from unmask.inference.settings import PredictorSettings
+from unmask.inference.predictor import PredictorSettings
 from unmask.models.bundle import load_bundle
 from unmask.web.api import jobs, service
 from unmask.web.api.app import create_app

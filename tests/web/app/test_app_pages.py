@@ -19,7 +19,7 @@ from unmask.inference.predictor import Predictor
 from unmask.models.bundle import write_bundle
 from unmask.models.checkpoint import load_checkpoint
 from unmask.web.app.models import read_settings
-from unmask.web.app.words import NO_PROOF
+from unmask.web.app.views import NO_PROOF
 
 MakePng = Callable[[int], bytes]
 

@@ -10,11 +10,11 @@ from tests.web.app.pages import give, open_app, open_page, said
 
 from unmask.decision import Decision
 from unmask.forgeries import Forgeries, SourceRecord, warn_of_training
-from unmask.inference import predictor, summary
+from unmask.inference import deciding, predictor
 from unmask.inference.results import FrameResult, Prediction
 from unmask.media.kinds import IMAGE_NAMES, VIDEO_FORMATS
 from unmask.types import MediaKind, Verdict
-from unmask.web.app.words import plain
+from unmask.web.app.views import plain
 
 MakePng = Callable[[int], bytes]
 
@@ -38,7 +38,7 @@ def half_forged(monkeypatch: pytest.MonkeyPatch) -> None:
     def conclude(name: str, kind: MediaKind, frames: Sequence[FrameResult], **others: Any) -> Prediction:
         scores = [0.01, 0.02, 0.03, 0.7, 0.9, 0.8]
         changed = [rescore(frame, score) for frame, score in zip(frames, scores, strict=True)]
-        return summary.conclude(name, kind, changed, **others | {"decision": Decision(threshold=0.6)})
+        return deciding.conclude(name, kind, changed, **others | {"decision": Decision(threshold=0.6)})
 
     monkeypatch.setattr(predictor, "conclude", conclude)
 

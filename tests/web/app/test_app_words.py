@@ -3,13 +3,13 @@ from dataclasses import replace
 import pytest
 
 from unmask.decision import Decision
-from unmask.inference.colours import hex_of
+from unmask.inference.annotate import hex_of
 from unmask.inference.deciding import Deciding
 from unmask.inference.results import FaceResult, FaceScore, FrameResult, Prediction
 from unmask.inference.words import show_clock, show_probability
 from unmask.types import MediaKind, Verdict
 from unmask.web.app.panels import draw_gauge, style_gauge
-from unmask.web.app.words import (
+from unmask.web.app.views import (
     code,
     explain_contradiction,
     explain_coverage,

@@ -19,16 +19,16 @@ from typing import Any
 
 from unmask.errors import MediaError, OutputError, tell_guest
 from unmask.faces.crop import cut_shown
-from unmask.inference.heatmap import draw_heat
+from unmask.inference.annotate import draw_heat
 from unmask.inference.predictor import Predictor
 from unmask.inference.results import FaceScore, Prediction
+from unmask.media.image import encode_jpeg, read_picture
 from unmask.media.kinds import IMAGE_NAMES, VIDEO_FORMATS, is_text, sniff_kind
-from unmask.media.picture import encode_jpeg, read_picture, write_bytes
 from unmask.media.video import index_video, read_indexed
+from unmask.paths import write_bytes, writing
 from unmask.processes import end_with_parent
 from unmask.types import MediaKind, Picture
 from unmask.web.api.settings import OF_SERVICE, ModelSettings, log_as_json
-from unmask.writing import writing
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS jobs (

@@ -16,14 +16,14 @@ from typing import TYPE_CHECKING
 from unmask.errors import ConfigError
 
 if TYPE_CHECKING:
-    from unmask.inference.settings import PredictorSettings
+    from unmask.inference.predictor import PredictorSettings
 
 OF_SERVICE = "this service, which its operator can raise"
 """Owner of the file limits, as named in messages to clients."""
 
 
 def _default_predictor() -> "PredictorSettings":
-    from unmask.inference.settings import PredictorSettings  # imports OpenCV, which a command line cannot wait for
+    from unmask.inference.predictor import PredictorSettings  # imports OpenCV, which a command line cannot wait for
 
     return PredictorSettings()
 

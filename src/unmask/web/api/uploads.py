@@ -23,10 +23,10 @@ from starlette.types import Message, Receive
 
 from unmask.errors import ConfigError, OutputError
 from unmask.models.bundle import SPEC_FILE, is_bundle, load_bundle
+from unmask.paths import describe_refusal, is_of_disk, writing
 from unmask.tracking.addresses import fetch_model
 from unmask.web.api.responses import Problem
 from unmask.web.api.settings import ModelSettings
-from unmask.writing import describe_refusal, is_of_disk, writing
 
 
 def clean_name(name: str | None) -> str:

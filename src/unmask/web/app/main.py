@@ -11,8 +11,7 @@ from pathlib import Path
 import streamlit as st
 
 from unmask.errors import UnmaskError
-from unmask.web.app.check_page import show_check_page
-from unmask.web.app.compare_page import show_compare_page
+from unmask.web.app.check_page import show_check_page, show_compare_page
 from unmask.web.app.model_page import show_model_page
 from unmask.web.app.models import (
     Model,
@@ -24,7 +23,7 @@ from unmask.web.app.models import (
     load_model,
     read_settings,
 )
-from unmask.web.app.words import code, plain
+from unmask.web.app.views import code, plain
 
 STYLE = """
 <style>

@@ -13,7 +13,7 @@ from unmask.forgeries import name_sources
 from unmask.paths import show_command
 from unmask.web.app.models import Model, Settings, place_of
 from unmask.web.app.panels import show_model_line, warn_of_models
-from unmask.web.app.words import NO_PROOF, code, explain_numbers, plain, say_who_decides
+from unmask.web.app.views import NO_PROOF, code, explain_numbers, plain, say_who_decides
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ import streamlit as st
 
 from unmask.errors import ConfigError
 from unmask.forgeries import name_model
-from unmask.inference.settings import PredictorSettings
+from unmask.inference.predictor import PredictorSettings
 from unmask.models.bundle import MODEL_FILE, SPEC_FILE
 from unmask.paths import expand_home, home_folder
 from unmask.tracking.addresses import ask_version_time, fetch_model

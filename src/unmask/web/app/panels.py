@@ -7,20 +7,22 @@ import streamlit as st
 
 from unmask.decision import Decision, show_score
 from unmask.forgeries import warn_of_training
-from unmask.inference.colours import hex_of
-from unmask.inference.heatmap import draw_heat, list_heat_colours
+from unmask.inference.annotate import draw_heat, hex_of, list_heat_colours
 from unmask.inference.results import FaceScore
 from unmask.inference.words import name_face, show_probability
-from unmask.media.picture import decode_jpeg
+from unmask.media.image import decode_jpeg
 from unmask.types import MediaKind, Verdict
 from unmask.web.app.models import Model
-from unmask.web.app.views import FrameView, Looked, find_map, mark
-from unmask.web.app.words import (
+from unmask.web.app.views import (
     NO_PROOF,
     SAYINGS,
+    FrameView,
+    Looked,
     explain_contradiction,
     explain_coverage,
     explain_numbers,
+    find_map,
+    mark,
     plain,
     say,
     shorten,

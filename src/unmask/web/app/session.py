@@ -13,13 +13,22 @@ import streamlit as st
 from unmask.errors import MediaError, tell_guest
 from unmask.inference.results import Prediction
 from unmask.inference.words import UNREADABLE
+from unmask.media.image import read_still
 from unmask.media.kinds import IMAGE_NAMES, PICTURE_SUFFIXES, VIDEO_FORMATS, VIDEO_SUFFIXES, sniff_kind
-from unmask.media.picture import read_still
 from unmask.media.video import index_video, read_indexed
 from unmask.types import MediaKind
 from unmask.web.app.models import MAX_FILES, OF_APP, Model, Settings
-from unmask.web.app.views import MAX_FACES, FrameView, Looked, ViewKeeper, find_suspect, make_view
-from unmask.web.app.words import plain, printable, shorten
+from unmask.web.app.views import (
+    MAX_FACES,
+    FrameView,
+    Looked,
+    ViewKeeper,
+    find_suspect,
+    make_view,
+    plain,
+    printable,
+    shorten,
+)
 
 _CHUNK = 1 << 20
 

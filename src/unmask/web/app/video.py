@@ -7,15 +7,14 @@ from typing import Any
 import streamlit as st
 
 from unmask.decision import show_score
-from unmask.inference.colours import PERSONS, hex_of
+from unmask.inference.annotate import PERSONS, hex_of
 from unmask.inference.results import FaceResult, find_main
 from unmask.inference.timeline import MAX_PERSONS, choose_persons
 from unmask.inference.words import name_face, show_clock, show_stretch
 from unmask.types import Verdict
 from unmask.web.app.models import Model
 from unmask.web.app.panels import say_dropped, show_face_score, show_frame
-from unmask.web.app.views import Looked, find_suspect, mark_small
-from unmask.web.app.words import SAYINGS, explain_no_stretch, plain
+from unmask.web.app.views import SAYINGS, Looked, explain_no_stretch, find_suspect, mark_small, plain
 
 PICKED = "picked"
 """Name of the chart's click selection."""

@@ -1,0 +1,230 @@
+"""Audit crops: missing files, damaged files, and copies under different names."""
+
+import hashlib
+import logging
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pandas as pd
+
+from unmask.data.tables import FaceDataset
+from unmask.errors import DatasetError, LeakageError, MediaError, list_problems
+from unmask.media.image import decode_crop_file
+from unmask.paths import show_command
+from unmask.types import Label, Video
+
+logger = logging.getLogger(__name__)
+
+MAX_BAD_SHARE = 0.01
+
+
+def find_usable_crops(dataset: FaceDataset, *, split: str, max_bad_share: float = MAX_BAD_SHARE) -> pd.DataFrame:
+    """Return the crops of a split that exist and are complete; a warning counts and names the others.
+
+    Args:
+        dataset: A face dataset.
+        split: `train`, `val` or `test`.
+        max_bad_share: Share of bad crops above which the dataset is rejected.
+
+    Raises:
+        DatasetError: The split is empty, or more than that share is bad.
+    """
+    table = dataset.faces_of(split)
+    paths = [dataset.root / crop for crop in table["crop"]]
+    with ThreadPoolExecutor(16) as pool:  # most of the time is spent waiting for disks
+        problems = list(pool.map(_check_ends, paths))
+    bad = [problem for problem in problems if problem]
+    if not bad:
+        return table
+    summary = f"{len(bad)} of {len(table)} crops of split '{split}' in '{dataset.root}' are missing or damaged"
+    advice = f"Make them again with: {show_command('prepare.py', 'task=repair', f'output={dataset.root}')}"
+    if len(bad) > max_bad_share * len(table):
+        raise DatasetError(f"{summary}, more than {max_bad_share:.0%}:\n{list_problems(bad)}\n{advice}")
+    logger.warning("%s and are left out:\n%s\n%s", summary, list_problems(bad), advice)
+    return table[[not problem for problem in problems]].reset_index(drop=True)
+
+
+def find_damaged(crops: Iterable[str], *, root: Path, size: int | None) -> dict[str, str]:
+    """Return the crops that are missing, cannot be decoded or have the wrong size, and the problem of each.
+
+    Args:
+        crops: Paths relative to the dataset.
+        root: Folder of the dataset.
+        size: Expected side in pixels; None to accept any.
+    """
+    crops = list(crops)
+    with ThreadPoolExecutor(16) as pool:  # decoding releases the GIL, and disks take time
+        found = list(pool.map(lambda crop: _describe_damage(root / crop, size=size), crops))
+    return {crop: problem for crop, problem in zip(crops, found, strict=True) if problem}
+
+
+def _check_ends(path: Path) -> str:
+    """Return what is wrong with a crop, or "". Only both ends of a JPEG are read."""
+    try:
+        with path.open("rb") as file:
+            start = file.read(2)
+            if not start:
+                return f"{path}: 0 bytes"
+            file.seek(-2, 2)
+            if start == b"\xff\xd8" and file.read(2) == b"\xff\xd9":
+                return ""
+        decode_crop_file(path)
+    except FileNotFoundError:
+        return f"{path}: missing"
+    except (OSError, MediaError) as error:
+        return f"{path}: damaged ({error})"
+    return ""
+
+
+def _describe_damage(path: Path, *, size: int | None) -> str:
+    """Return what is wrong with a crop after decoding it, or ""."""
+    if not path.is_file():
+        return "missing"
+    try:
+        height, width = decode_crop_file(path).shape[:2]
+    except MediaError as error:
+        return f"damaged ({error})"
+    return f"{width} x {height} pixels" if size is not None and (height, width) != (size, size) else ""
+
+
+CHOICES = ("warn", "refuse")
+
+COPIES_FILE = "copies.csv"
+
+_END_BYTES = 4096
+"""Read from either end of files of equal size; whole files are read only if these agree too."""
+
+
+def find_copies(videos: Sequence[Video]) -> list[list[int]]:
+    """Return the positions of byte-identical videos, in sets of two or more.
+
+    Files are compared by size, then by their ends, then by all bytes; folders of frames are compared frame by frame.
+    """
+    files = [_list_files(video) for video in videos]
+    candidates = [[index for index, found in enumerate(files) if found]]
+    for measure in (_measure_sizes, _hash_ends, _hash_all):
+        candidates = [copies for same in candidates for copies in _divide(same, files, measure)]
+    return candidates
+
+
+def report_copies(
+    videos: Sequence[Video], splits: Sequence[str], copies: Iterable[Sequence[int]], *, choice: str, root: Path
+) -> None:
+    """Report copies in two splits or with two labels; `copies.csv` in the face dataset lists all copies.
+
+    Args:
+        videos: Videos of one source.
+        splits: Split of each video.
+        copies: Result of `find_copies`.
+        choice: `warn`, or `refuse` to raise if copies are in two splits.
+        root: Folder of the face dataset.
+
+    Raises:
+        LeakageError: Copies are in two splits, and `choice` is `refuse`.
+    """
+    copies = list(copies)
+    (root / COPIES_FILE).unlink(missing_ok=True)
+    if not copies:
+        return
+    crossing = [same for same in copies if len({splits[index] for index in same}) > 1]
+    contradicting = [same for same in copies if len({videos[index].label for index in same}) > 1]
+
+    def show(same: Sequence[int]) -> str:
+        """Name one of each label and split."""
+        different = {(videos[index].label, splits[index]): index for index in reversed(same)}
+        names = [f"'{videos[i].path}' ({label.name.lower()}, {split})" for (label, split), i in different.items()]
+        return ", ".join(sorted(names)) + (f" and {len(same) - len(names)} more" if len(same) > len(names) else "")
+
+    if crossing and choice == "refuse":
+        raise LeakageError(
+            f"{len(crossing)} files are in more than one split under different names (duplicates=refuse):\n"
+            f"{list_problems(map(show, crossing))}\nRemove the copies, or set duplicates=warn."
+        )
+    _write(root / COPIES_FILE, videos, splits, copies)
+    listed = f"'{root / COPIES_FILE}' lists all copies."
+    if crossing:
+        logger.warning(
+            "%d files are in more than one split under different names, so metrics on val and test are too optimistic "
+            "(duplicates=refuse stops here):\n%s\n%s",
+            len(crossing), list_problems(map(show, crossing)), listed,
+        )  # fmt: skip
+    if contradicting:
+        logger.warning(
+            "%d files are labelled real under one name and fake under another:\n%s\n%s",
+            len(contradicting), list_problems(map(show, contradicting)), listed,
+        )  # fmt: skip
+    if not crossing and not contradicting:
+        logger.info("%d files have copies, all in the same split. %s", len(copies), listed)
+
+
+def _write(path: Path, videos: Sequence[Video], splits: Sequence[str], copies: Sequence[Sequence[int]]) -> None:
+    rows = [
+        {"file": number, "video_id": videos[index].video_id, "path": str(videos[index].path),
+         "label": Label(videos[index].label).name.lower(), "split": splits[index]}
+        for number, same in enumerate(copies) for index in same
+    ]  # fmt: skip
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pd.DataFrame(rows).to_csv(path, index=False)
+
+
+def _list_files(video: Video) -> list[Path]:
+    if video.frames:
+        return list(video.frames)
+    if video.path.is_dir():
+        return sorted(path for path in video.path.iterdir() if path.is_file())
+    return [video.path] if video.path.is_file() else []
+
+
+def _divide(
+    same: Sequence[int], files: Sequence[Sequence[Path]], measure: Callable[[Sequence[Path]], Hashable]
+) -> list[list[int]]:
+    """Split a set into those of its members that agree in a measure."""
+    if len(same) < 2:
+        return []
+    members = [files[index] for index in same]
+    values: list[Hashable]
+    if measure is _measure_sizes:
+        values = [measure(paths) for paths in members]
+    else:
+        with ThreadPoolExecutor(16) as pool:  # most of the time is spent waiting for disks
+            values = list(pool.map(measure, members))
+    found: dict[Hashable, list[int]] = defaultdict(list)
+    for index, value in zip(same, values, strict=True):
+        if value is not None:
+            found[value].append(index)
+    return [indices for indices in found.values() if len(indices) > 1]
+
+
+def _measure_sizes(paths: Sequence[Path]) -> tuple[int, ...] | None:
+    """Return file sizes; None if a file is empty or unreadable, which preparing it will report."""
+    try:
+        sizes = tuple(path.stat().st_size for path in paths)
+    except OSError:
+        return None
+    return sizes if all(sizes) else None
+
+
+def _hash_ends(paths: Sequence[Path]) -> bytes | None:
+    digest = hashlib.sha256()
+    try:
+        for path in paths:
+            with path.open("rb") as file:
+                digest.update(file.read(_END_BYTES))
+                file.seek(max(0, path.stat().st_size - _END_BYTES))
+                digest.update(file.read(_END_BYTES))
+    except OSError:
+        return None
+    return digest.digest()
+
+
+def _hash_all(paths: Sequence[Path]) -> bytes | None:
+    digest = hashlib.sha256()
+    try:
+        for path in paths:
+            with path.open("rb") as file:
+                digest.update(hashlib.file_digest(file, "sha256").digest())
+    except OSError:
+        return None
+    return digest.digest()

@@ -1,0 +1,223 @@
+"""Transforms that Albumentations does not have, written as its own are, so that they mix."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import albumentations as A
+import cv2
+import numpy as np
+
+from unmask.forging.swap import fit_outline, order_landmarks
+from unmask.media.encode import recode_picture
+from unmask.parameters import check_number, check_range
+from unmask.types import Picture
+
+
+def pick_one(steps: Mapping[str, Any], *, p: float) -> Any:
+    """Return a step that applies one of several, drawn by their own `p` as weights.
+
+    Args:
+        steps: By name; null ones are left out.
+        p: Probability that any of them is applied.
+
+    Raises:
+        ValueError: No step is left, or `p` is no probability.
+    """
+    chosen = [step for step in steps.values() if step is not None]
+    check_number("p", p, least=0, most=1)
+    if not chosen:
+        raise ValueError("steps={} leaves nothing to choose from. Leave out the whole choice: set it to null.")
+    return A.OneOf(chosen, p=p)
+
+
+class VideoCompression(A.ImageOnlyTransform):  # type: ignore[misc]
+    """Encode the crop with H.264 as a video of one frame, and decode it.
+
+    Args:
+        crf_range: Lowest and highest constant rate factor: 23 is x264's default, 40 strong.
+        p: Probability.
+    """
+
+    def __init__(self, *, crf_range: Sequence[int] = (23, 40), p: float = 0.5) -> None:
+        check_range("crf_range", crf_range, least=0, most=51, whole=True)
+        super().__init__(p=p)
+        self.crf_range = tuple(crf_range)
+
+    def get_params(self) -> dict[str, Any]:
+        """Draw the rate factor."""
+        return {"crf": self.py_random.randint(*self.crf_range)}
+
+    def apply(self, img: Picture, crf: int, **params: Any) -> Picture:
+        """Recode the picture."""
+        return recode_picture(img, crf=crf)
+
+
+class Saturation(A.ImageOnlyTransform):  # type: ignore[misc]
+    """Pull the colours towards grey, in YCbCr.
+
+    Args:
+        scale_range: Share of the colour that stays; 0 is grey.
+        p: Probability.
+    """
+
+    def __init__(self, *, scale_range: Sequence[float] = (0.0, 0.4), p: float = 0.5) -> None:
+        check_range("scale_range", scale_range, least=0, most=1)
+        super().__init__(p=p)
+        self.scale_range = tuple(scale_range)
+
+    def get_params(self) -> dict[str, Any]:
+        """Draw the share."""
+        return {"scale": self.py_random.uniform(*self.scale_range)}
+
+    def apply(self, img: Picture, scale: float, **params: Any) -> Picture:
+        """Scale the two colour channels about their middle."""
+        ycrcb = cv2.cvtColor(img, cv2.COLOR_RGB2YCrCb)
+        values = np.arange(256)
+        table = np.stack([values, *[np.round((values - 128) * scale + 128)] * 2], axis=1).astype(np.uint8)
+        return np.asarray(cv2.cvtColor(cv2.LUT(ycrcb, table[None]), cv2.COLOR_YCrCb2RGB), np.uint8)
+
+
+class Darkening(A.ImageOnlyTransform):  # type: ignore[misc]
+    """Multiply every pixel by a number below 1, which lowers contrast and brightness together.
+
+    Args:
+        scale_range: Of that number.
+        p: Probability.
+    """
+
+    def __init__(self, *, scale_range: Sequence[float] = (0.35, 0.85), p: float = 0.5) -> None:
+        check_range("scale_range", scale_range, least=0, most=1)
+        super().__init__(p=p)
+        self.scale_range = tuple(scale_range)
+
+    def get_params(self) -> dict[str, Any]:
+        """Draw the number."""
+        return {"scale": self.py_random.uniform(*self.scale_range)}
+
+    def apply(self, img: Picture, scale: float, **params: Any) -> Picture:
+        """Multiply."""
+        return np.asarray(cv2.convertScaleAbs(img, alpha=scale), np.uint8)
+
+
+class GreyBlocks(A.ImageOnlyTransform):  # type: ignore[misc]
+    """Lay grey squares of 8 pixels over the crop, as lost blocks of a transmission look.
+
+    Args:
+        num_range: Lowest and highest number of squares.
+        p: Probability.
+    """
+
+    def __init__(self, *, num_range: Sequence[int] = (16, 80), p: float = 0.5) -> None:
+        check_range("num_range", num_range, least=0, whole=True)
+        super().__init__(p=p)
+        self.num_range = tuple(num_range)
+
+    def get_params_dependent_on_data(self, params: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
+        """Draw where the squares lie."""
+        height, width = params["shape"][:2]
+        count = self.py_random.randint(*self.num_range)
+        shares = self.random_generator.random((count, 2))
+        return {"corners": (shares * (max(height - 8, 1), max(width - 8, 1))).astype(int)}
+
+    def apply(self, img: Picture, corners: Any, **params: Any) -> Picture:
+        """Fill them."""
+        image = img.copy()
+        for top, left in corners:
+            image[top : top + 8, left : left + 8] = 128
+        return image
+
+
+class ColourNoise(A.ImageOnlyTransform):  # type: ignore[misc]
+    """Add Gaussian noise in YCbCr, as `GaussNoise` does in RGB.
+
+    Args:
+        variance_range: Of the noise, for values from 0 to 1.
+        p: Probability.
+    """
+
+    def __init__(self, *, variance_range: Sequence[float] = (0.001, 0.05), p: float = 0.5) -> None:
+        check_range("variance_range", variance_range, least=0, most=1)
+        super().__init__(p=p)
+        self.variance_range = tuple(variance_range)
+
+    def get_params_dependent_on_data(self, params: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
+        """Draw the noise."""
+        deviation = 255 * self.py_random.uniform(*self.variance_range) ** 0.5
+        noise = self.random_generator.standard_normal(params["shape"], dtype=np.float32)
+        return {"noise": noise * np.float32(deviation)}
+
+    def apply(self, img: Picture, noise: Any, **params: Any) -> Picture:
+        """Add it."""
+        ycrcb = cv2.cvtColor(img, cv2.COLOR_RGB2YCrCb)
+        noisy = cv2.add(ycrcb, noise, dtype=cv2.CV_8U)
+        return np.asarray(cv2.cvtColor(noisy, cv2.COLOR_YCrCb2RGB), np.uint8)
+
+
+class LandmarkCutout(A.ImageOnlyTransform):  # type: ignore[misc]
+    """Black out the eyes, the nose or the mouth; failing that half of the face; failing that half of the picture.
+
+    The landmarks are those that the steps before have moved.
+
+    Args:
+        part_p: Probability that a part is blacked out.
+        half_face_p: Of half of the face, where no part was.
+        half_picture_p: Of half of the picture, where neither was.
+        p: Probability of the whole step.
+    """
+
+    needs_landmarks = True
+
+    def __init__(
+        self, *, part_p: float = 0.7, half_face_p: float = 0.2, half_picture_p: float = 0.1, p: float = 1.0
+    ) -> None:
+        for name, value in (("part_p", part_p), ("half_face_p", half_face_p), ("half_picture_p", half_picture_p)):
+            check_number(name, value, least=0, most=1)
+        super().__init__(p=p)
+        self.part_p, self.half_face_p, self.half_picture_p = part_p, half_face_p, half_picture_p
+
+    @property
+    def targets_as_params(self) -> list[str]:
+        """What `get_params_dependent_on_data` sees beside the picture."""
+        return ["keypoints"]
+
+    def get_params_dependent_on_data(self, params: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
+        """Draw what is blacked out, as a mask of the picture; None for nothing."""
+        points = order_landmarks(np.asarray(data["keypoints"], np.float64)[:, :2])
+        shape, draw = params["shape"][:2], self.py_random
+        if draw.random() < self.part_p:
+            return {"blackout": _draw_part(shape, points, part=draw.choice(("eyes", "nose", "mouth")))}
+        mask = None
+        if draw.random() < self.half_face_p:
+            mask = np.zeros(shape, np.uint8)
+            cv2.fillPoly(mask, [np.round(fit_outline(points)).astype(np.int32)], 1)
+            mask &= _draw_half(shape, centre=points[2], side=draw.randrange(4))
+        elif draw.random() < self.half_picture_p:
+            mask = _draw_half(shape, centre=np.array(shape[::-1]) / 2, side=draw.randrange(4))
+        return {"blackout": mask}
+
+    def apply(self, img: Picture, blackout: Any, **params: Any) -> Picture:
+        """Black it out."""
+        return img if blackout is None else np.where(blackout[..., None] > 0, np.uint8(0), img)
+
+
+def _draw_part(shape: tuple[int, int], points: Any, *, part: str) -> Any:
+    """Draw a thick line from eye to eye, down the nose, or along the mouth."""
+    left_eye, right_eye, nose, left_mouth, right_mouth = points
+    distance = float(np.linalg.norm(right_eye - left_eye))
+    start, end = {
+        "eyes": (left_eye, right_eye),
+        "nose": ((left_eye + right_eye) / 2, nose),
+        "mouth": (left_mouth, right_mouth),
+    }[part]
+    mask = np.zeros(shape, np.uint8)
+    first, last = (tuple(int(value) for value in np.round(point)) for point in (start, end))
+    cv2.line(mask, first, last, 1, max(1, round(distance * 0.35)))
+    return mask
+
+
+def _draw_half(shape: tuple[int, int], *, centre: Any, side: int) -> Any:
+    """Draw all that lies left, right, above or below a point."""
+    column, row = (round(float(value)) for value in np.clip(centre, 0, shape[::-1]))
+    mask = np.zeros(shape, np.uint8)
+    mask[[np.s_[:, :column], np.s_[:, column:], np.s_[:row, :], np.s_[row:, :]][side]] = 1
+    return mask
