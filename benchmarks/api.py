@@ -2,7 +2,7 @@
 
 python benchmarks/api.py [bundle] [seconds]
 
-Starts the service as a user does, on a port of its own, and prints four things: the time of a 640 px picture for one
+Starts the service as a user does, on a port of its own, and prints four things: the time of a 640 px image for one
 client and for four at once; the same for one client beside two that send the slowest image allowed again and again; the
 answers to 50 clients that send good, damaged and too large files and videos; and the memory of all its processes
 meanwhile. Without a bundle it takes the newest below outputs/.
@@ -43,14 +43,14 @@ class Media:
     """What the clients send.
 
     Args:
-        picture: A JPEG of 640 px with a face.
+        image: A JPEG of 640 px with a face.
         damaged: The same, cut off.
         huge: More bytes than the service takes.
         video: Two seconds.
         slow: As many pixels and scans as are read: seconds for the worker that has it.
     """
 
-    picture: bytes
+    image: bytes
     damaged: bytes
     huge: bytes
     video: bytes
@@ -82,10 +82,10 @@ def make_media(folder: Path) -> Media:
     rng = np.random.default_rng(0)
     sitter = Sitter(draw_identity(rng), size=320)
     frames = [head.image for head in film(sitter, animate(rng, num_frames=50, fps=25), rng)]
-    picture = encode_jpeg(np.asarray(cv2.resize(frames[0], (640, 640)), np.uint8), quality=90)
+    image = encode_jpeg(np.asarray(cv2.resize(frames[0], (640, 640)), np.uint8), quality=90)
     write_video(folder / "clip.mp4", frames, fps=25)
     video = (folder / "clip.mp4").read_bytes()
-    return Media(picture, picture[: len(picture) // 2], os.urandom(25_000_000), video, make_slow())
+    return Media(image, image[: len(image) // 2], os.urandom(25_000_000), video, make_slow())
 
 
 def make_slow() -> bytes:
@@ -147,28 +147,28 @@ async def send(
 
 
 async def measure_neighbours(client: httpx2.AsyncClient, media: Media) -> None:
-    """Compare a picture's time for one client with its time for four, in alternating rounds."""
+    """Compare an image's time for one client with its time for four, in alternating rounds."""
     alone, beside = [], []
     for _ in range(5):
-        await send(client, media.picture)
+        await send(client, media.image)
     for _ in range(ROUNDS):
-        alone += [(await send(client, media.picture))[1] for _ in range(30)]
+        alone += [(await send(client, media.image))[1] for _ in range(30)]
 
         async def ask() -> list[float]:
-            return [(await send(client, media.picture))[1] for _ in range(30)]
+            return [(await send(client, media.image))[1] for _ in range(30)]
 
         for times in await asyncio.gather(*(ask() for _ in range(4))):
             beside += times
     for name, times in (("alone", alone), ("one of four", beside)):
         middle, high = statistics.median(times), statistics.quantiles(times, n=20)[-1]
-        print(f"640 px picture, {name:12} median {middle * 1e3:6.1f} ms, p95 {high * 1e3:6.1f} ms")
+        print(f"640 px image, {name:12} median {middle * 1e3:6.1f} ms, p95 {high * 1e3:6.1f} ms")
     ratio = statistics.quantiles(beside, n=20)[-1] / statistics.median(alone)
     print(f"p95 of four clients over the median alone: {ratio:.2f} (bar: below 4)")
 
 
 async def measure_beside_hostile(client: httpx2.AsyncClient, media: Media) -> None:
-    """Compare a picture's time for one client with its time beside two that keep the workers busy."""
-    alone = [(await send(client, media.picture, address="192.0.2.1"))[1] for _ in range(40)]
+    """Compare an image's time for one client with its time beside two that keep the workers busy."""
+    alone = [(await send(client, media.image, address="192.0.2.1"))[1] for _ in range(40)]
     is_over = asyncio.Event()
     counts: Counter[int] = Counter()
 
@@ -181,19 +181,19 @@ async def measure_beside_hostile(client: httpx2.AsyncClient, media: Media) -> No
 
     floods = [asyncio.create_task(flood(f"192.0.2.{number}")) for number in (10, 11) for _ in range(6)]
     await asyncio.sleep(10)  # until it is known that they are slow
-    beside = [await send(client, media.picture, address="192.0.2.1") for _ in range(40)]
+    beside = [await send(client, media.image, address="192.0.2.1") for _ in range(40)]
     is_over.set()
     await asyncio.gather(*floods)
     assert {status for status, _ in beside} == {200}
     for name, times in (("alone", alone), ("beside two hostile", [seconds for _, seconds in beside])):
         middle, high = statistics.median(times), statistics.quantiles(times, n=20)[-1]
-        print(f"640 px picture, {name:18} median {middle * 1e3:6.1f} ms, p95 {high * 1e3:6.1f} ms")
+        print(f"640 px image, {name:18} median {middle * 1e3:6.1f} ms, p95 {high * 1e3:6.1f} ms")
     print(f"their answers: {', '.join(f'{status}: {count}' for status, count in sorted(counts.items()))}")
 
 
 async def measure_crowd(client: httpx2.AsyncClient, media: Media, server: psutil.Process, seconds: float) -> None:
     """Let many clients send everything, and look at answers and memory."""
-    kinds = {"good": (media.picture, "/v1/images", "a.jpg"), "damaged": (media.damaged, "/v1/images", "b.jpg"),
+    kinds = {"good": (media.image, "/v1/images", "a.jpg"), "damaged": (media.damaged, "/v1/images", "b.jpg"),
              "huge": (media.huge, "/v1/images", "c.jpg"), "video": (media.video, "/v1/videos", "d.mp4")}  # fmt: skip
     counts: Counter[tuple[str, int]] = Counter()
     memory, end = [], time.monotonic() + seconds

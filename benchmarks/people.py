@@ -18,7 +18,7 @@ from unmask.faces.retinaface_mobilenet import RetinaFaceMobileNet
 from unmask.faces.track import Look, describe_faces, link_tracks
 from unmask.synthetic.draw import Sitter, film
 from unmask.synthetic.identity import animate, draw_identity
-from unmask.types import Face, Picture
+from unmask.types import Face, Image
 
 NUM_PEOPLE, NUM_FRAMES, SIDE = 12, 32, 256
 
@@ -61,7 +61,7 @@ def film_person(seed: int, detector: RetinaFaceMobileNet, spent: dict[str, float
     return shot
 
 
-def change_light(image: Picture, rng: np.random.Generator, light: float) -> Picture:
+def change_light(image: Image, rng: np.random.Generator, light: float) -> Image:
     """Change brightness, contrast and sharpness by about `light`."""
     if not light:
         return image

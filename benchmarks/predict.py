@@ -1,10 +1,10 @@
-"""What prediction costs beside its parts alone: pictures against ONNX Runtime, video against decode + detect + network.
+"""What prediction costs beside its parts alone: images against ONNX Runtime, video against decode + detect + network.
 
 python benchmarks/predict.py [bundle] [video] [rounds]
 
 Without arguments it takes what `make demo` made.
 
-Bars: pictures with given faces reach 0.9 of ONNX Runtime's throughput on the same crops, video 0.6 of its parts run one
+Bars: images with given faces reach 0.9 of ONNX Runtime's throughput on the same crops, video 0.6 of its parts run one
 after another. Rounds alternate; figures are medians.
 """
 
@@ -19,7 +19,7 @@ from unmask.inference.predictor import Predictor
 from unmask.media.video import read_frames
 
 NUM_CROPS = 256
-BARS = {"pictures": 0.9, "video": 0.6}
+BARS = {"images": 0.9, "video": 0.6}
 
 
 def measure(work: Callable[[], object]) -> float:
@@ -57,7 +57,7 @@ def main() -> None:
         predictor.backend.score(stack_planes(crops))
 
     ways: dict[str, tuple[Callable[[], object], Callable[[], object]]] = {
-        "pictures": (
+        "images": (
             lambda: predictor.predict_images([frame.image] * NUM_CROPS, faces=[faces] * NUM_CROPS),
             run_network,
         ),

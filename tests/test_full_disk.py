@@ -21,7 +21,7 @@ from unmask.data.work import Journal
 from unmask.errors import OutputError
 from unmask.media.encode import write_video
 from unmask.paths import describe_refusal, remove_parts, write_bytes, writing
-from unmask.types import Label, Picture
+from unmask.types import Image, Label
 
 
 @contextmanager
@@ -35,7 +35,7 @@ def longest_file(num_bytes: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-def _noise(count: int) -> list[Picture]:
+def _noise(count: int) -> list[Image]:
     return list(np.random.default_rng(0).integers(0, 255, (count, 128, 128, 3), dtype=np.uint8))
 
 

@@ -61,10 +61,10 @@ def places(in_folder: Path, synthetic_root: Path, face_dataset: Path, checkpoint
     photographs = in_folder / "photographs"
     labelled = in_folder / "labelled"
     for number, clip in enumerate(clips):
-        picture = next(read_frames(clip, num_frames=1)).image
-        write_jpeg(photographs / f"{number}.jpg", picture, quality=95)
+        image = next(read_frames(clip, num_frames=1)).image
+        write_jpeg(photographs / f"{number}.jpg", image, quality=95)
         for label in ("real", "fake"):
-            write_jpeg(labelled / label / f"{number}.jpg", picture, quality=95)
+            write_jpeg(labelled / label / f"{number}.jpg", image, quality=95)
     for path in (Path("clip.mp4"), Path("my clips/a=b.mp4")):
         path.parent.mkdir(exist_ok=True)
         shutil.copy(clips[0], path)

@@ -240,7 +240,7 @@ def image(request: pytest.FixtureRequest, tmp_path: Path, capsys: pytest.Capture
 
 
 @pytest.fixture
-def picture(synthetic_root: Path, tmp_path: Path) -> Path:
+def photo(synthetic_root: Path, tmp_path: Path) -> Path:
     from unmask.media.image import write_jpeg
     from unmask.media.video import read_frames
 
@@ -251,15 +251,15 @@ def picture(synthetic_root: Path, tmp_path: Path) -> Path:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("image", ["Dockerfile api"], indirect=True)
-def test_the_image_of_the_api_is_small_and_answers_for_a_picture(
-    image: Image, checkpoint: Path, picture: Path, make_form: Callable[..., tuple[bytes, str]]
+def test_the_image_of_the_api_is_small_and_answers_for_a_photo(
+    image: Image, checkpoint: Path, photo: Path, make_form: Callable[..., tuple[bytes, str]]
 ) -> None:
     assert 50e6 < image.num_bytes < MAX_MEGABYTES * 1e6
     assert not image.package_names & set(HEAVY)
     assert {"unmask", "onnxruntime"} <= image.package_names
     with start(image, model=checkpoint.parents[1] / "bundle") as address:
         wait_for(f"{address}/readyz")
-        body, kind = make_form("files", "photo.jpg", picture.read_bytes())
+        body, kind = make_form("files", "photo.jpg", photo.read_bytes())
         request = urllib.request.Request(f"{address}/v1/images", data=body, headers={"Content-Type": kind})
         with urllib.request.urlopen(request, timeout=60) as answer:
             said = json.load(answer)
@@ -279,21 +279,21 @@ def wait_for(url: str) -> None:
 @pytest.mark.slow
 @pytest.mark.skipif(not CHROMIUM, reason="there is no Chromium here")
 @pytest.mark.parametrize("image", ["Dockerfile app"], indirect=True)
-def test_the_image_of_the_app_judges_a_picture_in_a_browser(image: Image, checkpoint: Path, picture: Path) -> None:
+def test_the_image_of_the_app_judges_a_photo_in_a_browser(image: Image, checkpoint: Path, photo: Path) -> None:
     assert not image.package_names & (set(HEAVY) - {"streamlit", "pandas"})
     with start(image, model=checkpoint.parents[1] / "bundle") as address:
-        assert re.search("Real|Fake|Uncertain", ask_app(address, picture))
+        assert re.search("Real|Fake|Uncertain", ask_app(address, photo))
 
 
-def ask_app(address: str, picture: Path) -> str:
-    """Give the app a picture in a browser and read its verdict."""
+def ask_app(address: str, photo: Path) -> str:
+    """Give the app a photo in a browser and read its verdict."""
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
         page = browser.new_page()
         page.goto(address)
-        page.locator("input[type=file]").set_input_files(picture)
+        page.locator("input[type=file]").set_input_files(photo)
         verdict = page.locator("[class*=st-key-verdict]").get_by_role("heading").first.inner_text(timeout=60_000)
         browser.close()
     return verdict

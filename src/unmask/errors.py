@@ -23,11 +23,11 @@ class SourceError(UnmaskError):
 
 
 class MediaError(UnmaskError):
-    """A picture or video cannot be read."""
+    """An image or video cannot be read."""
 
 
 class LimitError(MediaError):
-    """A picture or video is over a limit that can be raised.
+    """An image or video is over a limit that can be raised.
 
     Args:
         problem: What is over it, as a sentence.

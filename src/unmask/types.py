@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-Picture = npt.NDArray[np.uint8]
-"""RGB picture, shape `(height, width, 3)`, values 0 to 255."""
+Image = npt.NDArray[np.uint8]
+"""RGB image, shape `(height, width, 3)`, values 0 to 255."""
 
 Array = npt.NDArray[Any]
 
@@ -33,7 +33,7 @@ class Label(IntEnum):
 class MediaKind(StrEnum):
     """What a media file holds."""
 
-    PICTURE = "picture"
+    IMAGE = "image"
     VIDEO = "video"
     FRAMES = "frames"  # a video as a folder with an image for each frame
 
@@ -48,7 +48,7 @@ class Outcome(StrEnum):
 
 
 class Verdict(StrEnum):
-    """What is said of a face, a picture or a video."""
+    """What is said of a face, an image or a video."""
 
     REAL = "real"
     FAKE = "fake"
@@ -58,15 +58,15 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True)
 class Frame:
-    """One still of a video, or a picture (index 0, time 0).
+    """One still of a video, or an image (index 0, time 0).
 
     Args:
-        image: RGB picture.
+        image: RGB image.
         index: Position among the frames of its video, from 0.
         time_seconds: Presentation time.
     """
 
-    image: Picture
+    image: Image
     index: int
     time_seconds: float
 
@@ -96,7 +96,7 @@ class Video:
         path: Where the file or folder should lie.
         label: Real or fake.
         method: How it was forged; `original` for real.
-        kind: Picture, video or folder of frames.
+        kind: Image, video or folder of frames.
         compression: The compression of the layout (`c23`), or "".
         identities: Everyone whose face went into it.
         original: `video_id` of the video it was forged from, where known.

@@ -16,11 +16,11 @@ from unmask.decision import Decision
 from unmask.errors import MediaError
 from unmask.faces.spec import CropSpec
 from unmask.media.encode import write_video
-from unmask.media.image import read_picture, write_jpeg
+from unmask.media.image import read_image, write_jpeg
 from unmask.models.bundle import write_bundle
 from unmask.models.checkpoint import load_checkpoint, make_entry
 from unmask.models.network import FaceNetwork
-from unmask.types import Picture
+from unmask.types import Image
 
 Run = Callable[..., tuple[int, list[dict[str, Any]]]]
 
@@ -94,7 +94,7 @@ def test_an_unreadable_file_is_a_row_and_exit_code_one(
     code, rows = predict("checkpoint=best.ckpt", "device=cpu", "empty.jpg", "gone.mp4", "media")
     assert code == 1
     assert [row["error"] is None for row in rows] == [False, False, True, True]
-    assert [row["kind"] for row in rows] == [None, None, "picture", "video"]
+    assert [row["kind"] for row in rows] == [None, None, "image", "video"]
     printed = capsys.readouterr().out
     assert "'empty.jpg' holds 0 bytes" in printed
     assert "No such file or folder: 'gone.mp4'" in printed
@@ -199,13 +199,13 @@ def test_a_drawing_that_fails_is_a_note_and_costs_no_verdict(
 ) -> None:
     limits = []
 
-    def read(path: Path, *, max_pixels: int, bounds: None) -> Picture:
+    def read(path: Path, *, max_pixels: int, bounds: None) -> Image:
         limits.append(max_pixels)
         if path.name == "b.jpg":
             raise MediaError(f"'{path}' is gone.")
-        return read_picture(path, max_pixels=max_pixels)
+        return read_image(path, max_pixels=max_pixels)
 
-    monkeypatch.setattr("unmask.inference.save.read_picture", read)
+    monkeypatch.setattr("unmask.inference.save.read_image", read)
     for name in ("a.jpg", "b.jpg", "c.jpg"):
         draw(folder / name)
     arguments = ("checkpoint=best.ckpt", "device=cpu", "limits.max_pixels=200000000", "save=[heatmaps]")

@@ -16,7 +16,7 @@ def _prepare(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
 
 
 @pytest.fixture
-def pictures(in_folder: Path) -> Path:
+def images(in_folder: Path) -> Path:
     for index in range(20):
         write_jpeg(in_folder / f"raw/real/{index}.jpg", np.full((16, 16, 3), index, np.uint8), quality=90)
         write_jpeg(in_folder / f"raw/fake_gan/{index}.jpg", np.full((16, 16, 3), 200 + index, np.uint8), quality=90)
@@ -24,9 +24,9 @@ def pictures(in_folder: Path) -> Path:
 
 
 def test_folders_of_crops_are_indexed_and_split(
-    pictures: Path, in_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    images: Path, in_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (pictures / "real" / "broken.jpg").write_bytes(b"no picture")
+    (images / "real" / "broken.jpg").write_bytes(b"no image")
     _prepare(monkeypatch, "source=image_folder", "source.root=raw", "detector=none", "output=faces", "num_workers=0",
              "split.train=0.5", "split.val=0.25", "split.test=0.25")  # fmt: skip
     dataset = FaceDataset.load("faces")
@@ -41,7 +41,7 @@ def test_folders_of_crops_are_indexed_and_split(
 
 
 def test_the_key_that_a_refusal_names_is_a_key_of_prepare(
-    pictures: Path, in_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    images: Path, in_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     arguments = ("source=image_folder", "source.root=raw", "detector=none", "output=faces", "num_workers=0")
     with pytest.raises(SystemExit, match="2"):
@@ -77,7 +77,7 @@ def test_limit_and_detector_of_the_command_line_are_used(
     ],
 )
 def test_mistakes_are_told_in_one_message(
-    pictures: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+    images: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
     arguments: tuple[str, ...], words: tuple[str, ...],
 ) -> None:  # fmt: skip
     with pytest.raises(SystemExit, match="2"):

@@ -6,7 +6,7 @@ from tests.conftest import compose_config
 
 import unmask.config
 from unmask.cli.train import TASKS, preview
-from unmask.media.image import read_picture
+from unmask.media.image import read_image
 
 
 def test_preview_writes_its_sheets_into_the_folder_of_the_run_and_says_where(
@@ -20,5 +20,5 @@ def test_preview_writes_its_sheets_into_the_folder_of_the_run_and_says_where(
     told = capsys.readouterr().out
     for name, path in result.items():
         assert f"{name.capitalize()}  {path}" in told
-        assert read_picture(Path(path)).shape[1] == 8 * 44
+        assert read_image(Path(path)).shape[1] == 8 * 44
     assert "preview" in TASKS

@@ -29,7 +29,7 @@ def test_seed_repeats_the_draws_and_another_changes_them(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", PRESETS)
-def test_augmented_crops_stay_pictures(name: str) -> None:
+def test_augmented_crops_stay_images(name: str) -> None:
     augmentation = _build(f"augmentation={name}", "model.input_size=64")
     before = CROP.copy()
     for _ in range(30):
@@ -99,13 +99,13 @@ def test_cut_out_lies_on_the_face_of_a_mirrored_crop() -> None:
         assert np.allclose(centres, 45 if flip else 18, atol=1.5)
 
 
-def test_cut_out_without_a_part_blackens_half_of_the_face_or_picture() -> None:
+def test_cut_out_without_a_part_blackens_half_of_the_face_or_image() -> None:
     steps = ["augmentation.steps.cutout.part_p=0"]
     steps += [f"augmentation.steps.{name}=null" for name in
               ("jpeg", "noise", "blur", "flip", "resize", "colour", "gray", "affine")]  # fmt: skip
     white = np.full((64, 64, 3), 255, np.uint8)
-    for half in ("half_face_p", "half_picture_p"):
-        other = "half_picture_p" if half == "half_face_p" else "half_face_p"
+    for half in ("half_face_p", "half_image_p"):
+        other = "half_image_p" if half == "half_face_p" else "half_face_p"
         overrides = [f"augmentation.steps.cutout.{half}=1", f"augmentation.steps.cutout.{other}=0"]
         augmentation = _build("augmentation=dfdc_winner", *steps, *overrides)
         shares = []
@@ -117,11 +117,11 @@ def test_cut_out_without_a_part_blackens_half_of_the_face_or_picture() -> None:
 
 
 def test_video_compression_is_stronger_with_a_higher_factor() -> None:
-    from unmask.media.encode import recode_picture
+    from unmask.media.encode import recode_image
 
     smooth = np.asarray(np.indices((65, 64)).sum(axis=0)[..., None] + np.arange(3) * 20, np.uint8)
     noisy = np.clip(smooth + np.random.default_rng(0).normal(0, 12, smooth.shape), 0, 255).astype(np.uint8)
-    errors = [np.abs(recode_picture(noisy, crf=crf).astype(int) - noisy).mean() for crf in (10, 25, 40)]
+    errors = [np.abs(recode_image(noisy, crf=crf).astype(int) - noisy).mean() for crf in (10, 25, 40)]
     assert errors == sorted(errors)
     assert 0 < errors[0] < errors[2] < 30
-    assert recode_picture(noisy, crf=30).shape == noisy.shape
+    assert recode_image(noisy, crf=30).shape == noisy.shape

@@ -11,7 +11,7 @@ from unmask.errors import DatasetError
 from unmask.faces.crop import prepare_input
 from unmask.faces.spec import InputSpec
 from unmask.media.image import decode_crop_file
-from unmask.types import Picture
+from unmask.types import Image
 
 SPEC = InputSpec(size=24)
 
@@ -39,7 +39,7 @@ def test_videos_are_numbered_so_that_methods_on_one_name_stay_apart(face_dataset
 def test_transform_sees_the_stored_crop_before_it_is_resized(make_faces: Callable[..., Path]) -> None:
     seen: list[tuple[int, ...]] = []
 
-    def darken(crop: Picture, landmarks: object) -> Picture:
+    def darken(crop: Image, landmarks: object) -> Image:
         seen.append(crop.shape)
         return np.zeros_like(crop)
 

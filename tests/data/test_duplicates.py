@@ -12,7 +12,7 @@ from unmask.types import Label, MediaKind, Video
 def _video(path: Path, data: bytes | None, *, label: Label = Label.REAL) -> Video:
     if data is not None:
         path.write_bytes(data)
-    return Video(path.name, path, label, "original", MediaKind.PICTURE)
+    return Video(path.name, path, label, "original", MediaKind.IMAGE)
 
 
 def test_copies_are_found_by_their_bytes(tmp_path: Path) -> None:

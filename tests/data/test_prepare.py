@@ -16,9 +16,9 @@ from unmask.data.tables import FaceDataset
 from unmask.errors import DatasetError, DetectorError, LeakageError
 from unmask.faces.spec import CropSpec
 from unmask.media.encode import write_video
-from unmask.media.image import read_picture, write_jpeg
+from unmask.media.image import read_image, write_jpeg
 from unmask.sources.ffpp import FaceForensics
-from unmask.types import Face, Label, MediaKind, Picture, Video
+from unmask.types import Face, Image, Label, MediaKind, Video
 
 FRACTIONS = {"train": 0.7, "val": 0.15, "test": 0.15}
 SPEC = CropSpec("bright", crop_size=32, num_frames=4)
@@ -26,15 +26,15 @@ SPEC = CropSpec("bright", crop_size=32, num_frames=4)
 
 @dataclass
 class BrightSpot:
-    """Finds one face wherever the picture is bright, and none in the dark; pickles, and needs no weights."""
+    """Finds one face wherever the image is bright, and none in the dark; pickles, and needs no weights."""
 
     name: str = "bright"
     weights_sha256: str = ""
 
-    def detect(self, images: Sequence[Picture]) -> list[list[Face]]:
+    def detect(self, images: Sequence[Image]) -> list[list[Face]]:
         return [self._find(image) for image in images]
 
-    def _find(self, image: Picture) -> list[Face]:
+    def _find(self, image: Image) -> list[Face]:
         rows, columns = np.nonzero(image.mean(2) > 128)
         if len(rows) == 0:
             return []
@@ -46,7 +46,7 @@ class BrightSpot:
 class Deadly(BrightSpot):
     """Ends its process, as the kernel does when memory runs out."""
 
-    def detect(self, images: Sequence[Picture]) -> list[list[Face]]:
+    def detect(self, images: Sequence[Image]) -> list[list[Face]]:
         os._exit(1)
 
 
@@ -62,7 +62,7 @@ class Listed:
         return self.videos
 
 
-def _spot(*, lit: bool = True, size: int = 96) -> Picture:
+def _spot(*, lit: bool = True, size: int = 96) -> Image:
     image = np.zeros((size, size, 3), np.uint8)
     if lit:
         image[30:60, 20:50] = 230
@@ -90,7 +90,7 @@ def test_prepared_dataset_follows_its_contract(face_dataset: Path, synthetic_roo
     assert (dataset.videos["width"] == 128).all()
     assert len(dataset.faces) == dataset.videos["faces"].sum() > 0.95 * 4 * 40
     for crop in dataset.faces["crop"]:
-        assert read_picture(face_dataset / crop).shape == (64, 64, 3)
+        assert read_image(face_dataset / crop).shape == (64, 64, 3)
     row = dataset.faces.iloc[0]
     assert row["crop"] == f"crops/{row['video_id']}/{row['frame_index']:06d}_0.jpg"
     assert set(dataset.faces["frame_index"]) == {0, 2, 3, 5}  # evenly spaced over the six frames
@@ -121,7 +121,7 @@ def test_crop_shows_the_face_with_its_margin(tmp_path: Path) -> None:
     dataset = FaceDataset.load(tmp_path / "out")
     row = dataset.faces.iloc[0]
     assert list(row["box"]) == pytest.approx([20, 30, 50, 60], abs=1)
-    crop = read_picture(tmp_path / "out" / row["crop"])
+    crop = read_image(tmp_path / "out" / row["crop"])
     assert crop.shape == (32, 32, 3)
     assert (crop > 128).mean() == pytest.approx(1 / 1.3**2, abs=0.06)
 
@@ -157,7 +157,7 @@ def test_large_frames_are_held_a_few_at_a_time(tmp_path: Path, monkeypatch: pyte
     held: list[int] = []
     detect = BrightSpot.detect
 
-    def count(self: BrightSpot, images: Sequence[Picture]) -> list[list[Face]]:
+    def count(self: BrightSpot, images: Sequence[Image]) -> list[list[Face]]:
         held.append(len(images))
         return detect(self, images)
 
@@ -200,7 +200,7 @@ def test_interrupted_run_goes_on_where_it_stopped(tmp_path: Path, monkeypatch: p
     done: list[int] = []
     detect = BrightSpot.detect
 
-    def interrupted(self: BrightSpot, images: Sequence[Picture]) -> list[list[Face]]:
+    def interrupted(self: BrightSpot, images: Sequence[Image]) -> list[list[Face]]:
         done.append(len(images))
         if len(done) == 3:
             raise KeyboardInterrupt
@@ -294,30 +294,30 @@ def test_limit_takes_the_first_videos_of_each_method(tmp_path: Path) -> None:
     assert [name[-1] for name in FaceDataset.load(tmp_path / "out").videos["video_id"]] == ["0", "1", "0", "1"]
 
 
-def _pictures(
+def _images(
     folder: Path, *, sizes: tuple[int, int] = (96, 96), formats: tuple[str, str] = ("jpg", "jpg")
 ) -> list[Video]:
-    from PIL import Image
+    from PIL import Image as PilImage
 
     videos = []
     for label, size, suffix in zip(Label, sizes, formats, strict=True):
         path = folder / f"{label.name}.{suffix}"
-        picture = np.kron(_spot(), np.ones((size // 96, size // 96, 1), np.uint8))
-        Image.fromarray(picture).save(path)
-        videos.append(Video(f"listed/{path.name}", path, label, "original" if label == 0 else "gan", MediaKind.PICTURE))
+        image = np.kron(_spot(), np.ones((size // 96, size // 96, 1), np.uint8))
+        PilImage.fromarray(image).save(path)
+        videos.append(Video(f"listed/{path.name}", path, label, "original" if label == 0 else "gan", MediaKind.IMAGE))
     return videos
 
 
-def test_pictures_give_a_crop_each(tmp_path: Path) -> None:
-    _prepare(_pictures(tmp_path), tmp_path / "out")
+def test_images_give_a_crop_each(tmp_path: Path) -> None:
+    _prepare(_images(tmp_path), tmp_path / "out")
     dataset = FaceDataset.load(tmp_path / "out")
     assert not dataset.has_videos
     assert list(dataset.faces["crop"]) == ["crops/listed/REAL.jpg/000000_0.jpg", "crops/listed/FAKE.jpg/000000_0.jpg"]
     assert list(dataset.videos["codec"]) == ["jpg", "jpg"]
 
 
-def test_without_a_detector_pictures_are_indexed_where_they_lie(tmp_path: Path) -> None:
-    videos = _pictures(tmp_path)
+def test_without_a_detector_images_are_indexed_where_they_lie(tmp_path: Path) -> None:
+    videos = _images(tmp_path)
     (tmp_path / "empty.jpg").touch()
     videos.append(replace(videos[0], video_id="listed/empty", path=tmp_path / "empty.jpg"))
     result = _prepare(videos, tmp_path / "out", detector=None, spec=CropSpec("none"))
@@ -328,7 +328,7 @@ def test_without_a_detector_pictures_are_indexed_where_they_lie(tmp_path: Path) 
 
 
 def test_without_a_detector_a_thread_of_an_image_is_left_out(tmp_path: Path) -> None:
-    videos = _pictures(tmp_path)
+    videos = _images(tmp_path)
     write_jpeg(tmp_path / "thread.jpg", np.zeros((1, 20_001, 3), np.uint8), quality=90)
     videos.append(replace(videos[0], video_id="listed/thread", path=tmp_path / "thread.jpg"))
     result = _prepare(videos, tmp_path / "out", detector=None, spec=CropSpec("none"))
@@ -343,20 +343,20 @@ def test_without_a_detector_a_video_is_refused(tmp_path: Path) -> None:
 
 def test_differing_formats_of_real_and_fake_are_warned_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
-        _prepare(_pictures(tmp_path, formats=("jpg", "png")), tmp_path / "out")
+        _prepare(_images(tmp_path, formats=("jpg", "png")), tmp_path / "out")
     assert "codec (['jpg'] against ['png'])" in caplog.text
     assert "face size" not in caplog.text
 
 
 def test_differing_face_sizes_of_real_and_fake_are_warned_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
-        _prepare(_pictures(tmp_path, sizes=(96, 192)), tmp_path / "out")
+        _prepare(_images(tmp_path, sizes=(96, 192)), tmp_path / "out")
     assert "face size (median 30 against 60 px)" in caplog.text
     assert "codec" not in caplog.text
 
 
 def test_splits_of_the_config_are_used_and_repeat(tmp_path: Path) -> None:
-    videos = [replace(video, video_id=f"{n}/{video.video_id}") for n in range(20) for video in _pictures(tmp_path)]
+    videos = [replace(video, video_id=f"{n}/{video.video_id}") for n in range(20) for video in _images(tmp_path)]
     options = {"fractions": {"train": 0.5, "val": 0.25, "test": 0.25}, "detector": None, "spec": CropSpec("none")}
     videos = [replace(video, path=_copy(video.path, tmp_path / f"{index}.jpg")) for index, video in enumerate(videos)]
     _prepare(videos, tmp_path / "out", **options)
@@ -369,10 +369,10 @@ def _copy(path: Path, target: Path) -> Path:
     return target
 
 
-def test_picture_past_the_size_limit_becomes_a_row(tmp_path: Path, huge_png: Callable[..., Path]) -> None:
+def test_image_past_the_size_limit_becomes_a_row(tmp_path: Path, huge_png: Callable[..., Path]) -> None:
     videos = [
-        *_pictures(tmp_path),
-        Video("listed/huge", huge_png(30_000, 30_000), Label.REAL, "original", MediaKind.PICTURE),
+        *_images(tmp_path),
+        Video("listed/huge", huge_png(30_000, 30_000), Label.REAL, "original", MediaKind.IMAGE),
     ]
     _prepare(videos, tmp_path / "out")
     row = FaceDataset.load(tmp_path / "out").videos.set_index("video_id").loc["listed/huge"]
@@ -411,7 +411,7 @@ def test_crops_of_a_video_are_never_more_than_the_spec_says(tmp_path: Path) -> N
 
 
 def test_crops_of_a_video_are_of_one_person_though_another_takes_the_place(tmp_path: Path) -> None:
-    def colour(value: tuple[int, int, int]) -> Picture:
+    def colour(value: tuple[int, int, int]) -> Image:
         image = _spot(lit=False)
         image[30:60, 20:50] = value
         return image
@@ -457,7 +457,7 @@ def test_frames_that_a_source_lists_are_one_video(tmp_path: Path) -> None:
 
 def test_frames_that_are_crops_already_are_indexed_as_one_video(tmp_path: Path) -> None:
     videos = [_frames(tmp_path, "a"), _frames(tmp_path, "b", label=Label.FAKE)]
-    (tmp_path / "a" / "4.jpg").write_bytes(b"no picture")
+    (tmp_path / "a" / "4.jpg").write_bytes(b"no image")
     _prepare(videos, tmp_path / "out", detector=None, spec=CropSpec("none", num_frames=4))
     faces = FaceDataset.load(tmp_path / "out").faces
     assert faces.groupby("video_id")["frame_index"].apply(list).to_dict() == {
@@ -502,7 +502,7 @@ def test_copies_share_a_split_unless_the_source_has_its_own(tmp_path: Path, capl
         write_jpeg(path, np.full((16, 16, 3), 10 * (number // 2), np.uint8), quality=90)
         label = Label(number // 2 % 2)
         method = "original" if label == Label.REAL else "FaceSwap"
-        videos.append(Video(f"listed/{number}", path, label, method, MediaKind.PICTURE))
+        videos.append(Video(f"listed/{number}", path, label, method, MediaKind.IMAGE))
     options = {"detector": None, "spec": CropSpec("none")}
     _prepare(videos, tmp_path / "out", **options)
     rows = FaceDataset.load(tmp_path / "out").videos

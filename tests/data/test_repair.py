@@ -15,7 +15,7 @@ from unmask.data.audit import find_usable_crops
 from unmask.data.repair import RepairResult, repair
 from unmask.data.tables import FaceDataset
 from unmask.errors import DatasetError
-from unmask.media.image import read_picture, write_jpeg
+from unmask.media.image import read_image, write_jpeg
 from unmask.types import Label, Video
 
 Damage = Callable[[Path], None]
@@ -61,7 +61,7 @@ def test_damaged_crops_are_made_again_and_nothing_else_changes(videos: list[Vide
     before = _read_all(root)
     crops = list(FaceDataset.load(root).faces["crop"])
     whole = root / crops[-1]
-    write_jpeg(whole, read_picture(whole) // 2, quality=50)  # of another make, and whole
+    write_jpeg(whole, read_image(whole) // 2, quality=50)  # of another make, and whole
     kept = whole.read_bytes()
     for crop, damage in zip(crops, DAMAGES, strict=False):
         damage(root / crop)

@@ -13,7 +13,7 @@ from unmask.data.tables import FaceDataset
 from unmask.errors import DatasetError
 from unmask.forging.swap import fit_outline, order_landmarks
 from unmask.media.image import decode_crop_file
-from unmask.types import Picture
+from unmask.types import Image
 
 LANDMARKS = np.array([[95, 110], [160, 110], [128, 145], [102, 180], [154, 180]], np.float32)
 BARE = ["augmentation=sbi", *(f"augmentation.steps.{name}=null" for name in
@@ -25,7 +25,7 @@ def _build(*overrides: str) -> SelfBlending:
     return blending
 
 
-def _picture() -> Picture:
+def _image() -> Image:
     noise = np.random.default_rng(0).integers(0, 255, (256, 256, 3), dtype=np.uint8)
     return np.asarray(cv2.GaussianBlur(noise, (0, 0), 2), np.uint8)
 
@@ -52,7 +52,7 @@ def test_mirrored_landmarks_change_sides() -> None:
 
 
 def test_fake_differs_from_its_real_crop_inside_the_face_alone_where_the_source_is_changed() -> None:
-    blending, crop, inside_only = _build(*BARE), _picture(), 0
+    blending, crop, inside_only = _build(*BARE), _image(), 0
     outline = np.round(fit_outline(LANDMARKS)).astype(np.int32)
     face = cv2.dilate(cv2.fillPoly(np.zeros((256, 256), np.uint8), [outline], 1), np.ones((41, 41), np.uint8)) > 0
     for seed in range(30):
@@ -71,7 +71,7 @@ def test_real_crop_and_its_fake_go_through_the_steps_alike() -> None:
     # With a blend that changes nothing, both must come out the same, however the steps are drawn.
     still = [f"augmentation.{key}=0" for key in ("shift_x", "shift_y", "scale", "deformation")]
     still += [f"augmentation.source_steps.{name}=null" for name in ("rgb_shift", "brightness", "sharpness")]
-    blending, crop, seen = _build("augmentation=sbi", *still), _picture(), set()
+    blending, crop, seen = _build("augmentation=sbi", *still), _image(), set()
     for seed in range(20):
         blending.set_seed(seed)
         real = blending(crop, LANDMARKS)
@@ -83,7 +83,7 @@ def test_real_crop_and_its_fake_go_through_the_steps_alike() -> None:
 
 
 def test_fakes_repeat_with_the_seed() -> None:
-    blending, crop, drawn = _build("augmentation=sbi"), _picture(), []
+    blending, crop, drawn = _build("augmentation=sbi"), _image(), []
     for seed in (1, 2, 1):
         blending.set_seed(seed)
         drawn.append(blending.forge(crop, LANDMARKS).tobytes())
@@ -109,7 +109,7 @@ def test_crops_without_landmarks_are_refused_with_the_way_out(face_dataset: Path
 
 
 def test_a_fake_takes_milliseconds() -> None:
-    blending, crop = _build("augmentation=sbi"), _picture()
+    blending, crop = _build("augmentation=sbi"), _image()
     durations = []
     for seed in range(40):
         start = time.perf_counter()

@@ -22,7 +22,7 @@ def _people(count: int, *, split: str | None = None) -> list[Video]:
     return videos
 
 
-def _pictures(**counts: int) -> list[Video]:
+def _images(**counts: int) -> list[Video]:
     return [
         Video(f"{method}{n}", Path("x"), Label(method != "original"), method)
         for method, count in counts.items()
@@ -41,7 +41,7 @@ def test_split_keeps_identities_apart() -> None:
 
 
 def test_fractions_hold_for_every_method() -> None:
-    videos = _pictures(original=200, swap=100, gan=40)
+    videos = _images(original=200, swap=100, gan=40)
     splits = assign_splits(videos, fractions=FRACTIONS, seed=0)
     counts = Counter((video.method, split) for video, split in zip(videos, splits, strict=True))
     for method, total in (("original", 200), ("swap", 100), ("gan", 40)):

@@ -23,7 +23,7 @@ def test_written_tables_are_read_again(make_faces: Maker) -> None:
 def test_video_figures_are_for_datasets_with_videos(make_faces: Maker) -> None:
     dataset = FaceDataset.load(make_faces({"train": (1, 1)}))
     assert dataset.has_videos
-    dataset.videos["kind"] = "picture"
+    dataset.videos["kind"] = "image"
     assert not dataset.has_videos
 
 

@@ -41,8 +41,8 @@ def make_dataset(tmp_path: Path, crop_spec: CropSpec) -> Callable[..., Path]:
                 videos.append(video)
                 for frame in range(NUM_FRAMES if video["outcome"] == "ok" else 0):
                     crop = f"crops/{video['video_id']}/{frame}_0.jpg"
-                    picture = rng.normal(60 + 120 * label, 40, (32, 32, 3)).clip(0, 255).astype(np.uint8)
-                    write_jpeg(root / crop, picture, quality=95)
+                    image = rng.normal(60 + 120 * label, 40, (32, 32, 3)).clip(0, 255).astype(np.uint8)
+                    write_jpeg(root / crop, image, quality=95)
                     faces.append(
                         dict.fromkeys(FACE_COLUMNS)
                         | {"crop": crop, "video_id": video["video_id"], "frame_index": frame, "track": 0}

@@ -126,7 +126,7 @@ def test_no_page_is_wider_than_the_screen(
 
 
 def test_images_are_not_called_videos(make_dataset: Maker, make_checkpoint: Maker, tmp_path: Path) -> None:
-    root = make_dataset(kind="picture")
+    root = make_dataset(kind="image")
     page = evaluate(make_checkpoint(), root=root, output=tmp_path / "run", device="cpu").report.read_text()
     assert "per image" in page
     assert "per frame" not in page

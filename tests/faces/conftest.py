@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 
 from unmask.faces.retinaface_mobilenet import RetinaFaceMobileNet, mobilenet_weights
-from unmask.types import Box, Face, Picture
+from unmask.types import Box, Face, Image
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
 
 
 def _draw_head(
     *, height: int = 240, width: int = 320, centre: tuple[float, float] = (160, 120), radius: float = 50
-) -> Picture:
+) -> Image:
     """A shaded egg with eyes, brows, nose and mouth on a plain background."""
     image = np.full((height, width, 3), (70, 95, 120), np.uint8)
 
@@ -34,7 +34,7 @@ def _draw_head(
 
 
 @pytest.fixture(scope="session")
-def draw_head() -> Callable[..., Picture]:
+def draw_head() -> Callable[..., Image]:
     return _draw_head
 
 

@@ -14,9 +14,9 @@ from unmask.faces.track import (
 )
 from unmask.synthetic.draw import Sitter, film
 from unmask.synthetic.identity import animate, draw_identity
-from unmask.types import Face, Picture
+from unmask.types import Face, Image
 
-Shot = list[tuple[Picture, Face]]
+Shot = list[tuple[Image, Face]]
 
 SIDE = 160
 
@@ -95,7 +95,7 @@ def test_somebody_who_takes_a_place_before_the_same_wall_gets_a_track_of_their_o
     assert link(mixed) == [0] * 8 + [1] * 8
 
 
-def _put(source: Picture, face: Face, target: Picture) -> Picture:
+def _put(source: Image, face: Face, target: Image) -> Image:
     image = target.copy()
     x1, y1, x2, y2 = (round(value) for value in face.box)
     image[max(y1, 0) : y2, max(x1, 0) : x2] = source[max(y1, 0) : y2, max(x1, 0) : x2]

@@ -16,12 +16,12 @@ from unmask.faces.crop import (
     stack_planes,
 )
 from unmask.faces.spec import CropSpec, InputSpec
-from unmask.types import Face, Picture
+from unmask.types import Face, Image
 
 MakeFace = Callable[..., Face]
 
 
-def ramp(height: int, width: int) -> Picture:
+def ramp(height: int, width: int) -> Image:
     """Red grows to the right and green downwards, so that a pixel tells where it came from."""
     y, x = np.mgrid[0:height, 0:width]
     return np.stack([x, y, np.zeros_like(x)], axis=-1).astype(np.uint8)
@@ -124,33 +124,33 @@ def test_input_has_the_size_of_the_spec_and_stays_uint8(side: int, size: int) ->
     assert ready[size // 2, -3, 0] > ready[size // 2, 2, 0] + side * 0.8
 
 
-def test_a_picture_that_is_not_square_is_padded_not_squashed() -> None:
+def test_an_image_that_is_not_square_is_padded_not_squashed() -> None:
     ready = prepare_input(ramp(50, 100), InputSpec(size=100))
     np.testing.assert_array_equal(ready, np.pad(ramp(50, 100), ((25, 25), (0, 0), (0, 0)), mode="reflect"))
 
 
-def test_a_thread_of_a_picture_is_not_made_a_square_that_takes_all_memory() -> None:
+def test_a_thread_of_an_image_is_not_made_a_square_that_takes_all_memory() -> None:
     thread = np.zeros((1, 200_000, 3), np.uint8)
     with pytest.raises(
-        MediaError, match=r"square of 200,000 pixels .* picture of 200,000 x 1, and 20,000 is the most\. Cut"
+        MediaError, match=r"square of 200,000 pixels .* image of 200,000 x 1, and 20,000 is the most\. Cut"
     ):
         prepare_input(thread, InputSpec(size=32))
 
 
-def test_pictures_become_a_batch_of_planes() -> None:
-    pictures = [ramp(8, 8), ramp(8, 8)[::-1].copy()]
-    np.testing.assert_array_equal(stack_planes(pictures), np.stack(pictures).transpose(0, 3, 1, 2))
+def test_images_become_a_batch_of_planes() -> None:
+    images = [ramp(8, 8), ramp(8, 8)[::-1].copy()]
+    np.testing.assert_array_equal(stack_planes(images), np.stack(images).transpose(0, 3, 1, 2))
 
 
 @pytest.mark.parametrize(
     "odd", [np.zeros((8, 8, 3), np.float32), np.zeros((8, 8), np.uint8), np.zeros((9, 8, 3), np.uint8)]
 )
-def test_pictures_that_fit_no_batch_are_refused(odd: Picture) -> None:
+def test_images_that_fit_no_batch_are_refused(odd: Image) -> None:
     with pytest.raises(ValueError, match=r"cannot go with one of shape \(8, 8, 3\)\. Give uint8 RGB crops of one size"):
         stack_planes([ramp(8, 8), odd])
 
 
-def test_where_pictures_were_crops_already_the_whole_of_them_is_shown(make_face: MakeFace) -> None:
+def test_where_images_were_crops_already_the_whole_of_them_is_shown(make_face: MakeFace) -> None:
     face = Face((0.0, 0.0, 64.0, 64.0), None, 1.0)
     whole = CropSpec("none", crop_size=64)
     np.testing.assert_array_equal(cut_shown(ramp(64, 64), face, whole), ramp(64, 64))

@@ -9,21 +9,21 @@ from unmask.faces.haar import HaarCascade
 from unmask.faces.spec import CropSpec
 
 
-def test_large_pictures_shrink_to_the_longer_side_and_keep_their_shape() -> None:
+def test_large_images_shrink_to_the_longer_side_and_keep_their_shape() -> None:
     image = np.full((300, 1000, 3), 9, np.uint8)
     small, (scale_x, scale_y) = shrink(image, max_side=333)
     assert small.shape == (100, 333, 3)
     assert (333 * scale_x, 100 * scale_y) == pytest.approx((1000, 300))
 
 
-def test_small_pictures_are_never_enlarged() -> None:
+def test_small_images_are_never_enlarged() -> None:
     image = np.zeros((20, 30, 3), np.uint8)
     small, scale = shrink(image, max_side=640)
     assert small is image
     assert scale == (1, 1)
 
 
-def test_a_picture_of_one_line_keeps_a_pixel() -> None:
+def test_an_image_of_one_line_keeps_a_pixel() -> None:
     assert shrink(np.zeros((1, 2000, 3), np.uint8), max_side=100)[0].shape == (1, 100, 3)
 
 

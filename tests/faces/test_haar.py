@@ -8,11 +8,11 @@ import pytest
 
 from unmask.errors import DetectorError
 from unmask.faces.haar import HaarCascade
-from unmask.media.image import read_picture
-from unmask.types import Picture
+from unmask.media.image import read_image
+from unmask.types import Image
 
 
-def test_drawn_head_is_found_without_landmarks(draw_head: Callable[..., Picture]) -> None:
+def test_drawn_head_is_found_without_landmarks(draw_head: Callable[..., Image]) -> None:
     image = draw_head(height=480, width=640, centre=(300, 250), radius=120)
     for detector in (HaarCascade(), HaarCascade(max_side=320)):
         [faces] = detector.detect([image])
@@ -24,18 +24,18 @@ def test_drawn_head_is_found_without_landmarks(draw_head: Callable[..., Picture]
         assert type(x1) is float
 
 
-def test_min_size_drops_small_faces(draw_head: Callable[..., Picture]) -> None:
+def test_min_size_drops_small_faces(draw_head: Callable[..., Image]) -> None:
     assert HaarCascade(min_size=220).detect([draw_head(radius=60)]) == [[]]
 
 
-def test_it_can_be_pickled_after_use(draw_head: Callable[..., Picture]) -> None:
+def test_it_can_be_pickled_after_use(draw_head: Callable[..., Image]) -> None:
     detector = HaarCascade()
     before = detector.detect([draw_head(radius=80)])
     assert before[0]
     assert pickle.loads(pickle.dumps(detector)).detect([draw_head(radius=80)]) == before
 
 
-def test_pictures_with_nothing_to_see_hold_no_face() -> None:
+def test_images_with_nothing_to_see_hold_no_face() -> None:
     assert HaarCascade().detect([np.zeros((20, 20, 3), np.uint8), np.full((90, 120, 3), 255, np.uint8)]) == [[], []]
 
 
@@ -52,5 +52,5 @@ def test_an_opencv_without_cascades_is_named(monkeypatch: pytest.MonkeyPatch, tm
 
 
 def test_most_real_photographs_have_their_face(real_data: Path) -> None:
-    pictures = [read_picture(path) for path in sorted((real_data / "real_faces").glob("*.jpg"))[::16]]
-    assert sum(bool(faces) for faces in HaarCascade().detect(pictures)) >= 0.8 * len(pictures)
+    images = [read_image(path) for path in sorted((real_data / "real_faces").glob("*.jpg"))[::16]]
+    assert sum(bool(faces) for faces in HaarCascade().detect(images)) >= 0.8 * len(images)

@@ -9,11 +9,11 @@ from unmask.errors import DetectorError
 from unmask.faces.boxes import box_area
 from unmask.faces.retinaface_mobilenet import MOBILENET_SHA256, RetinaFaceMobileNet
 from unmask.faces.track import follow_largest
-from unmask.media.image import read_picture
+from unmask.media.image import read_image
 from unmask.media.video import read_frames
-from unmask.types import Picture
+from unmask.types import Image
 
-DrawHead = Callable[..., Picture]
+DrawHead = Callable[..., Image]
 
 
 def test_drawn_head_is_found_with_its_landmarks_as_the_viewer_sees_them(
@@ -37,7 +37,7 @@ def test_faces_come_largest_first(mobilenet: RetinaFaceMobileNet, draw_head: Dra
     assert box_area(faces[0].box) > 2 * box_area(faces[1].box)
 
 
-def test_large_pictures_are_shrunk_and_their_boxes_scaled_back(mobilenet_file: Path, draw_head: DrawHead) -> None:
+def test_large_images_are_shrunk_and_their_boxes_scaled_back(mobilenet_file: Path, draw_head: DrawHead) -> None:
     image = draw_head(height=720, width=1100, centre=(800, 300), radius=150)
     detector = RetinaFaceMobileNet(weights=str(mobilenet_file), max_side=320)
     [[face]] = detector.detect([image])
@@ -51,7 +51,7 @@ def test_boxes_reach_beyond_the_frame(mobilenet: RetinaFaceMobileNet, draw_head:
     assert face.box[3] > 250
 
 
-def test_a_face_does_not_depend_on_the_pictures_beside_it(mobilenet: RetinaFaceMobileNet, draw_head: DrawHead) -> None:
+def test_a_face_does_not_depend_on_the_images_beside_it(mobilenet: RetinaFaceMobileNet, draw_head: DrawHead) -> None:
     images = [draw_head(), draw_head(height=300, width=201, centre=(90, 150)), draw_head(radius=40)]
     together = mobilenet.detect(images)
     assert together == [mobilenet.detect([image])[0] for image in images]
@@ -65,7 +65,7 @@ def test_pickled_after_use_it_finds_the_same(mobilenet: RetinaFaceMobileNet, dra
 
 @pytest.mark.parametrize("shape", [(20, 20), (1, 1), (1, 500), (9, 40), (300, 400)])
 @pytest.mark.parametrize("grey", [0, 127, 255])
-def test_pictures_with_nothing_to_see_hold_no_face(
+def test_images_with_nothing_to_see_hold_no_face(
     mobilenet: RetinaFaceMobileNet, shape: tuple[int, int], grey: int
 ) -> None:
     assert mobilenet.detect([np.full((*shape, 3), grey, np.uint8)]) == [[]]
@@ -86,7 +86,7 @@ def test_network_sees_blue_green_red_less_their_means() -> None:
     assert seen[0][0, :, 3, 3].tolist() == [100 - 104, 150 - 117, 200 - 127]
 
 
-def test_no_pictures_give_no_faces(mobilenet: RetinaFaceMobileNet) -> None:
+def test_no_images_give_no_faces(mobilenet: RetinaFaceMobileNet) -> None:
     assert mobilenet.detect([]) == []
 
 
@@ -110,8 +110,8 @@ def test_absent_and_foreign_weights_are_named(tmp_path: Path) -> None:
 
 
 def test_real_photographs_have_their_face(mobilenet: RetinaFaceMobileNet, real_data: Path) -> None:
-    pictures = [read_picture(path) for path in sorted((real_data / "real_faces").glob("*.jpg"))[::8]]
-    faces = mobilenet.detect(pictures)
+    images = [read_image(path) for path in sorted((real_data / "real_faces").glob("*.jpg"))[::8]]
+    faces = mobilenet.detect(images)
     assert len(faces) == 30
     assert all(faces)
     assert sum(len(found) for found in faces) <= 31

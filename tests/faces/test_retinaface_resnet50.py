@@ -11,7 +11,7 @@ import pytest
 
 from unmask.errors import DetectorError
 from unmask.faces.retinaface_resnet50 import WEIGHTS_URL, RetinaFaceResNet50
-from unmask.types import Picture
+from unmask.types import Image
 
 if importlib.util.find_spec("retinaface") is None:
     pytest.skip("retinaface-pytorch is not installed", allow_module_level=True)
@@ -38,17 +38,17 @@ def random_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def pictures() -> list[Picture]:
+def images() -> list[Image]:
     rng = np.random.default_rng(0)
     return [rng.integers(0, 256, (*size, 3), dtype=np.uint8) for size in [(96, 128), (96, 128), (64, 80), (96, 128)]]
 
 
-def test_a_batch_finds_what_each_picture_alone_does(random_weights: Path, pictures: list[Picture]) -> None:
+def test_a_batch_finds_what_each_image_alone_does(random_weights: Path, images: list[Image]) -> None:
     detector = RetinaFaceResNet50(weights=str(random_weights), confidence=0.5, batch_size=2, device="cpu")
-    together = detector.detect(pictures)
+    together = detector.detect(images)
     assert all(together)
-    for faces, picture in zip(together, pictures, strict=True):
-        [alone] = detector.detect([picture])
+    for faces, image in zip(together, images, strict=True):
+        [alone] = detector.detect([image])
         assert len(faces) == len(alone)
         for one, other in zip(faces, alone, strict=True):
             assert one.box == pytest.approx(other.box, abs=1e-2)
@@ -57,7 +57,7 @@ def test_a_batch_finds_what_each_picture_alone_does(random_weights: Path, pictur
 
 
 def test_faces_are_those_of_the_packages_own_prediction(
-    random_weights: Path, pictures: list[Picture], monkeypatch: pytest.MonkeyPatch
+    random_weights: Path, images: list[Image], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import torch
 
@@ -69,25 +69,25 @@ def test_faces_are_those_of_the_packages_own_prediction(
         model = Model(max_size=128)
     model.load_state_dict(torch.load(random_weights, weights_only=True))
     model.eval()
-    theirs = model.predict_jsons(pictures[0], confidence_threshold=0.5, nms_threshold=0.4)
-    [ours] = RetinaFaceResNet50(weights=str(random_weights), confidence=0.5, device="cpu").detect(pictures[:1])
+    theirs = model.predict_jsons(images[0], confidence_threshold=0.5, nms_threshold=0.4)
+    [ours] = RetinaFaceResNet50(weights=str(random_weights), confidence=0.5, device="cpu").detect(images[:1])
     by_box = {tuple(found["bbox"]): found for found in theirs}
     inside = [face for face in ours if tuple(round(value, 2) for value in face.box) in by_box]
-    assert len(inside) > 0.9 * len(theirs) > 0  # the package drops boxes outside the picture, and rounds
+    assert len(inside) > 0.9 * len(theirs) > 0  # the package drops boxes outside the image, and rounds
     for face in inside:
         found = by_box[tuple(round(value, 2) for value in face.box)]
         assert face.confidence == pytest.approx(found["score"], abs=0.006)
         assert np.array(face.landmarks) == pytest.approx(np.array(found["landmarks"]), abs=0.02)
 
 
-def test_no_face_is_an_empty_list(random_weights: Path, pictures: list[Picture]) -> None:
-    assert RetinaFaceResNet50(weights=str(random_weights), confidence=1.0).detect(pictures[:1]) == [[]]
+def test_no_face_is_an_empty_list(random_weights: Path, images: list[Image]) -> None:
+    assert RetinaFaceResNet50(weights=str(random_weights), confidence=1.0).detect(images[:1]) == [[]]
 
 
-def test_large_pictures_are_shrunk_and_their_boxes_scaled_back(random_weights: Path, pictures: list[Picture]) -> None:
-    big = np.kron(pictures[2], np.ones((4, 4, 1), np.uint8))
+def test_large_images_are_shrunk_and_their_boxes_scaled_back(random_weights: Path, images: list[Image]) -> None:
+    big = np.kron(images[2], np.ones((4, 4, 1), np.uint8))
     options = {"weights": str(random_weights), "confidence": 0.5, "device": "cpu"}
-    [small_faces] = RetinaFaceResNet50(**options).detect([pictures[2]])  # type: ignore[arg-type]
+    [small_faces] = RetinaFaceResNet50(**options).detect([images[2]])  # type: ignore[arg-type]
     [big_faces] = RetinaFaceResNet50(**options, max_side=80).detect([big])  # type: ignore[arg-type]
     assert np.array([face.box for face in big_faces]) == pytest.approx(
         np.array([face.box for face in small_faces]) * 4, abs=0.05
@@ -95,7 +95,7 @@ def test_large_pictures_are_shrunk_and_their_boxes_scaled_back(random_weights: P
 
 
 def test_weights_in_a_zip_as_released_are_the_same_weights(
-    random_weights: Path, pictures: list[Picture], tmp_path: Path
+    random_weights: Path, images: list[Image], tmp_path: Path
 ) -> None:
     import torch
 
@@ -107,17 +107,17 @@ def test_weights_in_a_zip_as_released_are_the_same_weights(
     zipped, plain = (
         RetinaFaceResNet50(weights=str(path), confidence=0.5, device="cpu") for path in (tmp_path / "released.zip", old)
     )
-    assert zipped.detect(pictures[:1]) == plain.detect(pictures[:1])
+    assert zipped.detect(images[:1]) == plain.detect(images[:1])
     assert zipped.weights_sha256 == plain.weights_sha256
     assert plain.weights_sha256 != RetinaFaceResNet50(weights=str(random_weights)).weights_sha256
 
 
-def test_pickled_after_use_it_finds_the_same(random_weights: Path, pictures: list[Picture]) -> None:
+def test_pickled_after_use_it_finds_the_same(random_weights: Path, images: list[Image]) -> None:
     detector = RetinaFaceResNet50(weights=str(random_weights), confidence=0.5)
-    before = detector.detect(pictures[2:3])
+    before = detector.detect(images[2:3])
     data = pickle.dumps(detector)
     assert len(data) < 10_000
-    assert pickle.loads(data).detect(pictures[2:3]) == before
+    assert pickle.loads(data).detect(images[2:3]) == before
 
 
 def test_without_network_the_error_names_the_file_and_its_place(
@@ -138,7 +138,7 @@ def test_without_network_the_error_names_the_file_and_its_place(
 
 
 def test_downloaded_weights_are_used_where_the_package_keeps_them(
-    random_weights: Path, pictures: list[Picture], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    random_weights: Path, images: list[Image], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import torch
 
@@ -149,7 +149,7 @@ def test_downloaded_weights_are_used_where_the_package_keeps_them(
 
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     monkeypatch.setattr(torch.hub, "download_url_to_file", pretend)
-    assert RetinaFaceResNet50(confidence=0.5).detect(pictures[:1])[0]
+    assert RetinaFaceResNet50(confidence=0.5).detect(images[:1])[0]
     monkeypatch.setattr(torch.hub, "download_url_to_file", lambda *_: pytest.fail("downloaded again"))
     assert RetinaFaceResNet50().weights_sha256 == RetinaFaceResNet50(weights=str(random_weights)).weights_sha256
 
@@ -191,13 +191,13 @@ def test_an_unusable_device_is_named_with_the_choices(random_weights: Path) -> N
 
 
 @pytest.mark.gpu
-def test_a_gpu_finds_what_the_cpu_does(random_weights: Path, pictures: list[Picture]) -> None:
+def test_a_gpu_finds_what_the_cpu_does(random_weights: Path, images: list[Image]) -> None:
     import torch
 
     if not torch.cuda.is_available():
         pytest.skip("no GPU")
     cpu, gpu = (
-        RetinaFaceResNet50(weights=str(random_weights), confidence=0.5, device=device).detect(pictures[:1])[0]
+        RetinaFaceResNet50(weights=str(random_weights), confidence=0.5, device=device).detect(images[:1])[0]
         for device in ("cpu", "cuda")
     )
     assert len(cpu) == pytest.approx(len(gpu), abs=3)

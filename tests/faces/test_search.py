@@ -9,7 +9,7 @@ from unmask.errors import MediaError
 from unmask.faces.search import ENOUGH, SearchPlan, search_faces
 from unmask.media.encode import write_video
 from unmask.media.video import VideoIndex, choose_frames, index_video, read_indexed
-from unmask.types import Face, Frame, Picture
+from unmask.types import Face, Frame, Image
 
 
 def search_all(has_face: Callable[[int], bool], *, num_frames: int, asked: Sequence[int], max_more: int) -> list[int]:
@@ -77,7 +77,7 @@ def test_a_short_video_without_faces_is_searched_to_its_last_frame() -> None:
 class BrightFrames:
     name, weights_sha256 = "bright", ""
 
-    def detect(self, images: Sequence[Picture]) -> list[list[Face]]:
+    def detect(self, images: Sequence[Image]) -> list[list[Face]]:
         return [[Face((0.0, 0.0, 9.0, 9.0), None, 1.0)] if image.mean() > 128 else [] for image in images]
 
 

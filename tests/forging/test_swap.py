@@ -15,7 +15,7 @@ from unmask.forging.swap import (
 )
 from unmask.synthetic.draw import Sitter, film
 from unmask.synthetic.identity import Pose, draw_identity
-from unmask.types import Array, Picture
+from unmask.types import Array, Image
 
 Couple = tuple[Portrait, Portrait]
 
@@ -31,7 +31,7 @@ def pair() -> Couple:
     return _photograph(40), _photograph(41, Pose(yaw=0.1, roll=-0.1, mouth_open=0.7))
 
 
-def _sharpness(image: Picture, mask: Array) -> float:
+def _sharpness(image: Image, mask: Array) -> float:
     return float(cv2.Laplacian(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.CV_64F)[mask > 250].std())
 
 
@@ -80,7 +80,7 @@ def test_swapped_face_is_the_donors() -> None:
     expected = cv2.warpAffine(donor.image, fit, target.image.shape[1::-1])
     core = forgery.mask > 250
 
-    def likeness(other: Picture) -> float:
+    def likeness(other: Image) -> float:
         grey = [cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)[core] for image in (forgery.image, other)]
         return float(np.corrcoef(*grey)[0, 1])
 
@@ -116,7 +116,7 @@ def test_resynthesised_mouth_carries_a_periodic_texture() -> None:
 
 
 @pytest.mark.parametrize("method", FORGERS)
-def test_odd_sized_picture_with_a_face_at_its_border_is_forged(method: str) -> None:
+def test_odd_sized_image_with_a_face_at_its_border_is_forged(method: str) -> None:
     whole, donor = _photograph(9), _photograph(10, size=151)
     left = int(whole.landmarks[0][0]) - 4
     cut = Portrait(np.ascontiguousarray(whole.image[:201, left:]), [(x - left, y) for x, y in whole.landmarks])

@@ -15,17 +15,17 @@ from unmask.models.checkpoint import make_entry
 from unmask.models.network import FaceNetwork
 from unmask.synthetic.draw import Sitter, film
 from unmask.synthetic.identity import animate, draw_identity
-from unmask.types import Picture
+from unmask.types import Image
 
 
-def draw_clip(seed: int, *, num_frames: int, size: int = 192) -> list[Picture]:
+def draw_clip(seed: int, *, num_frames: int, size: int = 192) -> list[Image]:
     rng = np.random.default_rng(seed)
     sitter = Sitter(draw_identity(rng), size=size)
     return [head.image for head in film(sitter, animate(rng, num_frames=num_frames, fps=25), rng)]
 
 
 @pytest.fixture(scope="session")
-def clip_maker() -> Callable[..., list[Picture]]:
+def clip_maker() -> Callable[..., list[Image]]:
     return draw_clip
 
 
@@ -66,5 +66,5 @@ def make_checkpoint(tmp_path: Path) -> Callable[..., Path]:
 
 
 @pytest.fixture
-def whole_picture_spec(spec: CropSpec) -> CropSpec:
+def whole_image_spec(spec: CropSpec) -> CropSpec:
     return replace(spec, detector="none", detector_sha256="")

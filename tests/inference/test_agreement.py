@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image as PilImage
 from tests.media.drawn import make_profile, write_frames
 
 from unmask.data.prepare import prepare
@@ -15,11 +15,11 @@ from unmask.inference.predictor import Predictor
 from unmask.media.encode import write_video
 from unmask.media.image import write_jpeg
 from unmask.sources.image_folder import ImageFolder
-from unmask.types import Picture
+from unmask.types import Image
 
 
 @pytest.fixture
-def media(tmp_path: Path, clip_maker: Callable[..., list[Picture]]) -> Path:
+def media(tmp_path: Path, clip_maker: Callable[..., list[Image]]) -> Path:
     root = tmp_path / "media"
     for seed, label in enumerate(("real", "fake"), start=1):
         write_video(root / "test" / label / "clip.mp4", clip_maker(seed, num_frames=15), fps=25)
@@ -30,7 +30,7 @@ def media(tmp_path: Path, clip_maker: Callable[..., list[Picture]]) -> Path:
     write_frames(root / "test" / "fake" / "clip.mp4", sideways, aspect=Fraction(2), display=turned)
     wide = make_profile(((0.64, 0.33), (0.21, 0.71), (0.15, 0.06)), gamma=2.2)
     photo = root / "test" / "fake" / "photo.jpg"
-    Image.open(photo).save(photo, icc_profile=wide, quality=92)
+    PilImage.open(photo).save(photo, icc_profile=wide, quality=92)
     return root
 
 

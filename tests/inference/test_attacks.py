@@ -10,23 +10,23 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image as PilImage
 
 from unmask.errors import ConfigError, MediaError
 from unmask.faces.spec import CropSpec
 from unmask.inference.limits import Input, Limits
 from unmask.inference.predictor import Predictor, watch_inputs
 from unmask.media.encode import write_video
-from unmask.types import Face, Picture, Verdict
+from unmask.types import Face, Image, Verdict
 
 Make = Callable[[], bytes]
 
 
-def draw(size: tuple[int, int] = (60, 80)) -> Image.Image:
-    return Image.fromarray(np.random.default_rng(0).integers(0, 255, (*size, 3), dtype=np.uint8))
+def draw(size: tuple[int, int] = (60, 80)) -> PilImage.Image:
+    return PilImage.fromarray(np.random.default_rng(0).integers(0, 255, (*size, 3), dtype=np.uint8))
 
 
-def save(image: Image.Image, kind: str, **options: object) -> bytes:
+def save(image: PilImage.Image, kind: str, **options: object) -> bytes:
     data = io.BytesIO()
     image.save(data, kind, **options)
     return data.getvalue()
@@ -74,15 +74,15 @@ EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n(pwned) 
 REFUSED: dict[str, tuple[str, Make, str]] = {
     "nothing": ("a.jpg", lambda: b"", "holds 0 bytes. Download or copy it again"),
     "truncated jpeg": ("a.jpg", lambda: save(draw(), "JPEG")[:700], "truncated.*Download or export it again"),
-    "truncated webp": ("a.webp", lambda: save(draw(), "WEBP")[:700], "cannot be read as a picture"),
+    "truncated webp": ("a.webp", lambda: save(draw(), "WEBP")[:700], "cannot be read as an image"),
     "a zip": ("a.zip", archive, "is neither an image nor a video"),
-    "a zip named jpg": ("a.jpg", archive, "is no picture and cannot be read as a video: its format is none of"),
+    "a zip named jpg": ("a.jpg", archive, "is no image and cannot be read as a video: its format is none of"),
     "svg with external entities": ("a.svg", lambda: SVG, "is neither an image nor a video"),
-    "svg named png": ("a.png", lambda: SVG, "cannot be read as a picture"),
+    "svg named png": ("a.png", lambda: SVG, "cannot be read as an image"),
     "postscript": ("a.eps", lambda: EPS, "is neither an image nor a video"),
-    "postscript named jpg": ("a.jpg", lambda: EPS, "cannot be read as a picture: it is none of JPEG"),
-    "html": ("a.jpg", lambda: b"<html><script>alert(1)</script></html>", "cannot be read as a picture"),
-    "pickle": ("a.jpg", lambda: b"\x80\x04\x95cos\nsystem\n", "cannot be read as a picture"),
+    "postscript named jpg": ("a.jpg", lambda: EPS, "cannot be read as an image: it is none of JPEG"),
+    "html": ("a.jpg", lambda: b"<html><script>alert(1)</script></html>", "cannot be read as an image"),
+    "pickle": ("a.jpg", lambda: b"\x80\x04\x95cos\nsystem\n", "cannot be read as an image"),
     "png of 30,000 px": ("a.png", lambda: png(30_000, 30_000), "100,000,000 that are decoded. Raise the limit"),
     "webp of 16,383 px": ("a.webp", lambda: webp(16_383), "100,000,000 that are decoded. Raise the limit"),
     "gif of 30,000 px": ("a.gif", lambda: gif(30_000), "100,000,000 that are decoded. Raise the limit"),
@@ -138,7 +138,7 @@ def test_a_hostile_file_gets_one_typed_error_and_leaves_nothing(
 
 
 @pytest.mark.parametrize("case", SCORED)
-def test_an_odd_picture_is_what_it_holds(predictor: Predictor, in_folder: Path, case: str) -> None:
+def test_an_odd_image_is_what_it_holds(predictor: Predictor, in_folder: Path, case: str) -> None:
     name, make = SCORED[case]
     (in_folder / name).write_bytes(make())
     before = sorted(in_folder.rglob("*"))
@@ -147,22 +147,22 @@ def test_an_odd_picture_is_what_it_holds(predictor: Predictor, in_folder: Path, 
 
 
 @pytest.mark.parametrize(("kind", "suffix"), [("GIF", "gif"), ("WEBP", "webp"), ("PNG", "png")])
-def test_of_an_animation_one_picture_is_decoded_and_that_is_said(
+def test_of_an_animation_one_image_is_decoded_and_that_is_said(
     predictor: Predictor, in_folder: Path, kind: str, suffix: str
 ) -> None:
-    frames = [Image.new("RGB", (8, 8), (level % 256, level // 256, 0)) for level in range(300)]
+    frames = [PilImage.new("RGB", (8, 8), (level % 256, level // 256, 0)) for level in range(300)]
     path = in_folder / f"a.{suffix}"
     frames[0].save(path, kind, save_all=True, append_images=frames[1:])
     prediction = predictor.predict_file(path)
     assert len(prediction.frames) == 1
-    assert prediction.notes == ("The file is an animation: only its first picture was looked at.",)
+    assert prediction.notes == ("The file is an animation: only its first image was looked at.",)
 
 
 def test_ten_thousand_frames_cost_no_more_than_one(predictor: Predictor, in_folder: Path) -> None:
     import time
 
     frame = b"\x21\xf9\x04\x00\x01\x00\x00\x00" + b"\x2c" + struct.pack("<HHHHB", 0, 0, 800, 800, 0)
-    pixels = save(Image.new("P", (800, 800)), "GIF")
+    pixels = save(PilImage.new("P", (800, 800)), "GIF")
     data = pixels[pixels.index(b"\x2c") + 10 : -1]
     (in_folder / "a.gif").write_bytes(pixels[:-1] + (frame + data) * 10_000 + b";")
     start = time.perf_counter()
@@ -178,7 +178,7 @@ class Crowd:
     def __init__(self, num_faces: int, side: float) -> None:
         self.num_faces, self.side = num_faces, side
 
-    def detect(self, images: Sequence[Picture]) -> list[list[Face]]:
+    def detect(self, images: Sequence[Image]) -> list[list[Face]]:
         face = [
             Face((4.0 * place, 0.0, 4.0 * place + self.side, self.side), None, 0.9) for place in range(self.num_faces)
         ]

@@ -23,7 +23,7 @@ from unmask.models.bundle import load_bundle, names_further_files, write_bundle
 from unmask.models.checkpoint import load_checkpoint
 from unmask.models.network import FaceNetwork
 from unmask.paths import hash_file
-from unmask.types import Picture
+from unmask.types import Image
 
 
 class Payload:
@@ -46,9 +46,9 @@ def _make_varint(value: int) -> bytes:
 
 
 @pytest.fixture
-def bundle(whole_picture_spec: CropSpec, make_checkpoint: Callable[..., Path], tmp_path: Path) -> Path:
+def bundle(whole_image_spec: CropSpec, make_checkpoint: Callable[..., Path], tmp_path: Path) -> Path:
     decision = Decision(threshold=0.4, aggregation="median", criterion="f1")
-    return write_bundle(load_checkpoint(make_checkpoint(whole_picture_spec, decision)), tmp_path / "bundle")
+    return write_bundle(load_checkpoint(make_checkpoint(whole_image_spec, decision)), tmp_path / "bundle")
 
 
 def test_bundle_holds_what_the_checkpoint_told(bundle: Path) -> None:
@@ -67,7 +67,7 @@ def test_an_old_bundle_is_replaced_whole(bundle: Path) -> None:
     assert not (bundle / "stale.txt").exists()
 
 
-def test_bundle_and_checkpoint_predict_alike(bundle: Path, clip_maker: Callable[..., list[Picture]]) -> None:
+def test_bundle_and_checkpoint_predict_alike(bundle: Path, clip_maker: Callable[..., list[Image]]) -> None:
     images = clip_maker(3, num_frames=5)
     exported = unmask.Predictor.load(bundle, device="cpu").predict_images(images)
     trained = Predictor.load(bundle.parent / "best.ckpt", device="cpu").predict_images(images)
@@ -238,9 +238,9 @@ def test_a_value_that_the_detector_does_not_take_is_named(bundle: Path, spec: Cr
 
 
 def test_a_network_that_gives_no_number_has_no_verdict(
-    make_checkpoint: Callable[..., Path], whole_picture_spec: CropSpec
+    make_checkpoint: Callable[..., Path], whole_image_spec: CropSpec
 ) -> None:
-    predictor = Predictor.load(make_checkpoint(whole_picture_spec, gain=float("nan")), device="cpu")
+    predictor = Predictor.load(make_checkpoint(whole_image_spec, gain=float("nan")), device="cpu")
     with pytest.raises(CheckpointError, match="gives no number for a crop: its weights are damaged"):
         predictor.predict_image(np.zeros((40, 40, 3), np.uint8))
 

@@ -20,7 +20,7 @@ from unmask.models.checkpoint import load_checkpoint
 from unmask.models.heatmaps import GradCam
 from unmask.models.network import FaceNetwork
 from unmask.training.parts import build_network
-from unmask.types import Picture
+from unmask.types import Image
 
 CONFIGS: dict[str, dict[str, Any]] = {path.stem: {} for path in (config_dir() / "model").glob("*.yaml")} | {
     "custom": {"_target_": "torchvision.models.resnet18", "num_classes": 2, "input_size": 64},
@@ -45,12 +45,12 @@ def correlate(one: Any, other: Any) -> float:
 @pytest.mark.parametrize("label", sorted(CONFIGS))
 def test_bundle_and_checkpoint_score_alike(
     label: str,
-    whole_picture_spec: CropSpec,
+    whole_image_spec: CropSpec,
     make_checkpoint: Callable[..., Path],
-    clip_maker: Callable[..., list[Picture]],
+    clip_maker: Callable[..., list[Image]],
     tmp_path: Path,
 ) -> None:
-    path = make_checkpoint(whole_picture_spec, build=lambda: build(label))
+    path = make_checkpoint(whole_image_spec, build=lambda: build(label))
     bundle = write_bundle(load_checkpoint(path), tmp_path / "bundle")
     images = clip_maker(3, num_frames=3)
     exported, trained = (Predictor.load(one, device="cpu").predict_images(images) for one in (bundle, path))

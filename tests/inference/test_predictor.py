@@ -19,7 +19,7 @@ from unmask.inference.predictor import Predictor, watch_inputs
 from unmask.inference.results import FaceScore, FrameResult
 from unmask.media.encode import write_video
 from unmask.media.image import write_jpeg
-from unmask.types import Face, MediaKind, Picture, Verdict
+from unmask.types import Face, Image, MediaKind, Verdict
 
 
 class Brightness(torch.nn.Module):
@@ -36,10 +36,10 @@ class Patches:
     name = "haar"
     weights_sha256 = ""
 
-    def detect(self, images: Sequence[Picture]) -> list[list[Face]]:
+    def detect(self, images: Sequence[Image]) -> list[list[Face]]:
         return [self._detect_one(image) for image in images]
 
-    def _detect_one(self, image: Picture) -> list[Face]:
+    def _detect_one(self, image: Image) -> list[Face]:
         faces = []
         for left in (0, 80):
             part = image[:, left : left + 80].astype(int).mean(axis=2)
@@ -51,7 +51,7 @@ class Patches:
         return sorted(faces, key=lambda face: -(face.box[2] - face.box[0]))
 
 
-def make_frame(left: int | None, right: int | None = None) -> Picture:
+def make_frame(left: int | None, right: int | None = None) -> Image:
     """A grey frame with a square of given brightness in its left and right half."""
     image = np.full((80, 160, 3), 128, np.uint8)
     for start, value in ((20, left), (100, right)):
@@ -68,17 +68,17 @@ def make_predictor(decision: Decision = Decision(), **options: object) -> Predic
 
 
 @pytest.fixture
-def video(tmp_path: Path) -> Callable[[list[Picture]], Path]:
-    def write(frames: list[Picture]) -> Path:
+def video(tmp_path: Path) -> Callable[[list[Image]], Path]:
+    def write(frames: list[Image]) -> Path:
         write_video(tmp_path / "clip.mp4", frames, fps=10, crf=5)
         return tmp_path / "clip.mp4"
 
     return write
 
 
-def test_a_picture_gives_a_row_per_face_and_the_verdict_of_the_most_fake() -> None:
+def test_an_image_gives_a_row_per_face_and_the_verdict_of_the_most_fake() -> None:
     prediction = make_predictor().predict_image(make_frame(10, 250), name="two.jpg")
-    assert (prediction.path, prediction.kind, prediction.verdict) == ("two.jpg", MediaKind.PICTURE, Verdict.FAKE)
+    assert (prediction.path, prediction.kind, prediction.verdict) == ("two.jpg", MediaKind.IMAGE, Verdict.FAKE)
     assert sorted(face.verdict for face in prediction.faces) == [Verdict.FAKE, Verdict.REAL]
     assert prediction.score == max(face.score for face in prediction.faces) > 0.9
     assert prediction.faces[0].track != prediction.faces[1].track
@@ -92,7 +92,7 @@ def test_no_face_has_no_score_and_not_one_half() -> None:
     assert prediction.faces == ()
 
 
-def test_pictures_in_one_batch_keep_their_own_faces() -> None:
+def test_images_in_one_batch_keep_their_own_faces() -> None:
     predictor = make_predictor()
     images = [make_frame(10, 250), make_frame(None), make_frame(250), make_frame(10)]
     together = predictor.predict_images(images, names=list("abcd"))
@@ -171,7 +171,7 @@ def test_a_file_that_cannot_be_read_is_a_row_and_the_rest_goes_on(tmp_path: Path
     assert rows[3].kind is None
 
 
-def test_a_picture_that_is_damaged_raises_where_it_is_asked_for_alone(tmp_path: Path) -> None:
+def test_an_image_that_is_damaged_raises_where_it_is_asked_for_alone(tmp_path: Path) -> None:
     write_jpeg(tmp_path / "cut.jpg", make_frame(250), quality=95)
     (tmp_path / "cut.jpg").write_bytes((tmp_path / "cut.jpg").read_bytes()[:300])
     with pytest.raises(MediaError, match=r"cut\.jpg"):
@@ -189,21 +189,21 @@ def test_a_checkpoint_predicts_a_drawn_video(clip: Path, spec: CropSpec, make_ch
 
 
 def test_a_given_threshold_replaces_that_of_the_checkpoint(
-    whole_picture_spec: CropSpec, make_checkpoint: Callable[..., Path]
+    whole_image_spec: CropSpec, make_checkpoint: Callable[..., Path]
 ) -> None:
-    path = make_checkpoint(whole_picture_spec)
-    picture = make_frame(250)
-    score = Predictor.load(path, device="cpu").predict_image(picture).score
+    path = make_checkpoint(whole_image_spec)
+    image = make_frame(250)
+    score = Predictor.load(path, device="cpu").predict_image(image).score
     assert score is not None
-    at = Predictor.load(path, device="cpu", threshold=score, margin=0).predict_image(picture)
-    above = Predictor.load(path, device="cpu", threshold=score + 1e-6, margin=0).predict_image(picture)
+    at = Predictor.load(path, device="cpu", threshold=score, margin=0).predict_image(image)
+    above = Predictor.load(path, device="cpu", threshold=score + 1e-6, margin=0).predict_image(image)
     assert (at.verdict, above.verdict) == (Verdict.FAKE, Verdict.REAL)
 
 
-def test_a_picture_that_is_a_crop_already_is_one_face_as_large_as_itself(
-    whole_picture_spec: CropSpec, make_checkpoint: Callable[..., Path]
+def test_an_image_that_is_a_crop_already_is_one_face_as_large_as_itself(
+    whole_image_spec: CropSpec, make_checkpoint: Callable[..., Path]
 ) -> None:
-    prediction = Predictor.load(make_checkpoint(whole_picture_spec), device="cpu").predict_image(make_frame(10, 250))
+    prediction = Predictor.load(make_checkpoint(whole_image_spec), device="cpu").predict_image(make_frame(10, 250))
     assert [face.box for face in prediction.faces] == [(0.0, 0.0, 160.0, 80.0)]
 
 
@@ -228,9 +228,9 @@ def test_a_checkpoint_that_is_not_there_says_how_to_train_one(tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("shape", "dtype"), [((40, 40), "uint8"), ((40, 40, 4), "uint8"), ((40, 40, 3), "float64"), ((0, 40, 3), "uint8")]
 )
-def test_an_array_that_is_no_picture_is_told(shape: tuple[int, ...], dtype: str) -> None:
+def test_an_array_that_is_no_image_is_told(shape: tuple[int, ...], dtype: str) -> None:
     pixels: Any = np.zeros(shape, dtype)
-    with pytest.raises(MediaError, match=rf"array 'one' of {dtype} and shape {re.escape(str(shape))} is no picture"):
+    with pytest.raises(MediaError, match=rf"array 'one' of {dtype} and shape {re.escape(str(shape))} is no image"):
         make_predictor().predict_image(pixels, name="one")
 
 
@@ -280,7 +280,7 @@ def test_a_video_without_a_face_says_how_much_of_it_was_examined(
 
 
 def test_a_cut_to_somebody_else_in_the_same_place_begins_another_person(
-    video: Callable[..., Path], clip_maker: Callable[..., list[Picture]]
+    video: Callable[..., Path], clip_maker: Callable[..., list[Image]]
 ) -> None:
     first, second = clip_maker(1, num_frames=12), clip_maker(2, num_frames=12)
     path = video([(first, second)[place // 3 % 2][place] for place in range(12)])

@@ -15,7 +15,7 @@ from unmask.inference.save import check_extras, save_extras
 from unmask.media import encode, video
 from unmask.media.encode import write_video
 from unmask.media.frames import Screen
-from unmask.media.image import read_picture, write_jpeg
+from unmask.media.image import read_image, write_jpeg
 from unmask.media.video import probe_video, read_frames
 
 
@@ -23,10 +23,10 @@ from unmask.media.video import probe_video, read_frames
 def talkie(tmp_path: Path, clip: Path) -> Path:
     """The clip with a second of sound."""
     path = tmp_path / "talkie.mp4"
-    with av.open(str(clip)) as pictures, av.open(str(path), "w") as output:
-        copied = output.add_stream_from_template(pictures.streams.video[0])
+    with av.open(str(clip)) as images, av.open(str(path), "w") as output:
+        copied = output.add_stream_from_template(images.streams.video[0])
         sound = output.add_stream("aac", rate=16000, layout="mono")
-        for packet in pictures.demux(pictures.streams.video[0]):
+        for packet in images.demux(images.streams.video[0]):
             if packet.dts is not None:
                 packet.stream = copied
                 output.mux(packet)
@@ -53,7 +53,7 @@ def test_extras_of_a_video_are_written(
     assert {"annotated.mp4", "timeline.png"} < names
     assert {path.name for path in (tmp_path / "extras").iterdir()} == names
     assert len([name for name in names if name.startswith("heatmap_")]) == len(prediction.key_frames) == 5
-    assert read_picture(tmp_path / "extras" / "timeline.png").shape[2] == 3
+    assert read_image(tmp_path / "extras" / "timeline.png").shape[2] == 3
     annotated = tmp_path / "extras" / "annotated.mp4"
     assert probe_video(annotated).num_frames == probe_video(talkie).num_frames
     before, after = (list(read_frames(path)) for path in (talkie, annotated))
@@ -97,13 +97,13 @@ def test_extras_keep_the_limit_of_pixels(
     assert save_extras(prediction, tmp_path, names=[name], spec=spec, max_pixels=192 * 192)
 
 
-def test_the_heat_map_of_a_picture_keeps_the_limit_of_pixels(
-    whole_picture_spec: CropSpec, make_checkpoint: Callable[..., Path], tmp_path: Path
+def test_the_heat_map_of_an_image_keeps_the_limit_of_pixels(
+    whole_image_spec: CropSpec, make_checkpoint: Callable[..., Path], tmp_path: Path
 ) -> None:
     write_jpeg(tmp_path / "a.jpg", np.full((40, 40, 3), 90, np.uint8), quality=90)
-    prediction = Predictor.load(make_checkpoint(whole_picture_spec), device="cpu").predict_image(tmp_path / "a.jpg")
+    prediction = Predictor.load(make_checkpoint(whole_image_spec), device="cpu").predict_image(tmp_path / "a.jpg")
     with pytest.raises(MediaError, match="40 x 40 pixels, more than the 1,599"):
-        save_extras(prediction, tmp_path, names=["heatmaps"], spec=whole_picture_spec, max_pixels=1599)
+        save_extras(prediction, tmp_path, names=["heatmaps"], spec=whole_image_spec, max_pixels=1599)
 
 
 def test_a_face_comes_with_the_first_frame_that_has_it_and_stays_till_the_next_looked_at() -> None:
@@ -194,11 +194,11 @@ def test_every_nth_frame_is_looked_at(clip: Path, spec: CropSpec, make_checkpoin
 
 
 def test_memory_does_not_grow_with_the_video(
-    tmp_path: Path, whole_picture_spec: CropSpec, make_checkpoint: Callable[..., Path]
+    tmp_path: Path, whole_image_spec: CropSpec, make_checkpoint: Callable[..., Path]
 ) -> None:
     import tracemalloc
 
-    predictor = Predictor.load(make_checkpoint(whole_picture_spec), device="cpu", every_n=1, batch_size=8)
+    predictor = Predictor.load(make_checkpoint(whole_image_spec), device="cpu", every_n=1, batch_size=8)
     peaks = []
     for num_frames in (30, 30, 240):
         write_video(tmp_path / "long.mp4", (np.full((128, 128, 3), n, np.uint8) for n in range(num_frames)), fps=25)

@@ -15,7 +15,7 @@ from unmask.inference.scene import SceneCheck, note_scene
 from unmask.media.encode import write_video
 from unmask.synthetic.draw import Sitter, film
 from unmask.synthetic.identity import animate, draw_identity
-from unmask.types import Face, Picture
+from unmask.types import Face, Image
 
 
 class Mean(torch.nn.Module):
@@ -24,7 +24,7 @@ class Mean(torch.nn.Module):
 
 
 @pytest.fixture(scope="module")
-def portrait() -> Picture:
+def portrait() -> Image:
     """A drawn head that fills its image as in a portrait."""
     rng = np.random.default_rng(4)
     sitter = Sitter(draw_identity(rng), size=192)
@@ -42,7 +42,7 @@ def predictor() -> Predictor:
     )
 
 
-def put(portrait: Picture, *lefts: int) -> Picture:
+def put(portrait: Image, *lefts: int) -> Image:
     """A scene that holds a head, or several."""
     scene = np.full((520, 640, 3), 110, np.uint8)
     for left in lefts:
@@ -50,7 +50,7 @@ def put(portrait: Picture, *lefts: int) -> Picture:
     return scene
 
 
-def test_a_scene_given_to_a_model_of_crops_is_a_note_that_says_why(portrait: Picture, predictor: Predictor) -> None:
+def test_a_scene_given_to_a_model_of_crops_is_a_note_that_says_why(portrait: Image, predictor: Predictor) -> None:
     assert predictor.predict_image(portrait).notes == ()
     for scene, reason in (
         (put(portrait, 20), "%"),
@@ -63,7 +63,7 @@ def test_a_scene_given_to_a_model_of_crops_is_a_note_that_says_why(portrait: Pic
         assert reason in note
 
 
-def test_a_video_of_scenes_says_so_too(portrait: Picture, predictor: Predictor, tmp_path: Path) -> None:
+def test_a_video_of_scenes_says_so_too(portrait: Image, predictor: Predictor, tmp_path: Path) -> None:
     write_video(tmp_path / "scene.mp4", [put(portrait, 20)] * 6, fps=5)
     write_video(tmp_path / "crops.mp4", [portrait] * 6, fps=5)
     (note,) = predictor.predict_video(tmp_path / "scene.mp4").notes
@@ -85,7 +85,7 @@ def test_a_model_with_a_detector_is_not_checked(predictor: Predictor) -> None:
 
 
 def test_without_the_detectors_weights_the_shape_alone_tells_and_nothing_is_fetched(
-    portrait: Picture, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    portrait: Image, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("UNMASK_CACHE", str(tmp_path))
     check = SceneCheck()
@@ -95,7 +95,7 @@ def test_without_the_detectors_weights_the_shape_alone_tells_and_nothing_is_fetc
 
 
 def test_damaged_weights_do_not_end_a_prediction(
-    portrait: Picture, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    portrait: Image, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("UNMASK_CACHE", str(tmp_path))
     (tmp_path / "retinaface_mobilenet025.onnx").write_bytes(b"damaged")
@@ -104,7 +104,7 @@ def test_damaged_weights_do_not_end_a_prediction(
 
 def test_a_small_face_in_the_background_makes_no_scene_of_a_crop() -> None:
     class Two(RetinaFaceMobileNet):
-        def detect(self, images: Sequence[Picture]) -> list[list[Face]]:
+        def detect(self, images: Sequence[Image]) -> list[list[Face]]:
             large, small = Face((60.0, 60.0, 240.0, 240.0), None, 0.9), Face((40.0, 40.0, 80.0, 80.0), None, 0.9)
             return [[large, small] for _ in images]
 

@@ -12,12 +12,12 @@ from tests.networks import make_network
 from unmask.errors import CheckpointError
 from unmask.inference.backend import OnnxBackend, Scorer
 from unmask.models.bundle import export_onnx
-from unmask.types import Array, Face, Frame, Picture
+from unmask.types import Array, Face, Frame, Image
 
 FACE = Face((0.0, 0.0, 4.0, 4.0), None, 1.0)
 
 
-def cut(image: Picture, face: Face) -> Picture:
+def cut(image: Image, face: Face) -> Image:
     return image
 
 
@@ -29,7 +29,7 @@ class Recorder:
         self.most_at_once, self._at_once = 0, 0
         self._fail_at, self._lock = fail_at, threading.Lock()
 
-    def __call__(self, crops: Sequence[Picture], *, in_stream: bool = False) -> list[tuple[float, Array | None]]:
+    def __call__(self, crops: Sequence[Image], *, in_stream: bool = False) -> list[tuple[float, Array | None]]:
         values = [int(crop[0, 0, 0]) for crop in crops]
         with self._lock:
             self.calls.append((len(crops), in_stream))

@@ -8,7 +8,7 @@ import pytest
 from unmask.forgeries import Forgeries, SourceRecord
 from unmask.inference.results import FaceResult, FaceScore, FrameResult, Prediction, TimeRange
 from unmask.inference.timeline import MAX_PERSONS, _draw, _shade, write_timeline
-from unmask.media.image import read_picture
+from unmask.media.image import read_image
 from unmask.types import MediaKind, Verdict
 
 BOX = (0.0, 0.0, 50.0, 50.0)
@@ -43,7 +43,7 @@ def test_a_crowd_leaves_room_for_the_plot_and_warns_of_nothing(tmp_path: Path, n
     figure = _draw(predict(num_persons))
     figure.canvas.draw()
     assert figure.axes[0].get_position().width > 0.6
-    assert read_picture(tmp_path / "a.png").shape[2] == 3
+    assert read_image(tmp_path / "a.png").shape[2] == 3
 
 
 def test_the_legend_names_the_most_suspicious_and_counts_the_rest() -> None:

@@ -25,7 +25,7 @@ def judge_image(*scores: float, face: str = "most_fake") -> Prediction:
     faces = tuple(FaceScore(track, BOX, 0.9, score) for track, score in enumerate(scores))
     frames = [FrameResult(0, 0.0, faces)]
     return conclude(
-        "a.jpg", MediaKind.PICTURE, frames, decision=Decision(), deciding=Deciding(face), margin=0.05, notes=[]
+        "a.jpg", MediaKind.IMAGE, frames, decision=Decision(), deciding=Deciding(face), margin=0.05, notes=[]
     )
 
 

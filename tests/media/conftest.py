@@ -6,18 +6,18 @@ import numpy as np
 import pytest
 
 from unmask.media.encode import write_video
-from unmask.types import Picture
+from unmask.types import Image
 
 Maker = Callable[..., Path]
 
 
-def draw_counter(num_frames: int, *, size: int = 64) -> list[Picture]:
-    """Grey pictures whose brightness tells their number: 6 levels a frame."""
+def draw_counter(num_frames: int, *, size: int = 64) -> list[Image]:
+    """Grey images whose brightness tells their number: 6 levels a frame."""
     return [np.full((size, size, 3), 20 + 6 * index, np.uint8) for index in range(num_frames)]
 
 
-def read_counter(image: Picture) -> int:
-    """Return the number that `draw_counter` gave a picture."""
+def read_counter(image: Image) -> int:
+    """Return the number that `draw_counter` gave an image."""
     return round((float(image.mean()) - 20) / 6)
 
 
@@ -44,5 +44,5 @@ def counter_video(tmp_path: Path) -> Maker:
 
 
 @pytest.fixture
-def number_of() -> Callable[[Picture], int]:
+def number_of() -> Callable[[Image], int]:
     return read_counter

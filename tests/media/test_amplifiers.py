@@ -13,8 +13,8 @@ from PIL import Image
 from unmask.errors import MediaError
 from unmask.inference.limits import Limits
 from unmask.media.amplifiers import Bounds, check_work
-from unmask.media.image import decode_picture, read_picture
-from unmask.media.kinds import is_picture
+from unmask.media.image import decode_image, read_image
+from unmask.media.kinds import is_image
 
 FEW = Bounds(max_parts=1000)
 
@@ -155,15 +155,15 @@ def test_ordinary_file_passes(case: str) -> None:
 def test_reader_refuses_before_it_decodes_and_takes_as_much_as_it_is_told(tmp_path: Path) -> None:
     (path := tmp_path / "a.jpg").write_bytes(progressive(60))
     with pytest.raises(MediaError, match=r"a\.jpg.*limits\.max_scans"):
-        read_picture(path)
+        read_image(path)
     with pytest.raises(MediaError, match=r"limits\.max_scans"):
-        decode_picture(path.read_bytes(), where="a.jpg")
-    assert read_picture(path, bounds=Limits(max_scans=100).bounds).shape == (64, 64, 3)
-    assert read_picture(path, bounds=None).shape == (64, 64, 3)
+        decode_image(path.read_bytes(), where="a.jpg")
+    assert read_image(path, bounds=Limits(max_scans=100).bounds).shape == (64, 64, 3)
+    assert read_image(path, bounds=None).shape == (64, 64, 3)
 
 
 def test_telling_the_kind_of_a_hungry_file_takes_no_time_either(tmp_path: Path) -> None:
     (path := tmp_path / "a.png").write_bytes(png(chunk(b"prVt", b"") * 500_000))
     start = time.process_time()
-    assert is_picture(path)
+    assert is_image(path)
     assert time.process_time() - start < 1

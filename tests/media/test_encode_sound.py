@@ -37,11 +37,11 @@ def talkie(tmp_path: Path, counter_video: Maker) -> Maker:
 
     def make(codec: str, *, name: str, rate: int = 8000, delay_seconds: float = 0.0) -> Path:
         path = tmp_path / name
-        with av.open(str(counter_video(37))) as pictures, av.open(str(path), "w") as output:
-            copied = output.add_stream_from_template(pictures.streams.video[0])
+        with av.open(str(counter_video(37))) as images, av.open(str(path), "w") as output:
+            copied = output.add_stream_from_template(images.streams.video[0])
             track = output.add_stream(codec, rate=rate)
             track.codec_context.layout = "mono"
-            packets = [packet for packet in pictures.demux(video=0) if packet.dts is not None]
+            packets = [packet for packet in images.demux(video=0) if packet.dts is not None]
             for packet in packets:
                 packet.stream = copied
             packets += _encode_sound(track, rate=rate, delay_seconds=delay_seconds)
@@ -83,7 +83,7 @@ def _hear(path: Path) -> tuple[str, float, float]:
         ("aac", "a.mp4", 44100, ".mp4 aac"),
     ],
 )
-def test_sound_of_every_codec_stays_with_the_pictures(
+def test_sound_of_every_codec_stays_with_the_images(
     talkie: Maker, tmp_path: Path, codec: str, name: str, rate: int, kept: str
 ) -> None:
     path, told = _remux(talkie(codec, name=name, rate=rate, delay_seconds=0.3), tmp_path)

@@ -29,10 +29,10 @@ def test_frames_come_in_natural_order_and_evenly_spaced(frames: Path) -> None:
 
 
 def test_damaged_frames_are_left_out_unless_all_are(frames: Path) -> None:
-    (frames / "frame_5.jpg").write_bytes(b"no picture")
+    (frames / "frame_5.jpg").write_bytes(b"no image")
     assert [frame.index for frame in read_frame_folder(open_frame_folder(frames), [0, 5, 10])] == [0, 10]
     for path in frames.glob("frame_*.jpg"):
-        path.write_bytes(b"no picture")
+        path.write_bytes(b"no image")
     with pytest.raises(MediaError, match=r"No frame of '.*frame_10\.jpg"):
         list(read_frame_folder(open_frame_folder(frames), range(11)))
 

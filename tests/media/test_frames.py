@@ -22,12 +22,12 @@ from tests.media.drawn import (
 from unmask.errors import MediaError
 from unmask.media.encode import write_video, write_with_sound
 from unmask.media.video import index_video, read_frames
-from unmask.types import Picture
+from unmask.types import Image
 
 _ONE = 1 << 16
 
 
-def _first(path: Path) -> Picture:
+def _first(path: Path) -> Image:
     return next(iter(read_frames(path))).image
 
 

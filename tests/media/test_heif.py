@@ -9,7 +9,7 @@ from PIL import Image
 from tests.media.drawn import BLUE, GREEN, GREY, RED, draw_quarters, is_close, read_quarters
 
 from unmask.errors import MediaError
-from unmask.media.image import read_picture, read_still
+from unmask.media.image import read_image, read_still
 from unmask.media.kinds import sniff_kind
 from unmask.types import MediaKind
 
@@ -30,7 +30,7 @@ def _write(path: Path, *images: Image.Image, orientation: int | None = None, **o
 
 def test_a_heic_is_read_whatever_its_name(tmp_path: Path) -> None:
     path = _write(tmp_path / "IMG_1.heic", Image.fromarray(draw_quarters(width=128))).rename(tmp_path / "IMG_1.jpg")
-    assert sniff_kind(path) is MediaKind.PICTURE
+    assert sniff_kind(path) is MediaKind.IMAGE
     still = read_still(path)
     assert still.image.shape == (64, 128, 3)
     assert is_close(read_quarters(still.image), [RED, GREEN, BLUE, GREY], within=8)
@@ -49,7 +49,7 @@ def test_a_heic_is_read_whatever_its_name(tmp_path: Path) -> None:
 )
 def test_it_is_turned_once(tmp_path: Path, orientation: int, corners: list[Any]) -> None:
     path = _write(tmp_path / "a.heic", Image.fromarray(draw_quarters(width=128)), orientation=orientation)
-    image = read_picture(path)
+    image = read_image(path)
     assert image.shape == ((64, 128, 3) if orientation < 5 else (128, 64, 3))
     assert is_close(read_quarters(image), corners, within=8)
 
@@ -72,7 +72,7 @@ def test_the_main_one_of_several_images_is_read(tmp_path: Path) -> None:
 def test_its_size_is_checked_before_it_is_decoded(tmp_path: Path) -> None:
     path = _write(tmp_path / "a.heic", Image.new("RGB", (300, 200)))
     with pytest.raises(MediaError, match=r"a\.heic' is 300 x 200 pixels, more than the 59,999"):
-        read_picture(path, max_pixels=59_999)
+        read_image(path, max_pixels=59_999)
 
 
 @pytest.mark.parametrize(
@@ -93,14 +93,14 @@ def test_a_damaged_one_is_an_error(tmp_path: Path) -> None:
     path = _write(tmp_path / "a.heic", Image.fromarray(draw_quarters()))
     path.write_bytes(path.read_bytes()[:-200])
     with pytest.raises(MediaError, match=r"a\.heic' cannot be read as a HEIC"):
-        read_picture(path)
+        read_image(path)
 
 
 def test_without_its_package_the_error_says_how_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = _write(tmp_path / "a.heic", Image.fromarray(draw_quarters()))
     monkeypatch.setitem(sys.modules, "pi_heif", None)
     with pytest.raises(MediaError, match=r"a\.heic' .* pip install pi-heif"):
-        read_picture(path)
+        read_image(path)
 
 
 def test_its_reader_is_imported_only_where_there_is_one() -> None:

@@ -7,20 +7,20 @@ from PIL import Image
 from tests.media.conftest import draw_brands
 
 from unmask.errors import MediaError
-from unmask.media.image import read_picture, write_jpeg
+from unmask.media.image import read_image, write_jpeg
 from unmask.media.kinds import sniff_kind
 from unmask.media.listing import list_media
 from unmask.types import MediaKind
 
 
 def test_kind_is_told_by_content_not_by_name(tmp_path: Path, counter_video: Callable[..., Path]) -> None:
-    write_jpeg(tmp_path / "picture.mp4", np.zeros((8, 8, 3), np.uint8), quality=90)
-    assert sniff_kind(tmp_path / "picture.mp4") == MediaKind.PICTURE
+    write_jpeg(tmp_path / "image.mp4", np.zeros((8, 8, 3), np.uint8), quality=90)
+    assert sniff_kind(tmp_path / "image.mp4") == MediaKind.IMAGE
     assert sniff_kind(counter_video(2).rename(tmp_path / "video.jpg")) == MediaKind.VIDEO
 
 
-def test_picture_that_is_too_large_is_still_a_picture(huge_png: Callable[..., Path]) -> None:
-    assert sniff_kind(huge_png(30_000, 30_000)) == MediaKind.PICTURE
+def test_image_that_is_too_large_is_still_an_image(huge_png: Callable[..., Path]) -> None:
+    assert sniff_kind(huge_png(30_000, 30_000)) == MediaKind.IMAGE
 
 
 @pytest.mark.parametrize("size", [0, None])
@@ -51,9 +51,9 @@ def test_typescript_in_a_folder_is_no_video(tmp_path: Path, counter_video: Calla
     assert sniff_kind(tmp_path / "main.ts") is MediaKind.VIDEO
 
 
-def test_text_with_the_name_of_a_picture_is_a_picture_that_cannot_be_read(tmp_path: Path) -> None:
+def test_text_with_the_name_of_an_image_is_an_image_that_cannot_be_read(tmp_path: Path) -> None:
     (tmp_path / "a.jpg").write_text("hello\n" * 100)
-    assert sniff_kind(tmp_path / "a.jpg") is MediaKind.PICTURE
+    assert sniff_kind(tmp_path / "a.jpg") is MediaKind.IMAGE
 
 
 @pytest.mark.parametrize(
@@ -64,21 +64,21 @@ def test_a_heic_is_told_by_its_content_and_a_damaged_one_is_an_image_too(
 ) -> None:
     path = tmp_path / "IMG_1.mov"
     path.write_bytes(draw_brands(*brands) + bytes(500))
-    assert sniff_kind(path) is MediaKind.PICTURE
+    assert sniff_kind(path) is MediaKind.IMAGE
     with pytest.raises(MediaError, match=r"IMG_1\.mov' cannot be read as a HEIC .*again"):
-        read_picture(path)
+        read_image(path)
 
 
-def test_an_avif_is_a_picture_whole_or_damaged(tmp_path: Path) -> None:
+def test_an_avif_is_an_image_whole_or_damaged(tmp_path: Path) -> None:
     path = tmp_path / "a.avif"
     Image.new("RGB", (64, 64), "red").save(path)
-    assert sniff_kind(path) is MediaKind.PICTURE
-    assert read_picture(path).shape == (64, 64, 3)
+    assert sniff_kind(path) is MediaKind.IMAGE
+    assert read_image(path).shape == (64, 64, 3)
     data = path.read_bytes()
     path.write_bytes(data[:8] + b"mif1" + data[12:])  # another name of its container
-    assert sniff_kind(path) is MediaKind.PICTURE
+    assert sniff_kind(path) is MediaKind.IMAGE
     path.write_bytes(data[:100])
-    assert sniff_kind(path) is MediaKind.PICTURE
+    assert sniff_kind(path) is MediaKind.IMAGE
 
 
 @pytest.mark.parametrize("main", [b"isom", b"mp42", b"qt  "])

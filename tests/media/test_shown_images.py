@@ -9,7 +9,7 @@ import pytest
 from PIL import Image, ImageCms
 from tests.media.drawn import BLUE, GREEN, GREY, RED, draw_quarters, is_close, make_profile, read_quarters
 
-from unmask.media.image import decode_crop_file, decode_picture, read_picture, read_still
+from unmask.media.image import decode_crop_file, decode_image, read_image, read_still
 
 _WHITE = (255, 255, 255)
 _UPSIDE = [_WHITE, _WHITE, BLUE, GREY]
@@ -45,10 +45,10 @@ def test_palettes_keys_and_greys_hide_too(tmp_path: Path) -> None:
     grey = np.full((8, 8), 300, np.uint16)
     grey[4:] = 65_535 // 2
     Image.fromarray(grey).save(tmp_path / "deep.png", transparency=300)
-    assert is_close(read_quarters(read_picture(tmp_path / "palette.png")), _UPSIDE, within=3)
-    assert is_close(read_quarters(read_picture(tmp_path / "key.png")), [_WHITE, GREEN, BLUE, GREY])
-    assert is_close(read_quarters(read_picture(tmp_path / "grey.png"))[:2], [_WHITE] * 2)
-    assert is_close(read_quarters(read_picture(tmp_path / "deep.png")), [_WHITE, _WHITE, [127] * 3, [127] * 3])
+    assert is_close(read_quarters(read_image(tmp_path / "palette.png")), _UPSIDE, within=3)
+    assert is_close(read_quarters(read_image(tmp_path / "key.png")), [_WHITE, GREEN, BLUE, GREY])
+    assert is_close(read_quarters(read_image(tmp_path / "grey.png"))[:2], [_WHITE] * 2)
+    assert is_close(read_quarters(read_image(tmp_path / "deep.png")), [_WHITE, _WHITE, [127] * 3, [127] * 3])
 
 
 def test_the_first_image_of_an_animation_is_on_white(tmp_path: Path) -> None:
@@ -60,7 +60,7 @@ def test_the_first_image_of_an_animation_is_on_white(tmp_path: Path) -> None:
 
 def test_half_opaque_pixels_are_mixed_and_whole_ones_are_not_noted(tmp_path: Path) -> None:
     Image.new("RGBA", (8, 8), (*RED, 128)).save(tmp_path / "a.png")
-    assert is_close(read_picture(tmp_path / "a.png")[3, 3], [(value + 255) / 2 for value in RED], within=2)
+    assert is_close(read_image(tmp_path / "a.png")[3, 3], [(value + 255) / 2 for value in RED], within=2)
     Image.new("RGBA", (8, 8), (*RED, 255)).save(tmp_path / "b.png")
     still = read_still(tmp_path / "b.png")
     assert (still.notes, tuple(still.image[3, 3])) == ((), RED)
@@ -76,7 +76,7 @@ def test_a_wholly_transparent_image_shows_nothing(tmp_path: Path) -> None:
 def test_an_animated_png_shows_its_animation_and_not_what_stands_for_it(tmp_path: Path) -> None:
     frames = [Image.fromarray(draw_quarters()), Image.new("RGB", (64, 64), GREY)]
     Image.new("RGB", (64, 64), "red").save(tmp_path / "a.png", save_all=True, append_images=frames, default_image=True)
-    assert is_close(read_quarters(read_picture(tmp_path / "a.png")), [RED, GREEN, BLUE, GREY])
+    assert is_close(read_quarters(read_image(tmp_path / "a.png")), [RED, GREEN, BLUE, GREY])
 
 
 _CORNERS = {
@@ -98,7 +98,7 @@ def test_all_orientations_of_exif(tmp_path: Path, suffix: str, orientation: int)
     exif[0x112] = orientation
     path = tmp_path / f"a{suffix}"
     Image.fromarray(draw_quarters(width=128)).save(path, exif=exif, quality=95)
-    image = read_picture(path)
+    image = read_image(path)
     assert image.shape == ((64, 128, 3) if orientation < 5 else (128, 64, 3))
     assert is_close(read_quarters(image), _CORNERS[orientation], within=8)
     assert is_close(decode_crop_file(path), image, within=12)
@@ -107,7 +107,7 @@ def test_all_orientations_of_exif(tmp_path: Path, suffix: str, orientation: int)
 def test_xmp_turns_nothing(tmp_path: Path) -> None:
     xmp = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf tiff:Orientation="3"/></x:xmpmeta>'
     Image.fromarray(draw_quarters()).save(tmp_path / "a.jpg", xmp=xmp, quality=95)
-    assert is_close(read_quarters(read_picture(tmp_path / "a.jpg")), [RED, GREEN, BLUE, GREY], within=8)
+    assert is_close(read_quarters(read_image(tmp_path / "a.jpg")), [RED, GREEN, BLUE, GREY], within=8)
 
 
 _P3 = ((0.680, 0.320), (0.265, 0.690), (0.150, 0.060))
@@ -135,7 +135,7 @@ def test_colours_are_converted_by_their_profile(tmp_path: Path, suffix: str, pri
     path = tmp_path / f"a{suffix}"
     icc = make_profile(primaries, gamma=2.2)
     Image.new("RGB", (32, 32), stored).save(path, icc_profile=icc, quality=98)
-    assert is_close(read_picture(path)[9, 9], RED, within=5)
+    assert is_close(read_image(path)[9, 9], RED, within=5)
     assert is_close(decode_crop_file(path)[9, 9], RED, within=5)  # as training reads an image that is a crop already
 
 
@@ -168,7 +168,7 @@ def test_cmyk_and_lab_are_converted(tmp_path: Path) -> None:
     )
     assert lab is not None
     lab.save(tmp_path / "a.tif")
-    assert is_close(read_picture(tmp_path / "a.tif")[3, 3], RED, within=4)
+    assert is_close(read_image(tmp_path / "a.tif")[3, 3], RED, within=4)
 
 
 def _add_chunk(png: bytes, kind: bytes, data: bytes) -> bytes:
@@ -180,12 +180,10 @@ def _add_chunk(png: bytes, kind: bytes, data: bytes) -> bytes:
 def test_a_png_names_its_colours_by_numbers() -> None:
     data = io.BytesIO()
     Image.new("RGB", (8, 8), _from_srgb(RED, _P3, gamma=2.2)).save(data, format="PNG")
-    shown = decode_picture(_add_chunk(data.getvalue(), b"cICP", bytes([12, 13, 0, 1])), where="a.png")
+    shown = decode_image(_add_chunk(data.getvalue(), b"cICP", bytes([12, 13, 0, 1])), where="a.png")
     assert is_close(shown[3, 3], RED, within=6)
     linear = _add_chunk(data.getvalue(), b"gAMA", struct.pack(">I", 100_000))
-    assert (
-        decode_picture(linear, where="a.png")[3, 3].min() > decode_picture(data.getvalue(), where="a.png")[3, 3].min()
-    )
+    assert decode_image(linear, where="a.png")[3, 3].min() > decode_image(data.getvalue(), where="a.png")[3, 3].min()
 
 
 def test_an_hdr_avif_is_tone_mapped(tmp_path: Path) -> None:

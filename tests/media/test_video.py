@@ -15,10 +15,10 @@ from unmask.media import video
 from unmask.media.encode import write_video
 from unmask.media.image import write_jpeg
 from unmask.media.video import choose_frames, index_video, probe_video, read_frames
-from unmask.types import Picture
+from unmask.types import Image
 
 Maker = Callable[..., Path]
-Number = Callable[[Picture], int]
+Number = Callable[[Image], int]
 
 
 def test_chosen_frames_span_the_whole_video() -> None:
@@ -58,8 +58,8 @@ def test_short_video_gives_all_it_has(counter_video: Maker) -> None:
 
 def test_far_frames_are_found_by_seeking(tmp_path: Path, number_of: Number, monkeypatch: pytest.MonkeyPatch) -> None:
     # 800 frames with a step of brightness every 25, so each of the four wanted ones has a level of its own.
-    pictures = (np.full((32, 32, 3), 20 + 6 * (index // 25), np.uint8) for index in range(800))
-    write_video(tmp_path / "long.mp4", pictures, fps=25, crf=10)
+    images = (np.full((32, 32, 3), 20 + 6 * (index // 25), np.uint8) for index in range(800))
+    write_video(tmp_path / "long.mp4", images, fps=25, crf=10)
     sought, opened = [], video._open
 
     @contextmanager
@@ -182,7 +182,7 @@ def test_video_with_an_unknown_codec_is_named(counter_video: Maker) -> None:
 
 
 def test_interrupted_encoding_leaves_no_file(tmp_path: Path) -> None:
-    def frames() -> Iterator[Picture]:
+    def frames() -> Iterator[Image]:
         for _ in range(100):  # more than the encoder holds back, so that some are in the file
             assert not (tmp_path / "a.mp4").exists()
             yield np.zeros((32, 32, 3), np.uint8)
@@ -231,15 +231,15 @@ def test_a_format_that_is_not_read_is_told_those_that_are(tmp_path: Path) -> Non
             probe_video(tmp_path / name)
 
 
-def test_a_picture_is_called_one_where_a_video_is_wanted(tmp_path: Path) -> None:
+def test_an_image_is_called_one_where_a_video_is_wanted(tmp_path: Path) -> None:
     write_jpeg(tmp_path / "photo.jpg", np.zeros((8, 8, 3), np.uint8), quality=90)
-    with pytest.raises(MediaError, match=r"photo\.jpg' is a picture, not a video\. Name a video"):
+    with pytest.raises(MediaError, match=r"photo\.jpg' is an image, not a video\. Name a video"):
         index_video(tmp_path / "photo.jpg")
 
 
 def test_a_heic_is_no_video(tmp_path: Path) -> None:
     (tmp_path / "a.mov").write_bytes(draw_brands(b"heic", b"mif1") + bytes(500))
-    with pytest.raises(MediaError, match=r"'upload' is a picture"):
+    with pytest.raises(MediaError, match=r"'upload' is an image"):
         index_video(tmp_path / "a.mov", name="upload")
 
 
@@ -259,8 +259,8 @@ def test_a_title_in_another_alphabet_does_not_matter(counter_video: Maker, tmp_p
 
 
 def test_a_stream_that_begins_in_the_middle_does_no_harm(tmp_path: Path, number_of: Number) -> None:
-    pictures = (np.full((64, 64, 3), 20 + 6 * (index // 25), np.uint8) for index in range(400))
-    write_video(tmp_path / "whole.flv", pictures, fps=25, crf=10)
+    images = (np.full((64, 64, 3), 20 + 6 * (index // 25), np.uint8) for index in range(400))
+    write_video(tmp_path / "whole.flv", images, fps=25, crf=10)
     sound = bytes([0x2F]) + bytes(400)  # of which the head of the file says nothing
     size = len(sound).to_bytes(3, "big")
     tag = bytes([8]) + size + bytes(7) + sound + (11 + len(sound)).to_bytes(4, "big")

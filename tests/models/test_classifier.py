@@ -74,7 +74,7 @@ def test_validation_reports_every_figure_once(tmp_path: Path) -> None:
     assert set(figures) == expected | {"val/loss", "train/loss", "train/step_loss"}
 
 
-def test_single_pictures_have_no_video_figures(tmp_path: Path) -> None:
+def test_single_images_have_no_video_figures(tmp_path: Path) -> None:
     figures = _fit(_classifier(has_videos=False), tmp_path).callback_metrics
     assert "val/auroc" in figures
     assert not [name for name in figures if "video" in name]

@@ -15,25 +15,25 @@ from unmask.models.heatmaps import GradCam, NetworkWithMap, explain_missing_maps
 from unmask.models.network import FaceNetwork, build_network, rebuild_network
 
 
-def _pictures(count: int = 3, size: int = 64) -> torch.Tensor:
+def _images(count: int = 3, size: int = 64) -> torch.Tensor:
     return torch.randint(0, 256, (count, 3, size, size), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 
 
 @pytest.mark.parametrize("name", ["resnet18", "resnet34", "resnet50", "tiny"])
-def test_network_gives_one_logit_a_picture(name: str) -> None:
+def test_network_gives_one_logit_an_image(name: str) -> None:
     network = make_network(name=name, input_size=64).eval()
-    logits = network(_pictures())
+    logits = network(_images())
     assert logits.shape == (3,)
     assert len(set(logits.tolist())) == 3
-    assert network(_pictures(1)).shape == (1,)
+    assert network(_images(1)).shape == (1,)
 
 
 def test_whole_numbers_and_floats_give_the_same_logit() -> None:
     network = make_network(name="tiny").eval()
-    assert torch.equal(network(_pictures()), network(_pictures().float()))
+    assert torch.equal(network(_images()), network(_images().float()))
 
 
-def test_pictures_are_normalised_by_mean_and_std_of_the_config() -> None:
+def test_images_are_normalised_by_mean_and_std_of_the_config() -> None:
     network = make_network(name="tiny", mean=(0.1, 0.2, 0.3), std=(0.5, 0.25, 0.125)).eval()
     seen: list[torch.Tensor] = []
     network.backbone.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
@@ -52,10 +52,10 @@ def test_dropout_acts_before_the_head_in_training_only() -> None:
     for module in network.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             module.eval()  # what remains random is the dropout
-    first, second = network(_pictures()), network(_pictures())
+    first, second = network(_images()), network(_images())
     assert not torch.equal(first, second)
     network.eval()
-    assert torch.equal(network(_pictures()), network(_pictures()))
+    assert torch.equal(network(_images()), network(_images()))
 
 
 def test_network_is_rebuilt_from_plain_values() -> None:
@@ -63,7 +63,7 @@ def test_network_is_rebuilt_from_plain_values() -> None:
     network = make_network(name="tiny", dropout=0.5, input_size=32).eval()
     again = rebuild_network(network.config, network.state_dict())
     assert not again.training
-    assert torch.allclose(network(_pictures()), again(_pictures()))
+    assert torch.allclose(network(_images()), again(_images()))
     assert again.config == network.config
     assert not {"mean", "std"} & set(network.state_dict())
 
@@ -173,7 +173,7 @@ def test_without_network_the_error_says_which_file_goes_where(tmp_path: Path, mo
 def test_network_of_timm_is_rebuilt_from_plain_values() -> None:
     network = make_network(name="resnet10t", library="timm", input_size=64).eval()
     again = rebuild_network(network.config, network.state_dict())
-    assert torch.allclose(network(_pictures()), again(_pictures()), atol=1e-5)
+    assert torch.allclose(network(_images()), again(_images()), atol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -198,9 +198,9 @@ def test_networks_that_cannot_be_used_say_why(name: str, library: str, text: str
 def test_networks_without_a_map_keep_their_own_pooling(name: str) -> None:
     network = make_network(name=name, library="timm", input_size=64).eval()
     assert not network.has_map
-    assert network(_pictures()).shape == (3,)
+    assert network(_images()).shape == (3,)
     again = rebuild_network(network.config, network.state_dict())
-    assert torch.allclose(network(_pictures()), again(_pictures()), atol=1e-5)
+    assert torch.allclose(network(_images()), again(_images()), atol=1e-5)
 
 
 @pytest.mark.parametrize(("name", "size"), [("vit_tiny_patch16_224", 8), ("convnext_tiny", 16)])
@@ -214,7 +214,7 @@ def test_a_size_that_a_network_does_not_take_is_refused(name: str, size: int) ->
 def test_features_are_counted_without_running_the_network(name: str) -> None:
     assert find_features(name, 64).has_map
     network = make_network(name=name, library="timm", input_size=64).eval()
-    assert network(_pictures()).shape == (3,)
+    assert network(_images()).shape == (3,)
 
 
 def test_weights_of_timm_that_cannot_be_downloaded_name_the_way_out(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -262,7 +262,7 @@ def own(module: Any, **settings: Any) -> FaceNetwork:
 @pytest.mark.parametrize("shape", [(), (1,), (2,)])
 def test_any_network_with_one_or_two_logits_gives_one(shape: tuple[int, ...]) -> None:
     network = own(Folded(shape)).eval()
-    images = _pictures(4, 32)
+    images = _images(4, 32)
     raw = network.module(network.normalise(images)).reshape(4, -1)
     expected = raw[:, 0] if raw.shape[1] == 1 else raw[:, 1] - raw[:, 0]
     assert torch.allclose(network(images), expected)
@@ -335,7 +335,7 @@ def test_class_activation_maps_are_found_where_the_head_is_linear_in_pooled_feat
         assert "model.heatmap_layer" in str(explain_missing_maps(network))
         return
     assert explain_missing_maps(network) is None
-    images = _pictures(2)
+    images = _images(2)
     logits, maps = NetworkWithMap(network)(images)
     assert torch.allclose(logits, network(images), atol=1e-4)
     bias = network.head.bias[1] - network.head.bias[0]
@@ -346,13 +346,13 @@ def test_a_layer_that_is_named_gives_maps_by_grad_cam() -> None:
     torch.manual_seed(1)
     network = own(Unmapped((2,)), heatmap_layer="features.1").eval()
     assert explain_missing_maps(network) is None
-    _, maps = GradCam(network).score(_pictures(2, 32))
+    _, maps = GradCam(network).score(_images(2, 32))
     assert maps is not None
     assert maps.shape == (2, 8, 8)
     assert (maps.min(), maps.max()) == (0, pytest.approx(1, abs=1e-3))
     unknown = own(Unmapped((1,)))
     assert "model.heatmap_layer" in str(explain_missing_maps(unknown))
-    assert GradCam(unknown).score(_pictures(2, 32))[1] is None
+    assert GradCam(unknown).score(_images(2, 32))[1] is None
     with pytest.raises(ConfigError, match=r"model\.heatmap_layer=features\.9 .*features\.1"):
         own(Folded((1,)), heatmap_layer="features.9")
 

@@ -107,10 +107,10 @@ def test_without_lists_clips_of_one_youtube_video_are_one_person(tmp_path: Path)
     assert one.identities == two.identities
 
 
-def test_pictures_in_place_of_videos_are_read(layout: Layout) -> None:
+def test_images_in_place_of_videos_are_read(layout: Layout) -> None:
     root = layout(media="images")
     videos = FaceForensics(root, splits=root / "splits", methods=("Face2Face",)).list_videos()
-    assert {video.kind for video in videos} == {MediaKind.PICTURE}
+    assert {video.kind for video in videos} == {MediaKind.IMAGE}
     assert all(video.path.suffix == ".jpg" and video.path.is_file() for video in videos)
 
 

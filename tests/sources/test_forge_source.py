@@ -14,18 +14,18 @@ from unmask.config import config_dir
 from unmask.errors import ConfigError, SourceError
 from unmask.forging.swap import MEAN_FACE
 from unmask.media.encode import write_video
-from unmask.media.image import read_picture, write_jpeg
+from unmask.media.image import read_image, write_jpeg
 from unmask.media.video import probe_video
 from unmask.sources.folders import CreatedSource
 from unmask.sources.forge import ForgedMedia
 from unmask.sources.forge_work import FoundFace, Medium, find_face
 from unmask.synthetic.draw import draw_head
 from unmask.synthetic.identity import Pose, draw_identity
-from unmask.types import Face, Label, MediaKind, Picture
+from unmask.types import Face, Image, Label, MediaKind
 
 
 class MiddleDetector:
-    """Finds an average face in the middle of every picture that is not dark."""
+    """Finds an average face in the middle of every image that is not dark."""
 
     name = "middle"
     weights_sha256 = "0" * 64
@@ -34,11 +34,11 @@ class MiddleDetector:
         self.with_landmarks = with_landmarks
         self.num_seen = 0
 
-    def detect(self, images: Sequence[Picture]) -> list[list[Face]]:
+    def detect(self, images: Sequence[Image]) -> list[list[Face]]:
         self.num_seen += len(images)
         return [[] if image.mean() < 20 else [self._face(image)] for image in images]
 
-    def _face(self, image: Picture) -> Face:
+    def _face(self, image: Image) -> Face:
         height, width = image.shape[:2]
         unit = 0.28 * min(height, width)
         points = tuple((width / 2 + x * unit, height / 2 + y * unit) for x, y in MEAN_FACE)
@@ -46,7 +46,7 @@ class MiddleDetector:
         return Face(box, points if self.with_landmarks else None, 0.9)
 
 
-def _head(seed: int, size: int) -> Picture:
+def _head(seed: int, size: int) -> Image:
     return draw_head(draw_identity(np.random.default_rng(seed)), Pose(), size=size).image
 
 
@@ -71,11 +71,11 @@ def test_photographs_and_forgeries_lie_side_by_side(photographs: Path, tmp_path:
     reals = [video for video in videos if video.label == Label.REAL]
     assert len(reals) == 6
     assert len(videos) == 6 * 5
-    assert all(video.path.is_file() and video.kind is MediaKind.PICTURE for video in videos)
+    assert all(video.path.is_file() and video.kind is MediaKind.IMAGE for video in videos)
     assert {video.split for video in videos} == {"train", "val", "test"}
     for video in videos:
         original = tmp_path / "forged/original_sequences/youtube/c23/images" / f"{video.identities[0]}.jpg"
-        same = np.array_equal(read_picture(video.path), read_picture(original))
+        same = np.array_equal(read_image(video.path), read_image(original))
         assert same == (video.label == Label.REAL)
     masks = list((tmp_path / "forged").rglob("masks/images/*.png"))
     assert len(masks) == 24
@@ -103,7 +103,7 @@ def test_faceless_and_broken_files_are_listed_with_the_reason(
 ) -> None:
     write_jpeg(photographs / "night.jpg", np.zeros((80, 80, 3), np.uint8), quality=90)
     write_jpeg(photographs / "tiny.jpg", _head(1, 64)[:20, :20] // 2 + 60, quality=90)
-    (photographs / "broken.jpg").write_bytes(b"not a picture")
+    (photographs / "broken.jpg").write_bytes(b"not an image")
     with caplog.at_level(logging.WARNING):
         _forge(photographs, tmp_path / "forged")
     skipped = {
@@ -148,7 +148,7 @@ def test_chosen_methods_only_are_forged(photographs: Path, tmp_path: Path) -> No
 
 def test_large_photographs_are_shrunk_before_forging(photographs: Path, tmp_path: Path) -> None:
     source = _forge(photographs, tmp_path / "forged", max_side=80)
-    assert {max(read_picture(video.path).shape) for video in source.list_videos()} == {80}
+    assert {max(read_image(video.path).shape) for video in source.list_videos()} == {80}
 
 
 def _write_clip(path: Path, seed: int, *, num_frames: int = 6, dark: Sequence[int] = ()) -> None:
@@ -173,7 +173,7 @@ def test_videos_are_forged_and_last_as_long(tmp_path: Path) -> None:
 
 def test_lost_face_is_interpolated_in_time(tmp_path: Path) -> None:
     class MovingDetector(MiddleDetector):
-        def detect(self, images: Sequence[Picture]) -> list[list[Face]]:
+        def detect(self, images: Sequence[Image]) -> list[list[Face]]:
             found: list[list[Face]] = [[] for _ in images]
             for index in (0, 2, 4):
                 points = tuple((50.0 + 30 * x + 5 * index, 50.0 + 30 * y) for x, y in MEAN_FACE)
@@ -212,7 +212,7 @@ def test_two_pairs_leave_a_split_empty_and_say_so(tmp_path: Path, caplog: pytest
 def test_folder_of_both_kinds_asks_for_one(photographs: Path, tmp_path: Path) -> None:
     for seed in range(2):
         _write_clip(photographs / f"{seed}.mp4", seed, num_frames=2)
-    with pytest.raises(SourceError, match=r"7 images and 2 videos.*source\.kind=picture"):
+    with pytest.raises(SourceError, match=r"7 images and 2 videos.*source\.kind=image"):
         _forge(photographs, tmp_path / "forged")
     source = _forge(photographs, tmp_path / "forged", kind="video")
     assert {video.kind for video in source.list_videos()} == {MediaKind.VIDEO}
@@ -234,7 +234,7 @@ def test_detector_without_landmarks_is_refused(photographs: Path, tmp_path: Path
 
 
 def test_unknown_kind_and_method_are_refused_with_the_choices(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"'sound' is unknown.*picture, video"):
+    with pytest.raises(ConfigError, match=r"'sound' is unknown.*image, video"):
         ForgedMedia(tmp_path, tmp_path, detector=MiddleDetector(), kind="sound")
     with pytest.raises(ConfigError, match=r"FaceShifter.*Deepfakes, Face2Face, FaceSwap, NeuralTextures"):
         ForgedMedia(tmp_path, tmp_path, detector=MiddleDetector(), methods=["FaceShifter"])

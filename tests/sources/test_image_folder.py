@@ -25,7 +25,7 @@ def test_folders_named_after_labels_are_read_at_any_depth(tmp_path: Path) -> Non
         "image_folder/real_flickr/deep/b.png",
     ]  # fmt: skip
     real, fake = videos["image_folder/real_flickr/deep/b.png"], videos["image_folder/fake_stylegan/c.JPG"]
-    assert (real.label, real.method, real.split, real.kind) == (Label.REAL, "original", None, MediaKind.PICTURE)
+    assert (real.label, real.method, real.split, real.kind) == (Label.REAL, "original", None, MediaKind.IMAGE)
     assert (fake.label, fake.method) == (Label.FAKE, "fake_stylegan")
     assert videos["image_folder/Fake/d.mp4"].kind == MediaKind.VIDEO
     assert fake.path == root / "fake_stylegan/c.JPG"
@@ -163,7 +163,7 @@ def test_links_out_of_the_root_are_refused_or_followed(tmp_path: Path) -> None:
 FRAMES = ("fake/x/0000.png", "fake/x/0001.png", "real/y/0000.png", "real/y/frame_0001.png", "real/z.mp4")
 
 
-def test_pictures_numbered_anew_in_every_folder_are_frames(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_images_numbered_anew_in_every_folder_are_frames(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO")
     videos = {video.path.name: video for video in ImageFolder(_lay_out(tmp_path, *FRAMES)).list_videos()}
     assert {name: video.kind for name, video in videos.items()} == {
@@ -184,7 +184,7 @@ def test_pictures_numbered_anew_in_every_folder_are_frames(tmp_path: Path, caplo
 )
 def test_numbered_photographs_are_no_frames(tmp_path: Path, names: tuple[str, ...]) -> None:
     videos = ImageFolder(_lay_out(tmp_path, *names)).list_videos()
-    assert {video.kind for video in videos} == {MediaKind.PICTURE}
+    assert {video.kind for video in videos} == {MediaKind.IMAGE}
     assert len(videos) == len(names)
 
 

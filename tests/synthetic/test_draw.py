@@ -8,7 +8,7 @@ from unmask.synthetic.draw import Sitter, draw_head, film
 from unmask.synthetic.features import find_landmarks
 from unmask.synthetic.identity import Identity, Pose, animate, draw_identity
 from unmask.synthetic.texture import Placement
-from unmask.types import Picture
+from unmask.types import Image
 
 
 @pytest.fixture(scope="module")
@@ -16,7 +16,7 @@ def identity() -> Identity:
     return replace(draw_identity(np.random.default_rng(3)), glasses=0.0, beard="none")
 
 
-def _difference_around(first: Picture, second: Picture, point: Sequence[float], reach: int) -> float:
+def _difference_around(first: Image, second: Image, point: Sequence[float], reach: int) -> float:
     x, y = (int(axis) for axis in point)
     window = slice(y - reach, y + reach), slice(x - reach, x + reach)
     return float(np.abs(first[window].astype(int) - second[window]).mean())

@@ -15,9 +15,9 @@ def test_paths_are_those_of_faceforensics() -> None:
         "root/manipulated_sequences/FaceSwap/c23/videos/071_054.mp4"
     )
     assert layout.mask("FaceSwap", "071", "054") == Path("root/manipulated_sequences/FaceSwap/masks/videos/071_054.mp4")
-    pictures = Layout(Path("root"), MediaKind.PICTURE)
-    assert pictures.forgery("FaceSwap", "071", "054").parts[-2:] == ("images", "071_054.jpg")
-    assert pictures.mask("FaceSwap", "071", "054").parts[-3:] == ("masks", "images", "071_054.png")
+    images = Layout(Path("root"), MediaKind.IMAGE)
+    assert images.forgery("FaceSwap", "071", "054").parts[-2:] == ("images", "071_054.jpg")
+    assert images.mask("FaceSwap", "071", "054").parts[-3:] == ("masks", "images", "071_054.png")
 
 
 def test_everyone_is_paired_once_by_seed() -> None:

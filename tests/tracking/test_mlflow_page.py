@@ -104,6 +104,6 @@ def test_comparison_page_of_a_sweep_shows_params_metrics_and_curves(
     for text in ("val/auroc vs val/loss", *(run.info.run_name for run in runs)):
         assert text in curves, text
     for name in ("comparison", "curves"):
-        picture = cv2.imread(str(in_folder / f"{name}.png"))
-        assert picture.shape[:2] == (1600, 1600)
-        assert len(np.unique(picture[::4, ::4].reshape(-1, 3), axis=0)) > 100  # a page that stays empty has few
+        image = cv2.imread(str(in_folder / f"{name}.png"))
+        assert image.shape[:2] == (1600, 1600)
+        assert len(np.unique(image[::4, ::4].reshape(-1, 3), axis=0)) > 100  # a page that stays empty has few

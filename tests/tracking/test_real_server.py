@@ -147,13 +147,13 @@ def test_served_model_answers_with_our_scores(
         images = np.random.default_rng(0).integers(0, 256, (2, 3, 64, 64), np.uint8)
         network = load_checkpoint(str(result["best_checkpoint"])).build_network()
         grey = np.full((1, 3, 64, 64), 128, np.uint8)
-        for body, pictures in ((example, grey), (json.dumps({"inputs": {"images": images.tolist()}}).encode(), images)):
+        for body, photos in ((example, grey), (json.dumps({"inputs": {"images": images.tolist()}}).encode(), images)):
             request = urllib.request.Request(
                 f"{serving.address}/invocations", body, {"Content-Type": "application/json"}
             )
             answer = json.loads(urllib.request.urlopen(request, timeout=60).read())["predictions"]
             with torch.inference_mode():
-                expected = network(torch.from_numpy(pictures)).numpy()
+                expected = network(torch.from_numpy(photos)).numpy()
             assert answer["logit"] == pytest.approx(expected.tolist(), abs=1e-4)
     finally:
         serving.stop()

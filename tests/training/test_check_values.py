@@ -105,13 +105,13 @@ def test_preview_tells_a_bad_augmentation_alike(
     assert "Error: augmentation.scale=2 must be a number from 0 to 0.9." in capsys.readouterr().err
 
 
-def test_paired_sampling_of_pictures_without_originals_is_told(face_dataset: Path, tmp_path: Path) -> None:
+def test_paired_sampling_of_images_without_originals_is_told(face_dataset: Path, tmp_path: Path) -> None:
     import shutil
 
     import pandas as pd
     from tests.conftest import train_tiny
 
-    root = shutil.copytree(face_dataset, tmp_path / "pictures")
+    root = shutil.copytree(face_dataset, tmp_path / "images")
     pd.read_parquet(root / "videos.parquet").assign(original=None).to_parquet(root / "videos.parquet")
     with pytest.raises(ConfigError) as told:
         train_tiny(root, tmp_path / "run", "dataset.sampling=paired")

@@ -149,13 +149,13 @@ def test_experiment_trains_with_its_own_network(face_dataset: Path, tmp_path: Pa
 
 
 @pytest.fixture
-def pictures(in_folder: Path, synthetic_root: Path) -> dict[str, Path]:
+def images(in_folder: Path, synthetic_root: Path) -> dict[str, Path]:
     """The raw material of every source."""
     clips = sorted((synthetic_root / "original_sequences/youtube/c23/videos").glob("*.mp4"))
     for number, clip in enumerate(clips):
-        picture = next(read_frames(clip, num_frames=1)).image
+        image = next(read_frames(clip, num_frames=1)).image
         for folder, quality in (("photographs", 95), ("labelled/real", 95), ("labelled/fake", 90)):
-            write_jpeg(in_folder / folder / f"{number}.jpg", picture, quality=quality)
+            write_jpeg(in_folder / folder / f"{number}.jpg", image, quality=quality)
     rows = [f"labelled/{label}/{number}.jpg,{label}" for label in ("real", "fake") for number in range(len(clips))]
     (in_folder / "labels.csv").write_text("\n".join(["path,label", *rows]) + "\n")
     for name, names in DATASETS.items():
@@ -174,7 +174,7 @@ def pictures(in_folder: Path, synthetic_root: Path) -> dict[str, Path]:
 
 @pytest.mark.parametrize(("group", "option"), _cases(*PREPARED))
 def test_option_prepares(
-    pictures: dict[str, Path], group: str, option: str, monkeypatch: pytest.MonkeyPatch, in_folder: Path
+    images: dict[str, Path], group: str, option: str, monkeypatch: pytest.MonkeyPatch, in_folder: Path
 ) -> None:
     from unmask.cli.prepare import do_task
     from unmask.data.tables import FaceDataset
@@ -184,10 +184,10 @@ def test_option_prepares(
     given += ["num_workers=0", f"output={in_folder / 'faces'}", f"paths.root={in_folder}"]
     if group != "source":
         given.append(f"source={source}")
-    if source in pictures:
-        given.append(f"source.root={pictures[source]}")
+    if source in images:
+        given.append(f"source.root={images[source]}")
     if source == "ffpp":
-        given.append(f"source.splits={pictures['ffpp'] / 'splits'}")  # the official ones name other videos
+        given.append(f"source.splits={images['ffpp'] / 'splits'}")  # the official ones name other videos
     monkeypatch.setenv("TORCH_HOME", str(in_folder / "torch"))
     monkeypatch.setattr("unmask.config.run_dir", lambda: in_folder)
     is_lacking, message = LACKING.get((group, option), (False, ""))

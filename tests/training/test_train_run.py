@@ -175,22 +175,22 @@ def test_first_lines_of_the_log_tell_device_precision_samples_and_folder(
         assert line in caplog.text
 
 
-def test_single_pictures_are_judged_by_frames(make_pictures: Callable[..., Path], tmp_path: Path) -> None:
-    result = train_tiny(make_pictures(), tmp_path / "run", "optimizer.lr=0.01")
+def test_single_images_are_judged_by_frames(make_images: Callable[..., Path], tmp_path: Path) -> None:
+    result = train_tiny(make_images(), tmp_path / "run", "optimizer.lr=0.01")
     assert result["objective_key"] == "val/auroc"
     assert not [name for name in result["metrics"] if "video" in name]  # type: ignore[attr-defined]
     assert result["decision"]["criterion"] == "balanced_accuracy"  # type: ignore[index]
 
 
 @pytest.fixture
-def make_pictures(tmp_path: Path, face_dataset: Path) -> Callable[..., Path]:
+def make_images(tmp_path: Path, face_dataset: Path) -> Callable[..., Path]:
     def make() -> Path:
         dataset = FaceDataset.load(face_dataset)
         faces = dataset.faces.assign(crop=[str(face_dataset / crop) for crop in dataset.faces["crop"]])
-        videos = dataset.videos.assign(kind="picture")
-        (tmp_path / "pictures").mkdir()
-        write_dataset(tmp_path / "pictures", info=dataset.info, videos=videos, faces=faces)
-        return tmp_path / "pictures"
+        videos = dataset.videos.assign(kind="image")
+        (tmp_path / "images").mkdir()
+        write_dataset(tmp_path / "images", info=dataset.info, videos=videos, faces=faces)
+        return tmp_path / "images"
 
     return make
 
@@ -223,9 +223,9 @@ def test_figures_that_can_be_chosen_are_those_reported(run: tuple[Path, dict[str
     assert reported == {"val/loss"} | {f"val/{prefix}{name}" for prefix in ("", "video_") for name in FIGURES}
 
 
-def test_objective_of_videos_needs_videos(make_pictures: Callable[..., Path], tmp_path: Path) -> None:
+def test_objective_of_videos_needs_videos(make_images: Callable[..., Path], tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="Unknown metric 'val/video_f1'"):
-        train_tiny(make_pictures(), tmp_path / "run", "objective=val/video_f1")
+        train_tiny(make_images(), tmp_path / "run", "objective=val/video_f1")
 
 
 def test_another_objective_decides_the_best_checkpoint(face_dataset: Path, tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from unmask import SourceError
 from unmask.forgeries import Forgeries
 from unmask.types import ORIGINAL, Label, MediaKind, Video
 
-SUFFIXES = {".mp4": MediaKind.VIDEO, ".jpg": MediaKind.PICTURE}
+SUFFIXES = {".mp4": MediaKind.VIDEO, ".jpg": MediaKind.IMAGE}
 
 
 class CaseFiles:

@@ -1,4 +1,4 @@
-"""The command that says of pictures and videos whether their faces are real or fake.
+"""The command that says of images and videos whether their faces are real or fake.
 
 An argument is a path if it exists (even as `a=b.jpg`), or if it looks neither like an override (`key=value`,
 `+key=value`, `~key`) nor like a flag; and so is everything after `--`.

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from unmask.errors import ConfigError
 from unmask.parameters import check_number
-from unmask.types import Picture
+from unmask.types import Image
 
 Landmarks = npt.NDArray[np.float32]
 """The five landmarks in pixels of the crop, shape `(5, 2)`."""
@@ -35,11 +35,11 @@ class FakeMaker(Protocol):
         """Start the random draws anew: the real crop and its fake come with seeds of their own."""
         ...
 
-    def __call__(self, crop: Picture, landmarks: Landmarks | None = None) -> Picture:
+    def __call__(self, crop: Image, landmarks: Landmarks | None = None) -> Image:
         """Return the real crop as it is trained on, RGB, uint8."""
         ...
 
-    def forge(self, crop: Picture, landmarks: Landmarks | None) -> Picture:
+    def forge(self, crop: Image, landmarks: Landmarks | None) -> Image:
         """Return a fake made from a real crop, RGB, uint8."""
         ...
 
@@ -62,12 +62,12 @@ class Augmentation:
         self._names = [name for name, step in steps.items() if step is not None]
         self.needs_landmarks = any(_wants_landmarks(step) for step in self._compose.transforms)
 
-    def __call__(self, crop: Picture, landmarks: Landmarks | None = None) -> Picture:
+    def __call__(self, crop: Image, landmarks: Landmarks | None = None) -> Image:
         """Return an augmented copy.
 
         Args:
             crop: RGB, uint8.
-            landmarks: Move with the steps that move the picture; may be None unless `needs_landmarks`.
+            landmarks: Move with the steps that move the image; may be None unless `needs_landmarks`.
         """
         if not self.needs_landmarks:
             return np.ascontiguousarray(self._compose(image=crop)["image"])
@@ -100,10 +100,10 @@ class Augmentation:
             crop = result
 
 
-def _apply(step: Any, crop: Picture, landmarks: Landmarks, *, name: str) -> Picture:
+def _apply(step: Any, crop: Image, landmarks: Landmarks, *, name: str) -> Image:
     try:
         points = {"keypoints": landmarks} if _wants_landmarks(step) else {}
-        result: Picture = compose_steps({"step": step})(image=crop, **points)["image"]
+        result: Image = compose_steps({"step": step})(image=crop, **points)["image"]
     except Exception as error:  # Albumentations and OpenCV raise types of their own
         reason = " ".join((str(error) or type(error).__name__).split())[:300].rstrip(".")
         raise ConfigError(

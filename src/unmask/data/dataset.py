@@ -19,7 +19,7 @@ from unmask.faces.crop import locate_landmarks, prepare_input
 from unmask.faces.spec import CropSpec, InputSpec
 from unmask.media.image import decode_crop_file
 from unmask.paths import show_command
-from unmask.types import Face, Label, Picture
+from unmask.types import Face, Image, Label
 
 logger = logging.getLogger(__name__)
 
@@ -126,7 +126,7 @@ class FaceCrops(Dataset[dict[str, Any]]):
         *,
         root: Path,
         input_spec: InputSpec,
-        transform: Callable[[Picture, Landmarks | None], Picture] | None = None,
+        transform: Callable[[Image, Landmarks | None], Image] | None = None,
         landmarks: list[Landmarks] | None = None,
     ) -> None:
         self.table = table
@@ -151,7 +151,7 @@ class FaceCrops(Dataset[dict[str, Any]]):
         image = torch.from_numpy(prepare_input(crop, self.input_spec)).permute(2, 0, 1).contiguous()
         return {"image": image, "label": int(label), "row": row, "video": int(self._videos[row])}
 
-    def stored(self, row: int) -> Picture:
+    def stored(self, row: int) -> Image:
         """Return a crop as it is stored.
 
         Raises:
@@ -163,7 +163,7 @@ class FaceCrops(Dataset[dict[str, Any]]):
             repair = show_command("prepare.py", "task=repair", f"output={self._root}")
             raise DatasetError(f"{error} Make it again with: {repair}") from error
 
-    def _augment(self, crop: Picture, row: int, draw: Draw | None) -> Picture:
+    def _augment(self, crop: Image, row: int, draw: Draw | None) -> Image:
         assert self.transform is not None
         landmarks = None if self._landmarks is None else self._landmarks[row]
         if draw is not None and isinstance(self.transform, Augmentation | FakeMaker):

@@ -24,7 +24,7 @@ from unmask.media.image import MAX_PIXELS
 from unmask.sources.folders import CreatedSource, Source, record_source
 from unmask.types import Label, MediaKind, Outcome, Video
 
-_KIND_NAMES = {MediaKind.PICTURE: "images", MediaKind.VIDEO: "videos", MediaKind.FRAMES: "folders of frames"}
+_KIND_NAMES = {MediaKind.IMAGE: "images", MediaKind.VIDEO: "videos", MediaKind.FRAMES: "folders of frames"}
 
 _NEEDS = {
     "train": "Training needs both classes here",

@@ -180,7 +180,7 @@ def _index_image(path: Path, index: int, max_pixels: int) -> tuple[CropRow, tupl
 def _crop_video(video: Video, detector: Detector, spec: CropSpec, root: Path, max_pixels: int) -> VideoRecord:
     folder = root / "crops" / video.video_id
     shutil.rmtree(folder, ignore_errors=True)  # left by an interrupted run
-    if video.kind == MediaKind.PICTURE:
+    if video.kind == MediaKind.IMAGE:
         still = read_still(video.path, max_pixels=max_pixels)
         image, notes = still.image, still.notes
         batches = iter([Batch((Frame(image, 0, 0.0),), (detector.detect([image])[0],), 1)])

@@ -10,7 +10,7 @@ from unmask.data.datamodule import FaceDataModule
 from unmask.data.sampler import Draw
 from unmask.faces.crop import prepare_input
 from unmask.paths import write_bytes
-from unmask.types import Label, Picture
+from unmask.types import Image, Label
 
 _GAP, _CAPTION = 4, 28
 
@@ -46,7 +46,7 @@ def write_previews(data: FaceDataModule, folder: Path, *, rows: int = 6, columns
     return paths
 
 
-def _show(data: FaceDataModule, draw: Draw, columns: int) -> Iterator[Picture]:
+def _show(data: FaceDataModule, draw: Draw, columns: int) -> Iterator[Image]:
     """Yield a crop as stored and augmented with several seeds, each with a white border."""
     crops = data.crops("train")
     yield _frame(prepare_input(crops.stored(draw.row), crops.input_spec))
@@ -55,11 +55,11 @@ def _show(data: FaceDataModule, draw: Draw, columns: int) -> Iterator[Picture]:
         yield _frame(image.permute(1, 2, 0).numpy())
 
 
-def _frame(image: Picture) -> Picture:
+def _frame(image: Image) -> Image:
     return np.pad(image, ((0, _GAP), (0, _GAP), (0, 0)), constant_values=255)
 
 
-def _write_caption(text: str, width: int) -> Picture:
+def _write_caption(text: str, width: int) -> Image:
     strip = np.full((_CAPTION, width, 3), 255, np.uint8)
     cv2.putText(strip, text, (6, _CAPTION - 9), cv2.FONT_HERSHEY_SIMPLEX, 0.5, (0, 0, 0), 1, cv2.LINE_AA)
     return strip

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from unmask.data.augmentation import Augmentation, Landmarks, compose_steps, seed_steps
 from unmask.forging.swap import fit_outline
 from unmask.parameters import check_number, check_range
-from unmask.types import Picture
+from unmask.types import Image
 
 Floats = npt.NDArray[np.float32]
 
@@ -79,13 +79,13 @@ class SelfBlending(Augmentation):
         self._blend_ratios = tuple(blend_ratios)
         self._rng = np.random.default_rng()
 
-    def __call__(self, crop: Picture, landmarks: Landmarks | None = None) -> Picture:
+    def __call__(self, crop: Image, landmarks: Landmarks | None = None) -> Image:
         """Return an augmented copy of a real crop."""
         if self._needed_by_steps:
             return super().__call__(crop, landmarks)
         return np.ascontiguousarray(self._compose(image=crop)["image"])
 
-    def forge(self, crop: Picture, landmarks: Landmarks | None) -> Picture:
+    def forge(self, crop: Image, landmarks: Landmarks | None) -> Image:
         """Return a fake made from a real crop, augmented as the real one is with the same seed.
 
         Args:
@@ -95,7 +95,7 @@ class SelfBlending(Augmentation):
         assert landmarks is not None  # needs_landmarks
         return self(self.blend(crop, landmarks), landmarks)
 
-    def blend(self, crop: Picture, landmarks: Landmarks) -> Picture:
+    def blend(self, crop: Image, landmarks: Landmarks) -> Image:
         """Lay a crop over itself, before `steps`."""
         changed = np.ascontiguousarray(self._source_compose(image=crop)["image"])
         source, target = (changed, crop) if self._rng.random() < 0.5 else (crop, changed)

@@ -8,9 +8,9 @@ import cv2
 import numpy as np
 
 from unmask.forging.swap import fit_outline, order_landmarks
-from unmask.media.encode import recode_picture
+from unmask.media.encode import recode_image
 from unmask.parameters import check_number, check_range
-from unmask.types import Picture
+from unmask.types import Image
 
 
 def pick_one(steps: Mapping[str, Any], *, p: float) -> Any:
@@ -47,9 +47,9 @@ class VideoCompression(A.ImageOnlyTransform):  # type: ignore[misc]
         """Draw the rate factor."""
         return {"crf": self.py_random.randint(*self.crf_range)}
 
-    def apply(self, img: Picture, crf: int, **params: Any) -> Picture:
-        """Recode the picture."""
-        return recode_picture(img, crf=crf)
+    def apply(self, img: Image, crf: int, **params: Any) -> Image:
+        """Recode the image."""
+        return recode_image(img, crf=crf)
 
 
 class Saturation(A.ImageOnlyTransform):  # type: ignore[misc]
@@ -69,7 +69,7 @@ class Saturation(A.ImageOnlyTransform):  # type: ignore[misc]
         """Draw the share."""
         return {"scale": self.py_random.uniform(*self.scale_range)}
 
-    def apply(self, img: Picture, scale: float, **params: Any) -> Picture:
+    def apply(self, img: Image, scale: float, **params: Any) -> Image:
         """Scale the two colour channels about their middle."""
         ycrcb = cv2.cvtColor(img, cv2.COLOR_RGB2YCrCb)
         values = np.arange(256)
@@ -94,7 +94,7 @@ class Darkening(A.ImageOnlyTransform):  # type: ignore[misc]
         """Draw the number."""
         return {"scale": self.py_random.uniform(*self.scale_range)}
 
-    def apply(self, img: Picture, scale: float, **params: Any) -> Picture:
+    def apply(self, img: Image, scale: float, **params: Any) -> Image:
         """Multiply."""
         return np.asarray(cv2.convertScaleAbs(img, alpha=scale), np.uint8)
 
@@ -119,7 +119,7 @@ class GreyBlocks(A.ImageOnlyTransform):  # type: ignore[misc]
         shares = self.random_generator.random((count, 2))
         return {"corners": (shares * (max(height - 8, 1), max(width - 8, 1))).astype(int)}
 
-    def apply(self, img: Picture, corners: Any, **params: Any) -> Picture:
+    def apply(self, img: Image, corners: Any, **params: Any) -> Image:
         """Fill them."""
         image = img.copy()
         for top, left in corners:
@@ -146,7 +146,7 @@ class ColourNoise(A.ImageOnlyTransform):  # type: ignore[misc]
         noise = self.random_generator.standard_normal(params["shape"], dtype=np.float32)
         return {"noise": noise * np.float32(deviation)}
 
-    def apply(self, img: Picture, noise: Any, **params: Any) -> Picture:
+    def apply(self, img: Image, noise: Any, **params: Any) -> Image:
         """Add it."""
         ycrcb = cv2.cvtColor(img, cv2.COLOR_RGB2YCrCb)
         noisy = cv2.add(ycrcb, noise, dtype=cv2.CV_8U)
@@ -154,34 +154,34 @@ class ColourNoise(A.ImageOnlyTransform):  # type: ignore[misc]
 
 
 class LandmarkCutout(A.ImageOnlyTransform):  # type: ignore[misc]
-    """Black out the eyes, the nose or the mouth; failing that half of the face; failing that half of the picture.
+    """Black out the eyes, the nose or the mouth; failing that half of the face; failing that half of the image.
 
     The landmarks are those that the steps before have moved.
 
     Args:
         part_p: Probability that a part is blacked out.
         half_face_p: Of half of the face, where no part was.
-        half_picture_p: Of half of the picture, where neither was.
+        half_image_p: Of half of the image, where neither was.
         p: Probability of the whole step.
     """
 
     needs_landmarks = True
 
     def __init__(
-        self, *, part_p: float = 0.7, half_face_p: float = 0.2, half_picture_p: float = 0.1, p: float = 1.0
+        self, *, part_p: float = 0.7, half_face_p: float = 0.2, half_image_p: float = 0.1, p: float = 1.0
     ) -> None:
-        for name, value in (("part_p", part_p), ("half_face_p", half_face_p), ("half_picture_p", half_picture_p)):
+        for name, value in (("part_p", part_p), ("half_face_p", half_face_p), ("half_image_p", half_image_p)):
             check_number(name, value, least=0, most=1)
         super().__init__(p=p)
-        self.part_p, self.half_face_p, self.half_picture_p = part_p, half_face_p, half_picture_p
+        self.part_p, self.half_face_p, self.half_image_p = part_p, half_face_p, half_image_p
 
     @property
     def targets_as_params(self) -> list[str]:
-        """What `get_params_dependent_on_data` sees beside the picture."""
+        """What `get_params_dependent_on_data` sees beside the image."""
         return ["keypoints"]
 
     def get_params_dependent_on_data(self, params: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
-        """Draw what is blacked out, as a mask of the picture; None for nothing."""
+        """Draw what is blacked out, as a mask of the image; None for nothing."""
         points = order_landmarks(np.asarray(data["keypoints"], np.float64)[:, :2])
         shape, draw = params["shape"][:2], self.py_random
         if draw.random() < self.part_p:
@@ -191,11 +191,11 @@ class LandmarkCutout(A.ImageOnlyTransform):  # type: ignore[misc]
             mask = np.zeros(shape, np.uint8)
             cv2.fillPoly(mask, [np.round(fit_outline(points)).astype(np.int32)], 1)
             mask &= _draw_half(shape, centre=points[2], side=draw.randrange(4))
-        elif draw.random() < self.half_picture_p:
+        elif draw.random() < self.half_image_p:
             mask = _draw_half(shape, centre=np.array(shape[::-1]) / 2, side=draw.randrange(4))
         return {"blackout": mask}
 
-    def apply(self, img: Picture, blackout: Any, **params: Any) -> Picture:
+    def apply(self, img: Image, blackout: Any, **params: Any) -> Image:
         """Black it out."""
         return img if blackout is None else np.where(blackout[..., None] > 0, np.uint8(0), img)
 

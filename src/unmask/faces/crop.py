@@ -13,13 +13,13 @@ import numpy.typing as npt
 from unmask.errors import DetectorError, MediaError
 from unmask.faces.spec import CropSpec, InputSpec
 from unmask.media.image import MAX_PIXELS, decode_jpeg, encode_jpeg
-from unmask.types import Face, Picture
+from unmask.types import Face, Image
 
 MAX_SIDE = 2 * math.isqrt(MAX_PIXELS)
-"""Of what is cut out: a picture that is long and thin within the limit of pixels is not when it is made square."""
+"""Of what is cut out: an image that is long and thin within the limit of pixels is not when it is made square."""
 
 
-def cut_crop(image: Picture, face: Face, spec: CropSpec) -> Picture:
+def cut_crop(image: Image, face: Face, spec: CropSpec) -> Image:
     """Cut a square around a face, `margin` times as wide as the longer side of its box.
 
     What lies beyond the frame is filled by reflection, so the face is never squashed.
@@ -40,8 +40,8 @@ def cut_crop(image: Picture, face: Face, spec: CropSpec) -> Picture:
     return _resize(_cut_square(image, centre, side), spec.crop_size)
 
 
-def cut_shown(image: Picture, face: Face, spec: CropSpec) -> Picture:
-    """Cut out what the network sees of a face, to be shown: where pictures were crops already, the whole of them.
+def cut_shown(image: Image, face: Face, spec: CropSpec) -> Image:
+    """Cut out what the network sees of a face, to be shown: where images were crops already, the whole of them.
 
     Args:
         image: The frame.
@@ -85,19 +85,19 @@ def _eye_angle(face: Face, spec: CropSpec) -> float:
     return math.degrees(math.atan2(right_y - left_y, right_x - left_x))
 
 
-def _cut_square(image: Picture, centre: tuple[float, float], side: int) -> Picture:
-    """Cut a square of whole pixels, reflecting the picture at its borders as often as needed."""
+def _cut_square(image: Image, centre: tuple[float, float], side: int) -> Image:
+    """Cut a square of whole pixels, reflecting the image at its borders as often as needed."""
     height, width = image.shape[:2]
     if side > MAX_SIDE:
         raise MediaError(
-            f"A square of {side:,} pixels a side would have to be cut out of a picture of {width:,} x {height:,}, and "
-            f"{MAX_SIDE:,} is the most. Cut the picture, or make it smaller."
+            f"A square of {side:,} pixels a side would have to be cut out of an image of {width:,} x {height:,}, and "
+            f"{MAX_SIDE:,} is the most. Cut the image, or make it smaller."
         )
     left, top = round(centre[0] - side / 2), round(centre[1] - side / 2)
     if left >= 0 and top >= 0 and left + side <= width and top + side <= height:
         return image[top : top + side, left : left + side]
     rows, columns = _reflected(top, side, height), _reflected(left, side, width)
-    square: Picture = image[np.ix_(rows, columns)]
+    square: Image = image[np.ix_(rows, columns)]
     return square
 
 
@@ -108,7 +108,7 @@ def _reflected(start: int, count: int, size: int) -> npt.NDArray[np.intp]:
     return np.minimum(positions, period - positions) if size > 1 else np.zeros(count, dtype=np.intp)
 
 
-def _cut_level(image: Picture, centre: tuple[float, float], side: int, angle: float) -> Picture:
+def _cut_level(image: Image, centre: tuple[float, float], side: int, angle: float) -> Image:
     """Cut a square turned by `angle` degrees about its centre, out of a patch that holds all its corners."""
     outer = math.ceil(side * math.sqrt(2)) + 2
     patch = _cut_square(image, centre, outer)
@@ -117,31 +117,31 @@ def _cut_level(image: Picture, centre: tuple[float, float], side: int, angle: fl
     x, y = centre[0] - left - 0.5, centre[1] - top - 0.5
     matrix = cv2.getRotationMatrix2D((x, y), angle, 1.0)
     matrix[:, 2] += (side - 1) / 2 - np.array([x, y])
-    level: Picture = cv2.warpAffine(
+    level: Image = cv2.warpAffine(
         patch, matrix, (side, side), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101
     )
     return level
 
 
-def _resize(square: Picture, size: int) -> Picture:
+def _resize(square: Image, size: int) -> Image:
     if square.shape[0] == size:
         return np.ascontiguousarray(square)
     shrinks = square.shape[0] > size
-    resized: Picture = cv2.resize(square, (size, size), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+    resized: Image = cv2.resize(square, (size, size), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
     return resized
 
 
-def encode_crop(crop: Picture, spec: CropSpec) -> bytes:
+def encode_crop(crop: Image, spec: CropSpec) -> bytes:
     """Encode a crop as the JPEG that is stored."""
     return encode_jpeg(crop, quality=spec.jpeg_quality)
 
 
-def decode_crop(data: bytes) -> Picture:
+def decode_crop(data: bytes) -> Image:
     """Decode what `encode_crop` made."""
     return decode_jpeg(data, where="crop")
 
 
-def crop_as_stored(image: Picture, face: Face, spec: CropSpec) -> Picture:
+def crop_as_stored(image: Image, face: Face, spec: CropSpec) -> Image:
     """Return the crop as it would come back from a face dataset, losses of JPEG included.
 
     Args:
@@ -152,7 +152,7 @@ def crop_as_stored(image: Picture, face: Face, spec: CropSpec) -> Picture:
     return as_stored(cut_crop(image, face, spec), spec)
 
 
-def as_stored(crop: Picture, spec: CropSpec) -> Picture:
+def as_stored(crop: Image, spec: CropSpec) -> Image:
     """Give a crop the losses of JPEG that it would have in a face dataset.
 
     Prediction uses it so that it sees the very pixels that training and evaluation saw.
@@ -160,33 +160,33 @@ def as_stored(crop: Picture, spec: CropSpec) -> Picture:
     return decode_crop(encode_crop(crop, spec))
 
 
-def stack_planes(inputs: Sequence[Picture]) -> npt.NDArray[np.uint8]:
-    """Return pictures of one size `(size, size, 3)` as a batch `(N, 3, size, size)`.
+def stack_planes(inputs: Sequence[Image]) -> npt.NDArray[np.uint8]:
+    """Return images of one size `(size, size, 3)` as a batch `(N, 3, size, size)`.
 
     Quicker than to stack and to transpose, by a hundredth of what a small network takes.
 
     Raises:
         ValueError: They are not of one size, or not uint8 RGB: OpenCV would leave their places in the batch empty.
     """
-    for picture in inputs:
-        if picture.dtype != np.uint8 or picture.shape != (*inputs[0].shape[:2], 3):
+    for image in inputs:
+        if image.dtype != np.uint8 or image.shape != (*inputs[0].shape[:2], 3):
             raise ValueError(
-                f"A crop of {picture.dtype} and shape {picture.shape} cannot go with one of shape {inputs[0].shape}. "
+                f"A crop of {image.dtype} and shape {image.shape} cannot go with one of shape {inputs[0].shape}. "
                 f"Give uint8 RGB crops of one size, as prepare_input makes them."
             )
     batch = np.empty((len(inputs), 3, *inputs[0].shape[:2]), np.uint8)
-    for planes, picture in zip(batch, inputs, strict=True):
-        cv2.split(picture, list(planes))
+    for planes, image in zip(batch, inputs, strict=True):
+        cv2.split(image, list(planes))
     return batch
 
 
-def prepare_input(crop: Picture, spec: InputSpec) -> Picture:
+def prepare_input(crop: Image, spec: InputSpec) -> Image:
     """Resize a crop to the network's input, shape `(size, size, 3)`, still uint8.
 
-    A picture that is not square (`detector=none`) is padded by reflection, as crops are at the border of a frame.
+    An image that is not square (`detector=none`) is padded by reflection, as crops are at the border of a frame.
 
     Args:
-        crop: RGB picture of one face.
+        crop: RGB image of one face.
         spec: Size of the input.
     """
     height, width = crop.shape[:2]

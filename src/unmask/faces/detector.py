@@ -11,7 +11,7 @@ from unmask.errors import DetectorError, SpecMismatchError
 from unmask.faces.spec import DETECTORS, CropSpec
 from unmask.parameters import check_whole
 from unmask.trust import build_from_file
-from unmask.types import Face, Picture
+from unmask.types import Face, Image
 
 MOST = 1_000_000
 """The largest value of a detector's option that a `CropSpec` takes; reported here by the option's own key."""
@@ -27,7 +27,7 @@ class Detector(Protocol):
     Constructors only check and store, so that a detector can be sent to other processes before it loads.
     """
 
-    def detect(self, images: Sequence[Picture]) -> list[list[Face]]:
+    def detect(self, images: Sequence[Image]) -> list[list[Face]]:
         """Return the faces of each image, largest area first.
 
         Boxes and landmarks are in pixels of the image as given, and boxes are not clipped to it. The faces of an image
@@ -39,7 +39,7 @@ class Detector(Protocol):
 class WholeImage:
     """Take every image as a crop, as `detector=none` did when the dataset was prepared."""
 
-    def detect(self, images: Sequence[Picture]) -> list[list[Face]]:
+    def detect(self, images: Sequence[Image]) -> list[list[Face]]:
         """Return one face per image, as large as the image."""
         return [[Face((0.0, 0.0, float(image.shape[1]), float(image.shape[0])), None, 1.0)] for image in images]
 
@@ -150,7 +150,7 @@ def check_max_side(max_side: int) -> None:
     check_whole("max_side", max_side, least=16, most=MOST)
 
 
-def shrink(image: Picture, *, max_side: int) -> tuple[Picture, tuple[float, float]]:
+def shrink(image: Image, *, max_side: int) -> tuple[Image, tuple[float, float]]:
     """Shrink an image until its longer side fits; never enlarge it.
 
     Args:
@@ -165,5 +165,5 @@ def shrink(image: Picture, *, max_side: int) -> tuple[Picture, tuple[float, floa
     if ratio >= 1:
         return image, (1.0, 1.0)
     size = max(round(width * ratio), 1), max(round(height * ratio), 1)
-    small: Picture = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+    small: Image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
     return small, (width / size[0], height / size[1])

@@ -11,7 +11,7 @@ from unmask.faces.boxes import largest_first
 from unmask.faces.detector import MOST, check_max_side, shrink
 from unmask.parameters import check_number, check_whole
 from unmask.paths import hash_file
-from unmask.types import Array, Box, Face, Picture
+from unmask.types import Array, Box, Face, Image
 
 _FILE_NAME = "haarcascade_frontalface_default.xml"
 
@@ -22,8 +22,8 @@ class HaarCascade:
     Args:
         scale_factor: Step between the sizes searched; nearer to 1 is slower and finds more.
         min_neighbors: Hits that must agree on a face; more of them means fewer false alarms.
-        min_size: Side of the smallest face, in pixels of the shrunk picture; the cascade itself ends at 24.
-        max_side: Pictures are shrunk until their longer side has this many pixels; they are never enlarged.
+        min_size: Side of the smallest face, in pixels of the shrunk image; the cascade itself ends at 24.
+        max_side: Images are shrunk until their longer side has this many pixels; they are never enlarged.
     """
 
     name = "haar"
@@ -46,14 +46,14 @@ class HaarCascade:
         """SHA-256 of the cascade file that OpenCV ships."""
         return hash_file(_cascade_file())
 
-    def detect(self, images: Sequence[Picture]) -> list[list[Face]]:
-        """Return the faces of each picture, largest area first."""
+    def detect(self, images: Sequence[Image]) -> list[list[Face]]:
+        """Return the faces of each image, largest area first."""
         return [self._detect_one(image) for image in images]
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_cascade": None}
 
-    def _detect_one(self, image: Picture) -> list[Face]:
+    def _detect_one(self, image: Image) -> list[Face]:
         if self._cascade is None:
             # Work is spread over processes; and with threads the cascade returns its hits in any order.
             cv2.setNumThreads(1)

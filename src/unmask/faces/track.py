@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from unmask.faces.boxes import Floats, box_area, overlaps
-from unmask.types import Face, Picture
+from unmask.types import Face, Image
 
 Appearance = npt.NDArray[np.float16]
 """Square roots of the histograms, one after another: texture, colours of the face, colours with the surroundings."""
@@ -37,7 +37,7 @@ _OFFSET = 3
 _NEIGHBOURS = ((-1, -1), (-1, 0), (-1, 1), (0, 1), (1, 1), (1, 0), (1, -1), (0, -1))
 
 
-def describe_faces(image: Picture, faces: Sequence[Face]) -> list[Appearance | None]:
+def describe_faces(image: Image, faces: Sequence[Face]) -> list[Appearance | None]:
     """Describe faces while their frame is at hand.
 
     Args:
@@ -78,7 +78,7 @@ def _bhattacharyya(
     return np.asarray(np.sqrt(np.clip(1 - alike, 0, None)))
 
 
-def _describe(image: Picture, face: Face) -> Appearance | None:
+def _describe(image: Image, face: Face) -> Appearance | None:
     x1, y1, x2, y2 = face.box
     half = max(x2 - x1, y2 - y1) * _WIDE / 2
     middle = np.array([(x1 + x2) / 2, (y1 + y2) / 2])
@@ -111,7 +111,7 @@ def _points(face: Face) -> npt.NDArray[np.float64]:
     return np.array([x1, y1]) + _USUAL_PLACES * (x2 - x1, y2 - y1)
 
 
-def _align(wide: Picture, points: npt.NDArray[np.float64]) -> npt.NDArray[np.uint8]:
+def _align(wide: Image, points: npt.NDArray[np.float64]) -> npt.NDArray[np.uint8]:
     """Bring a face upright to one size, by the similarity that fits its points best (Umeyama, PAMI 1991)."""
     centre, goal = points.mean(axis=0), _PLACES.mean(axis=0)
     start, end = points - centre, _PLACES - goal
@@ -150,7 +150,7 @@ def _list_uniform() -> npt.NDArray[np.intp]:
 _UNIFORM = _list_uniform()
 
 
-def _colours(part: Picture) -> npt.NDArray[np.float64]:
+def _colours(part: Image) -> npt.NDArray[np.float64]:
     """Return a histogram of hue and saturation beside one of value, 1 in all."""
     hsv = cv2.cvtColor(part, cv2.COLOR_RGB2HSV)
     hues = cv2.calcHist([hsv], [0, 1], None, [12, 4], [0, 180, 0, 256]).ravel()

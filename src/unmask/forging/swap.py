@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from unmask.types import Array, Picture, Point
+from unmask.types import Array, Image, Point
 
 Matrix = npt.NDArray[np.float64]
 """Affine transform of column vectors, shape `(2, 3)`."""
@@ -80,7 +80,7 @@ def fit_outline(
 
 
 def order_landmarks(landmarks: Points) -> Points:
-    """Return landmarks with left and right exchanged where the picture was mirrored."""
+    """Return landmarks with left and right exchanged where the image was mirrored."""
     across, down = landmarks[1] - landmarks[0], landmarks[3] + landmarks[4] - landmarks[0] - landmarks[1]
     if across[0] * down[1] - across[1] * down[0] < 0:
         return landmarks[[1, 0, 2, 4, 3]]
@@ -113,11 +113,11 @@ class Portrait:
     """A frame and the five landmarks of the face in it.
 
     Args:
-        image: RGB picture.
+        image: RGB image.
         landmarks: Left eye, right eye, nose, left and right corner of the mouth as the viewer sees them, in pixels.
     """
 
-    image: Picture
+    image: Image
     landmarks: Sequence[Point]
 
 
@@ -126,11 +126,11 @@ class Forgery:
     """A forged frame.
 
     Args:
-        image: RGB picture.
+        image: RGB image.
         mask: How much of every pixel is forged, 0 to 255, uint8 of shape `(height, width)`.
     """
 
-    image: Picture
+    image: Image
     mask: Array
 
 
@@ -209,7 +209,7 @@ class _Patch:
         height, width = self.weight.shape
         return slice(self.top, self.top + height), slice(self.left, self.left + width)
 
-    def warp(self, donor: Portrait) -> Picture:
+    def warp(self, donor: Portrait) -> Image:
         """Return the donor's face where the target's is, of the patch's size."""
         matrix: Matrix = fit_affine(donor.landmarks, self.target.landmarks)
         matrix[:, 2] -= (self.left, self.top)
@@ -219,7 +219,7 @@ class _Patch:
         )
         return np.asarray(face, np.uint8)
 
-    def match_colours(self, face: Picture) -> Picture:
+    def match_colours(self, face: Image) -> Image:
         """Move a face towards the target's mean and contrast in every channel.
 
         After Reinhard et al., "Color transfer between images" (2001), in RGB and not all the way.
@@ -233,7 +233,7 @@ class _Patch:
         table = np.clip((values - mean) * gain + wanted, 0, 255).round().astype(np.uint8)
         return np.asarray(cv2.LUT(face, table[None]), np.uint8)
 
-    def blend(self, face: Picture) -> Forgery:
+    def blend(self, face: Image) -> Forgery:
         """Lay a face of the patch's size into the frame."""
         image = self.target.image.copy()
         below = np.ascontiguousarray(image[self._window])
@@ -243,8 +243,8 @@ class _Patch:
         return Forgery(image, mask)
 
 
-def _coarsen(face: Picture, *, side: int) -> Picture:
-    """Take a picture through a smaller one whose longer side is given."""
+def _coarsen(face: Image, *, side: int) -> Image:
+    """Take an image through a smaller one whose longer side is given."""
     height, width = face.shape[:2]
     share = side / max(height, width)
     small = max(1, round(width * share)), max(1, round(height * share))
@@ -252,8 +252,8 @@ def _coarsen(face: Picture, *, side: int) -> Picture:
     return np.asarray(cv2.resize(code, (width, height), interpolation=cv2.INTER_CUBIC), np.uint8)
 
 
-def _decode(face: Picture) -> Picture:
-    """Write a picture as a decoder does whose last layers are transposed convolutions of stride 2 and kernel 3.
+def _decode(face: Image) -> Image:
+    """Write an image as a decoder does whose last layers are transposed convolutions of stride 2 and kernel 3.
 
     Such a layer covers every other pixel twice, and training evens this out only in part (Odena et al.,
     "Deconvolution and Checkerboard Artifacts", 2016).

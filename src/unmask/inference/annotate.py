@@ -19,7 +19,7 @@ from unmask.media.encode import write_with_sound
 from unmask.media.image import MAX_PIXELS
 from unmask.media.streams import name_failures, name_failures_of
 from unmask.media.video import index_video, read_indexed
-from unmask.types import Array, Box, Frame, Picture, Verdict
+from unmask.types import Array, Box, Frame, Image, Verdict
 
 logger = logging.getLogger(__name__)
 
@@ -55,8 +55,8 @@ LETTERS = 0.55
 
 
 def draw_faces(
-    image: Picture, faces: Sequence[FaceScore], *, title: Sequence[str] = (), letters: float = LETTERS
-) -> Picture:
+    image: Image, faces: Sequence[FaceScore], *, title: Sequence[str] = (), letters: float = LETTERS
+) -> Image:
     """Return a copy with a box, number and score for each face, in the colour of its score in this frame.
 
     Args:
@@ -89,7 +89,7 @@ def _measure(text: str, size: float, thickness: int) -> int:
 
 
 def _write(
-    image: Picture,
+    image: Image,
     text: str,
     corner: tuple[int, int],
     colour: Colour,
@@ -138,7 +138,7 @@ def list_heat_colours(count: int) -> list[str]:
     return [f"#{red:02x}{green:02x}{blue:02x}" for red, green, blue in _colour(steps[:, None])[:, 0].tolist()]
 
 
-def draw_heat(crop: Picture, activation_map: Array, *, opacity: float = 0.5) -> Picture:
+def draw_heat(crop: Image, activation_map: Array, *, opacity: float = 0.5) -> Image:
     """Lay a map over a crop, in colours from blue to red.
 
     Args:
@@ -150,11 +150,11 @@ def draw_heat(crop: Picture, activation_map: Array, *, opacity: float = 0.5) -> 
     return np.asarray(cv2.addWeighted(_colour(heat), opacity, crop, 1 - opacity, 0), dtype=np.uint8)
 
 
-def _colour(heat: npt.NDArray[np.uint8]) -> Picture:
+def _colour(heat: npt.NDArray[np.uint8]) -> Image:
     return np.asarray(cv2.cvtColor(cv2.applyColorMap(heat, cv2.COLORMAP_TURBO), cv2.COLOR_BGR2RGB), np.uint8)
 
 
-def draw_face_heat(image: Picture, face: FaceScore, spec: CropSpec, *, opacity: float = 0.5) -> Picture | None:
+def draw_face_heat(image: Image, face: FaceScore, spec: CropSpec, *, opacity: float = 0.5) -> Image | None:
     """Cut a face out of its frame and lay its map over it; None from a network without maps.
 
     Args:

@@ -19,7 +19,7 @@ from unmask.inference.results import FaceScore, FrameResult
 from unmask.models.bundle import Bundle, is_bundle, load_bundle
 from unmask.models.checkpoint import Checkpoint, choose_device, load_checkpoint
 from unmask.paths import expand_home
-from unmask.types import Array, Face, Frame, Picture
+from unmask.types import Array, Face, Frame, Image
 
 if TYPE_CHECKING:
     from unmask.models.heatmaps import GradCam, NetworkWithMap
@@ -261,7 +261,7 @@ _Scores = list[tuple[float, Array | None]]
 class Score(Protocol):
     """Gives P(fake) and the activation map of each crop."""
 
-    def __call__(self, crops: Sequence[Picture], *, in_stream: bool = False) -> _Scores:
+    def __call__(self, crops: Sequence[Image], *, in_stream: bool = False) -> _Scores:
         """Score crops, in one of several streams or with the whole machine."""
         ...
 
@@ -278,15 +278,13 @@ class Scorer:
         num_streams: Calls of `score` that go side by side.
     """
 
-    def __init__(
-        self, cut: Callable[[Picture, Face], Picture], score: Score, *, batch_size: int, num_streams: int
-    ) -> None:
+    def __init__(self, cut: Callable[[Image, Face], Image], score: Score, *, batch_size: int, num_streams: int) -> None:
         self._cut = cut
         self._score = score
         self._part_size = max(batch_size // num_streams, 1)
         self._most_parts = 2 * num_streams
         self._frames: list[tuple[int, float, list[Face]]] = []
-        self._crops: list[Picture] = []
+        self._crops: list[Image] = []
         self._scores: _Scores = []
         self._threads = ThreadPoolExecutor(max_workers=num_streams)
         self._running: deque[Future[_Scores]] = deque()

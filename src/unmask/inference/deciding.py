@@ -184,7 +184,7 @@ def conclude(
 
     Args:
         name: Of the file.
-        kind: Picture or video.
+        kind: Image or video.
         frames: In order of time, faces numbered by their track.
         decision: Threshold and aggregation.
         deciding: Which faces decide.

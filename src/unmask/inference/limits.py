@@ -17,7 +17,7 @@ from unmask.media.image import MAX_PIXELS, Still, read_still
 from unmask.media.listing import is_passed_over, list_folder
 from unmask.media.video import VideoIndex, choose_frames
 from unmask.paths import expand_home
-from unmask.types import Picture
+from unmask.types import Image
 
 logger = logging.getLogger(__name__)
 
@@ -27,11 +27,11 @@ class Limits:
     """Bounds of one file. What is over the first two is refused; what is over the others is left out, and that is said.
 
     Args:
-        max_pixels: Of a picture, or of a frame of a video.
+        max_pixels: Of an image, or of a frame of a video.
         max_seconds: Of a video; None for any length.
         max_frames: Looked at in a video, whatever `num_frames` and `every_n` say; results take some 2 kB each.
         max_search: Searched in a video beyond those asked for, where these show no face or hardly one; 0 for none.
-        max_faces: Scored in one picture or frame, the largest first.
+        max_faces: Scored in one image or frame, the largest first.
         max_scans: Of a JPEG; a progressive one has about ten. More are refused, since each costs time.
         max_parts: Segments, chunks, blocks, tags or strips of an image file; more are refused for the same reason.
 
@@ -96,7 +96,7 @@ class Input:
 def expand_inputs(names: Sequence[str | Path]) -> list[Input]:
     """List the media behind files, folders (searched to the bottom) and patterns such as `clips/*.mp4`.
 
-    A file is taken whatever its suffix; below a folder, pictures and videos are told by suffix, what is hidden is
+    A file is taken whatever its suffix; below a folder, images and videos are told by suffix, what is hidden is
     passed over (a log line counts it), and links are followed. A name that is a path is never read as a pattern. What
     leads nowhere becomes a row with an error. No file comes twice, however it is spelled (`a.jpg`, `./a.jpg`, through
     a link): the first spelling is kept.
@@ -139,14 +139,14 @@ def _list_folder(path: Path) -> list[Input]:
     passed_over = listing.describe_passed_over()
     if not listing.files:
         told = f" Passed over: {passed_over}." if passed_over else ""
-        return [Input(path, error=f"The folder '{path}' holds no pictures or videos.{told}")]
+        return [Input(path, error=f"The folder '{path}' holds no images or videos.{told}")]
     if listing.num_media_passed_over:
         logger.warning("Passed over in '%s': %s.", path, passed_over)
     return [Input(file) for file in listing.files]
 
 
-def take_picture(image: str | Path | Picture, *, name: str, limits: Limits) -> Still:
-    """Read a picture file, or check that an array is a picture.
+def take_image(image: str | Path | Image, *, name: str, limits: Limits) -> Still:
+    """Read an image file, or check that an array is an image.
 
     Args:
         image: A file, or RGB pixels: uint8 of shape `(height, width, 3)`.
@@ -154,14 +154,14 @@ def take_picture(image: str | Path | Picture, *, name: str, limits: Limits) -> S
         limits: A file with more pixels, or that asks for more work, is refused.
 
     Raises:
-        MediaError: It is no picture.
+        MediaError: It is no image.
     """
     if not isinstance(image, np.ndarray):
         return read_still(Path(image), name=name, max_pixels=limits.max_pixels, bounds=limits.bounds)
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
         called = f" '{name}'" if name else ""
         raise MediaError(
-            f"The array{called} of {image.dtype} and shape {image.shape} is no picture. Give RGB pixels: uint8 "
+            f"The array{called} of {image.dtype} and shape {image.shape} is no image. Give RGB pixels: uint8 "
             f"of shape (height, width, 3)."
         )
     return Still(image)

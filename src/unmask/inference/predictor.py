@@ -1,4 +1,4 @@
-"""The way from a picture or a video to a verdict, for the command line, the API and the app alike."""
+"""The way from an image or a video to a verdict, for the command line, the API and the app alike."""
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -16,13 +16,13 @@ from unmask.faces.spec import CropSpec, InputSpec
 from unmask.forgeries import SourceRecord, read_trained_on
 from unmask.inference.backend import Backend, Scorer, load_model
 from unmask.inference.deciding import Deciding, conclude, number_tracks
-from unmask.inference.limits import Input, Limits, take_picture
+from unmask.inference.limits import Input, Limits, take_image
 from unmask.inference.results import FrameResult, Prediction, Progress
 from unmask.inference.scene import Examination, SceneCheck, note_scene
 from unmask.inference.words import UNREADABLE, note_crowd
 from unmask.media.kinds import sniff_kind
 from unmask.media.video import choose_frames, index_video
-from unmask.types import Array, Face, Frame, MediaKind, Picture
+from unmask.types import Array, Face, Frame, Image, MediaKind
 
 
 class Predictor:
@@ -152,11 +152,11 @@ class Predictor:
         )
 
     def predict_file(self, path: Path, *, name: str | None = None) -> Prediction:
-        """Predict a picture or a video, told apart by content; see `watch_file`."""
+        """Predict an image or a video, told apart by content; see `watch_file`."""
         return _wait(self.watch_file(path, name=name))
 
     def watch_file(self, path: Path, *, name: str | None = None) -> Iterator[Progress]:
-        """Predict a picture or a video and say how far it is; the last step holds the prediction.
+        """Predict an image or a video and say how far it is; the last step holds the prediction.
 
         Args:
             path: Of the file.
@@ -170,8 +170,8 @@ class Predictor:
         else:
             yield Progress(1, 1, self.predict_images([path], names=None if name is None else [name])[0])
 
-    def predict_image(self, image: str | Path | Picture, *, name: str = "") -> Prediction:
-        """Predict a picture.
+    def predict_image(self, image: str | Path | Image, *, name: str = "") -> Prediction:
+        """Predict an image.
 
         Args:
             image: A file, or RGB pixels.
@@ -181,20 +181,20 @@ class Predictor:
 
     def predict_images(
         self,
-        images: Sequence[str | Path | Picture],
+        images: Sequence[str | Path | Image],
         *,
         names: Sequence[str] | None = None,
         faces: Sequence[Sequence[Face]] | None = None,
     ) -> list[Prediction]:
-        """Predict pictures, their faces scored in common batches.
+        """Predict images, their faces scored in common batches.
 
         Args:
             images: Files, or RGB pixels.
             names: What results and messages call them; a file without one is named by its path.
-            faces: Of each picture, where they are known; none are looked for then.
+            faces: Of each image, where they are known; none are looked for then.
 
         Raises:
-            MediaError: One is no picture, or damaged; to go on with the others, use `watch_inputs`.
+            MediaError: One is no image, or damaged; to go on with the others, use `watch_inputs`.
         """
         titles = [
             name or ("" if isinstance(image, np.ndarray) else str(image))
@@ -203,7 +203,7 @@ class Predictor:
         notes = []
         with self._start_scorer() as scorer:
             for position, (image, title) in enumerate(zip(images, titles, strict=True)):
-                still = take_picture(image, name=title, limits=self.limits)
+                still = take_image(image, name=title, limits=self.limits)
                 found = self.detector.detect([still.image])[0] if faces is None else faces[position]
                 scorer.add(Frame(still.image, 0, 0.0), found[: self.limits.max_faces])
                 crowd = note_crowd(len(found), max_faces=self.limits.max_faces, is_video=False)
@@ -211,7 +211,7 @@ class Predictor:
                 notes.append([*still.notes, *crowd, *note_scene(reasons, is_video=False)])
             frames = scorer.finish()
         return [
-            self._conclude(title, MediaKind.PICTURE, [frame], notes=some)
+            self._conclude(title, MediaKind.IMAGE, [frame], notes=some)
             for title, frame, some in zip(titles, frames, notes, strict=True)
         ]
 
@@ -261,7 +261,7 @@ class Predictor:
         num_streams = max(min(self.backend.num_streams, self.batch_size // 4), 1)  # a call for one crop costs too much
         return Scorer(self._cut, self._score_cut, batch_size=self.batch_size, num_streams=num_streams)
 
-    def score(self, inputs: Sequence[Picture], *, in_stream: bool = False) -> list[tuple[float, Array | None]]:
+    def score(self, inputs: Sequence[Image], *, in_stream: bool = False) -> list[tuple[float, Array | None]]:
         """Score prepared crops.
 
         Args:
@@ -284,13 +284,13 @@ class Predictor:
             ]
         return scores
 
-    def _cut(self, image: Picture, face: Face) -> Picture:
-        # Pictures that were crops already are indexed where they lie, neither cut nor encoded again.
+    def _cut(self, image: Image, face: Face) -> Image:
+        # Images that were crops already are indexed where they lie, neither cut nor encoded again.
         if self.crop_spec.detector == "none":
             return prepare_input(image, self.input_spec)
         return cut_crop(image, face, self.crop_spec)
 
-    def _score_cut(self, crops: Sequence[Picture], *, in_stream: bool = False) -> list[tuple[float, Array | None]]:
+    def _score_cut(self, crops: Sequence[Image], *, in_stream: bool = False) -> list[tuple[float, Array | None]]:
         if self.crop_spec.detector != "none":
             crops = [prepare_input(as_stored(crop, self.crop_spec), self.input_spec) for crop in crops]
         return self.score(crops, in_stream=in_stream)

@@ -41,8 +41,8 @@ class FrameResult:
     """A frame that was examined.
 
     Args:
-        index: Position in the video; 0 for a picture.
-        time_seconds: Presentation time; 0 for a picture.
+        index: Position in the video; 0 for an image.
+        time_seconds: Presentation time; 0 for an image.
         faces: Those found in it, perhaps none.
     """
 
@@ -53,7 +53,7 @@ class FrameResult:
 
 @dataclass(frozen=True)
 class FaceResult:
-    """A face of a picture, or one person's track through a video.
+    """A face of an image, or one person's track through a video.
 
     Args:
         track: Its number.
@@ -100,11 +100,11 @@ class TimeRange:
 
 @dataclass(frozen=True)
 class Prediction:
-    """What is said of a picture or a video.
+    """What is said of an image or a video.
 
     Args:
         path: The file, as it was named.
-        kind: Picture or video; None where the file could not be read.
+        kind: Image or video; None where the file could not be read.
         verdict: None where the file could not be read. That of the score, but `uncertain` where the score says `real`
             and a deciding face looks fake for a while; see `Deciding.judge`.
         score: Of the most fake face that decides; None where there is no face.

@@ -9,10 +9,10 @@ from unmask.faces.spec import CropSpec
 from unmask.inference.annotate import draw_face_heat, write_annotated
 from unmask.inference.results import FrameResult, Prediction
 from unmask.inference.timeline import write_timeline
-from unmask.media.image import MAX_PIXELS, read_picture, write_jpeg
+from unmask.media.image import MAX_PIXELS, read_image, write_jpeg
 from unmask.media.streams import name_failures, name_failures_of
 from unmask.media.video import index_video, read_indexed
-from unmask.types import MediaKind, Picture
+from unmask.types import Image, MediaKind
 
 logger = logging.getLogger(__name__)
 
@@ -48,7 +48,7 @@ def save_extras(
         folder: Of this file alone.
         names: Of `EXTRAS`.
         spec: How crops are made.
-        max_pixels: Of a picture or frame; the limit it was predicted with.
+        max_pixels: Of an image or frame; the limit it was predicted with.
         tell: Takes a sentence on what is lost in a file that was written all the same, such as its sound.
 
     Returns:
@@ -82,11 +82,11 @@ def _write_heatmaps(prediction: Prediction, folder: Path, spec: CropSpec, *, max
     return written
 
 
-def _shown_frames(prediction: Prediction, *, max_pixels: int) -> Iterator[tuple[FrameResult, Picture]]:
-    """Yield the picture, or the frames of a video that weighed most, in order of time."""
+def _shown_frames(prediction: Prediction, *, max_pixels: int) -> Iterator[tuple[FrameResult, Image]]:
+    """Yield the image, or the frames of a video that weighed most, in order of time."""
     path = Path(prediction.path)
     if prediction.kind is not MediaKind.VIDEO:
-        yield prediction.frames[0], read_picture(path, max_pixels=max_pixels, bounds=None)
+        yield prediction.frames[0], read_image(path, max_pixels=max_pixels, bounds=None)
         return
     wanted = {frame.index: frame for frame in prediction.frames if frame.index in prediction.key_frames}
     if wanted:

@@ -16,7 +16,7 @@ from unmask.inference.limits import Limits, choose_within
 from unmask.inference.results import FrameResult
 from unmask.inference.words import note_crowd, note_frames, note_search
 from unmask.media.video import VideoIndex, choose_frames, read_indexed
-from unmask.types import Face, Picture
+from unmask.types import Face, Image
 
 _SIDE, _BORDER = 240, 40
 """Images are brought to this longer side, enlarged too, with a border: a face is found even where it fills the crop."""
@@ -47,7 +47,7 @@ class SceneCheck:
         self._detector = detector
         self._is_open = detector is not None
 
-    def explain(self, image: Picture) -> str | None:
+    def explain(self, image: Image) -> str | None:
         """Say why an image looks like a scene; None where it looks like a face crop.
 
         Args:
@@ -68,7 +68,7 @@ class SceneCheck:
         share = max(sides) / _SIDE
         return f"its face takes {share:.0%} of its longer side" if share < _MIN_SHARE else None
 
-    def _find(self, image: Picture) -> list[Face] | None:
+    def _find(self, image: Image) -> list[Face] | None:
         if not self._is_open:
             self._is_open = True
             self._detector = RetinaFaceMobileNet() if has_mobilenet_weights() else None

@@ -10,10 +10,10 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from unmask.types import Array, Picture
+from unmask.types import Array, Image
 
 if TYPE_CHECKING:
-    from PIL import Image
+    from PIL import Image as PilImage
 
 HDR_NOTE = "It is HDR: it was tone-mapped to SDR (ITU-R BT.2390), as viewers do, each a little differently."
 PQ, HLG = 16, 18
@@ -65,7 +65,7 @@ class ColourSpace:
         return not has_own_curve and self.primaries not in (9, 11, 12)
 
 
-def convert_to_sdr(pixels: Array, space: ColourSpace) -> Picture:
+def convert_to_sdr(pixels: Array, space: ColourSpace) -> Image:
     """Return pixels as an ordinary screen shows them.
 
     Args:
@@ -165,7 +165,7 @@ def _to_xyz(primaries: tuple[tuple[float, float], ...]) -> Array:
     return np.asarray(columns[:, :3] * np.linalg.solve(columns[:, :3], columns[:, 3]))
 
 
-def _encode(light: Floats, *, is_srgb: bool) -> Picture:
+def _encode(light: Floats, *, is_srgb: bool) -> Image:
     if is_srgb:
         signal = np.where(light <= 0.0031308, 12.92 * light, 1.055 * cv2.pow(light, 1 / 2.4) - 0.055)
     else:
@@ -177,7 +177,7 @@ _PAPER = (255, 255, 255)
 _SRGB_GAMMA = 1 / 2.2
 
 
-def show_image(image: "Image.Image", data: bytes, *, space: ColourSpace | None = None) -> tuple[Picture, list[str]]:
+def show_image(image: "PilImage.Image", data: bytes, *, space: ColourSpace | None = None) -> tuple[Image, list[str]]:
     """Return the RGB of an image as viewers show it, and sentences on what is hidden or approximate in it.
 
     Args:
@@ -205,7 +205,7 @@ def show_image(image: "Image.Image", data: bytes, *, space: ColourSpace | None =
     return np.array(shown), notes
 
 
-def _take_alpha(image: "Image.Image") -> "Image.Image | None":
+def _take_alpha(image: "PilImage.Image") -> "PilImage.Image | None":
     """Return the opacity of an image, None where all of it is opaque."""
     is_transparent = image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info
     if not is_transparent:
@@ -217,7 +217,7 @@ def _take_alpha(image: "Image.Image") -> "Image.Image | None":
     return alpha if lowest[0] < 255 else None
 
 
-def _drop_alpha(image: "Image.Image") -> "Image.Image":
+def _drop_alpha(image: "PilImage.Image") -> "PilImage.Image":
     """Return the colours of an image without its opacity, and without its palette."""
     plain = {"RGBA": "RGB", "RGBa": "RGB", "PA": "RGB", "P": "RGB", "LA": "L", "La": "L", "1": "L", "RGBX": "RGB"}
     if image.mode not in plain:
@@ -232,8 +232,8 @@ def _drop_alpha(image: "Image.Image") -> "Image.Image":
     return image
 
 
-def _put_on_white(image: "Image.Image", alpha: "Image.Image", notes: list[str]) -> "Image.Image":
-    from PIL import Image
+def _put_on_white(image: "PilImage.Image", alpha: "PilImage.Image", notes: list[str]) -> "PilImage.Image":
+    from PIL import Image as PilImage
 
     extrema: Any = alpha.getextrema()
     if extrema[0] == 255:
@@ -242,12 +242,12 @@ def _put_on_white(image: "Image.Image", alpha: "Image.Image", notes: list[str]) 
         notes.append("The image is wholly transparent: a viewer shows nothing of it, and nothing of it was examined.")
     else:
         notes.append("Parts of the image are transparent: they were shown on white, as most viewers do.")
-    ground = Image.new("RGB", image.size, _PAPER)
+    ground = PilImage.new("RGB", image.size, _PAPER)
     ground.paste(image, mask=alpha)
     return ground
 
 
-def _apply_profile(image: "Image.Image", notes: list[str]) -> "Image.Image":
+def _apply_profile(image: "PilImage.Image", notes: list[str]) -> "PilImage.Image":
     """Convert to sRGB by the ICC profile in the file; a broken or foreign one is ignored, as viewers do."""
     from PIL import ImageCms
 
@@ -262,7 +262,7 @@ def _apply_profile(image: "Image.Image", notes: list[str]) -> "Image.Image":
         return image.convert("RGB") if image.mode != "LAB" else _convert(image, "LAB", image)
 
 
-def _convert(image: "Image.Image", mode: str, profile: Any) -> "Image.Image":
+def _convert(image: "PilImage.Image", mode: str, profile: Any) -> "PilImage.Image":
     """Convert with LittleCMS, or return the image itself where that changes nothing that can be seen."""
     from PIL import ImageCms
 
@@ -292,13 +292,13 @@ def _is_identity(transform: Any) -> bool:
     return bool(np.abs(np.asarray(converted).astype(int) - colours).max() <= 2)
 
 
-def _from_array(pixels: Array) -> "Image.Image":
-    from PIL import Image
+def _from_array(pixels: Array) -> "PilImage.Image":
+    from PIL import Image as PilImage
 
-    return Image.fromarray(pixels)
+    return PilImage.fromarray(pixels)
 
 
-def _find_space(image: "Image.Image", data: bytes) -> ColourSpace | None:
+def _find_space(image: "PilImage.Image", data: bytes) -> ColourSpace | None:
     """Return the colours that a PNG or AVIF names by numbers, None where it does not."""
     if data.startswith(b"\x89PNG"):
         code_points = _find_chunk(data, b"cICP")

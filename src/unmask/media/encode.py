@@ -23,7 +23,7 @@ from unmask.media.streams import (
 )
 from unmask.media.video import open_container
 from unmask.paths import writing
-from unmask.types import Frame, Picture
+from unmask.types import Frame, Image
 
 logger = logging.getLogger(__name__)
 
@@ -35,9 +35,9 @@ _RATE = 48_000
 
 @contextmanager
 def hold_sound(source: Path, *, beside: Path, tell: Callable[[str], None]) -> Iterator[Path | None]:
-    """Write the sound of a video into a file of its own for a while, counted from the first frame of the picture.
+    """Write the sound of a video into a file of its own for a while, counted from the first frame of the image.
 
-    What comes out has been written once, so that it cannot fail beside the picture any more.
+    What comes out has been written once, so that it cannot fail beside the image any more.
 
     Args:
         source: The video.
@@ -132,7 +132,7 @@ def _transcode(output: Any, stream: Any, packets: Iterator[Any]) -> Iterator[Any
 
 
 def _read_packets(container: Any, stream: Any, lost: list[str]) -> Iterator[Any]:
-    """Yield the packets of the sound at rising times, counted from the first frame of the picture.
+    """Yield the packets of the sound at rising times, counted from the first frame of the image.
 
     Args:
         container: At its beginning.
@@ -146,7 +146,7 @@ def _read_packets(container: Any, stream: Any, lost: list[str]) -> Iterator[Any]
         for packet in to_the_end(container.demux(stream)):
             if packet.dts is None or packet.pts is None or packet.pts < start:
                 continue
-            if last is not None and packet.dts <= last:  # two recordings in one file: their pictures fall together too
+            if last is not None and packet.dts <= last:  # two recordings in one file: their images fall together too
                 num_back += 1
                 continue
             last = packet.dts
@@ -161,8 +161,8 @@ def _read_packets(container: Any, stream: Any, lost: list[str]) -> Iterator[Any]
 _BT709, _LIMITED = 1, 1  # of FFmpeg
 
 
-def write_video(path: Path, images: Iterable[Picture], *, fps: float, crf: int = 23) -> None:
-    """Encode pictures as H.264 in MP4; the file is either whole or absent, whatever interrupts.
+def write_video(path: Path, images: Iterable[Image], *, fps: float, crf: int = 23) -> None:
+    """Encode images as H.264 in MP4; the file is either whole or absent, whatever interrupts.
 
     Args:
         path: Ends in `.mp4`.
@@ -212,8 +212,8 @@ def name_colours(stream: Any) -> None:
     context.color_range = _LIMITED
 
 
-def to_yuv(image: Picture) -> Any:
-    """Return a picture as a frame that x264 takes.
+def to_yuv(image: Image) -> Any:
+    """Return an image as a frame that x264 takes.
 
     Args:
         image: RGB, with even sides.
@@ -224,8 +224,8 @@ def to_yuv(image: Picture) -> Any:
     return frame.reformat(format="yuv420p", dst_colorspace=_BT709, dst_color_range=_LIMITED)
 
 
-def recode_picture(image: Picture, *, crf: int) -> Picture:
-    """Return a picture as it looks after H.264, in memory: a video of one frame.
+def recode_image(image: Image, *, crf: int) -> Image:
+    """Return an image as it looks after H.264, in memory: a video of one frame.
 
     Args:
         image: RGB; an odd side is made even by repeating its last row or column, which is cut off again.
@@ -297,9 +297,9 @@ def write_with_sound(
             video = _add_video(output, first.image, crf=crf)
             packets = _copy_sound(output, stack.enter_context(av.open(f"file:{sound}"))) if sound else iter(())
             waiting = next(packets, None)
-        for seconds, picture in _prepare(chain([first], remaining), height=video.height, width=video.width):
+        for seconds, image in _prepare(chain([first], remaining), height=video.height, width=video.width):
             with name_failures(source):
-                encoded = video.encode(picture)
+                encoded = video.encode(image)
                 while waiting is not None and waiting.pts * waiting.time_base <= seconds:
                     output.mux(waiting)
                     waiting = next(packets, None)
@@ -313,7 +313,7 @@ def write_with_sound(
     return path
 
 
-def _add_video(output: Any, image: Picture, *, crf: int) -> Any:
+def _add_video(output: Any, image: Image, *, crf: int) -> Any:
     video = output.add_stream("libx264", rate=Fraction(30))
     video.pix_fmt, video.thread_count = "yuv420p", 1
     video.height, video.width = (side + side % 2 for side in image.shape[:2])
@@ -335,14 +335,14 @@ def _prepare(frames: Iterable[Frame], *, height: int, width: int) -> Iterator[tu
     """Yield the time of every frame, and the frame as the encoder takes it."""
     last = -1
     for frame in frames:
-        picture = to_yuv(_fit(frame.image, height=height, width=width))
+        image = to_yuv(_fit(frame.image, height=height, width=width))
         # Two frames at one time, which clocks finer than ours may have, would end the file.
-        picture.pts = last = max(round(frame.time_seconds * _TICKS), last + 1)
-        picture.time_base = Fraction(1, _TICKS)
-        yield frame.time_seconds, picture
+        image.pts = last = max(round(frame.time_seconds * _TICKS), last + 1)
+        image.time_base = Fraction(1, _TICKS)
+        yield frame.time_seconds, image
 
 
-def _fit(image: Picture, *, height: int, width: int) -> Picture:
+def _fit(image: Image, *, height: int, width: int) -> Image:
     """Bring a frame to the size of the video, which players know one of: streams change theirs in the middle.
 
     Args:

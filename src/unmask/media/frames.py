@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from unmask.media.colour import HDR_NOTE, PQ, ColourSpace, convert_to_sdr
-from unmask.types import Array, Picture
+from unmask.types import Array, Image
 
 _WIDEST = 10
 """No lens and no broadcast stores pixels wider or narrower than this: such a ratio is ignored."""
@@ -60,7 +60,7 @@ class Screen:
         self._peak: float | None = None
         self._is_peak_known = False
 
-    def show(self, decoded: Decoded, *, before: Any = None, after: Any = None) -> Picture:
+    def show(self, decoded: Decoded, *, before: Any = None, after: Any = None) -> Image:
         """Return the RGB of a frame as players show it.
 
         Args:
@@ -220,7 +220,7 @@ def _read_matrix(source: Any) -> tuple[int, int, int, int] | None:
     return a, b, c, d
 
 
-def turn_upright(image: Picture, matrix: tuple[int, int, int, int] | None) -> Picture:
+def turn_upright(image: Image, matrix: tuple[int, int, int, int] | None) -> Image:
     """Turn and mirror a frame as its display matrix says, to the nearest of the eight ways.
 
     Args:

@@ -17,12 +17,12 @@ import numpy as np
 from unmask.errors import LimitError, MediaError
 from unmask.media.amplifiers import DEFAULT_BOUNDS, Bounds, check_work
 from unmask.media.colour import HDR_NOTE, ColourSpace, convert_to_sdr, show_image
-from unmask.media.kinds import IMAGE_NAMES, PICTURE_FORMATS, check_file, is_heic
+from unmask.media.kinds import IMAGE_FORMATS, IMAGE_NAMES, check_file, is_heic
 from unmask.paths import write_bytes
-from unmask.types import Picture
+from unmask.types import Image
 
 if TYPE_CHECKING:
-    from PIL import Image
+    from PIL import Image as PilImage
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class HeifImage:
         notes: Sentences on what is approximate.
     """
 
-    image: "Image.Image"
+    image: "PilImage.Image"
     space: ColourSpace
     num_images: int
     notes: tuple[str, ...] = ()
@@ -87,32 +87,32 @@ def _read_space(info: dict[str, Any]) -> ColourSpace:
     return ColourSpace(int(primaries), int(transfer), is_srgb=True)
 
 
-def _to_pillow(primary: Any) -> "Image.Image":
+def _to_pillow(primary: Any) -> "PilImage.Image":
     """Return the pixels: libheif has turned them already, so that EXIF has no say in that."""
-    image: Image.Image = primary.to_pillow()
+    image: PilImage.Image = primary.to_pillow()
     image.info = {key: value for key, value in image.info.items() if key == "icc_profile"}
     return image
 
 
-def _show_hdr(primary: Any, space: ColourSpace) -> "Image.Image":
-    from PIL import Image
+def _show_hdr(primary: Any, space: ColourSpace) -> "PilImage.Image":
+    from PIL import Image as PilImage
 
     pixels = np.asarray(primary)
     if pixels.ndim == 2:
         pixels = np.repeat(pixels[..., None], 3, axis=2)
-    image = Image.fromarray(convert_to_sdr(np.ascontiguousarray(pixels[..., :3]), space))
+    image = PilImage.fromarray(convert_to_sdr(np.ascontiguousarray(pixels[..., :3]), space))
     if pixels.shape[2] == 4:
-        image.putalpha(Image.fromarray((pixels[..., 3] >> (8 * pixels.itemsize - 8)).astype(np.uint8)))
+        image.putalpha(PilImage.fromarray((pixels[..., 3] >> (8 * pixels.itemsize - 8)).astype(np.uint8)))
     return image
 
 
 MAX_PIXELS = 100_000_000
-"""The largest picture that is decoded: 300 MB as RGB."""
+"""The largest image that is decoded: 300 MB as RGB."""
 
 _ANIMATED = frozenset({"GIF", "WEBP", "PNG", "AVIF"})
-"""Formats whose further pictures are an animation; those of the others are previews, pages and depth maps."""
+"""Formats whose further images are an animation; those of the others are previews, pages and depth maps."""
 
-_ANIMATION_NOTE = "The file is an animation: only its first picture was looked at."
+_ANIMATION_NOTE = "The file is an animation: only its first image was looked at."
 _XMP = ("xmp", "XML:com.adobe.xmp")
 
 _BITS_PER_SAMPLE, _PHOTOMETRIC = 258, 262  # of TIFF
@@ -122,27 +122,27 @@ _JPEG_START, _JPEG_END = b"\xff\xd8", b"\xff\xd9"
 
 @dataclass(frozen=True)
 class Still:
-    """A picture, and what was left out of it.
+    """An image, and what was left out of it.
 
     Args:
         image: RGB, upright, as a viewer shows it.
         notes: What of the file is not shown, or only approximately; a sentence each.
     """
 
-    image: Picture
+    image: Image
     notes: tuple[str, ...] = ()
 
 
-def read_picture(path: Path, *, max_pixels: int = MAX_PIXELS, bounds: Bounds | None = DEFAULT_BOUNDS) -> Picture:
-    """Decode a picture file, turned upright by its EXIF orientation; of an animation the first picture.
+def read_image(path: Path, *, max_pixels: int = MAX_PIXELS, bounds: Bounds | None = DEFAULT_BOUNDS) -> Image:
+    """Decode an image file, turned upright by its EXIF orientation; of an animation the first image.
 
     Args:
         path: JPEG, PNG, WebP, BMP, TIFF, GIF, AVIF or HEIC.
-        max_pixels: A larger picture is refused before it is decoded.
+        max_pixels: A larger image is refused before it is decoded.
         bounds: Of the work that it asks for, likewise; None for a file that has passed them before.
 
     Raises:
-        MediaError: Absent, empty, truncated, too large, too much work, in numbers without a white, or not a picture.
+        MediaError: Absent, empty, truncated, too large, too much work, in numbers without a white, or not an image.
     """
     return read_still(path, max_pixels=max_pixels, bounds=bounds).image
 
@@ -150,13 +150,13 @@ def read_picture(path: Path, *, max_pixels: int = MAX_PIXELS, bounds: Bounds | N
 def read_still(
     path: Path, *, name: str | None = None, max_pixels: int = MAX_PIXELS, bounds: Bounds | None = DEFAULT_BOUNDS
 ) -> Still:
-    """Decode a picture file as `read_picture` does, and tell whether there is more in it.
+    """Decode an image file as `read_image` does, and tell whether there is more in it.
 
     Args:
-        path: As for `read_picture`.
+        path: As for `read_image`.
         name: What messages call it; None for its path.
-        max_pixels: A larger picture is refused before it is decoded.
-        bounds: As for `read_picture`.
+        max_pixels: A larger image is refused before it is decoded.
+        bounds: As for `read_image`.
     """
     check_file(path, name=name)
     data, where = _read_bytes(path), name or str(path)
@@ -165,20 +165,21 @@ def read_still(
     return _decode(data, where=where, max_pixels=max_pixels)
 
 
-def decode_picture(data: bytes, *, where: str, max_pixels: int = MAX_PIXELS) -> Picture:
-    """Decode the bytes of a picture; see `read_picture`.
+def decode_image(data: bytes, *, where: str, max_pixels: int = MAX_PIXELS) -> Image:
+    """Decode the bytes of an image; see `read_image`.
 
     Args:
         data: The whole file.
         where: What the bytes are, for messages.
-        max_pixels: A larger picture is refused before it is decoded.
+        max_pixels: A larger image is refused before it is decoded.
     """
     check_work(data, where=where)
     return _decode(data, where=where, max_pixels=max_pixels).image
 
 
 def _decode(data: bytes, *, where: str, max_pixels: int) -> Still:
-    from PIL import Image, ImageOps, UnidentifiedImageError
+    from PIL import Image as PilImage
+    from PIL import ImageOps, UnidentifiedImageError
 
     if is_heic(data):
         heif = read_heif(data, where=where, max_pixels=max_pixels)
@@ -187,33 +188,33 @@ def _decode(data: bytes, *, where: str, max_pixels: int) -> Still:
         return Still(image, (*(more if heif.num_images > 1 else []), *heif.notes, *notes))
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own limit follows
-            Image.MAX_IMAGE_PIXELS = max(Image.MAX_IMAGE_PIXELS or 0, max_pixels)  # Pillow refuses twice as many
-            opened = Image.open(io.BytesIO(data), formats=PICTURE_FORMATS)
-        with opened as picture:
-            width, height = picture.size
+            warnings.simplefilter("ignore", PilImage.DecompressionBombWarning)  # our own limit follows
+            PilImage.MAX_IMAGE_PIXELS = max(PilImage.MAX_IMAGE_PIXELS or 0, max_pixels)  # Pillow refuses twice as many
+            opened = PilImage.open(io.BytesIO(data), formats=IMAGE_FORMATS)
+        with opened as decoded:
+            width, height = decoded.size
             if width * height > max_pixels:
                 raise _over_limit(where, f"is {width} x {height} pixels,", width * height, max_pixels=max_pixels)
-            _check_mode(picture, where=where)
-            is_animated = picture.format in _ANIMATED and bool(getattr(picture, "is_animated", False))
-            if is_animated and getattr(picture, "default_image", False):
-                picture.seek(1)  # of an animated PNG, the image that is for viewers which show no animations
-            picture.load()
+            _check_mode(decoded, where=where)
+            is_animated = decoded.format in _ANIMATED and bool(getattr(decoded, "is_animated", False))
+            if is_animated and getattr(decoded, "default_image", False):
+                decoded.seek(1)  # of an animated PNG, the image that is for viewers which show no animations
+            decoded.load()
             for key in _XMP:  # viewers turn an image by EXIF alone, Pillow by this too
-                picture.info.pop(key, None)
-            ImageOps.exif_transpose(picture, in_place=True)
-            image, notes = _show(picture, data)
+                decoded.info.pop(key, None)
+            ImageOps.exif_transpose(decoded, in_place=True)
+            image, notes = _show(decoded, data)
             return Still(image, (*([_ANIMATION_NOTE] if is_animated else []), *notes))
     except UnidentifiedImageError as error:
         raise MediaError(
-            f"'{where}' cannot be read as a picture: it is none of {', '.join(IMAGE_NAMES)}. Export it as JPEG."
+            f"'{where}' cannot be read as an image: it is none of {', '.join(IMAGE_NAMES)}. Export it as JPEG."
         ) from error
-    except Image.DecompressionBombError as error:
+    except PilImage.DecompressionBombError as error:
         found = int(re.findall(r"\d+", str(error))[0])
         raise _over_limit(where, f"holds {found:,} pixels,", found, max_pixels=max_pixels) from error
     except (OSError, SyntaxError, ValueError, KeyError, IndexError, TypeError, struct.error, EOFError) as error:
         # Pillow's readers fail in all these ways on bytes that were made up.
-        raise MediaError(f"'{where}' cannot be read as a picture: {error}. Download or export it again.") from error
+        raise MediaError(f"'{where}' cannot be read as an image: {error}. Download or export it again.") from error
 
 
 def _over_limit(where: str, told: str, num_pixels: int, *, max_pixels: int) -> LimitError:
@@ -221,43 +222,43 @@ def _over_limit(where: str, told: str, num_pixels: int, *, max_pixels: int) -> L
     return LimitError(problem, "limits.max_pixels", num_pixels, "scale it down")
 
 
-def _check_mode(picture: "Image.Image", *, where: str) -> None:
+def _check_mode(decoded: "PilImage.Image", *, where: str) -> None:
     """Raise where nobody knows which number is white: Pillow would make white of all above 255, and black of 0.5."""
-    if picture.mode in ("I", "F") and picture.format != "PNG":  # a PNG has 16 bits, in mode I with some Pillows
-        numbers = "fractions" if picture.mode == "F" else "whole numbers of 32 bits, or with a sign,"
+    if decoded.mode in ("I", "F") and decoded.format != "PNG":  # a PNG has 16 bits, in mode I with some Pillows
+        numbers = "fractions" if decoded.mode == "F" else "whole numbers of 32 bits, or with a sign,"
         raise MediaError(
-            f"'{where}' stores brightness as {numbers} (mode {picture.mode}), and does not say which one is white. "
+            f"'{where}' stores brightness as {numbers} (mode {decoded.mode}), and does not say which one is white. "
             f"Convert it to 8 bits a channel first."
         )
 
 
-def _show(picture: "Image.Image", data: bytes) -> tuple[Picture, list[str]]:
-    from PIL import Image
+def _show(decoded: "PilImage.Image", data: bytes) -> tuple[Image, list[str]]:
+    from PIL import Image as PilImage
 
-    if picture.mode != "I" and not picture.mode.startswith("I;16"):
-        return show_image(picture, data)
-    key = picture.info.get("transparency")
-    grey = Image.fromarray(_narrow(picture))  # Pillow would clip 16 bits to white, not scale them
+    if decoded.mode != "I" and not decoded.mode.startswith("I;16"):
+        return show_image(decoded, data)
+    key = decoded.info.get("transparency")
+    grey = PilImage.fromarray(_narrow(decoded))  # Pillow would clip 16 bits to white, not scale them
     if isinstance(key, int):
-        opacity = np.where(np.asarray(picture) == key, 0, 255).astype(np.uint8)
-        grey = Image.merge("LA", (grey, Image.fromarray(opacity)))
-    grey.info = {name: value for name, value in picture.info.items() if name != "transparency"}
+        opacity = np.where(np.asarray(decoded) == key, 0, 255).astype(np.uint8)
+        grey = PilImage.merge("LA", (grey, PilImage.fromarray(opacity)))
+    grey.info = {name: value for name, value in decoded.info.items() if name != "transparency"}
     return show_image(grey, data)
 
 
-def _narrow(picture: "Image.Image") -> Picture:
+def _narrow(decoded: "PilImage.Image") -> Image:
     """Scale greys of up to 16 bits to 8: a TIFF may keep 12 of them, or count from white, and Pillow hands on both."""
-    tags = getattr(picture, "tag_v2", {})
+    tags = getattr(decoded, "tag_v2", {})
     (num_bits, *_), white_is_zero = tags.get(_BITS_PER_SAMPLE, (16,)), tags.get(_PHOTOMETRIC) == 0
-    greys = np.asarray(np.asarray(picture) >> (num_bits - 8), np.uint8)
+    greys = np.asarray(np.asarray(decoded) >> (num_bits - 8), np.uint8)
     return ~greys if white_is_zero else greys
 
 
-def decode_crop_file(path: Path) -> Picture:
+def decode_crop_file(path: Path) -> Image:
     """Decode a stored crop as fast as possible, and strictly.
 
     OpenCV fills the missing part of a truncated JPEG with grey and only prints a warning; so a JPEG without its end
-    marker, and every other format, goes through `read_picture`, which refuses it. So does a JPEG whose colours OpenCV
+    marker, and every other format, goes through `read_image`, which refuses it. So does a JPEG whose colours OpenCV
     would take as they are stored: with a profile, or CMYK.
     """
     data = _read_bytes(path)
@@ -265,7 +266,7 @@ def decode_crop_file(path: Path) -> Picture:
         return decode_jpeg(data, where=str(path))
     if not data:
         raise MediaError(f"'{path}' holds 0 bytes.")
-    return decode_picture(data, where=str(path))
+    return decode_image(data, where=str(path))
 
 
 def _is_plain_jpeg(data: bytes) -> bool:
@@ -288,16 +289,16 @@ def _read_bytes(path: Path) -> bytes:
         raise MediaError(f"'{path}' cannot be read: {error.strerror}. Check its permissions and the disk.") from error
 
 
-def decode_jpeg(data: bytes, *, where: str) -> Picture:
+def decode_jpeg(data: bytes, *, where: str) -> Image:
     """Decode a complete JPEG to RGB."""
     image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
     if image is None:
-        raise MediaError(f"'{where}' cannot be read as a JPEG picture.")
+        raise MediaError(f"'{where}' cannot be read as a JPEG image.")
     return np.asarray(image, dtype=np.uint8)
 
 
-def encode_jpeg(image: Picture, *, quality: int) -> bytes:
-    """Encode an RGB picture as JPEG with 4:2:0 chroma, OpenCV's default.
+def encode_jpeg(image: Image, *, quality: int) -> bytes:
+    """Encode an RGB image as JPEG with 4:2:0 chroma, OpenCV's default.
 
     Args:
         image: RGB, shape `(height, width, 3)`.
@@ -308,6 +309,6 @@ def encode_jpeg(image: Picture, *, quality: int) -> bytes:
     return data.tobytes()
 
 
-def write_jpeg(path: Path, image: Picture, *, quality: int) -> None:
+def write_jpeg(path: Path, image: Image, *, quality: int) -> None:
     """Write a JPEG file that is either whole or absent, whatever interrupts."""
     write_bytes(path, encode_jpeg(image, quality=quality))

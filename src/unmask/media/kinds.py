@@ -1,4 +1,4 @@
-"""Tell pictures from videos."""
+"""Tell images from videos."""
 
 import stat
 import warnings
@@ -9,13 +9,13 @@ from unmask.errors import MediaError
 from unmask.media.amplifiers import check_parts
 from unmask.types import MediaKind
 
-PICTURE_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "AVIF")
+IMAGE_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "AVIF")
 """Pillow's names of what it reads here. It knows many more, and starts Ghostscript for some of them."""
 
-IMAGE_NAMES = (*PICTURE_FORMATS, "HEIC")
+IMAGE_NAMES = (*IMAGE_FORMATS, "HEIC")
 """What messages call the images that are read; libheif reads HEIC, Pillow the others."""
 
-PICTURE_SUFFIXES = frozenset(
+IMAGE_SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".avif"}
     | {".heic", ".heif", ".hif", ".heics", ".heifs"}
 )
@@ -37,7 +37,7 @@ _AVIF = frozenset({b"avif", b"avis"})
 
 
 def sniff_kind(path: Path, *, name: str | None = None) -> MediaKind:
-    """Tell from the first bytes whether a file is a picture; what is not is taken for a video.
+    """Tell from the first bytes whether a file is an image; what is not is taken for a video.
 
     Args:
         path: Any file.
@@ -47,12 +47,12 @@ def sniff_kind(path: Path, *, name: str | None = None) -> MediaKind:
         MediaError: As `check_file`.
     """
     check_file(path, name=name)
-    is_text_of_picture = path.suffix.lower() in PICTURE_SUFFIXES and is_text(path)
-    return MediaKind.PICTURE if is_text_of_picture or is_picture(path) else MediaKind.VIDEO
+    is_text_of_image = path.suffix.lower() in IMAGE_SUFFIXES and is_text(path)
+    return MediaKind.IMAGE if is_text_of_image or is_image(path) else MediaKind.VIDEO
 
 
-def is_picture(path: Path) -> bool:
-    """Tell whether what a file holds is a picture in one of the formats that are read, whole or damaged."""
+def is_image(path: Path) -> bool:
+    """Tell whether what a file holds is an image in one of the formats that are read, whole or damaged."""
     from PIL import Image, UnidentifiedImageError
 
     with path.open("rb") as file:
@@ -63,17 +63,17 @@ def is_picture(path: Path) -> bool:
         _check_parts_of(path)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # reading it applies our own limit
-            with Image.open(path, formats=PICTURE_FORMATS):
+            with Image.open(path, formats=IMAGE_FORMATS):
                 return True
     except UnidentifiedImageError:
         # Of an AVIF that Pillow cannot read, FFmpeg might make a video: of its first tile.
         return not _AVIF.isdisjoint(_list_brands(head))
     except (OSError, Image.DecompressionBombError, SyntaxError, ValueError, MediaError):
-        return True  # its format is known, and something is wrong with it: reading it as a picture will say what
+        return True  # its format is known, and something is wrong with it: reading it as an image will say what
 
 
 def _check_parts_of(path: Path) -> None:
-    """Raise a MediaError where already opening a picture would take long."""
+    """Raise a MediaError where already opening an image would take long."""
     with path.open("rb") as file, mmap(file.fileno(), 0, access=ACCESS_READ) as data:
         check_parts(data, where=str(path))
 
@@ -99,7 +99,7 @@ def check_file(path: Path, *, name: str | None = None) -> None:
     except (OSError, ValueError) as error:  # too long for a name, with a null byte, a loop of links
         raise MediaError(f"'{name}' cannot be read: {error}. Check the path.") from error
     if not stat.S_ISREG(found.st_mode):
-        raise MediaError(f"'{name}' is not a file. Name a picture or a video.")
+        raise MediaError(f"'{name}' is not a file. Name an image or a video.")
     if found.st_size == 0:
         raise MediaError(f"'{name}' holds 0 bytes. Download or copy it again.")
     try:

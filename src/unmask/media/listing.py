@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from unmask.errors import MediaError
-from unmask.media.image import MAX_PIXELS, read_picture
-from unmask.media.kinds import PICTURE_SUFFIXES, VIDEO_SUFFIXES, is_typescript
+from unmask.media.image import MAX_PIXELS, read_image
+from unmask.media.kinds import IMAGE_SUFFIXES, VIDEO_SUFFIXES, is_typescript
 from unmask.media.video import choose_frames
 from unmask.types import Frame
 
-MEDIA_SUFFIXES = PICTURE_SUFFIXES | VIDEO_SUFFIXES
+MEDIA_SUFFIXES = IMAGE_SUFFIXES | VIDEO_SUFFIXES
 
 _OF_SYSTEMS = frozenset(
     {
@@ -42,9 +42,9 @@ class Listing:
 
     Args:
         root: The folder.
-        files: Pictures and videos by their suffix, sorted, each real file once.
+        files: Images and videos by their suffix, sorted, each real file once.
         passed_over: Number of files by what they are, such as `"in '.ipynb_checkpoints'"`.
-        num_media_passed_over: How many of these have the name of a picture or video.
+        num_media_passed_over: How many of these have the name of an image or video.
         links_out: Links to places outside of the root that were not followed.
     """
 
@@ -63,12 +63,12 @@ class Listing:
 
 
 def list_media(folder: Path, *, follow_links: bool = True) -> list[Path]:
-    """Return the pictures and videos below a folder; see `list_folder`."""
+    """Return the images and videos below a folder; see `list_folder`."""
     return list(list_folder(folder, follow_links=follow_links).files)
 
 
 def list_folder(folder: Path, *, follow_links: bool = True) -> Listing:
-    """Find the pictures and videos below a folder by their suffix, and count what is passed over.
+    """Find the images and videos below a folder by their suffix, and count what is passed over.
 
     Hidden files and folders, those of systems (`__MACOSX`, `@eaDir`, `Thumbs.db`) and unfinished downloads are passed
     over. Links are followed, and no folder or file is taken twice, so that circles of links come to an end.
@@ -224,7 +224,7 @@ class FrameFolder:
 
 def holds_frames(path: Path) -> bool:
     """Tell whether a path is a folder with images in it, not counting those of folders inside."""
-    return path.is_dir() and any(file.suffix.lower() in PICTURE_SUFFIXES for file in list_visible(path))
+    return path.is_dir() and any(file.suffix.lower() in IMAGE_SUFFIXES for file in list_visible(path))
 
 
 def open_frame_folder(path: Path) -> FrameFolder:
@@ -233,7 +233,7 @@ def open_frame_folder(path: Path) -> FrameFolder:
     Raises:
         MediaError: The folder holds no image.
     """
-    files = [file for file in list_visible(path) if file.suffix.lower() in PICTURE_SUFFIXES and file.is_file()]
+    files = [file for file in list_visible(path) if file.suffix.lower() in IMAGE_SUFFIXES and file.is_file()]
     if not files:
         raise MediaError(f"The folder '{path}' holds no frames. Extract or copy them again, as JPEG or PNG.")
     return FrameFolder(path, tuple(sorted(files, key=_natural_order)))
@@ -255,7 +255,7 @@ def read_frame_folder(folder: FrameFolder, wanted: Sequence[int], *, max_pixels:
     problem, found = "", 0
     for index in wanted:
         try:
-            image = read_picture(folder.files[index], max_pixels=max_pixels)
+            image = read_image(folder.files[index], max_pixels=max_pixels)
         except MediaError as error:
             problem = str(error)
             continue

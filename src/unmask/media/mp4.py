@@ -19,7 +19,7 @@ MAX_SAMPLES = 4_000_000
 """Frames or packets of sound in one track: 18 hours at 60 frames a second."""
 
 MAX_IN_ALL = 2 * MAX_SAMPLES
-"""The same of all tracks together: pictures and sound of 18 hours, or 16 tracks of uncompressed sound of 3 hours."""
+"""The same of all tracks together: images and sound of 18 hours, or 16 tracks of uncompressed sound of 3 hours."""
 
 MAX_BOXES = 1_000_000
 """Boxes that are looked at: a second. A video cut into fragments has about a dozen in each."""

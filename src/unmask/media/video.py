@@ -15,11 +15,11 @@ from unmask.media.frames import Screen, is_sane, list_screen_notes, square_size
 from unmask.media.image import MAX_PIXELS
 from unmask.media.kinds import (
     IMAGE_NAMES,
-    PICTURE_SUFFIXES,
+    IMAGE_SUFFIXES,
     VIDEO_FORMATS,
     VIDEO_SUFFIXES,
     check_file,
-    is_picture,
+    is_image,
     is_text,
 )
 from unmask.media.mp4 import check_claims
@@ -188,8 +188,8 @@ def open_container(path: Path, *, name: str | None = None) -> Any:
 
     name = name or str(path)
     check_file(path, name=name)
-    if is_picture(path):
-        raise MediaError(f"'{name}' is a picture, not a video. Name a video, or have it predicted as a picture.")
+    if is_image(path):
+        raise MediaError(f"'{name}' is an image, not a video. Name a video, or have it predicted as an image.")
     try:
         check_claims(path, name=name)
         # A bare name such as 'concat:a|b' is an address.
@@ -212,10 +212,10 @@ def _refusal(error: Exception, path: Path, name: str) -> MediaError:
     import av
 
     suffix = Path(name).suffix.lower()
-    said = f"'{name}' {'is no picture and ' if suffix in PICTURE_SUFFIXES else ''}cannot be read as a video: "
+    said = f"'{name}' {'is no image and ' if suffix in IMAGE_SUFFIXES else ''}cannot be read as a video: "
     is_unknown = getattr(error, "errno", None) == errno.EINVAL  # what FFmpeg says of formats we do not let it read
     if is_unknown or (suffix not in VIDEO_SUFFIXES and isinstance(error, av.InvalidDataError)):
-        if suffix not in PICTURE_SUFFIXES | VIDEO_SUFFIXES:  # nobody meant it for a video
+        if suffix not in IMAGE_SUFFIXES | VIDEO_SUFFIXES:  # nobody meant it for a video
             said = f"'{name}' is neither an image nor a video{', but text' if is_text(path) else ''}: "
         return MediaError(
             f"{said}its format is none of those that are read. Images: {', '.join(IMAGE_NAMES)}; "

@@ -202,7 +202,7 @@ class CsvTable:
             identities=tuple(sorted(identities)),
             split=first.split,
         )
-        if video.kind is MediaKind.PICTURE and first.row.values.get("video"):
+        if video.kind is MediaKind.IMAGE and first.row.values.get("video"):
             frames = tuple(entry.path for entry in members)
             return replace(video, path=first.path.parent, kind=MediaKind.FRAMES, frames=frames)
         if len(members) > 1:

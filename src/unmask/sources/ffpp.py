@@ -13,7 +13,7 @@ from pathlib import Path
 
 from unmask.errors import ConfigError, SourceError
 from unmask.forgeries import Forgeries
-from unmask.media.kinds import PICTURE_SUFFIXES
+from unmask.media.kinds import IMAGE_SUFFIXES
 from unmask.media.listing import MEDIA_SUFFIXES, holds_frames
 from unmask.sources.folders import (
     check_root,
@@ -58,7 +58,7 @@ class Clips:
         """Video, image, or folder of frames."""
         if not self.suffix:
             return MediaKind.FRAMES
-        return MediaKind.PICTURE if self.suffix.lower() in PICTURE_SUFFIXES else MediaKind.VIDEO
+        return MediaKind.IMAGE if self.suffix.lower() in IMAGE_SUFFIXES else MediaKind.VIDEO
 
     def path(self, name: str) -> Path:
         """Return where a clip lies, there or not."""

@@ -12,7 +12,7 @@ from typing import Protocol, runtime_checkable
 from unmask.config import find_targets
 from unmask.errors import SourceError, list_problems
 from unmask.forgeries import Forgeries, SourceRecord
-from unmask.media.kinds import PICTURE_SUFFIXES
+from unmask.media.kinds import IMAGE_SUFFIXES
 from unmask.media.listing import Listing, is_passed_over, list_folder, list_visible
 from unmask.types import MediaKind, Video
 
@@ -150,8 +150,8 @@ def refuse_layout(root: Path, *, source: str, layout: str, looked_for: str, advi
 
 def kind_of(path: Path) -> MediaKind:
     """Tell the kind of a medium by its suffix, or by its being a folder."""
-    if path.suffix.lower() in PICTURE_SUFFIXES:
-        return MediaKind.PICTURE
+    if path.suffix.lower() in IMAGE_SUFFIXES:
+        return MediaKind.IMAGE
     return MediaKind.FRAMES if path.is_dir() else MediaKind.VIDEO
 
 

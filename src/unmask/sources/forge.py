@@ -12,7 +12,7 @@ from unmask.faces.detector import Detector, hash_weights, name_detector
 from unmask.forgeries import Forgeries
 from unmask.forging.swap import FORGERS
 from unmask.media.image import MAX_PIXELS
-from unmask.media.kinds import PICTURE_SUFFIXES
+from unmask.media.kinds import IMAGE_SUFFIXES
 from unmask.paths import show_command
 from unmask.sources.ffpp import FaceForensics
 from unmask.sources.folders import check_root, find_forgeries, list_root
@@ -49,7 +49,7 @@ class ForgedMedia:
         root: Folder of authentic photographs or videos, at any depth.
         output: Folder that is written, in the layout of FaceForensics++.
         detector: Finds the faces; one that gives landmarks.
-        kind: `picture` or `video`; None takes whichever the folder holds.
+        kind: `image` or `video`; None takes whichever the folder holds.
         methods: Names of forging functions.
         num_frames: Frames taken of every video, evenly spaced.
         max_side: Larger frames are shrunk to this longer side.
@@ -230,25 +230,25 @@ def _check_arguments(*, detector: Detector | None, kind: str | None, methods: Se
             "detector=retinaface_mobilenet or detector=retinaface."
         )
     if kind not in (None, *MediaKind):
-        raise ConfigError(f"source.kind='{kind}' is unknown. Choose picture, video or null.")
+        raise ConfigError(f"source.kind='{kind}' is unknown. Choose image, video or null.")
     unknown = [name for name in methods if name not in FORGERS]
     if unknown or not methods:
         raise ConfigError(f"source.methods={list(methods)} must name one or more of {', '.join(FORGERS)}.")
 
 
 def _choose_media(root: Path, kind: MediaKind | None) -> tuple[MediaKind, list[Path]]:
-    by_kind: dict[MediaKind, list[Path]] = {MediaKind.PICTURE: [], MediaKind.VIDEO: []}
+    by_kind: dict[MediaKind, list[Path]] = {MediaKind.IMAGE: [], MediaKind.VIDEO: []}
     for path in list_root(root).files:
-        by_kind[MediaKind.PICTURE if path.suffix.lower() in PICTURE_SUFFIXES else MediaKind.VIDEO].append(path)
+        by_kind[MediaKind.IMAGE if path.suffix.lower() in IMAGE_SUFFIXES else MediaKind.VIDEO].append(path)
     held = [name for name, paths in by_kind.items() if paths]
     if kind is None and len(held) == 2:
         raise SourceError(
-            f"'{root}' holds {len(by_kind[MediaKind.PICTURE])} images and {len(by_kind[MediaKind.VIDEO])} videos, "
-            f"and a source is of one kind. Choose source.kind=picture or source.kind=video."
+            f"'{root}' holds {len(by_kind[MediaKind.IMAGE])} images and {len(by_kind[MediaKind.VIDEO])} videos, "
+            f"and a source is of one kind. Choose source.kind=image or source.kind=video."
         )
-    chosen = kind or (held[0] if held else MediaKind.PICTURE)
+    chosen = kind or (held[0] if held else MediaKind.IMAGE)
     if not by_kind[chosen]:
-        wanted = {None: "images or videos", MediaKind.PICTURE: "images"}.get(kind, "videos")
+        wanted = {None: "images or videos", MediaKind.IMAGE: "images"}.get(kind, "videos")
         raise SourceError(f"'{root}' holds no {wanted}. Set source.root to a folder that holds authentic ones.")
     return chosen, by_kind[chosen]
 

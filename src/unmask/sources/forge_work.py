@@ -13,12 +13,12 @@ from unmask.faces.detector import Detector, name_detector, shrink
 from unmask.faces.track import describe_faces, follow_largest
 from unmask.forging.swap import FORGERS, Forgery, Portrait
 from unmask.media.encode import write_video
-from unmask.media.image import MAX_PIXELS, read_picture, write_jpeg
+from unmask.media.image import MAX_PIXELS, read_image, write_jpeg
 from unmask.media.video import probe_video, read_frames
 from unmask.paths import write_bytes
 from unmask.synthetic.layout import Layout
 from unmask.synthetic.write import forge_clip, show_mask
-from unmask.types import Face, MediaKind, Picture, Point
+from unmask.types import Face, Image, MediaKind, Point
 
 _SMALLEST_EYE_DISTANCE = 6.0
 """In pixels; in a smaller face there is nothing to forge."""
@@ -36,7 +36,7 @@ class Medium:
     Args:
         name: Its number in the source that is written, such as `007`.
         path: The file.
-        kind: Picture or video.
+        kind: Image or video.
         num_frames: Taken of a video, evenly spaced.
         max_side: Larger frames are shrunk to this longer side.
         max_pixels: A file with larger frames is refused.
@@ -49,10 +49,10 @@ class Medium:
     max_side: int
     max_pixels: int = MAX_PIXELS
 
-    def read(self) -> list[Picture]:
+    def read(self) -> list[Image]:
         """Return its frames; of a video with even sides, since yuv420p halves them."""
-        if self.kind is MediaKind.PICTURE:
-            return [shrink(read_picture(self.path, max_pixels=self.max_pixels), max_side=self.max_side)[0]]
+        if self.kind is MediaKind.IMAGE:
+            return [shrink(read_image(self.path, max_pixels=self.max_pixels), max_side=self.max_side)[0]]
         frames = read_frames(self.path, num_frames=self.num_frames, max_pixels=self.max_pixels)
         images = [shrink(frame.image, max_side=self.max_side)[0] for frame in frames]
         return [image[: image.shape[0] // 2 * 2, : image.shape[1] // 2 * 2] for image in images]
@@ -185,15 +185,15 @@ def _read(layout: Layout, medium: Medium) -> list[Portrait]:
     return read_portraits(medium, FoundFace.load(layout.root / "landmarks" / f"{medium.name}.json"))
 
 
-def _write_images(path: Path, images: Sequence[Picture], medium: Medium, encoding: Encoding) -> None:
-    if medium.kind is MediaKind.PICTURE:
+def _write_images(path: Path, images: Sequence[Image], medium: Medium, encoding: Encoding) -> None:
+    if medium.kind is MediaKind.IMAGE:
         write_jpeg(path, images[0], quality=encoding.jpeg_quality)
     else:
         write_video(path, images, fps=medium.frame_rate(len(images)), crf=encoding.crf)
 
 
 def _write_masks(path: Path, forgeries: Sequence[Forgery], medium: Medium, encoding: Encoding) -> None:
-    if medium.kind is MediaKind.PICTURE:
+    if medium.kind is MediaKind.IMAGE:
         done, data = cv2.imencode(".png", forgeries[0].mask)
         assert done
         write_bytes(path, data.tobytes())

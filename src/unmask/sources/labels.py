@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from unmask.media.kinds import PICTURE_SUFFIXES
+from unmask.media.kinds import IMAGE_SUFFIXES
 from unmask.types import Label, Video
 
 REAL_WORDS = ("real", "authentic", "genuine", "nature")
@@ -24,7 +24,7 @@ SPLIT_NAMES = {
 _TOKEN = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
 _NEGATIONS = frozenset({"not", "non", "no", "un", "anti"})
 _OF_COLLECTIONS = frozenset({"set", "split", "data", "dataset", "images", "imgs", "videos", "frames", "faces"})
-_ENDING = r"(s|face|image|img|photo|pic|picture|video|data|sample|frame|crop)?s?"
+_ENDING = r"(s|face|image|img|photo|pic|image|video|data|sample|frame|crop)?s?"
 
 
 class Doubt(StrEnum):
@@ -115,7 +115,7 @@ def find_frame_folders(folders: Mapping[Path, Sequence[Path]], *, frames_of: str
     """
     images = {
         folder: files for folder, files in folders.items()
-        if files and all(file.suffix.lower() in PICTURE_SUFFIXES for file in files)
+        if files and all(file.suffix.lower() in IMAGE_SUFFIXES for file in files)
     }  # fmt: skip
     if frames_of is not None:
         return set(images) if frames_of == "folder" else set()

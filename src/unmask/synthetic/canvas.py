@@ -18,7 +18,7 @@ Points = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Canvas:
-    """A picture with a coordinate system in head units.
+    """An image with a coordinate system in head units.
 
     Args:
         image: uint8, of one or three channels; drawn upon in place.

@@ -11,10 +11,10 @@ from unmask.synthetic.canvas import Canvas
 from unmask.synthetic.features import draw_features, find_landmarks
 from unmask.synthetic.identity import Colour, Identity, Pose
 from unmask.synthetic.texture import REACH, FaceTexture, Placement, paint_texture
-from unmask.types import Array, Picture, Point
+from unmask.types import Array, Image, Point
 
 
-def paint_wall(identity: Identity, *, size: int) -> Picture:
+def paint_wall(identity: Identity, *, size: int) -> Image:
     """Paint the background: a gradient with things before it, out of focus.
 
     Args:
@@ -78,11 +78,11 @@ class DrawnHead:
     """A drawn frame and where the face is in it.
 
     Args:
-        image: RGB picture.
+        image: RGB image.
         landmarks: Left eye, right eye, nose, left and right corner of the mouth as the viewer sees them, in pixels.
     """
 
-    image: Picture
+    image: Image
     landmarks: tuple[Point, ...]
 
 
@@ -103,7 +103,7 @@ class Sitter:
         return paint_texture(self.identity, side=round(self.size * _TEXTURE_SIDE))
 
     @cached_property
-    def _wall(self) -> Picture:
+    def _wall(self) -> Image:
         return paint_wall(self.identity, size=self.size)
 
     @cached_property
@@ -119,7 +119,7 @@ class Sitter:
         landmarks = place.project(find_landmarks(self.identity, pose))
         return DrawnHead(image, tuple((float(x), float(y)) for x, y in landmarks))
 
-    def _lay_body(self, image: Picture, place: Placement) -> None:
+    def _lay_body(self, image: Image, place: Placement) -> None:
         shift = (np.array(place.centre) - self.size / 2) * _BODY_FOLLOWS
         matrix = np.array([[1, 0, shift[0]], [0, 1, shift[1]]])
         rows = slice(int(self.size * 0.3), self.size)
@@ -128,7 +128,7 @@ class Sitter:
         body = cv2.warpAffine(self._body, matrix, side, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
         image[rows] = _blend(image[rows], body)
 
-    def _lay_head(self, image: Picture, place: Placement) -> None:
+    def _lay_head(self, image: Image, place: Placement) -> None:
         reach = REACH * place.unit
         left, top = (max(0, int(axis - reach)) for axis in place.centre)
         right, bottom = (min(self.size, int(axis + reach) + 1) for axis in place.centre)
@@ -168,7 +168,7 @@ def film(sitter: Sitter, poses: Sequence[Pose], rng: np.random.Generator) -> Ite
         yield DrawnHead(cv2.add(head.image, grain, dtype=cv2.CV_8U), head.landmarks)
 
 
-def _blend(below: Picture, above: Array) -> Picture:
-    """Lay a picture with opacity over another of the same size."""
+def _blend(below: Image, above: Array) -> Image:
+    """Lay an image with opacity over another of the same size."""
     weight = above[..., 3].astype(np.float32) / 255
     return np.asarray(cv2.blendLinear(np.ascontiguousarray(above[..., :3]), below, weight, 1 - weight), np.uint8)

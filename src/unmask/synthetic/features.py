@@ -83,7 +83,7 @@ def _draw_eyeball(part: Canvas, texture: FaceTexture, who: Identity, pose: Pose,
 
 
 def _show_through(part: Canvas, behind: Canvas, opening: Canvas) -> None:
-    """Lay a picture into another where the lids leave it open."""
+    """Lay an image into another where the lids leave it open."""
     weight = opening.image.astype(np.float32)[..., None] / 255
     part.image[...] = part.image + (behind.image - part.image.astype(np.float32)) * weight
 

@@ -24,7 +24,7 @@ class Layout:
 
     Args:
         root: Folder of the source.
-        kind: Whether it holds pictures or videos.
+        kind: Whether it holds images or videos.
     """
 
     root: Path

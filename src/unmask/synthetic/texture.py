@@ -166,7 +166,7 @@ def _grain(rng: np.random.Generator, side: int) -> Floats:
 
 
 def _glaze(skin: Floats, mask: Canvas, colour: Colour, strength: float, *, blur: float = 0) -> None:
-    """Mix a colour into the picture under a mask, blurred by a part of a head unit."""
+    """Mix a colour into the image under a mask, blurred by a part of a head unit."""
     weight = mask.image.astype(np.float32) * (strength / 255)
     if blur:
         weight = cv2.GaussianBlur(weight, (0, 0), blur * mask.unit)

@@ -21,7 +21,7 @@ from unmask.processes import open_pool
 from unmask.synthetic.draw import Sitter, film
 from unmask.synthetic.identity import animate, draw_identity
 from unmask.synthetic.layout import Layout, Pair, check_fractions, claim_root, pair_up, split_pairs, write_splits
-from unmask.types import Array, Picture
+from unmask.types import Array, Image
 
 logger = logging.getLogger(__name__)
 
@@ -186,6 +186,6 @@ def forge_clip(forger: Forger, target: list[Portrait], donor: list[Portrait]) ->
     return [forger(frame, donor[index % len(donor)]) for index, frame in enumerate(target)]
 
 
-def show_mask(mask: Array) -> Picture:
-    """Return a mask as a grey picture."""
+def show_mask(mask: Array) -> Image:
+    """Return a mask as a grey image."""
     return np.asarray(cv2.cvtColor(mask, cv2.COLOR_GRAY2RGB), np.uint8)

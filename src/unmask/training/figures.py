@@ -13,7 +13,7 @@ from unmask.decision import Decision
 from unmask.media.image import decode_crop_file, write_jpeg
 from unmask.metrics.collection import aggregate_videos
 from unmask.models.classifier import DeepfakeClassifier
-from unmask.types import Label, Picture
+from unmask.types import Image, Label
 
 _TILE = 112
 _NUM_WORST = 8
@@ -89,7 +89,7 @@ def write_figures(best: BestScores, folder: Path, *, table: pd.DataFrame, root: 
     from unmask.metrics.plots import draw_confusion, draw_precision_recall, draw_reliability, draw_roc, draw_scores
 
     scored = (best.labels.numpy(), best.scores.double().numpy())
-    unit, curves = "pictures", {"pictures": scored}
+    unit, curves = "images", {"images": scored}
     if has_videos:
         scores, labels = aggregate_videos(best.scores, best.labels, best.videos, aggregation=best.decision.aggregation)
         curves = {"videos": (labels.numpy(), scores.double().numpy()), "frames": scored}
@@ -129,7 +129,7 @@ def _write_worst(scored: tuple[Any, Any], folder: Path, *, table: pd.DataFrame, 
     return written
 
 
-def _tile(crop: Picture, score: float) -> Picture:
+def _tile(crop: Image, score: float) -> Image:
     tile = cv2.resize(crop, (_TILE, _TILE), interpolation=cv2.INTER_AREA)
     cv2.rectangle(tile, (0, _TILE - 18), (_TILE, _TILE), (0, 0, 0), -1)
     cv2.putText(tile, f"{score:.4f}", (6, _TILE - 5), cv2.FONT_HERSHEY_SIMPLEX, 0.42, (255, 255, 255), 1, cv2.LINE_AA)

@@ -95,8 +95,8 @@ def animate_gif(num_frames: int) -> bytes:
 REFUSED: dict[str, tuple[str, Make, str]] = {
     "nothing": ("a.jpg", lambda _: b"", "holds 0 bytes. Download or copy it again"),
     "cut jpeg": ("a.jpg", lambda jpeg: jpeg[:700], "is truncated"),
-    "cut png": ("a.png", lambda _: save(draw(), "PNG")[:700], "cannot be read as a picture"),
-    "cut webp": ("a.webp", lambda _: save(draw(), "WEBP")[:700], "cannot be read as a picture"),
+    "cut png": ("a.png", lambda _: save(draw(), "PNG")[:700], "cannot be read as an image"),
+    "cut webp": ("a.webp", lambda _: save(draw(), "WEBP")[:700], "cannot be read as an image"),
     "zip": ("a.zip", lambda _: archive(), "is not an image"),
     "zip named jpg": ("a.jpg", lambda _: archive(), "is not an image"),
     "pdf with a jpeg": ("a.pdf", lambda jpeg: b"%PDF-1.4\nstream\n" + jpeg, "is not an image"),
@@ -153,7 +153,7 @@ def test_hostile_file_gets_one_typed_error(client: TestClient, media: Path, case
 def test_polyglot_or_wrong_name_is_judged_as_the_image_it_is(client: TestClient, media: Path, case: str) -> None:
     name, make = JUDGED[case]
     (row,) = post(client, make((media / "face.jpg").read_bytes()), name).json()["results"]
-    assert (row["kind"], row["name"], len(row["faces"])) == ("picture", name, 1)
+    assert (row["kind"], row["name"], len(row["faces"])) == ("image", name, 1)
 
 
 @pytest.mark.parametrize(("name", "make"), [("a.gif", animate_gif), ("a.webp", animate_webp)])
@@ -162,7 +162,7 @@ def test_of_ten_thousand_frames_the_first_is_judged_at_no_more_cost(
 ) -> None:
     data, start = make(10_000), time.monotonic()
     (row,) = post(client, data, name).json()["results"]
-    assert row["notes"] == ["The file is an animation: only its first picture was looked at."]
+    assert row["notes"] == ["The file is an animation: only its first image was looked at."]
     assert time.monotonic() - start < 5
 
 

@@ -24,7 +24,7 @@ def test_image_gets_the_score_of_the_predictor(client: TestClient, media: Path, 
     (row,) = send(client, media / "face.jpg").json()["results"]
     expected = Predictor.load(bundle, margin=0.05).predict_image(media / "face.jpg")
     assert row["score"] == pytest.approx(expected.score, abs=1e-6)
-    assert (row["name"], row["kind"], row["verdict"]) == ("face.jpg", "picture", expected.verdict)
+    assert (row["name"], row["kind"], row["verdict"]) == ("face.jpg", "image", expected.verdict)
     assert row["faces"][0]["box"] == pytest.approx(expected.faces[0].box)
     assert row["threshold"] == expected.threshold
     assert np.allclose(row["faces"][0]["landmarks"], expected.frames[0].faces[0].landmarks)
@@ -35,8 +35,8 @@ def test_face_comes_with_crop_and_heat_map_if_asked_for(client: TestClient, medi
     for key in ("crop", "heatmap"):
         head, _, data = row["faces"][0][key].partition(",")
         assert head == "data:image/jpeg;base64"
-        picture = cv2.imdecode(np.frombuffer(base64.b64decode(data), np.uint8), cv2.IMREAD_COLOR)
-        assert picture.shape[0] == picture.shape[1] == 64
+        image = cv2.imdecode(np.frombuffer(base64.b64decode(data), np.uint8), cv2.IMREAD_COLOR)
+        assert image.shape[0] == image.shape[1] == 64
     (row,) = send(client, media / "face.jpg", params={"heatmaps": "false"}).json()["results"]
     assert "heatmap" not in row["faces"][0]
 
@@ -130,7 +130,7 @@ def test_figures_count_requests_by_route(client: TestClient, media: Path) -> Non
     text = client.get("/metrics").text
     assert 'unmask_requests_total{method="POST",route="/v1/images",status="200"}' in text
     assert 'unmask_jobs{state="queued"} 0.0' in text
-    assert 'unmask_verdicts_total{kind="picture"' in text
+    assert 'unmask_verdicts_total{kind="image"' in text
 
 
 def test_figures_do_not_grow_with_what_clients_make_up(client: TestClient) -> None:
@@ -166,7 +166,7 @@ def test_page_loads_nothing_from_elsewhere(client: TestClient) -> None:
 def test_page_is_told_every_suffix_of_a_video(client: TestClient) -> None:
     formats = client.get("/v1/model").json()["formats"]
     assert set(formats["video_suffixes"]) == VIDEO_SUFFIXES
-    assert set(formats["pictures"]) == set(IMAGE_NAMES)
+    assert set(formats["images"]) == set(IMAGE_NAMES)
     assert "formats.video_suffixes" in (STATIC / "page.js").read_text()
 
 

@@ -134,7 +134,7 @@ def test_image_with_too_many_pixels_is_refused_without_decoding(
 def test_polyglot_is_judged_as_the_image_it_is(client: TestClient, media: Path) -> None:
     answer = post(client, (media / "face.jpg").read_bytes() + _zip() + b"<script>alert(1)</script>")
     assert answer.status_code == 200
-    assert answer.json()["results"][0]["kind"] == "picture"
+    assert answer.json()["results"][0]["kind"] == "image"
 
 
 def test_animation_of_ten_thousand_frames_is_judged_by_its_first(client: TestClient) -> None:
@@ -143,7 +143,7 @@ def test_animation_of_ten_thousand_frames_is_judged_by_its_first(client: TestCli
     frames[0].save(buffer, "GIF", save_all=True, append_images=frames[1:])
     (row,) = post(client, buffer.getvalue(), "a.gif").json()["results"]
     assert row["verdict"] == "no_face"
-    assert any("only its first picture" in note for note in row["notes"])
+    assert any("only its first image" in note for note in row["notes"])
 
 
 def test_slow_body_is_given_up(client: TestClient) -> None:

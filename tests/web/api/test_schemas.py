@@ -6,7 +6,7 @@ from pydantic import BaseModel
 
 from unmask.forgeries import SourceRecord
 from unmask.inference.results import FaceResult, FaceScore, FrameResult, Prediction, TimeRange
-from unmask.web.api.routes import Face, Frame, PictureResult, SeenFace, Source, Stretch, VideoResult
+from unmask.web.api.routes import Face, Frame, ImageResult, SeenFace, Source, Stretch, VideoResult
 
 DRAWN = {"landmarks", "crop", "heatmap"}
 OF_VIDEOS = {"frames", "suspicious", "key_frames"}
@@ -21,7 +21,7 @@ RENAMED = {"path", "error"}  # `name`; an unreadable file has a row or a job err
         (Frame, FrameResult, set(), set()),
         (Stretch, TimeRange, set(), set()),
         (Source, SourceRecord, set(), set()),
-        (PictureResult, Prediction, RENAMED | OF_VIDEOS, {"name", "warning"}),
+        (ImageResult, Prediction, RENAMED | OF_VIDEOS, {"name", "warning"}),
         (VideoResult, Prediction, RENAMED, {"name", "warning", "heatmaps"}),
     ],
 )

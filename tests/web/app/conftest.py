@@ -17,7 +17,7 @@ from unmask.faces.spec import CropSpec
 from unmask.media.encode import write_video
 from unmask.models.bundle import write_bundle
 from unmask.models.checkpoint import load_checkpoint, make_entry
-from unmask.types import Picture
+from unmask.types import Image
 
 
 def save_checkpoint(
@@ -65,7 +65,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "home"
 
 
-def paint(seed: int, *, width: int = 96, height: int = 64) -> Picture:
+def paint(seed: int, *, width: int = 96, height: int = 64) -> Image:
     return np.random.default_rng(seed).integers(0, 255, (height, width, 3), dtype=np.uint8)
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from PIL import Image
+from PIL import Image as PilImage
 from streamlit.testing.v1 import AppTest
 from tests.inference.test_attacks import REFUSED, SCORED, archive, draw, save
 from tests.media.test_mp4 import patch
@@ -17,7 +17,7 @@ from tests.web.app.pages import said as said_in_markdown
 
 from unmask.inference.limits import Limits
 from unmask.media.encode import write_video
-from unmask.types import Face, Picture
+from unmask.types import Face, Image
 from unmask.web.app.models import read_settings
 
 
@@ -41,7 +41,7 @@ class Crowd:
     def __init__(self, num_faces: int, side: float) -> None:
         self.faces = [Face((4.0 * n, 0.0, 4.0 * n + side, side), None, 0.9) for n in range(num_faces)]
 
-    def detect(self, images: Sequence[Picture]) -> list[list[Face]]:
+    def detect(self, images: Sequence[Image]) -> list[list[Face]]:
         return [self.faces for _ in images]
 
 
@@ -57,13 +57,13 @@ def find(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, float], None]:
 
 def make_animation(kind: str, num_frames: int) -> bytes:
     """An animation whose images all differ, lest the writer join them."""
-    frames = [Image.new("RGB", (8, 8), (level % 256, level // 256, 0)) for level in range(num_frames)]
+    frames = [PilImage.new("RGB", (8, 8), (level % 256, level // 256, 0)) for level in range(num_frames)]
     return save(frames[0], kind, save_all=True, append_images=frames[1:])
 
 
 def make_long_gif(num_frames: int) -> bytes:
     """A GIF that repeats one image, which costs few bytes."""
-    pixels = save(Image.new("P", (200, 200)), "GIF")
+    pixels = save(PilImage.new("P", (200, 200)), "GIF")
     frame = b"\x21\xf9\x04\x00\x01\x00\x00\x00\x2c" + struct.pack("<HHHHB", 0, 0, 200, 200, 0)
     return pixels[:-1] + (frame + pixels[pixels.index(b"\x2c") + 10 : -1]) * num_frames + b";"
 
@@ -99,7 +99,7 @@ def test_of_an_animation_only_the_first_image_is_looked_at_and_that_is_said(
     bundle: Path, temporary: Path, kind: str, name: str
 ) -> None:
     page = give(open_app(), (name, make_animation(kind, 20)))
-    assert "The file is an animation: only its first picture was looked at." in said(page)
+    assert "The file is an animation: only its first image was looked at." in said(page)
     assert list(temporary.iterdir()) == []
 
 
@@ -109,7 +109,7 @@ def test_ten_thousand_frames_of_an_animation_cost_no_more_than_one(bundle: Path,
     start = time.perf_counter()
     give(page, ("a.gif", data))
     assert time.perf_counter() - start < 5
-    assert "only its first picture was looked at" in said(page)
+    assert "only its first image was looked at" in said(page)
     assert list(temporary.iterdir()) == []
 
 
@@ -173,7 +173,7 @@ def test_a_batch_has_what_was_left_out_of_each_file(bundle: Path, find: Callable
     notes = dict(zip(page.dataframe[0].value["file"], page.dataframe[0].value["notes"], strict=True))
     small = "The face is smaller than 40 pixels (the smallest 20): such a score says little."
     assert notes == {
-        "a.gif": f"The file is an animation: only its first picture was looked at. {small}",
+        "a.gif": f"The file is an animation: only its first image was looked at. {small}",
         "b.png": small,
         "c.png": "'c.png' holds 0 bytes. Download or copy it again.",
     }

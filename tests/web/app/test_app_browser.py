@@ -152,9 +152,9 @@ def test_a_video(page: Any, clip_bytes: bytes, finish: Callable[[], None]) -> No
     place = box["x"] + box["width"] * 0.95, box["y"] + 90
     page.mouse.move(place[0] - 5, place[1])
     page.mouse.move(*place)
-    picture = page.locator("#vg-tooltip-element.visible img")
-    picture.wait_for()
-    assert picture.evaluate("it => it.complete && it.naturalWidth > 50")
+    image = page.locator("#vg-tooltip-element.visible img")
+    image.wait_for()
+    assert image.evaluate("it => it.complete && it.naturalWidth > 50")
     page.mouse.click(*place)
     page.wait_for_function("before => document.querySelector(`img[alt^='Frame at']`).src !== before", arg=before)
     settle(page)
@@ -200,7 +200,7 @@ def test_names_of_files_are_not_html(page: Any, make_png: Callable[[int], bytes]
     ]
     open_page(page)
     elements = page.locator("img[src=x], img[src*=tracker], svg[onload], [onerror]")
-    give(page, *((name, make_png(seed)) for seed, name in enumerate(names)), (names[0] + ".bad", b"<b>no picture</b>"))
+    give(page, *((name, make_png(seed)) for seed, name in enumerate(names)), (names[0] + ".bad", b"<b>no image</b>"))
     page.get_by_text("Look closer at").wait_for()
     settle(page)
     assert page.get_by_text("<img src=x onerror=alert(1)>").count() >= 2

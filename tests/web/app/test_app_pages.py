@@ -146,7 +146,7 @@ def test_images_of_older_files_are_let_go_and_their_scores_stay(
     whole = give(open_app(), *files)
     sizes = {looked.name: looked.num_image_bytes for looked in whole.session_state["results-check"].values()}
     st.cache_resource.clear()
-    monkeypatch.setenv("UNMASK_PICTURES_MB", str((sizes["2.png"] + sizes["3.png"]) * 1.1 / 1e6))
+    monkeypatch.setenv("UNMASK_IMAGES_MB", str((sizes["2.png"] + sizes["3.png"]) * 1.1 / 1e6))
     page = give(open_app(), *files)
     kept = {looked.name: looked for looked in page.session_state["results-check"].values()}
     assert [name for name, looked in kept.items() if looked.views] == ["2.png", "3.png"]
@@ -167,7 +167,7 @@ def test_images_of_another_page_are_let_go_first(
     other = give(open_app(), ("a.png", make_png(1)))
     (looked,) = other.session_state["results-check"].values()
     st.cache_resource.clear()
-    monkeypatch.setenv("UNMASK_PICTURES_MB", str(looked.num_image_bytes * 2.5 / 1e6))
+    monkeypatch.setenv("UNMASK_IMAGES_MB", str(looked.num_image_bytes * 2.5 / 1e6))
     code = "from unmask.web.app import main\nmain.run_page(main.compare_models)"
     page = AppTest.from_string(code, default_timeout=30)
     page.session_state["results-check"] = {"a": looked}
@@ -182,7 +182,7 @@ def test_a_comparison_says_where_images_were_let_go(
     bundle: Path, home: Path, make_png: MakePng, clip_bytes: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shutil.copytree(bundle, home / "outputs/train/second/bundle")
-    monkeypatch.setenv("UNMASK_PICTURES_MB", "0.000001")
+    monkeypatch.setenv("UNMASK_IMAGES_MB", "0.000001")
     for file in (("a.png", make_png(1)), ("clip.mp4", clip_bytes)):
         page = give(open_page("compare_models"), file)
         assert said(page).count("drop the file again") == 1  # what came last keeps its images, whatever their size

@@ -125,10 +125,10 @@ def test_a_video_keeps_no_more_than_it_may_beside_the_frames_that_weighed_most(m
 @pytest.mark.parametrize("text", ["much", "0", "-1", "inf", "nan"])
 def test_a_wrong_size_for_images_is_refused(home: Path, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
     assert read_settings().image_bytes == 200_000_000
-    monkeypatch.setenv("UNMASK_PICTURES_MB", "0.5")
+    monkeypatch.setenv("UNMASK_IMAGES_MB", "0.5")
     assert read_settings().image_bytes == 500_000
-    monkeypatch.setenv("UNMASK_PICTURES_MB", text)
-    with pytest.raises(ConfigError, match=f"UNMASK_PICTURES_MB='{text}' in the environment must be a number above 0"):
+    monkeypatch.setenv("UNMASK_IMAGES_MB", text)
+    with pytest.raises(ConfigError, match=f"UNMASK_IMAGES_MB='{text}' in the environment must be a number above 0"):
         read_settings()
 
 
@@ -158,9 +158,9 @@ def test_the_chart_holds_the_frames_that_are_pointed_at(model: Model, clip_bytes
     points = list_points(looked)
     assert len(points) == 6
     chart = draw_timeline(looked, chosen=points[2]["frame"]).to_dict()
-    (pictures,) = [rows for rows in chart["datasets"].values() if "image" in rows[0]]
-    assert [row["frame"] for row in pictures] == [point["frame"] for point in points]
-    assert all(row["image"].startswith("data:image/jpeg;base64,") for row in pictures)
+    (images,) = [rows for rows in chart["datasets"].values() if "image" in rows[0]]
+    assert [row["frame"] for row in images] == [point["frame"] for point in points]
+    assert all(row["image"].startswith("data:image/jpeg;base64,") for row in images)
     assert {param["name"] for param in chart["params"]} == {"hovered", "picked"}
     assert "clip.mp4" not in json.dumps(chart)
 
@@ -282,7 +282,7 @@ def test_downloads_hold_what_was_left_out(model: Model) -> None:
     first, *others = [Image.fromarray(paint(seed)) for seed in range(3)]
     first.save(data, "GIF", save_all=True, append_images=others)
     looked = look(model, "a.gif", data.getvalue())
-    note = "The file is an animation: only its first picture was looked at."
+    note = "The file is an animation: only its first image was looked at."
     assert json.loads(write_json(model, [looked]))[0]["notes"] == [note]
     (row,) = csv.DictReader(io.StringIO(write_csv(model, [looked])))
     assert row["notes"] == note

@@ -43,9 +43,9 @@ def test_a_video_without_a_stretch_says_who_reaches_the_threshold_without_decidi
     assert explain_no_stretch(film(0.6, 0.99, 0.2)).endswith("face 3, with 0.990 at 0:02.0, and 1 more.")
 
 
-def picture(verdict: Verdict | None, score: float | None, *, num_faces: int = 1, name: str = "a.png") -> Prediction:
+def image(verdict: Verdict | None, score: float | None, *, num_faces: int = 1, name: str = "a.png") -> Prediction:
     faces = tuple(FaceResult(n, (0, 0, 9, 9), 1.0, (score or 0) / (n + 1), Verdict.FAKE) for n in range(num_faces))
-    return Prediction(name, MediaKind.PICTURE, verdict, score, 0.5, faces if score is not None else ())
+    return Prediction(name, MediaKind.IMAGE, verdict, score, 0.5, faces if score is not None else ())
 
 
 @pytest.mark.parametrize(
@@ -92,7 +92,7 @@ def test_probabilities_never_claim_certainty(probability: float | None, said: st
 
 
 def test_a_headline_is_shown_in_the_colour_of_its_verdict_and_as_it_is() -> None:
-    unsure = replace(picture(Verdict.UNCERTAIN, 0.3), headline="Uncertain: 2 of 4 seconds look forged")
+    unsure = replace(image(Verdict.UNCERTAIN, 0.3), headline="Uncertain: 2 of 4 seconds look forged")
     assert say(unsure).head(unsure.headline).startswith(":orange[")
     assert say(unsure).head(unsure.headline).endswith(" Uncertain\\: 2 of 4 seconds look forged]")
     assert say(unsure).head().endswith(" Uncertain]")
@@ -117,7 +117,7 @@ def test_a_video_is_said_to_be_examined_in_part() -> None:
     )
     assert explain_coverage(prediction).startswith("Examined 2 of 9,000 frames, from 0:00.0 to 1:00:00.0.")
     assert explain_coverage(replace(prediction, frames=frames[1:])).endswith("frames, at 1:00:00.0.")
-    assert explain_coverage(replace(prediction, kind=MediaKind.PICTURE)) == ""
+    assert explain_coverage(replace(prediction, kind=MediaKind.IMAGE)) == ""
 
 
 @pytest.mark.parametrize(
@@ -132,7 +132,7 @@ def test_a_video_is_said_to_be_examined_in_part() -> None:
     ],
 )
 def test_a_probability_against_the_verdict_is_explained(verdict: Verdict, probability: float | None, said: str) -> None:
-    text = explain_contradiction(replace(picture(verdict, 0.5), probability=probability))
+    text = explain_contradiction(replace(image(verdict, 0.5), probability=probability))
     assert text.startswith(said)
     assert bool(text) == bool(said)
 

@@ -22,12 +22,12 @@ from unmask.faces.crop import cut_shown
 from unmask.inference.annotate import draw_heat
 from unmask.inference.predictor import Predictor
 from unmask.inference.results import FaceScore, Prediction
-from unmask.media.image import encode_jpeg, read_picture
+from unmask.media.image import encode_jpeg, read_image
 from unmask.media.kinds import IMAGE_NAMES, VIDEO_FORMATS, is_text, sniff_kind
 from unmask.media.video import index_video, read_indexed
 from unmask.paths import write_bytes, writing
 from unmask.processes import end_with_parent
-from unmask.types import MediaKind, Picture
+from unmask.types import Image, MediaKind
 from unmask.web.api.settings import OF_SERVICE, ModelSettings, log_as_json
 
 _SCHEMA = """
@@ -286,7 +286,7 @@ def predict_images(settings: ModelSettings, files: list[tuple[str, str]], *, hea
         heatmaps: Whether to add each face's crop and heat map as data URIs.
 
     Returns:
-        One `unmask.web.api.routes.PictureResult` or `FileError` per file, as plain values.
+        One `unmask.web.api.routes.ImageResult` or `FileError` per file, as plain values.
     """
     predictor = open_predictor(settings)
     return [_predict_image(predictor, Path(path), name, heatmaps=heatmaps) for path, name in files]
@@ -308,7 +308,7 @@ def _predict_image(predictor: Predictor, path: Path, name: str, *, heatmaps: boo
     for row, face in zip(result["faces"], prediction.frames[0].faces, strict=True):
         row["landmarks"] = face.landmarks
     if heatmaps and prediction.frames[0].faces:
-        image = read_picture(path, max_pixels=predictor.limits.max_pixels, bounds=None)
+        image = read_image(path, max_pixels=predictor.limits.max_pixels, bounds=None)
         for row, face in zip(result["faces"], prediction.frames[0].faces, strict=True):
             row |= {key: _as_uri(data) for key, data in _draw(image, face, predictor).items()}
     return result
@@ -321,7 +321,7 @@ def _describe(prediction: Prediction) -> dict[str, Any]:
     return values
 
 
-def _draw(image: Picture, face: FaceScore, predictor: Predictor) -> dict[str, bytes]:
+def _draw(image: Image, face: FaceScore, predictor: Predictor) -> dict[str, bytes]:
     """Return JPEGs of a face's crop and of its opaque heat map, which clients blend over the crop."""
     crop = cut_shown(image, face.face, predictor.crop_spec)
     drawn = {"crop": encode_jpeg(crop, quality=_QUALITY)}

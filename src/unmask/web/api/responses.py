@@ -191,9 +191,7 @@ class Figures:
         self.seconds = Histogram(
             "unmask_request_seconds", "Time to the end of an answer", ["method", "route"], registry=self._registry
         )
-        self.image_requests = Gauge(
-            "unmask_picture_requests_open", "Image requests in progress", registry=self._registry
-        )
+        self.image_requests = Gauge("unmask_image_requests_open", "Image requests in progress", registry=self._registry)
         self.verdicts = Counter("unmask_verdicts", "Files judged", ["kind", "verdict"], registry=self._registry)
         self._jobs = Gauge("unmask_jobs", "Jobs by state", ["state"], registry=self._registry)
 

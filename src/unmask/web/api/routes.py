@@ -51,7 +51,7 @@ class Judged(BaseModel):
     """Result of a file."""
 
     name: str
-    kind: Literal["picture", "video"]
+    kind: Literal["image", "video"]
     verdict: Verdict = Field(
         description="Verdict of the score, but uncertain if it says real and a deciding face looks fake for a while"
     )
@@ -70,7 +70,7 @@ class Judged(BaseModel):
     warning: str | None = Field(None, description="Why this model's verdicts are unreliable, by `trained_on`")
 
 
-class PictureResult(Judged):
+class ImageResult(Judged):
     """Result of an image."""
 
 
@@ -82,10 +82,10 @@ class FileError(BaseModel):
     error: str
 
 
-class Pictures(BaseModel):
+class Images(BaseModel):
     """One row per file, in the order of the request."""
 
-    results: list[PictureResult | FileError]
+    results: list[ImageResult | FileError]
 
 
 class SeenFace(BaseModel):
@@ -164,7 +164,7 @@ class JobStatus(BaseModel):
 class Formats(BaseModel):
     """Accepted file formats, which are detected from the content, not the name."""
 
-    pictures: list[str]
+    images: list[str]
     videos: list[str]
     video_suffixes: list[str] = Field(description="Suffixes by which a client may tell videos from images")
 
@@ -240,7 +240,7 @@ def _describe_body(what: str) -> dict[str, Any]:
 
 @router.post(
     "/images",
-    response_model=Pictures,
+    response_model=Images,
     response_model_exclude_unset=True,
     responses=describe(400, 408, 413, 415, 429, 503, 507),
     openapi_extra=_describe_body("Images"),
@@ -266,7 +266,7 @@ async def judge_images(
         results = await service.workers.score_images(uploads, heatmaps=heatmaps, client=client)
     errors = [result for result in results if "error" in result]
     for result in results:
-        service.figures.verdicts.labels("picture", result.get("verdict", "error")).inc()
+        service.figures.verdicts.labels("image", result.get("verdict", "error")).inc()
     for error in errors:
         error["error"] = place_routes(error["error"], request.scope["root_path"])
     if len(errors) == len(results):

@@ -180,7 +180,7 @@ def _describe_model(settings: ServiceSettings) -> dict[str, Any]:
         "trained_on": [source.to_dict() for source in trained_on],
         "warning": warn_of_training(trained_on),
         "formats": {
-            "pictures": list(IMAGE_NAMES),
+            "images": list(IMAGE_NAMES),
             "videos": list(VIDEO_FORMATS),
             "video_suffixes": sorted(VIDEO_SUFFIXES),
         },

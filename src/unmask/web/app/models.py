@@ -32,8 +32,8 @@ MAX_FILES = 100
 OF_APP = "this app, which its operator can raise in configs/local"
 """Owner of the file limits, as named in messages to visitors."""
 
-PICTURES_MB = 200
-"""Default of the environment variable `UNMASK_PICTURES_MB`: memory for the images of one visitor's files."""
+IMAGES_MB = 200
+"""Default of the environment variable `UNMASK_IMAGES_MB`: memory for the images of one visitor's files."""
 
 
 @dataclass(frozen=True)
@@ -68,15 +68,15 @@ def read_settings() -> Settings:
 
 
 def _read_image_bytes() -> int:
-    text = os.environ.get("UNMASK_PICTURES_MB") or str(PICTURES_MB)
+    text = os.environ.get("UNMASK_IMAGES_MB") or str(IMAGES_MB)
     try:
         megabytes = float(text)
     except ValueError:
         megabytes = math.nan
     if not 0 < megabytes < math.inf:
         raise ConfigError(
-            f"UNMASK_PICTURES_MB='{text}' in the environment must be a number above 0: megabytes for the images of one "
-            f"visitor's files. Set for example UNMASK_PICTURES_MB={PICTURES_MB}, or unset it."
+            f"UNMASK_IMAGES_MB='{text}' in the environment must be a number above 0: megabytes for the images of one "
+            f"visitor's files. Set for example UNMASK_IMAGES_MB={IMAGES_MB}, or unset it."
         )
     return int(megabytes * 1e6)
 

@@ -14,7 +14,7 @@ from unmask.errors import MediaError, tell_guest
 from unmask.inference.results import Prediction
 from unmask.inference.words import UNREADABLE
 from unmask.media.image import read_still
-from unmask.media.kinds import IMAGE_NAMES, PICTURE_SUFFIXES, VIDEO_FORMATS, VIDEO_SUFFIXES, sniff_kind
+from unmask.media.kinds import IMAGE_NAMES, IMAGE_SUFFIXES, VIDEO_FORMATS, VIDEO_SUFFIXES, sniff_kind
 from unmask.media.video import index_video, read_indexed
 from unmask.types import MediaKind
 from unmask.web.app.models import MAX_FILES, OF_APP, Model, Settings
@@ -81,7 +81,7 @@ def look_at(model: Model, dropped: DroppedFile, *, max_bytes: int, on_step: OnSt
 
 def _suffix(name: str) -> str:
     suffix = Path(name).suffix.lower()
-    return suffix if suffix in PICTURE_SUFFIXES | VIDEO_SUFFIXES else ""
+    return suffix if suffix in IMAGE_SUFFIXES | VIDEO_SUFFIXES else ""
 
 
 def _write(file: BinaryIO, path: Path) -> tuple[str, int]:

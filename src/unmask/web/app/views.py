@@ -17,7 +17,7 @@ from unmask.inference.deciding import Deciding
 from unmask.inference.results import FaceResult, FrameResult, Prediction
 from unmask.inference.words import UNREADABLE, VERDICTS, name_face, show_clock, show_examined
 from unmask.media.image import decode_jpeg, encode_jpeg
-from unmask.types import Array, Box, Face, MediaKind, Picture, Verdict
+from unmask.types import Array, Box, Face, Image, MediaKind, Verdict
 
 _SPECIAL = "\\`*_[]{}()$:~#<>|!&"
 
@@ -221,7 +221,7 @@ class FrameView:
         return len(self.jpeg) + sum(map(len, self.crops.values()))
 
     @property
-    def image(self) -> Picture:
+    def image(self) -> Image:
         """The pixels, RGB."""
         return decode_jpeg(self.jpeg, where="a kept frame")
 
@@ -299,7 +299,7 @@ class ViewKeeper:
         return num_views > MAX_FRAMES or (num_views > 1 and num_bytes > self.max_bytes)
 
 
-def make_view(image: Picture, index: int, faces: Iterable[tuple[int, Face]], *, spec: CropSpec) -> FrameView:
+def make_view(image: Image, index: int, faces: Iterable[tuple[int, Face]], *, spec: CropSpec) -> FrameView:
     """Downscale a frame and crop its faces.
 
     Args:
@@ -313,7 +313,7 @@ def make_view(image: Picture, index: int, faces: Iterable[tuple[int, Face]], *, 
     return FrameView(index, encode_jpeg(resize(image, scale), quality=88), scale, crops)
 
 
-def resize(image: Picture, scale: float) -> Picture:
+def resize(image: Image, scale: float) -> Image:
     """Downscale an image."""
     if scale >= 1:
         return image
@@ -321,13 +321,13 @@ def resize(image: Picture, scale: float) -> Picture:
     return np.asarray(cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
 
 
-def mark(looked: Looked, view: FrameView) -> Picture:
+def mark(looked: Looked, view: FrameView) -> Image:
     """Draw this frame's boxes, numbers and scores; in large letters if there are few faces."""
     num_faces = len(looked.frames[view.index].faces)
     return _mark(looked, view, letters=_LARGE if num_faces <= _FEW else LETTERS)
 
 
-def mark_small(looked: Looked, view: FrameView, *, side: int) -> Picture:
+def mark_small(looked: Looked, view: FrameView, *, side: int) -> Image:
     """Draw only the boxes, for a frame shown too small for letters.
 
     Args:
@@ -339,7 +339,7 @@ def mark_small(looked: Looked, view: FrameView, *, side: int) -> Picture:
     return resize(image, side / max(image.shape[:2]))
 
 
-def _mark(looked: Looked, view: FrameView, *, letters: float) -> Picture:
+def _mark(looked: Looked, view: FrameView, *, letters: float) -> Image:
     faces = []
     for seen in looked.frames[view.index].faces:
         x1, y1, x2, y2 = (value * view.scale for value in seen.box)

@@ -55,7 +55,7 @@ async function tellModel() {
     find("#limits").textContent =
       `Images of up to ${Math.round(service.image_bytes / 1e6)} MB, videos of up to ` +
       `${Math.round(service.video_bytes / 1e6)} MB${minutes}.`;
-    find("#formats").textContent = `Images: ${model.formats.pictures.join(", ")}. Videos: ${model.formats.videos.join(", ")}.`;
+    find("#formats").textContent = `Images: ${model.formats.images.join(", ")}. Videos: ${model.formats.videos.join(", ")}.`;
   } catch (error) {
     find("#model").textContent = error.message;
   }
@@ -131,7 +131,7 @@ function offerDownload(card, result) {
   find(".actions", card).hidden = false;
 }
 
-async function showPicture(card, file, faces) {
+async function showImage(card, file, faces) {
   const bitmap = await createImageBitmap(file).catch(() => null);
   if (!bitmap) return; // a format that the service reads but this browser does not
   find(".whole", card).hidden = false;
@@ -184,7 +184,7 @@ function addFace(card, caption, verdict, crop, heat) {
   find(".faces", card).append(figure);
 }
 
-async function judgePictures(files, cards) {
+async function judgeImages(files, cards) {
   cards.forEach((card) => say(card, "Reading and scoring …"));
   const body = new FormData();
   files.forEach((file) => body.append("files", file));
@@ -193,7 +193,7 @@ async function judgePictures(files, cards) {
     rows.forEach((row, place) => {
       if (row.error) return fail(cards[place], row.error);
       showVerdict(cards[place], row);
-      showPicture(cards[place], files[place], row.faces);
+      showImage(cards[place], files[place], row.faces);
       for (const face of row.faces) {
         if (face.crop) addFace(cards[place], `Face ${face.track + 1}: ${face.verdict}, ${showScore(face.score)}`, face.verdict, face.crop, face.heatmap);
       }
@@ -335,15 +335,15 @@ function take(list) {
   const files = [...list].filter(fits);
   const cards = new Map(files.map((file) => [file, openCard(file.name)]));
   for (const card of cards.values()) say(card, "Waiting for its turn …");
-  takePictures(files.filter((file) => !isVideo(file)), cards);
+  takeImages(files.filter((file) => !isVideo(file)), cards);
   takeVideos(files.filter(isVideo), cards);
 }
 
-async function takePictures(files, cards) {
+async function takeImages(files, cards) {
   for (let first = 0; first < files.length; first += most.files) {
     const some = files.slice(first, first + most.files).filter((file) => cards.get(file).isConnected);
     if (!some.length) continue;
-    await judgePictures(some, some.map((file) => cards.get(file)));
+    await judgeImages(some, some.map((file) => cards.get(file)));
   }
 }
 
