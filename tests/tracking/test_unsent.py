@@ -194,7 +194,7 @@ def _lose_run(folder: Path, home: Path) -> tuple[Any, str]:
 def test_command_that_is_named_after_an_outage_sends_what_was_kept(
     in_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from unmask.cli.processes import print_unsent
+    from unmask.cli.tasks import print_unsent
     from unmask.cli.train import main
 
     print_unsent(in_folder)

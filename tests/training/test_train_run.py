@@ -165,7 +165,7 @@ def test_first_lines_of_the_log_tell_device_precision_samples_and_folder(
         train_tiny(face_dataset, tmp_path / "run", "trainer.limit_train_batches=2")
     dataset = FaceDataset.load(face_dataset)
     for line in (
-        f"everything is written to {tmp_path / 'run'}",
+        f"Run folder {tmp_path / 'run'}",
         "Device cpu, precision 32-true (precision=fp32).",
         f"train: {len(dataset.faces_of('train'))} crops of 20 videos.",
         f"val: {len(dataset.faces_of('val'))} crops of 10 videos.",

@@ -4,8 +4,6 @@ An argument is a path if it exists (even as `a=b.jpg`), or if it looks neither l
 `+key=value`, `~key`) nor like a flag; and so is everything after `--`.
 """
 
-import csv
-import io
 import json
 import re
 import sys
@@ -58,9 +56,12 @@ def write_predictions(
     """
     from collections import Counter
 
+    from unmask.inference.results import render_csv
+    from unmask.paths import write_bytes
+
     rows = [prediction.to_dict() for prediction in predictions]
     _write_json(rows, folder / "predictions.json")
-    _write_csv(rows, folder / "predictions.csv")
+    write_bytes(folder / "predictions.csv", render_csv(rows, _COLUMNS).encode("utf-8", "backslashreplace"))
     result = {
         "checkpoint": str(checkpoint),
         "inputs": list(names),
@@ -81,30 +82,6 @@ def _write_json(values: Any, path: Path) -> None:
     text = json.dumps(values, indent=2, ensure_ascii=False) + "\n"
     # A file name need not be UTF-8. The escapes of Python's stand-ins for such bytes are those of JSON too.
     write_bytes(path, text.encode("utf-8", "backslashreplace"))
-
-
-def _write_csv(rows: list[dict[str, Any]], path: Path) -> None:
-    """Write a row per file, with the numbers of its faces and frames."""
-    from unmask.forgeries import SourceRecord, name_sources
-    from unmask.paths import write_bytes
-
-    file = io.StringIO(newline="")
-    writer = csv.DictWriter(file, _COLUMNS, extrasaction="ignore")
-    writer.writeheader()
-    for row in rows:
-        cells = {
-            "path": _no_formula(row["path"]),
-            "notes": " ".join(row["notes"]),
-            "faces": len(row["faces"]),
-            "trained_on": _no_formula(name_sources(map(SourceRecord.from_dict, row["trained_on"]))),
-        }
-        writer.writerow(row | cells)
-    write_bytes(path, file.getvalue().encode("utf-8", "backslashreplace"))
-
-
-def _no_formula(path: str) -> str:
-    """Return the same path, or another name from outside, so that no spreadsheet takes it for a formula and runs it."""
-    return f"./{path}" if path.startswith(("=", "+", "-", "@", "\t", "\r")) else path
 
 
 def print_table(predictions: "Sequence[Prediction]") -> None:

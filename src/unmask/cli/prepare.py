@@ -13,7 +13,6 @@ from omegaconf import DictConfig
 
 from unmask.cli.shell import check_values, run_command
 from unmask.errors import ConfigError, list_problems
-from unmask.parameters import as_config_error, check_whole
 from unmask.paths import show_command
 
 if TYPE_CHECKING:
@@ -44,9 +43,7 @@ def main() -> None:
 
 def do_task(cfg: DictConfig) -> int:
     """Prepare or repair; return how much could not be repaired."""
-    check_values(cfg, seed=0, num_workers=0, limit=1)
-    with as_config_error():
-        check_whole("limits.max_pixels", cfg.limits.max_pixels, least=1)
+    check_values(cfg, **{"seed": 0, "num_workers": 0, "limit": 1, "limits.max_pixels": 1})
     if cfg.task == "repair":
         return repair(cfg)
     if cfg.task != "prepare":

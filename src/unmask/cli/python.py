@@ -4,24 +4,12 @@ Each composes the configuration as its command does, works in a run folder of it
 are raised; nothing is read from `sys.argv`, and no process ends.
 """
 
-import copy
-import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hydra import compose, initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
-from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException
-from omegaconf import DictConfig, OmegaConf, open_dict
-from omegaconf.errors import OmegaConfBaseException
-
-from unmask.cli.arguments import quote_arguments, read_call
-from unmask.cli.help import explain_config_error
-from unmask.config import check_complete, config_dir, register_schemas
+from unmask.cli.shell import composing
+from unmask.config import check_complete
 from unmask.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -29,24 +17,6 @@ if TYPE_CHECKING:
     from unmask.evaluation.run import Evaluation
     from unmask.inference.results import Prediction
     from unmask.training.record import TrainResult
-
-_LOCK = threading.RLock()
-"""Hydra keeps its state in the process: one call at a time."""
-
-
-@dataclass(frozen=True)
-class _Job:
-    """A composed command.
-
-    Args:
-        cfg: Configuration.
-        overrides: What it was composed of.
-        folder: Run folder; it exists.
-    """
-
-    cfg: DictConfig
-    overrides: list[str]
-    folder: Path
 
 
 def prepare(overrides: Sequence[str] = (), *, folder: str | Path | None = None) -> "PrepareResult":
@@ -59,7 +29,7 @@ def prepare(overrides: Sequence[str] = (), *, folder: str | Path | None = None) 
     Raises:
         UnmaskError: Anything that the user can fix.
     """
-    with _composing("prepare", overrides, folder) as job:
+    with composing("prepare", overrides, folder) as job:
         from unmask.cli.prepare import prepare_dataset
 
         check_complete(job.cfg)
@@ -76,7 +46,7 @@ def train(overrides: Sequence[str] = (), *, folder: str | Path | None = None) ->
     Raises:
         UnmaskError: Anything that the user can fix.
     """
-    with _composing("train", overrides, folder) as job:
+    with composing("train", overrides, folder) as job:
         from unmask.cli.checkpoints import restore_resumed
         from unmask.training.run import train
 
@@ -99,7 +69,7 @@ def evaluate(overrides: Sequence[str] = (), *, folder: str | Path | None = None)
     Raises:
         UnmaskError: Anything that the user can fix.
     """
-    with _composing("evaluate", overrides, folder) as job:
+    with composing("evaluate", overrides, folder) as job:
         from unmask.cli.evaluate import evaluate_dataset
 
         check_complete(job.cfg)
@@ -120,45 +90,8 @@ def predict(
     Raises:
         UnmaskError: Anything that the user can fix.
     """
-    with _composing("predict", [f"checkpoint={checkpoint}", *overrides], folder) as job:
+    with composing("predict", [f"checkpoint={checkpoint}", *overrides], folder) as job:
         from unmask.cli.predict import predict_files
 
         check_complete(job.cfg)
         return predict_files(job.cfg, paths=[str(path) for path in paths]).predictions
-
-
-@contextmanager
-def _composing(name: str, overrides: Sequence[str], folder: str | Path | None) -> Iterator[_Job]:
-    """Compose a command, and leave Hydra as it was: the caller may be a Hydra program itself."""
-    given = [str(text) for text in overrides]
-    flags = [text for text in given if text.startswith("-")]
-    if flags:
-        raise ConfigError(f"'{flags[0]}' is a flag. unmask.{name} takes overrides (key=value); for flags: {name}.py")
-    with _LOCK:
-        before = (GlobalHydra.instance().hydra, HydraConfig.instance().cfg)
-        GlobalHydra.instance().clear()
-        try:
-            register_schemas()
-            quoted = quote_arguments(given, config_name=name)
-            with initialize_config_dir(str(config_dir()), version_base="1.3"):
-                yield _compose(name, quoted, None if folder is None else Path(folder))
-        finally:
-            # Their instances by now: what was initialized here took others with it.
-            GlobalHydra.instance().hydra, HydraConfig.instance().cfg = before
-
-
-def _compose(name: str, overrides: list[str], folder: Path | None) -> _Job:
-    try:
-        cfg = compose(name, overrides=overrides, return_hydra_config=True)
-        folder = Path(cfg.hydra.run.dir) if folder is None else folder
-    except (HydraException, OmegaConfBaseException) as error:
-        raise ConfigError(explain_config_error(error, call=read_call(overrides, config_name=name))) from error
-    with open_dict(cfg):
-        cfg.hydra.runtime.output_dir = str(folder.absolute())
-        cfg.hydra.mode = "RUN"
-        HydraConfig.instance().set_config(copy.deepcopy(cfg))
-        del cfg["hydra"]
-    (folder / ".hydra").mkdir(parents=True, exist_ok=True)
-    OmegaConf.save(cfg, folder / ".hydra" / "config.yaml")
-    OmegaConf.save(OmegaConf.create(overrides), folder / ".hydra" / "overrides.yaml")
-    return _Job(cfg, overrides, folder.absolute())

@@ -1,27 +1,36 @@
 """The frame of every command: Hydra around a task, and errors that a user can act on."""
 
+import copy
 import logging
 import os
 import re
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
 from typing import NoReturn
 
 import hydra
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from hydra.types import RunMode
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from unmask.cli.arguments import accept_lazy_help, put_flags_first, quote_arguments, read_call
 from unmask.cli.help import FLAGS, explain_config_error, render_help
 from unmask.config import check_complete, config_dir, register_schemas
-from unmask.errors import Interrupted, OutputError, UnmaskError
+from unmask.errors import ConfigError, Interrupted, OutputError, UnmaskError
 from unmask.parameters import as_config_error, check_whole
 from unmask.paths import describe_refusal, is_of_disk
 from unmask.processes import end_with_starter, mark_children
 from unmask.training.interruption import ending_on_sigterm
+
+logger = logging.getLogger(__name__)
 
 
 def check_values(cfg: DictConfig, **least: int) -> None:
@@ -35,9 +44,9 @@ def check_values(cfg: DictConfig, **least: int) -> None:
         ConfigError: Names the key, its value, and what it must be.
     """
     for key, bound in least.items():
-        if cfg[key] is not None:  # which the types of the keys allow or not
+        if OmegaConf.select(cfg, key) is not None:  # which the types of the keys allow or not
             with as_config_error():
-                check_whole(key, cfg[key], least=bound)
+                check_whole(key, OmegaConf.select(cfg, key), least=bound)
 
 
 def run_command(
@@ -72,6 +81,7 @@ def run_command(
         end_with_starter()  # a launcher may have started this process, with this function as all it calls
         try:
             check(cfg)
+            logger.info("Configs from %s.", config_dir())
             return task(cfg)
         except Exception as error:
             told = find_own_error(error)
@@ -128,3 +138,60 @@ def fail(message: str) -> NoReturn:
     """Print an error and end with exit code 2."""
     print(f"Error: {message}", file=sys.stderr)
     sys.exit(2)
+
+
+_LOCK = threading.RLock()
+"""Hydra keeps its state in the process: one call at a time."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """A composed command.
+
+    Args:
+        cfg: Configuration.
+        overrides: What it was composed of.
+        folder: Run folder; it exists.
+    """
+
+    cfg: DictConfig
+    overrides: list[str]
+    folder: Path
+
+
+@contextmanager
+def composing(name: str, overrides: Sequence[str], folder: str | Path | None) -> Iterator[Job]:
+    """Compose a command, and leave Hydra as it was: the caller may be a Hydra program itself."""
+    given = [str(text) for text in overrides]
+    flags = [text for text in given if text.startswith("-")]
+    if flags:
+        raise ConfigError(f"'{flags[0]}' is a flag. unmask.{name} takes overrides (key=value); for flags: {name}.py")
+    with _LOCK:
+        before = (GlobalHydra.instance().hydra, HydraConfig.instance().cfg)
+        GlobalHydra.instance().clear()
+        try:
+            register_schemas()
+            quoted = quote_arguments(given, config_name=name)
+            logger.info("Configs from %s.", config_dir())
+            with initialize_config_dir(str(config_dir()), version_base="1.3"):
+                yield _compose(name, quoted, None if folder is None else Path(folder))
+        finally:
+            # Their instances by now: what was initialized here took others with it.
+            GlobalHydra.instance().hydra, HydraConfig.instance().cfg = before
+
+
+def _compose(name: str, overrides: list[str], folder: Path | None) -> Job:
+    try:
+        cfg = compose(name, overrides=overrides, return_hydra_config=True)
+        folder = Path(cfg.hydra.run.dir) if folder is None else folder
+    except (HydraException, OmegaConfBaseException) as error:
+        raise ConfigError(explain_config_error(error, call=read_call(overrides, config_name=name))) from error
+    with open_dict(cfg):
+        cfg.hydra.runtime.output_dir = str(folder.absolute())
+        cfg.hydra.mode = "RUN"
+        HydraConfig.instance().set_config(copy.deepcopy(cfg))
+        del cfg["hydra"]
+    (folder / ".hydra").mkdir(parents=True, exist_ok=True)
+    OmegaConf.save(cfg, folder / ".hydra" / "config.yaml")
+    OmegaConf.save(OmegaConf.create(overrides), folder / ".hydra" / "overrides.yaml")
+    return Job(cfg, overrides, folder.absolute())

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
 
-from unmask.cli.processes import print_unsent
+from unmask.cli.tasks import print_unsent
 from unmask.errors import ConfigError, Interrupted
 from unmask.paths import show_command
 from unmask.processes import wait_for

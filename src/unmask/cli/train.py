@@ -1,17 +1,18 @@
 """The command that trains a detector."""
 
-import json
-import os
+import atexit
+import shutil
 import sys
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
 
 from unmask.cli.checkpoints import find_store, restore_resumed
-from unmask.cli.processes import leave_folder_to_first, print_unsent
 from unmask.cli.shell import fail, run_command
 from unmask.cli.sweep import closing_sweep, needs_own_process, restore_sweep, run_in_own_process, take_up
+from unmask.cli.tasks import TASKS, print_unsent
 from unmask.config import check_complete, run_dir
 from unmask.errors import ConfigError, Interrupted
 from unmask.paths import show_command
@@ -22,8 +23,20 @@ if TYPE_CHECKING:
     from unmask.training.record import TrainResult
     from unmask.training.reproduce import PastRun
 
-TASKS = ("train", "preview", "find_lr", "find_batch_size", "send")
 _KEPT = "Checkpoints that are written are kept. Write elsewhere with UNMASK_HOME=... and continue from one: resume=..."
+
+
+def leave_folder_to_first() -> None:
+    """Let the first process alone have a run folder; what another one writes goes with it.
+
+    Each would name its folder after the time at which it started. Processes that Lightning starts are told the folder
+    of the first one, and one that is told a folder on its command line takes that.
+    """
+    if is_first_process() or any(argument.startswith("hydra.run.dir=") for argument in sys.argv):
+        return
+    folder = tempfile.mkdtemp(prefix="unmask-process-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    sys.argv += [f"hydra.run.dir={folder}", "hydra.output_subdir=null"]
 
 
 def main() -> None:
@@ -45,17 +58,11 @@ def check(cfg: DictConfig) -> None:
 
 def run(cfg: DictConfig) -> float | None:
     """Do the task, print where everything is, and return the objective for a sweep."""
-    if cfg.task == "send":
-        _send(cfg)
-        return None
-    if cfg.task == "preview":
-        preview(cfg)
-        return None
-    if cfg.task in ("find_lr", "find_batch_size"):
-        _tune(cfg)
+    if cfg.task in TASKS:
+        TASKS[cfg.task](cfg)
         return None
     if cfg.task != "train":
-        raise ConfigError(f"No task '{cfg.task}' (task). Choose one of: {', '.join(TASKS)}")
+        raise ConfigError(f"No task '{cfg.task}' (task). Choose one of: train, {', '.join(TASKS)}")
     if cfg.resume_sweep is not None:
         raise ConfigError(f"resume_sweep={cfg.resume_sweep} works on the command line alone.")
     past = take_up(run_dir())
@@ -125,60 +132,6 @@ def _print_past(result: "TrainResult", past: "PastRun | None") -> None:
         then = past.metrics.get(f"best/{result.objective_key}")
         told = "not recorded" if then is None else f"{then:.4f}"
         print(f"Compare     {result.objective_key} of run {past.run_id} was {told}")
-
-
-def _tune(cfg: DictConfig) -> None:
-    if not sys.stderr.isatty():
-        os.environ.setdefault("TQDM_DISABLE", "1")  # read when Lightning is imported; a bar would fill a log file
-    from unmask.training import tuning
-
-    tuned = getattr(tuning, cfg.task)(cfg, folder=run_dir())
-    value = str(tuned.value) if isinstance(tuned.value, int) else f"{tuned.value:.2g}"
-    print(f"Found  {tuned.key}={value}")
-    print(f"Plot   {tuned.plot}")
-    print(f"Next   {show_command('train.py', f'dataset.root={cfg.dataset.root}', f'{tuned.key}={value}')}")
-
-
-def _send(cfg: DictConfig) -> None:
-    """Send what runs and sweeps could not send while their store was away."""
-    from unmask.tracking.unsent import send_unsent
-    from unmask.training.sweep import send_sweeps
-
-    folders = [Path(cfg.paths.output_dir), Path(cfg.paths.multirun_dir)]
-    if cfg.send_dir is not None:
-        folders = [Path(cfg.send_dir)]
-        if not folders[0].is_dir():
-            raise ConfigError(f"No such folder: send_dir='{cfg.send_dir}'. Name that of a run or of a sweep.")
-    sent, waiting = send_unsent(folders)
-    print(f"{sent} runs sent, {waiting} still wait for their store.")
-    sent_sweeps, waiting_sweeps = send_sweeps(folders)
-    if sent_sweeps or waiting_sweeps:
-        print(f"{sent_sweeps} sweeps closed, {waiting_sweeps} still wait for their store.")
-    waiting += waiting_sweeps
-    if waiting:
-        sys.exit(1)
-
-
-def preview(cfg: DictConfig) -> None:
-    """Write a contact sheet per class of what the network would see, and say where."""
-    from unmask.config import run_dir
-    from unmask.data.preview import write_previews
-    from unmask.faces.spec import InputSpec
-    from unmask.paths import write_bytes
-    from unmask.training.parts import build_node
-
-    data = build_node(
-        cfg.dataset,
-        input_spec=InputSpec(size=cfg.model.input_size),
-        augmentation=build_node(cfg.augmentation),
-        seed=cfg.seed,
-    )
-    data.setup()
-    paths = write_previews(data, run_dir())
-    text = json.dumps({name: str(path) for name, path in paths.items()}) + "\n"
-    write_bytes(run_dir() / "result.json", text.encode())
-    for name, path in paths.items():
-        print(f"{name.capitalize()}  {path}")
 
 
 if __name__ == "__main__":

@@ -1,10 +1,12 @@
 """What a prediction says, as plain values in the end (a row of predictions.json)."""
 
-from collections.abc import Iterable
+import csv
+import io
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from unmask.forgeries import SourceRecord, warn_of_training
+from unmask.forgeries import SourceRecord, name_sources, warn_of_training
 from unmask.types import Array, Box, Face, Frame, MediaKind, Point, Verdict
 
 
@@ -179,3 +181,24 @@ class Progress:
     num_frames: int
     prediction: Prediction | None = None
     seen: tuple[tuple[Frame, tuple[Face, ...]], ...] = field(default=(), compare=False, repr=False)
+
+
+def render_csv(rows: Iterable[dict[str, Any]], columns: Sequence[str]) -> str:
+    """Render predictions as CSV that a spreadsheet shows without running formulas in names from outside.
+
+    Args:
+        rows: Rows of `Prediction.to_dict`, with further values where `columns` names them.
+        columns: Columns to write; faces and frames are counted.
+    """
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, columns, extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    for row in rows:
+        trained_on = name_sources(map(SourceRecord.from_dict, row["trained_on"]))
+        cells = {"faces": len(row["faces"]), "notes": " ".join(row["notes"]), "trained_on": trained_on}
+        writer.writerow({key: _defuse(value) for key, value in (row | cells).items()})
+    return text.getvalue()
+
+
+def _defuse(value: Any) -> Any:
+    return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")) else value

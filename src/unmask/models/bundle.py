@@ -6,6 +6,7 @@ of ONNX, which no service installs (protobuf.dev/programming-guides/encoding, on
 """
 
 import json
+import logging
 import os
 import shutil
 import warnings
@@ -17,8 +18,11 @@ from typing import TYPE_CHECKING, Any
 from unmask.decision import Decision
 from unmask.errors import BundleError, ConfigError
 from unmask.faces.spec import CropSpec, InputSpec
-from unmask.models.checkpoint import Checkpoint
+from unmask.models.checkpoint import Checkpoint, load_checkpoint
 from unmask.paths import hash_file, writing
+from unmask.trust import list_packages
+
+logger = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
     from unmask.models.network import FaceNetwork
@@ -114,6 +118,21 @@ def write_bundle(checkpoint: Checkpoint, folder: Path) -> Path:
                 old.rename(folder)
             shutil.rmtree(old, ignore_errors=True)
     return folder
+
+
+def try_bundle(path: str | Path, folder: Path, *, own: Any) -> Path | None:
+    """Write the bundle of a checkpoint just trained; log a warning where its network cannot be exported to ONNX.
+
+    Args:
+        path: Path of the checkpoint.
+        folder: Folder to write; replaced if it exists.
+        own: Configuration of the network; the packages that it names are trusted.
+    """
+    try:
+        return write_bundle(load_checkpoint(path, trusted_modules=list_packages(own)), folder)
+    except (RuntimeError, AttributeError, TypeError, ValueError) as error:  # what the exporter fails with
+        logger.warning("No bundle: the network of '%s' cannot be exported to ONNX: %s", path, error)
+        return None
 
 
 def export_onnx(network: "FaceNetwork", path: Path) -> None:

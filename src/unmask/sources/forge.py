@@ -12,10 +12,9 @@ from unmask.faces.detector import Detector, hash_weights, name_detector
 from unmask.forgeries import Forgeries
 from unmask.forging.swap import FORGERS
 from unmask.media.image import MAX_PIXELS
-from unmask.media.kinds import IMAGE_SUFFIXES
 from unmask.paths import show_command
 from unmask.sources.ffpp import FaceForensics
-from unmask.sources.folders import check_root, find_forgeries, list_root
+from unmask.sources.folders import check_root, find_forgeries, kind_of, list_root
 from unmask.sources.forge_work import Encoding, FoundFace, Medium, find_face, forge_pair
 from unmask.synthetic.layout import (
     COMPRESSION,
@@ -239,7 +238,7 @@ def _check_arguments(*, detector: Detector | None, kind: str | None, methods: Se
 def _choose_media(root: Path, kind: MediaKind | None) -> tuple[MediaKind, list[Path]]:
     by_kind: dict[MediaKind, list[Path]] = {MediaKind.IMAGE: [], MediaKind.VIDEO: []}
     for path in list_root(root).files:
-        by_kind[MediaKind.IMAGE if path.suffix.lower() in IMAGE_SUFFIXES else MediaKind.VIDEO].append(path)
+        by_kind[kind_of(path)].append(path)
     held = [name for name, paths in by_kind.items() if paths]
     if kind is None and len(held) == 2:
         raise SourceError(

@@ -20,16 +20,19 @@ from unmask.data.tables import FaceDataset
 from unmask.errors import ConfigError
 from unmask.metrics.collection import FIGURES, build_metrics
 from unmask.models.classifier import DeepfakeClassifier, Origin
-from unmask.models.heatmaps import explain_missing_maps
-from unmask.training.callbacks import DecisionCallback, EpochHistory, build_checkpoints, count_frozen_epochs
-from unmask.training.checks import list_metrics
+from unmask.training.callbacks import (
+    DecisionCallback,
+    EpochHistory,
+    ScoreKeeper,
+    build_checkpoints,
+    count_frozen_epochs,
+)
+from unmask.training.checks import check_batch, check_settings, list_metrics, log_limits
 from unmask.training.devices import choose_precision, choose_strategy, runs_on_gpu
-from unmask.training.figures import ScoreKeeper
 from unmask.training.interruption import StopRequest
-from unmask.training.parts import build_network, build_node, build_optimizer, build_schedule
+from unmask.training.parts import build_loggers, build_network, build_node, build_optimizer, build_schedule, find_mlflow
 from unmask.training.resume import Resumption, SafeCheckpointIO, record_learning
 from unmask.training.step_callbacks import FiniteLoss, StepSeeds, StopAtStep
-from unmask.trust import list_untrusted
 
 logger = logging.getLogger(__name__)
 
@@ -58,14 +61,47 @@ class Parts:
 
 
 class RunCallback(L.Callback):
-    """A callback that opens a run when training starts.
+    """A callback that opens a run when training starts; its loggers write nothing before that.
 
     Args:
-        loggers: Lightning loggers that the run is logged to; they write nothing before that.
+        cfg: Configuration of `train.yaml`.
+        folder: Run folder.
+
+    Raises:
+        ConfigError: A logger cannot be built.
     """
 
-    def __init__(self, loggers: list[Logger]) -> None:
-        self.loggers = loggers
+    def __init__(self, cfg: DictConfig, *, folder: Path) -> None:
+        self.loggers: list[Logger] = build_loggers(cfg.logger, folder=folder)
+        self._mlflow = find_mlflow(self.loggers)
+
+
+def check_config(cfg: DictConfig, dataset: FaceDataset) -> None:
+    """Resolve the objective, and raise where settings do not fit together or the data.
+
+    Raises:
+        ConfigError: Names the keys.
+    """
+    resolve_objective(cfg, dataset)
+    check_settings(cfg, dataset)
+
+
+def check_sizes(cfg: DictConfig, parts: Parts) -> None:
+    """Raise where the size of a crop or of a batch would stop training later.
+
+    Args:
+        cfg: Configuration of `train.yaml`.
+        parts: Parts of the training, with the data set up.
+
+    Raises:
+        ConfigError: Names the key to change.
+    """
+    parts.data.rehearse_augmentation()
+    num_processes = parts.trainer.world_size
+    num_crops = parts.data.count_smallest_batch(num_processes)
+    if cfg.trainer.get("sync_batchnorm"):
+        num_crops *= num_processes
+    check_batch(parts.model.network, num_crops=num_crops, batch_size=cfg.dataset.batch_size)
 
 
 def resolve_objective(cfg: DictConfig, dataset: FaceDataset) -> str:
@@ -95,10 +131,7 @@ def build_model(
     """
     learning = record_learning(cfg)
     network = build_network(cfg.model)
-    if (without_maps := explain_missing_maps(network)) is not None:
-        logger.info("%s", without_maps)
-    if packages := ",".join(list_untrusted([network.config, dataset.spec.node])):
-        logger.info("Prediction and evaluation will need trusted_modules=[%s] for this model.", packages)
+    log_limits(network, dataset)
     if cfg.compile:
         network.compile()  # in place, so that the names of the weights stay those of any checkpoint
     data = build_node(

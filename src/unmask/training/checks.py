@@ -1,6 +1,7 @@
 """Settings that cannot work together, found before anything is started."""
 
 import copy
+import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -12,10 +13,14 @@ from unmask.data.tables import FaceDataset
 from unmask.errors import ConfigError
 from unmask.metrics.collection import FIGURES
 from unmask.models.classifier import check_head_lr_ratio
+from unmask.models.heatmaps import explain_missing_maps
 from unmask.models.network import FaceNetwork
 from unmask.parameters import as_config_error, check_number, check_whole
 from unmask.training.callbacks import count_frozen_epochs
 from unmask.training.devices import check_devices, choose_precision, runs_on_gpu
+from unmask.trust import list_untrusted
+
+logger = logging.getLogger(__name__)
 
 
 def check_settings(cfg: DictConfig, dataset: FaceDataset) -> None:
@@ -286,3 +291,11 @@ def _try_batch(network: FaceNetwork, num_crops: int, size: int) -> str | None:
 def _without_values(tensor: torch.Tensor) -> torch.Tensor:
     empty = torch.empty_like(tensor, device="meta")
     return nn.Parameter(empty, requires_grad=False) if isinstance(tensor, nn.Parameter) else empty
+
+
+def log_limits(network: FaceNetwork, dataset: FaceDataset) -> None:
+    """Log what prediction will lack or need with a network: heat maps, and packages to trust."""
+    if (without_maps := explain_missing_maps(network)) is not None:
+        logger.info("%s", without_maps)
+    if packages := ",".join(list_untrusted([network.config, dataset.spec.node])):
+        logger.info("Prediction and evaluation will need trusted_modules=[%s] for this model.", packages)

@@ -23,9 +23,6 @@ from unmask.models.classifier import DeepfakeClassifier
 from unmask.tracking.logger import MLflowLogger, flatten
 from unmask.tracking.provenance import CodeState, describe_environment
 from unmask.training.build import Parts, RunCallback
-from unmask.training.devices import is_first_process
-from unmask.training.figures import write_figures
-from unmask.training.parts import build_loggers, find_mlflow
 from unmask.training.resume import describe_changes
 from unmask.training.sweep_callback import name_child, read_parent
 
@@ -91,12 +88,11 @@ class Record(RunCallback):
     def __init__(
         self, cfg: DictConfig, *, folder: Path, overrides: list[str], code: CodeState, resumed: Checkpoint | None
     ) -> None:
-        super().__init__(build_loggers(cfg.logger, folder=folder))
+        super().__init__(cfg, folder=folder)
         self._cfg = cfg
         self._folder = folder
         self._overrides, self._code, self._resumed = overrides, code, resumed
         self._open_runs = ExitStack()
-        self._mlflow = find_mlflow(self.loggers)
         if cfg.register is not None and self._mlflow is None:
             raise ConfigError(
                 f"register={cfg.register} needs a run in MLflow, which logger={find_choices().get('logger')} does not "
@@ -117,7 +113,7 @@ class Record(RunCallback):
         assert isinstance(pl_module, DeepfakeClassifier)
         data: FaceDataModule = trainer.datamodule  # type: ignore[attr-defined]
         provenance = pl_module.origin.provenance
-        if self._mlflow is not None and is_first_process():
+        if self._mlflow is not None and trainer.is_global_zero:
             self._open(self._mlflow, provenance)
             provenance |= {"run_id": self._mlflow.run_id, "run_name": self._mlflow.run_name}
         self._log_start(data, provenance)
@@ -197,7 +193,7 @@ class Record(RunCallback):
         if parts.scores.best is not None:
             options: dict[str, Any] = {"root": dataset.root, "has_videos": dataset.has_videos}
             table = parts.data.table("val")
-            run.log_files(write_figures(parts.scores.best, self._folder / "figures", table=table, **options), "figures")
+            run.log_files(parts.scores.best.write_figures(self._folder / "figures", table=table, **options), "figures")
         run.set_tags({_DESCRIPTION: _describe_result(parts, result)})
         name = self._cfg.register
         if result.bundle is None and name is not None:

@@ -5,7 +5,7 @@ import logging
 import os
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -15,21 +15,18 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig
 
 from unmask import __version__
-from unmask.config import config_dir
 from unmask.data.tables import FaceDataset
 from unmask.errors import ConfigError, Interrupted, TrainingError
 from unmask.forgeries import read_trained_on, record_training
-from unmask.models.bundle import write_bundle
-from unmask.models.checkpoint import Checkpoint, load_checkpoint
+from unmask.models.bundle import try_bundle
+from unmask.models.checkpoint import Checkpoint
 from unmask.paths import show_command, write_bytes
 from unmask.tracking.provenance import CodeState, count_crops, find_code_state
-from unmask.training.build import Parts, build_parts, resolve_objective
-from unmask.training.checks import check_batch, check_settings
+from unmask.training.build import Parts, build_parts, check_config, check_sizes
 from unmask.training.devices import is_first_process
 from unmask.training.interruption import StopRequest
 from unmask.training.record import Record, TrainResult
 from unmask.training.resume import carry_best, check_objective, check_resume, drop_previous, open_resumed
-from unmask.trust import list_packages
 
 logger = logging.getLogger(__name__)
 
@@ -52,8 +49,7 @@ def train(cfg: DictConfig, *, folder: Path, overrides: list[str]) -> TrainResult
     request = StopRequest()
     with request.watching():
         dataset = FaceDataset.load(cfg.dataset.root)
-        resolve_objective(cfg, dataset)
-        check_settings(cfg, dataset)
+        check_config(cfg, dataset)
         resumed = None if cfg.resume is None else open_resumed(cfg.resume)
         L.seed_everything(cfg.seed, workers=True, verbose=False)
         code = find_code_state()
@@ -62,7 +58,7 @@ def train(cfg: DictConfig, *, folder: Path, overrides: list[str]) -> TrainResult
         parts = build_parts(cfg, dataset, folder=folder, record=record, provenance=provenance, request=request)
         provenance["trained_on"] = _record_sources(dataset, parts, resumed)
         parts.data.setup()
-        _check_sizes(cfg, parts)
+        check_sizes(cfg, parts)
         _log_start(cfg, parts, folder)
         with record.closing():
             fit(cfg, parts, resumed, folder=folder)
@@ -73,16 +69,6 @@ def train(cfg: DictConfig, *, folder: Path, overrides: list[str]) -> TrainResult
                 write_bytes(folder / "result.json", (json.dumps(asdict(result), indent=2) + "\n").encode())
             record.log_end(dataset, parts, result)
     return result
-
-
-def _check_sizes(cfg: DictConfig, parts: Parts) -> None:
-    """Raise where a crop or a batch has a size that would stop the training in its middle."""
-    parts.data.rehearse_augmentation()
-    num_processes = parts.trainer.world_size
-    num_crops = parts.data.count_smallest_batch(num_processes)
-    if cfg.trainer.get("sync_batchnorm"):
-        num_crops *= num_processes
-    check_batch(parts.model.network, num_crops=num_crops, batch_size=cfg.dataset.batch_size)
 
 
 def _describe_origin(cfg: DictConfig, dataset: FaceDataset, overrides: list[str], code: CodeState) -> dict[str, Any]:
@@ -106,7 +92,7 @@ def _record_sources(dataset: FaceDataset, parts: Parts, resumed: Checkpoint | No
 
 
 def _log_start(cfg: DictConfig, parts: Parts, folder: Path) -> None:
-    logger.info("Configs from %s; everything is written to %s.", config_dir(), folder)
+    logger.info("Run folder %s.", folder)
     device = parts.trainer.strategy.root_device
     logger.info("Device %s, precision %s (precision=%s).", device, parts.trainer.precision, cfg.precision.name)
     for split in ("train", "val"):
@@ -118,33 +104,22 @@ def _log_start(cfg: DictConfig, parts: Parts, folder: Path) -> None:
 def _summarise(cfg: DictConfig, parts: Parts, record: Record, *, folder: Path) -> TrainResult:
     best_epoch, metrics, decision = parts.history.best(cfg.objective)
     best, last = parts.checkpoints
-    run = record.run
+    run, bundle = record.run, None
+    if parts.trainer.is_global_zero:
+        bundle = try_bundle(best.best_model_path, folder / "bundle", own=parts.model.network.config)
     return TrainResult(
         run_id=None if run is None else run.run_id,
         tracking_uri=None if run is None else run.store.uri,
         run_page=None if run is None else run.page,
         best_checkpoint=str(best.best_model_path),
         last_checkpoint=str(last.best_model_path),
-        bundle=(
-            _export(best.best_model_path, folder / "bundle", own=list_packages(parts.model.network.config))
-            if parts.trainer.is_global_zero
-            else None
-        ),
+        bundle=None if bundle is None else str(bundle),
         objective_key=cfg.objective,
         objective=metrics[cfg.objective],
         best_epoch=best_epoch,
         metrics=metrics,
         decision=decision.to_dict(),
     )
-
-
-def _export(checkpoint: str, folder: Path, *, own: Sequence[str]) -> str | None:
-    """Write the bundle; a network that cannot be exported must not cost the training."""
-    try:
-        return str(write_bundle(load_checkpoint(checkpoint, trusted_modules=own), folder))
-    except (RuntimeError, AttributeError, TypeError, ValueError) as error:  # what the exporter fails with
-        logger.warning("No bundle: the network of '%s' cannot be exported to ONNX: %s", checkpoint, error)
-        return None
 
 
 def fit(cfg: DictConfig, parts: Parts, resumed: Checkpoint | None, *, folder: Path) -> None:

@@ -1,7 +1,5 @@
 """The pages that judge: one model on dropped files, and two models on the same file."""
 
-import csv
-import io
 import json
 from collections import Counter
 from collections.abc import Sequence
@@ -10,8 +8,7 @@ from typing import Any
 import streamlit as st
 
 from unmask.decision import show_score
-from unmask.forgeries import SourceRecord, name_sources
-from unmask.inference.results import Prediction
+from unmask.inference.results import Prediction, render_csv
 from unmask.inference.words import show_examined, show_probability
 from unmask.types import MediaKind, Verdict
 from unmask.web.app.models import Model, ModelFile, Settings, load_model
@@ -212,19 +209,7 @@ def write_json(model: Model, files: Sequence[Looked]) -> str:
 
 def write_csv(model: Model, files: Sequence[Looked]) -> str:
     """Return a row per file as CSV, with the numbers of its faces and frames."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, COLUMNS, extrasaction="ignore", lineterminator="\n")
-    writer.writeheader()
-    for row in list_rows(model, files):
-        trained_on = name_sources(map(SourceRecord.from_dict, row["trained_on"]))
-        cells = {"faces": len(row["faces"]), "notes": " ".join(row["notes"]), "trained_on": trained_on}
-        writer.writerow({key: _defuse(value) for key, value in (row | cells).items()})
-    return text.getvalue()
-
-
-def _defuse(value: Any) -> Any:
-    """Stop spreadsheets from running a name such as `=HYPERLINK(...)` as a formula."""
-    return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")) else value
+    return render_csv(list_rows(model, files), COLUMNS)
 
 
 def show_compare_page(model: Model, others: Sequence[ModelFile], settings: Settings) -> None:

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from unmask.cli.processes import leave_folder_to_first
+from unmask.cli.train import leave_folder_to_first
 
 
 @pytest.fixture
