@@ -1,4 +1,5 @@
 import ast
+from collections import Counter
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -137,6 +138,15 @@ def test_every_pool_of_processes_says_how_they_start() -> None:
 
 def test_no_module_is_a_drawer_for_everything() -> None:
     assert not {path.stem for path in FILES.values()} & {"utils", "util", "helpers", "common", "misc"}
+
+
+def test_the_house_keeps_its_size() -> None:
+    modules = [module for module, path in FILES.items() if path.name != "__init__.py"]
+    fan_out = {module: {name for edge, name in list_edges() if edge == module} - {module} for module in modules}
+    folders = Counter(FILES[module].parent for module in modules)
+    assert len(modules) <= 140
+    assert not [module for module, names in fan_out.items() if len(names) > 12]
+    assert not [folder for folder, count in folders.items() if count > 16]
 
 
 def test_no_file_is_longer_than_400_lines() -> None:

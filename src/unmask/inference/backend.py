@@ -15,6 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from unmask.errors import BundleError, CheckpointError, ConfigError
+from unmask.faces.crop import as_stored, cut_crop, prepare_input, stack_planes
+from unmask.faces.spec import CropSpec, InputSpec
 from unmask.inference.results import FaceScore, FrameResult
 from unmask.models.bundle import Bundle, is_bundle, load_bundle
 from unmask.models.checkpoint import Checkpoint, choose_device, load_checkpoint
@@ -327,6 +329,48 @@ class Scorer:
 
     def _collect(self) -> None:
         self._scores += self._running.popleft().result()
+
+
+class CropScorer:
+    """Cut faces out of frames as a model's training data was cut, and score the crops.
+
+    Args:
+        backend: Backend that runs the network.
+        crop_spec: How a face becomes a crop.
+        input_spec: How a crop becomes the network's input.
+        batch_size: Number of crops scored at once.
+    """
+
+    def __init__(self, backend: Backend, crop_spec: CropSpec, input_spec: InputSpec, *, batch_size: int) -> None:
+        self._backend, self._batch_size = backend, batch_size
+        self._crop_spec, self._input_spec = crop_spec, input_spec
+
+    def start(self) -> Scorer:
+        """Return a scorer of frames; a call of the network for a single crop would cost too much."""
+        num_streams = max(min(self._backend.num_streams, self._batch_size // 4), 1)
+        return Scorer(self._cut, self._score, batch_size=self._batch_size, num_streams=num_streams)
+
+    def _cut(self, image: Image, face: Face) -> Image:
+        # Images that were crops already are indexed where they lie, neither cut nor encoded again.
+        if self._crop_spec.detector == "none":
+            return prepare_input(image, self._input_spec)
+        return cut_crop(image, face, self._crop_spec)
+
+    def _score(self, crops: Sequence[Image], *, in_stream: bool = False) -> _Scores:
+        if self._crop_spec.detector != "none":
+            crops = [prepare_input(as_stored(crop, self._crop_spec), self._input_spec) for crop in crops]
+        scores: _Scores = []
+        for start in range(0, len(crops), self._batch_size):
+            batch = stack_planes(crops[start : start + self._batch_size])
+            scored = self._backend.score(batch, in_stream=in_stream)
+            if not np.isfinite(scored.scores).all():
+                raise CheckpointError("The network gives no number for a crop: its weights are damaged. Train again.")
+            maps = scored.activation_maps
+            scores += [
+                (float(score), None if maps is None else maps[position].copy())
+                for position, score in enumerate(scored.scores)
+            ]
+        return scores
 
 
 def _join(number: int, face: Face, score: float, activation_map: Array | None) -> FaceScore:

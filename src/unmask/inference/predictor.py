@@ -9,20 +9,17 @@ from typing import Any, Self
 import numpy as np
 
 from unmask.decision import MARGIN, Decision
-from unmask.errors import CheckpointError, ConfigError, MediaError
-from unmask.faces.crop import as_stored, cut_crop, prepare_input, stack_planes
+from unmask.errors import ConfigError, MediaError
 from unmask.faces.detector import Detector, build_detector
 from unmask.faces.spec import CropSpec, InputSpec
 from unmask.forgeries import SourceRecord, read_trained_on
-from unmask.inference.backend import Backend, Scorer, load_model
+from unmask.inference.backend import Backend, CropScorer, Scorer, load_model
 from unmask.inference.deciding import Deciding, conclude, number_tracks
 from unmask.inference.limits import Input, Limits, take_image
-from unmask.inference.results import FrameResult, Prediction, Progress
-from unmask.inference.scene import Examination, SceneCheck, note_scene
-from unmask.inference.words import UNREADABLE, note_crowd
+from unmask.inference.results import UNREADABLE, FrameResult, Prediction, Progress
+from unmask.inference.scene import Examination, SceneCheck, note_image
 from unmask.media.kinds import sniff_kind
-from unmask.media.video import choose_frames, index_video
-from unmask.types import Array, Face, Frame, Image, MediaKind
+from unmask.types import Face, Frame, Image, MediaKind
 
 
 class Predictor:
@@ -206,9 +203,8 @@ class Predictor:
                 still = take_image(image, name=title, limits=self.limits)
                 found = self.detector.detect([still.image])[0] if faces is None else faces[position]
                 scorer.add(Frame(still.image, 0, 0.0), found[: self.limits.max_faces])
-                crowd = note_crowd(len(found), max_faces=self.limits.max_faces, is_video=False)
-                reasons = [] if self.scene_check is None else [self.scene_check.explain(still.image)]
-                notes.append([*still.notes, *crowd, *note_scene(reasons, is_video=False)])
+                more = note_image(still.image, found, max_faces=self.limits.max_faces, scene_check=self.scene_check)
+                notes.append([*still.notes, *more])
             frames = scorer.finish()
         return [
             self._conclude(title, MediaKind.IMAGE, [frame], notes=some)
@@ -241,10 +237,15 @@ class Predictor:
         Raises:
             MediaError: It cannot be read, or is over a limit.
         """
-        index = index_video(Path(path), name=name, max_pixels=self.limits.max_pixels)
-        total = index.info.num_frames
-        asked = choose_frames(total, num_frames=self.num_frames, every_n=self.every_n)
-        examined = Examination(index, asked, spec=self.crop_spec, limits=self.limits, scene_check=self.scene_check)
+        examined = Examination.open(
+            Path(path),
+            name=name,
+            num_frames=self.num_frames,
+            every_n=self.every_n,
+            spec=self.crop_spec,
+            limits=self.limits,
+            scene_check=self.scene_check,
+        )
         with self._start_scorer() as scorer:
             for batch in examined.search(self.detector):
                 found = examined.take(batch)
@@ -254,46 +255,11 @@ class Predictor:
                 yield Progress(examined.num_done, examined.num_planned, seen=seen)
             frames = sorted(scorer.finish(), key=lambda frame: frame.index)
         people, notes = number_tracks(frames, looks=examined.list_looks(frames)), examined.list_notes(frames)
-        prediction = self._conclude(index.name, MediaKind.VIDEO, people, notes=notes, num_frames=total)
+        prediction = self._conclude(examined.name, MediaKind.VIDEO, people, notes=notes, num_frames=examined.num_frames)
         yield Progress(examined.num_done, examined.num_planned, prediction)
 
     def _start_scorer(self) -> Scorer:
-        num_streams = max(min(self.backend.num_streams, self.batch_size // 4), 1)  # a call for one crop costs too much
-        return Scorer(self._cut, self._score_cut, batch_size=self.batch_size, num_streams=num_streams)
-
-    def score(self, inputs: Sequence[Image], *, in_stream: bool = False) -> list[tuple[float, Array | None]]:
-        """Score prepared crops.
-
-        Args:
-            inputs: Of `prepare_input`, each `(size, size, 3)`.
-            in_stream: Whether other calls go on at the same time; see `Backend.num_streams`.
-
-        Returns:
-            Of each crop P(fake), and its activation map.
-        """
-        scores: list[tuple[float, Array | None]] = []
-        for start in range(0, len(inputs), self.batch_size):
-            batch = stack_planes(inputs[start : start + self.batch_size])
-            scored = self.backend.score(batch, in_stream=in_stream)
-            if not np.isfinite(scored.scores).all():
-                raise CheckpointError("The network gives no number for a crop: its weights are damaged. Train again.")
-            maps = scored.activation_maps
-            scores += [
-                (float(score), None if maps is None else maps[position].copy())
-                for position, score in enumerate(scored.scores)
-            ]
-        return scores
-
-    def _cut(self, image: Image, face: Face) -> Image:
-        # Images that were crops already are indexed where they lie, neither cut nor encoded again.
-        if self.crop_spec.detector == "none":
-            return prepare_input(image, self.input_spec)
-        return cut_crop(image, face, self.crop_spec)
-
-    def _score_cut(self, crops: Sequence[Image], *, in_stream: bool = False) -> list[tuple[float, Array | None]]:
-        if self.crop_spec.detector != "none":
-            crops = [prepare_input(as_stored(crop, self.crop_spec), self.input_spec) for crop in crops]
-        return self.score(crops, in_stream=in_stream)
+        return CropScorer(self.backend, self.crop_spec, self.input_spec, batch_size=self.batch_size).start()
 
     def _conclude(
         self, name: str, kind: MediaKind, frames: Sequence[FrameResult], *, notes: Sequence[str], num_frames: int = 1

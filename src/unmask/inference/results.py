@@ -9,6 +9,9 @@ from typing import Any
 from unmask.forgeries import SourceRecord, name_sources, warn_of_training
 from unmask.types import Array, Box, Face, Frame, MediaKind, Point, Verdict
 
+UNREADABLE = "Cannot be read"
+"""Headline of a file that cannot be read."""
+
 
 @dataclass(frozen=True)
 class FaceScore:

@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator, Sequence
 from functools import partial
+from pathlib import Path
+from typing import Self
 
 import cv2
 import numpy as np
@@ -15,7 +17,7 @@ from unmask.faces.track import Look, describe_faces
 from unmask.inference.limits import Limits, choose_within
 from unmask.inference.results import FrameResult
 from unmask.inference.words import note_crowd, note_frames, note_search
-from unmask.media.video import VideoIndex, choose_frames, read_indexed
+from unmask.media.video import VideoIndex, choose_frames, index_video, read_indexed
 from unmask.types import Face, Image
 
 _SIDE, _BORDER = 240, 40
@@ -103,6 +105,19 @@ def note_scene(reasons: Sequence[str | None], *, is_video: bool) -> list[str]:
     ]
 
 
+def note_image(image: Image, faces: Sequence[Face], *, max_faces: int, scene_check: SceneCheck | None) -> list[str]:
+    """Return the notes on an image: faces left out, and a scene given to a model that takes images whole.
+
+    Args:
+        image: RGB image.
+        faces: All faces found.
+        max_faces: Maximum number of faces to score.
+        scene_check: Scene check of a model that takes images whole; None for others.
+    """
+    reasons = [] if scene_check is None else [scene_check.explain(image)]
+    return [*note_crowd(len(faces), max_faces=max_faces, is_video=False), *note_scene(reasons, is_video=False)]
+
+
 _FRAMES_CHECKED = 3
 """Frames that are checked for scenes where the model takes images whole: each costs a detection."""
 
@@ -141,6 +156,46 @@ class Examination:
         self._reasons: list[str | None] = []
         self._looks: dict[int, Sequence[Look]] = {}
         self._most_faces = 0
+
+    @classmethod
+    def open(
+        cls,
+        path: Path,
+        *,
+        name: str | None,
+        num_frames: int,
+        every_n: int | None,
+        spec: CropSpec,
+        limits: Limits,
+        scene_check: SceneCheck | None,
+    ) -> Self:
+        """Index a video and choose the frames to examine.
+
+        Args:
+            path: Video file.
+            name: Name in results and messages; None for the path.
+            num_frames: Number of frames, evenly spaced.
+            every_n: Stride in frames; replaces `num_frames`.
+            spec: Crop spec.
+            limits: Limits of one file.
+            scene_check: Scene check of a model that takes images whole; None for others.
+
+        Raises:
+            MediaError: The video cannot be read, or is over a limit.
+        """
+        index = index_video(path, name=name, max_pixels=limits.max_pixels)
+        asked = choose_frames(index.info.num_frames, num_frames=num_frames, every_n=every_n)
+        return cls(index, asked, spec=spec, limits=limits, scene_check=scene_check)
+
+    @property
+    def name(self) -> str:
+        """Name of the video in results and messages."""
+        return self._index.name
+
+    @property
+    def num_frames(self) -> int:
+        """Number of frames in the file."""
+        return self._index.info.num_frames
 
     def search(self, detector: Detector) -> Iterator[Batch]:
         """Search the frames asked for, and more where they show too few faces, within the limits."""

@@ -14,7 +14,6 @@ VERDICTS = {
     Verdict.NO_FACE: "No face found",
 }
 
-UNREADABLE = "Cannot be read"
 
 _MOST_STRETCHES = 3
 

@@ -11,8 +11,7 @@ from typing import Any, BinaryIO
 import streamlit as st
 
 from unmask.errors import MediaError, tell_guest
-from unmask.inference.results import Prediction
-from unmask.inference.words import UNREADABLE
+from unmask.inference.results import UNREADABLE, Prediction
 from unmask.media.image import read_still
 from unmask.media.kinds import IMAGE_NAMES, IMAGE_SUFFIXES, VIDEO_FORMATS, VIDEO_SUFFIXES, sniff_kind
 from unmask.media.video import index_video, read_indexed

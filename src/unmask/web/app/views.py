@@ -14,8 +14,8 @@ from unmask.faces.crop import cut_shown
 from unmask.faces.spec import CropSpec
 from unmask.inference.annotate import LETTERS, draw_faces
 from unmask.inference.deciding import Deciding
-from unmask.inference.results import FaceResult, FrameResult, Prediction
-from unmask.inference.words import UNREADABLE, VERDICTS, name_face, show_clock, show_examined
+from unmask.inference.results import UNREADABLE, FaceResult, FrameResult, Prediction
+from unmask.inference.words import VERDICTS, name_face, show_clock, show_examined
 from unmask.media.image import decode_jpeg, encode_jpeg
 from unmask.types import Array, Box, Face, Image, MediaKind, Verdict
 
