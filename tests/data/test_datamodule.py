@@ -134,7 +134,7 @@ def test_self_blending_trains_on_real_crops_each_beside_its_fake(face_dataset: P
 
 def test_self_blending_does_without_fakes_in_the_training_split(make_faces: Maker) -> None:
     augmentation = instantiate(compose_config("train", "augmentation=sbi").augmentation)
-    with pytest.raises(DatasetError, match="needs the landmarks of every face"):  # and not: holds only one class
+    with pytest.raises(DatasetError, match="needs the landmarks of every face"):  # and not that the split has one class
         _open(make_faces({"train": (4, 0), "val": (1, 1)}), augmentation=augmentation)
 
 
@@ -220,7 +220,7 @@ def test_empty_split_is_named(make_faces: Maker, split: str) -> None:
 def test_one_class_in_a_split_is_refused(make_faces: Maker, split: str) -> None:
     counts = {"train": (2, 2), "val": (2, 2)}
     counts[split] = (3, 0)
-    with pytest.raises(DatasetError, match=f"Split '{split}' of '.*' holds only one class: 3 real crops"):
+    with pytest.raises(DatasetError, match=f"Split '{split}' of '.*3 real crops and no fake"):
         _open(make_faces(counts))
 
 

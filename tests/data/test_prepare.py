@@ -344,14 +344,14 @@ def test_without_a_detector_a_video_is_refused(tmp_path: Path) -> None:
 def test_differing_formats_of_real_and_fake_are_warned_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
         _prepare(_images(tmp_path, formats=("jpg", "png")), tmp_path / "out")
-    assert "codec (['jpg'] against ['png'])" in caplog.text
-    assert "face size" not in caplog.text
+    assert re.search(r"codecs.*\['jpg'\].*\['png'\]", caplog.text)
+    assert "faces differ in size" not in caplog.text
 
 
 def test_differing_face_sizes_of_real_and_fake_are_warned_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
         _prepare(_images(tmp_path, sizes=(96, 192)), tmp_path / "out")
-    assert "face size (median 30 against 60 px)" in caplog.text
+    assert re.search(r"size.*\b30\b.*\b60 px", caplog.text)
     assert "codec" not in caplog.text
 
 
@@ -491,8 +491,8 @@ def test_what_was_understood_is_logged_before_the_work(tmp_path: Path, caplog: p
         in (caplog.text)
     )
     assert re.search(r"1 of the 4 videos .*'listed'.*missing", caplog.text)
-    assert "'val' has nothing" in caplog.text
-    assert "'test' has no real" in caplog.text
+    assert re.search(r"Split 'val' .*no media", caplog.text)
+    assert re.search(r"Split 'test' .*no real", caplog.text)
 
 
 def test_copies_share_a_split_unless_the_source_has_its_own(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -55,22 +55,22 @@ def test_description_without_a_spec_is_a_clear_error(make_faces: Maker) -> None:
 
 def test_empty_split_is_named_with_those_that_are_not(make_faces: Maker) -> None:
     dataset = FaceDataset.load(make_faces({"train": (2, 1)}))
-    with pytest.raises(DatasetError, match=r"No face crops in '.*' for split 'val'; it has \{'train': 3\}"):
+    with pytest.raises(DatasetError, match=r"No face crops in '.*' for split 'val'.*\{'train': 3\}"):
         dataset.faces_of("val")
 
 
 def test_unknown_split_lists_the_choices(make_faces: Maker) -> None:
-    with pytest.raises(DatasetError, match=r"no split 'holdout'\. Choose one of: train, val, test"):
+    with pytest.raises(DatasetError, match=r"'holdout'.*train, val, test"):
         FaceDataset.load(make_faces({"train": (1, 1)})).faces_of("holdout")
 
 
 @pytest.mark.parametrize(
-    ("counts", "words"), [((3, 0), "3 real crops and no fake one"), ((0, 2), "2 fake crops and no real one")]
+    ("counts", "words"), [((3, 0), "3 real crops and no fake"), ((0, 2), "2 fake crops and no real")]
 )
 def test_one_class_in_a_split_is_refused(make_faces: Maker, counts: tuple[int, int], words: str) -> None:
     dataset = FaceDataset.load(make_faces({"train": (1, 1), "val": counts}))
     dataset.check_classes("train")
-    with pytest.raises(DatasetError, match=rf"Split 'val' of '.*' holds only one class: {words}"):
+    with pytest.raises(DatasetError, match=rf"Split 'val' of '.*{words}"):
         dataset.check_classes("val")
 
 

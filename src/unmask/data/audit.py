@@ -1,4 +1,4 @@
-"""Audit crops: missing files, damaged files, and copies under different names."""
+"""Find missing or damaged crops, and identical source files under different names."""
 
 import hashlib
 import logging
@@ -21,47 +21,47 @@ MAX_BAD_SHARE = 0.01
 
 
 def find_usable_crops(dataset: FaceDataset, *, split: str, max_bad_share: float = MAX_BAD_SHARE) -> pd.DataFrame:
-    """Return the crops of a split that exist and are complete; a warning counts and names the others.
+    """Return the rows of a split's intact crops, and log a warning that lists missing and damaged ones.
 
     Args:
-        dataset: A face dataset.
+        dataset: Face dataset.
         split: `train`, `val` or `test`.
-        max_bad_share: Share of bad crops above which the dataset is rejected.
+        max_bad_share: Maximum share of missing or damaged crops.
 
     Raises:
-        DatasetError: The split is empty, or more than that share is bad.
+        DatasetError: The split is empty, or more than `max_bad_share` of its crops are missing or damaged.
     """
     table = dataset.faces_of(split)
     paths = [dataset.root / crop for crop in table["crop"]]
-    with ThreadPoolExecutor(16) as pool:  # most of the time is spent waiting for disks
+    with ThreadPoolExecutor(16) as pool:  # bound by disk latency, not CPU
         problems = list(pool.map(_check_ends, paths))
     bad = [problem for problem in problems if problem]
     if not bad:
         return table
     summary = f"{len(bad)} of {len(table)} crops of split '{split}' in '{dataset.root}' are missing or damaged"
-    advice = f"Make them again with: {show_command('prepare.py', 'task=repair', f'output={dataset.root}')}"
+    advice = f"Recreate them with: {show_command('prepare.py', 'task=repair', f'output={dataset.root}')}"
     if len(bad) > max_bad_share * len(table):
         raise DatasetError(f"{summary}, more than {max_bad_share:.0%}:\n{list_problems(bad)}\n{advice}")
-    logger.warning("%s and are left out:\n%s\n%s", summary, list_problems(bad), advice)
+    logger.warning("%s and are skipped:\n%s\n%s", summary, list_problems(bad), advice)
     return table[[not problem for problem in problems]].reset_index(drop=True)
 
 
 def find_damaged(crops: Iterable[str], *, root: Path, size: int | None) -> dict[str, str]:
-    """Return the crops that are missing, cannot be decoded or have the wrong size, and the problem of each.
+    """Map each crop that is missing, cannot be decoded or has the wrong size to its problem.
 
     Args:
-        crops: Paths relative to the dataset.
-        root: Folder of the dataset.
-        size: Expected side in pixels; None to accept any.
+        crops: Crop paths relative to the dataset.
+        root: Folder of the face dataset.
+        size: Expected side in pixels; None to accept any size.
     """
     crops = list(crops)
-    with ThreadPoolExecutor(16) as pool:  # decoding releases the GIL, and disks take time
+    with ThreadPoolExecutor(16) as pool:  # decoding releases the GIL
         found = list(pool.map(lambda crop: _describe_damage(root / crop, size=size), crops))
     return {crop: problem for crop, problem in zip(crops, found, strict=True) if problem}
 
 
 def _check_ends(path: Path) -> str:
-    """Return what is wrong with a crop, or "". Only both ends of a JPEG are read."""
+    """Describe the problem of a crop, or return ""; reads only the first and last bytes of a JPEG."""
     try:
         with path.open("rb") as file:
             start = file.read(2)
@@ -79,7 +79,7 @@ def _check_ends(path: Path) -> str:
 
 
 def _describe_damage(path: Path, *, size: int | None) -> str:
-    """Return what is wrong with a crop after decoding it, or ""."""
+    """Decode a crop and describe its problem, or return ""."""
     if not path.is_file():
         return "missing"
     try:
@@ -94,13 +94,13 @@ CHOICES = ("warn", "refuse")
 COPIES_FILE = "copies.csv"
 
 _END_BYTES = 4096
-"""Read from either end of files of equal size; whole files are read only if these agree too."""
+"""Bytes compared at either end of files of equal size, before whole files are hashed."""
 
 
 def find_copies(videos: Sequence[Video]) -> list[list[int]]:
-    """Return the positions of byte-identical videos, in sets of two or more.
+    """Return sets of two or more positions in `videos` whose files are byte-identical.
 
-    Files are compared by size, then by their ends, then by all bytes; folders of frames are compared frame by frame.
+    Compares files by size, then by their first and last bytes, then by full hash; folders of frames frame by frame.
     """
     files = [_list_files(video) for video in videos]
     candidates = [[index for index, found in enumerate(files) if found]]
@@ -112,17 +112,17 @@ def find_copies(videos: Sequence[Video]) -> list[list[int]]:
 def report_copies(
     videos: Sequence[Video], splits: Sequence[str], copies: Iterable[Sequence[int]], *, choice: str, root: Path
 ) -> None:
-    """Report copies in two splits or with two labels; `copies.csv` in the face dataset lists all copies.
+    """Warn about copies in different splits or with different labels, and list all copies in `copies.csv`.
 
     Args:
         videos: Videos of one source.
         splits: Split of each video.
         copies: Result of `find_copies`.
-        choice: `warn`, or `refuse` to raise if copies are in two splits.
+        choice: `warn`, or `refuse` to raise if copies are in different splits.
         root: Folder of the face dataset.
 
     Raises:
-        LeakageError: Copies are in two splits, and `choice` is `refuse`.
+        LeakageError: Copies are in different splits, and `choice` is `refuse`.
     """
     copies = list(copies)
     (root / COPIES_FILE).unlink(missing_ok=True)
@@ -132,22 +132,22 @@ def report_copies(
     contradicting = [same for same in copies if len({videos[index].label for index in same}) > 1]
 
     def show(same: Sequence[int]) -> str:
-        """Name one of each label and split."""
+        """Name one copy per label and split."""
         different = {(videos[index].label, splits[index]): index for index in reversed(same)}
         names = [f"'{videos[i].path}' ({label.name.lower()}, {split})" for (label, split), i in different.items()]
         return ", ".join(sorted(names)) + (f" and {len(same) - len(names)} more" if len(same) > len(names) else "")
 
     if crossing and choice == "refuse":
         raise LeakageError(
-            f"{len(crossing)} files are in more than one split under different names (duplicates=refuse):\n"
+            f"{len(crossing)} files have copies under other names in another split (duplicates=refuse):\n"
             f"{list_problems(map(show, crossing))}\nRemove the copies, or set duplicates=warn."
         )
     _write(root / COPIES_FILE, videos, splits, copies)
     listed = f"'{root / COPIES_FILE}' lists all copies."
     if crossing:
         logger.warning(
-            "%d files are in more than one split under different names, so metrics on val and test are too optimistic "
-            "(duplicates=refuse stops here):\n%s\n%s",
+            "%d files have copies under other names in another split, so metrics on val and test are too optimistic "
+            "(duplicates=refuse makes this an error):\n%s\n%s",
             len(crossing), list_problems(map(show, crossing)), listed,
         )  # fmt: skip
     if contradicting:
@@ -180,7 +180,7 @@ def _list_files(video: Video) -> list[Path]:
 def _divide(
     same: Sequence[int], files: Sequence[Sequence[Path]], measure: Callable[[Sequence[Path]], Hashable]
 ) -> list[list[int]]:
-    """Split a set into those of its members that agree in a measure."""
+    """Divide a set into subsets with equal measures; drop subsets of one."""
     if len(same) < 2:
         return []
     members = [files[index] for index in same]
@@ -188,7 +188,7 @@ def _divide(
     if measure is _measure_sizes:
         values = [measure(paths) for paths in members]
     else:
-        with ThreadPoolExecutor(16) as pool:  # most of the time is spent waiting for disks
+        with ThreadPoolExecutor(16) as pool:  # bound by disk latency, not CPU
             values = list(pool.map(measure, members))
     found: dict[Hashable, list[int]] = defaultdict(list)
     for index, value in zip(same, values, strict=True):
@@ -198,7 +198,7 @@ def _divide(
 
 
 def _measure_sizes(paths: Sequence[Path]) -> tuple[int, ...] | None:
-    """Return file sizes; None if a file is empty or unreadable, which preparing it will report."""
+    """Return the file sizes, or None if a file is empty or unreadable (reported when it is prepared)."""
     try:
         sizes = tuple(path.stat().st_size for path in paths)
     except OSError:

@@ -1,4 +1,4 @@
-"""From a source to a face dataset."""
+"""Prepare a face dataset: list a source's videos, assign splits, crop faces, write the tables."""
 
 import logging
 import time
@@ -27,9 +27,9 @@ from unmask.types import Label, MediaKind, Outcome, Video
 _KIND_NAMES = {MediaKind.IMAGE: "images", MediaKind.VIDEO: "videos", MediaKind.FRAMES: "folders of frames"}
 
 _NEEDS = {
-    "train": "Training needs both classes here",
-    "val": "Training needs both classes here to choose its best checkpoint and the threshold",
-    "test": "Evaluation needs both classes here for ROC-AUC and PR-AUC",
+    "train": "Training needs both classes",
+    "val": "Training needs both classes to choose the best checkpoint and the threshold",
+    "test": "Evaluation needs both classes for ROC-AUC and PR-AUC",
 }
 
 logger = logging.getLogger(__name__)
@@ -37,15 +37,15 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class PrepareResult:
-    """Result of a prepare.
+    """Result of `prepare`.
 
     Args:
         dataset: Folder of the face dataset.
         outcomes: Number of videos by outcome.
-        num_reused: Number of videos that an earlier, interrupted run had finished.
-        num_repaired: Number of their crops that were missing or damaged and were made again.
+        num_reused: Number of videos finished by an earlier, interrupted run.
+        num_repaired: Number of missing or damaged crops in those videos that were recreated.
         num_faces: Number of crops.
-        seconds: Wall time.
+        seconds: Wall time in seconds.
     """
 
     dataset: Path
@@ -71,24 +71,24 @@ def prepare(
 ) -> PrepareResult:
     """Write the face dataset of a source; unusable videos become rows with their outcome.
 
-    An interrupted run in the same folder is resumed, and its missing or damaged crops are made again.
+    Resumes an interrupted run in the same folder and recreates its missing or damaged crops.
 
     Args:
-        source: The source to read.
+        source: Source to read.
         output: Folder of the face dataset.
-        detector: Face detector; None if the images are crops already.
-        spec: How crops are made.
-        fractions: Shares of train, val and test, for a source without splits of its own.
+        detector: Face detector; None if the images are already crops.
+        spec: Crop settings.
+        fractions: Shares of train, val and test, for a source without its own splits.
         seed: Seed of that split.
-        num_workers: Number of processes; 0 works in this one.
-        limit: Maximum number of existing videos of each method, for a trial run.
-        duplicates: `warn` about identical files in two splits, or `refuse` them.
-        max_pixels: Largest frame that is accepted.
+        num_workers: Number of worker processes; 0 runs in this process.
+        limit: Maximum number of existing videos per method, for a trial run.
+        duplicates: `warn` about identical files in different splits, or `refuse` them.
+        max_pixels: Maximum number of pixels of an image or video frame.
 
     Raises:
         SourceError: The source cannot be read.
         DatasetError: None of the videos is usable.
-        LeakageError: The splits cut a group, or a file has copies in two splits and `duplicates` is `refuse`.
+        LeakageError: A group spans several splits, or so do copies of a file and `duplicates` is `refuse`.
         OutputError: The disk is full; finished videos are kept.
     """
     start = time.monotonic()
@@ -96,7 +96,7 @@ def prepare(
         source.create(num_workers=num_workers)
     videos = _take_first(source.list_videos(), limit)
     copies = find_copies(videos)
-    # Copies belong together; but the splits that a source publishes stay as they are.
+    # Keep copies together, but never change the splits that a source publishes.
     groups = find_groups(videos, copies=() if any(video.split for video in videos) else copies)
     splits = assign_splits(videos, fractions=fractions, seed=seed, groups=groups)
     _log_overview(videos, splits, name=source.name)
@@ -105,7 +105,7 @@ def prepare(
     records = {name: record for name, record in journal.read(videos).items() if not names_limit(record.message)}
     num_reused = len(records)
     if num_reused:
-        logger.info("%d of %d videos were finished by an earlier run.", num_reused, len(videos))
+        logger.info("Resuming: %d of %d videos are already finished.", num_reused, len(videos))
     workshop = Workshop(detector, spec, output, max_pixels)
     tasks = plan_tasks(videos, records, workshop)
     records |= run_tasks(tasks, workshop, journal, num_workers=num_workers)
@@ -122,12 +122,12 @@ def prepare(
 
 
 def _take_first(videos: Sequence[Video], limit: int | None) -> list[Video]:
-    """Return the first videos of each method, from its splits in turn; missing ones count only if all are missing."""
+    """Return the first `limit` videos of each method, alternating between splits; skip missing ones unless all are."""
     if limit is None:
         return list(videos)
     there = [video for video in videos if video.is_there]
     if len(there) < len(videos):
-        logger.info("limit=%d: left out %d missing videos.", limit, len(videos) - len(there))
+        logger.info("limit=%d: skipped %d missing videos.", limit, len(videos) - len(there))
     turns: Counter[tuple[str, str | None]] = Counter()
     places = []
     for video in there or videos:
@@ -146,7 +146,7 @@ def _check_usable(records: Sequence[VideoRecord], source: Source) -> None:
         return
     problems = (f"{record.video_id}: {record.outcome}: {record.message}" for record in records)
     raise DatasetError(
-        f"None of the {len(records)} videos of source '{source.name}' is usable:\n{list_problems(problems)}"
+        f"None of the {len(records)} videos of source '{source.name}' can be used:\n{list_problems(problems)}"
     )
 
 
@@ -166,26 +166,26 @@ def _describe(
 
 
 def _warn_of_shortcuts(videos: pd.DataFrame, faces: pd.DataFrame) -> None:
-    """Warn if real and fake differ in more than the forgery: a network learns the difference instead."""
+    """Warn if codec or face size differs between real and fake: a network could learn that instead of the forgery."""
     usable = videos[videos["outcome"] == Outcome.OK]
     codecs = {label: set(usable.loc[usable["label"] == label, "codec"]) for label in Label}
     if all(codecs.values()) and codecs[Label.REAL] != codecs[Label.FAKE]:
         logger.warning(
-            "Real and fake differ in codec (%s against %s): a network can tell them apart by it.",
+            "Real and fake videos use different codecs (%s and %s): a network can tell them apart by it alone.",
             sorted(codecs[Label.REAL]),
             sorted(codecs[Label.FAKE]),
         )
     sides = faces["box"].map(lambda box: max(box[2] - box[0], box[3] - box[1])).groupby(faces["label"]).median()
     if len(sides) == 2 and sides.max() > 1.25 * sides.min():
         logger.warning(
-            "Real and fake differ in face size (median %.0f against %.0f px): a network can tell them apart by it.",
+            "Real and fake faces differ in size (median %.0f and %.0f px): a network can tell them apart by it alone.",
             sides[Label.REAL],
             sides[Label.FAKE],
         )
 
 
 def _log_overview(videos: Sequence[Video], splits: Sequence[str], *, name: str) -> None:
-    """Log how many real and fake media exist, by method and split, and warn about splits that lack a class."""
+    """Log the number of real and fake media by method and split, and warn about splits that lack a class."""
     there = [(video, split) for video, split in zip(videos, splits, strict=True) if video.is_there]
     kinds = Counter(video.kind for video, _ in there)
     labels = Counter(video.label for video, _ in there)
@@ -203,15 +203,15 @@ def _log_overview(videos: Sequence[Video], splits: Sequence[str], *, name: str) 
     num_missing = len(videos) - len(there)
     if num_missing:
         logger.warning(
-            "%s of the %s videos that source '%s' lists are missing.", f"{num_missing:,}", f"{len(videos):,}", name
+            "%s of the %s videos listed by source '%s' are missing.", f"{num_missing:,}", f"{len(videos):,}", name
         )
     _warn_of_gaps({split: [label for label in Label if by_split[split, label]] for split in SPLITS})
 
 
 def _warn_of_gaps(classes: dict[str, list[Label]]) -> None:
-    """Warn early about splits that training or evaluation cannot use."""
+    """Warn about splits that training or evaluation cannot use."""
     for split, labels in classes.items():
         if len(labels) == len(Label):
             continue
-        lacking = "nothing" if not labels else f"no {Label(1 - labels[0]).name.lower()} ones"
+        lacking = "no media" if not labels else f"no {Label(1 - labels[0]).name.lower()} media"
         logger.warning("Split '%s' has %s. %s.", split, lacking, _NEEDS[split])

@@ -23,12 +23,12 @@ from unmask.paths import write_bytes
 from unmask.types import Face, Frame, MediaKind, Outcome, Video
 
 _FACES_PER_FRAME = 4
-"""Only the largest faces of a frame can belong to the track that is kept; no others are cropped."""
+"""Maximum number of faces cropped per frame: the main person is always among the largest."""
 
 
 @dataclass(frozen=True)
 class CropRow:
-    """A crop of a video: the columns of `faces.parquet` that its video does not determine."""
+    """A crop of a video: the columns of `faces.parquet` that are specific to the crop."""
 
     crop: str
     frame_index: int
@@ -45,14 +45,14 @@ class VideoRecord:
 
     Args:
         video_id: ID of the video.
-        outcome: `ok` if it gave crops, otherwise the reason why not.
-        message: Error text, or notes on parts of the file that are shown approximately or not at all; or "".
-        frames: Number of frames examined.
-        fps: Frames a second; 0 for an image or a folder of frames.
+        outcome: `ok` if the video has crops, otherwise the reason why not.
+        message: Error text, notes on content that was approximated or omitted, or "".
+        frames: Number of frames searched for faces.
+        fps: Frame rate in frames per second; 0 for an image or a folder of frames.
         width: Width in pixels.
         height: Height in pixels.
-        codec: FFmpeg's name, or the suffix of an image or frame.
-        crops: One for each frame with a face.
+        codec: FFmpeg codec name, or the file extension of an image or frame.
+        crops: One crop per frame with a face.
     """
 
     video_id: str
@@ -79,16 +79,16 @@ class VideoRecord:
 def prepare_video(
     video: Video, *, detector: Detector | None, spec: CropSpec, root: Path, max_pixels: int = MAX_PIXELS
 ) -> VideoRecord:
-    """Detect, track and crop the largest face of a video; never raises because of the file itself.
+    """Detect, track and crop the main face of a video; a bad file becomes a record, not an exception.
 
-    If a crop cannot be written, all crops of the video are removed.
+    Removes all crops of the video if one cannot be written.
 
     Args:
         video: A video, an image or a folder of frames.
-        detector: Face detector; None if the images are crops already.
-        spec: How crops are made.
+        detector: Face detector; None if the images are already crops.
+        spec: Crop settings.
         root: Folder of the face dataset.
-        max_pixels: Largest frame that is accepted.
+        max_pixels: Maximum number of pixels of an image or video frame.
     """
     if not video.is_there:
         return VideoRecord(video.video_id, Outcome.MISSING, f"No such file: '{video.path}'.")
@@ -106,7 +106,7 @@ def prepare_video(
 def build_tables(
     videos: Sequence[Video], records: Sequence[VideoRecord], groups: Sequence[int], splits: Sequence[str]
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return the table of videos and the table of crops.
+    """Build the tables of videos and of crops.
 
     Args:
         videos: Videos of the source.
@@ -137,10 +137,10 @@ def build_tables(
 
 
 def _index_images(video: Video, spec: CropSpec, max_pixels: int) -> VideoRecord:
-    """List an image, or the frames of a folder, where they are: each is its own only crop."""
+    """Record an image, or each frame of a folder, as a crop without copying it."""
     if video.kind == MediaKind.VIDEO:
         raise DetectorError(
-            f"detector=none indexes images that are crops already, but '{video.path}' is a video. "
+            f"detector=none works only for images that are already crops, but '{video.path}' is a video. "
             f"Choose a detector, such as detector=retinaface_mobilenet."
         )
     if video.kind == MediaKind.FRAMES:
@@ -148,7 +148,7 @@ def _index_images(video: Video, spec: CropSpec, max_pixels: int) -> VideoRecord:
         for index, path in _list_frames(video).choose(spec.num_frames):
             try:
                 indexed.append(_index_image(path, index, max_pixels))
-            except MediaError as error:  # the other frames still show the video
+            except MediaError as error:  # the other frames may still be readable
                 problem = str(error)
         if not indexed:
             raise MediaError(f"No frame of '{video.path}' can be read: {problem}")
@@ -165,13 +165,13 @@ def _list_frames(video: Video) -> FrameFolder:
 
 
 def _index_image(path: Path, index: int, max_pixels: int) -> tuple[CropRow, tuple[str, ...]]:
-    """Return an image as a crop of itself, and notes on what a viewer shows differently."""
+    """Return the crop row of an image, and notes on content that was approximated or omitted."""
     still = read_still(path, max_pixels=max_pixels)
     height, width = still.image.shape[:2]
     if max(height, width) > MAX_SIDE:
         raise MediaError(
-            f"'{path}' has {width:,} x {height:,} pixels; images with a side above {MAX_SIDE:,} cannot be made square. "
-            f"Cut it, or scale it down."
+            f"'{path}' has {width:,} x {height:,} pixels; images with a side over {MAX_SIDE:,} cannot be padded to "
+            f"a square. Crop it, or scale it down."
         )
     box = (0.0, 0.0, float(width), float(height))
     return CropRow(str(path.resolve()), index, float(index), 0, box, None, 1.0), still.notes
@@ -215,7 +215,7 @@ def _search(read: ReadFrames, total: int, detector: Detector, spec: CropSpec, *,
 
 @dataclass(frozen=True)
 class _Examined:
-    """What is kept of a frame: its largest faces, their appearance, and their encoded crops."""
+    """A frame's largest faces, their appearance, and their encoded crops."""
 
     index: int
     seconds: float
@@ -225,7 +225,7 @@ class _Examined:
 
 
 def _examine(batches: Iterable[Batch], spec: CropSpec) -> Iterator[_Examined]:
-    """Cut the largest faces out of frames, which are released at once."""
+    """Crop the largest faces of each frame, so that the frames themselves can be freed."""
     for batch in batches:
         for frame, found in zip(batch.frames, batch.faces, strict=True):
             faces = found[:_FACES_PER_FRAME]
@@ -234,7 +234,7 @@ def _examine(batches: Iterable[Batch], spec: CropSpec) -> Iterator[_Examined]:
 
 
 def _follow(examined: Sequence[_Examined], *, most: int) -> list[tuple[_Examined, Face]]:
-    """Return the frames that show the main person, with their face, evenly thinned to at most `most`."""
+    """Return up to `most` evenly spaced frames that show the main person, each with that person's face."""
     followed = follow_largest([frame.faces for frame in examined], looks=[frame.looks for frame in examined])
     seen = [(frame, face) for frame, face in zip(examined, followed, strict=True) if face is not None]
     return [seen[place] for place in choose_frames(len(seen), num_frames=most)]

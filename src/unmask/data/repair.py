@@ -1,4 +1,4 @@
-"""Repair a face dataset: remake missing or damaged crops, and read videos that were unreadable before."""
+"""Repair a face dataset: recreate missing or damaged crops, and add videos that were unreadable before."""
 
 import logging
 from collections.abc import Mapping
@@ -23,14 +23,14 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class RepairResult:
-    """Result of a repair.
+    """Result of `repair`.
 
     Args:
         dataset: Folder of the face dataset.
         num_checked: Number of crops checked.
-        num_repaired: Number of crops made again.
-        regained: Videos that were unreadable before.
-        problems: Reason why each remaining crop or video could not be repaired.
+        num_repaired: Number of crops recreated.
+        regained: IDs of videos that were unreadable before.
+        problems: Reason, by crop path or `video_id`, why it could not be repaired.
     """
 
     dataset: Path
@@ -41,19 +41,19 @@ class RepairResult:
 
 
 def repair(root: Path, *, detector: Detector | None, num_workers: int, max_pixels: int = MAX_PIXELS) -> RepairResult:
-    """Remake missing and damaged crops of a face dataset; intact crops stay as they are.
+    """Recreate missing and damaged crops of a face dataset and update its tables; leave intact crops unchanged.
 
-    Tables and counts are updated. Crops that cannot be remade stay in the tables, so that a later repair finds them,
-    for example once the disk of the source is mounted again.
+    Crops that cannot be recreated stay in the tables, so that a later repair can try again, for example once the disk
+    of the source is mounted.
 
     Args:
         root: Folder of the face dataset.
-        detector: Detector that the dataset was prepared with; None if it indexes images.
-        num_workers: Number of processes; 0 works in this one.
-        max_pixels: Largest frame that is accepted.
+        detector: Detector that the dataset was prepared with; None if it indexes images in place.
+        num_workers: Number of worker processes; 0 runs in this process.
+        max_pixels: Maximum number of pixels of an image or video frame.
 
     Raises:
-        DatasetError: Missing, or its tables cannot be read.
+        DatasetError: The dataset is missing, or its tables cannot be read.
         OutputError: The disk is full; repaired crops are kept.
     """
     dataset = FaceDataset.load(root)
@@ -80,10 +80,10 @@ def repair(root: Path, *, detector: Detector | None, num_workers: int, max_pixel
 
 
 def _plan(dataset: FaceDataset, damaged: Mapping[str, str], journal: Journal) -> tuple[list[Task], dict[str, str]]:
-    """List videos with damaged crops, and unreadable ones whose file may be readable now.
+    """List videos with damaged crops, and previously unreadable videos whose file now exists.
 
     Returns:
-        The tasks, and for each video what prevents a repair.
+        The tasks, and by `video_id` the reasons that prevent a repair.
     """
     faces = dataset.faces[dataset.faces["crop"].isin(list(damaged))]
     crops = {str(name): tuple(rows["crop"]) for name, rows in faces.groupby("video_id")}
@@ -97,13 +97,13 @@ def _plan(dataset: FaceDataset, damaged: Mapping[str, str], journal: Journal) ->
             problems[video.video_id] = f"No such file: '{video.path}'."
         elif video.video_id in crops and video.kind is MediaKind.FRAMES:
             problems[video.video_id] = (
-                f"'{video.path}' is a folder of frames, and only its source knows which of them belong to the video. "
-                f"Run the prepare.py command of this dataset again: it remakes the damaged crops."
+                f"'{video.path}' is a folder of frames, and only the source knows which of them belong to the video. "
+                f"Run the prepare.py command of this dataset again to recreate the damaged crops."
             )
         elif video.video_id in crops and journal.has_changed(video):
             problems[video.video_id] = (
                 f"'{video.path}' has changed since its crops were made. "
-                f"Run the prepare.py command of this dataset again: it remakes all crops of changed videos."
+                f"Run the prepare.py command of this dataset again to recreate all crops of changed videos."
             )
         elif video.video_id in crops:
             own = dataset.faces[dataset.faces["video_id"] == video.video_id]
@@ -141,7 +141,7 @@ def _to_plain(value: Any) -> Any:
 
 
 def _update_tables(dataset: FaceDataset, videos: Mapping[str, Video], records: Mapping[str, VideoRecord]) -> None:
-    """Write the tables with the rows of some videos replaced, keeping their order."""
+    """Replace the rows of some videos in the tables, keeping the order."""
     rows = dataset.videos.set_index("video_id", drop=False)
     groups = rows.loc[list(records), "group"].tolist()
     splits = rows.loc[list(records), "split"].tolist()

@@ -1,4 +1,4 @@
-"""Groups of related videos, splits that keep each group whole, and the audit that looks for leaks."""
+"""Group related videos, assign splits that keep groups whole, and audit splits for leakage."""
 
 import logging
 from collections import Counter, defaultdict
@@ -17,16 +17,16 @@ logger = logging.getLogger(__name__)
 
 
 def find_groups(videos: Sequence[Video], *, copies: Sequence[Sequence[int]] = ()) -> list[int]:
-    """Number the connected components of the graph of videos, identities and originals.
+    """Assign a group to each video: connected components of the graph of videos, identities and originals.
 
-    A fake `AAA_BBB` joins the videos of AAA and of BBB; in FaceForensics++ this reproduces the official pairs.
+    A fake `AAA_BBB` connects the videos of AAA and of BBB; in FaceForensics++ this reproduces the official pairs.
 
     Args:
         videos: Videos of one source.
-        copies: Sets of positions of videos whose files are identical, and so belong together too.
+        copies: Sets of positions in `videos` with identical files, which also belong to one group.
 
     Returns:
-        The group of each video, numbered from 0.
+        Group number of each video, counted from 0.
     """
     nodes: dict[tuple[str, str], int] = {}
     rows, columns = [], []
@@ -50,19 +50,19 @@ def find_groups(videos: Sequence[Video], *, copies: Sequence[Sequence[int]] = ()
 def assign_splits(
     videos: Sequence[Video], *, fractions: Mapping[str, float], seed: int, groups: Sequence[int] | None = None
 ) -> list[str]:
-    """Return the split of every video: the source's own if it has one, otherwise by group, seeded and stratified.
+    """Return the split of each video: the source's own, or a seeded split by group, stratified by method.
 
-    A source with train and test but no val has its val carved out of train.
+    If a source has a train split but no val split, val is taken from train.
 
     Args:
         videos: Videos of one source.
         fractions: Shares of `train`, `val` and `test`, each at least 0, adding up to 1.
         seed: Seed of the shuffle.
-        groups: Result of `find_groups`, if the caller already has it.
+        groups: Result of `find_groups`; None to compute it.
 
     Raises:
-        ConfigError: The fractions do not add up to 1.
-        LeakageError: The source's own splits cut a group.
+        ConfigError: The fractions are invalid.
+        LeakageError: A group spans several of the source's own splits.
     """
     _check_fractions(fractions)
     groups = find_groups(videos) if groups is None else groups
@@ -78,7 +78,7 @@ def assign_splits(
         share = fractions["val"] / (fractions["val"] + fractions["train"])
         parts = _divide(train, groups, strata, {"train": 1 - share, "val": share, "test": 0.0}, seed)
         logger.info(
-            "The source has no val split: moved %d of its %d train files to val.", parts.count("val"), len(train)
+            "The source has no val split; moved %d of its %d train files to val.", parts.count("val"), len(train)
         )
         for index, part in zip(train, parts, strict=True):
             splits[index] = part
@@ -86,7 +86,7 @@ def assign_splits(
 
 
 def check_groups(video_ids: Sequence[str], groups: Sequence[int], splits: Sequence[str | None]) -> None:
-    """Raise a LeakageError if a group is in more than one split; videos without a split are ignored."""
+    """Raise a LeakageError if a group spans several splits; ignore videos without a split."""
     found: dict[int, dict[str, str]] = defaultdict(dict)
     for video_id, group, split in zip(video_ids, groups, splits, strict=True):
         if split:
@@ -97,17 +97,17 @@ def check_groups(video_ids: Sequence[str], groups: Sequence[int], splits: Sequen
             ", ".join(f"'{name}' in {split}" for split, name in sorted(members.items())) for members in cut.values()
         )
         raise LeakageError(
-            f"{len(cut)} groups of videos that share a person or an origin are in more than one split:\n"
+            f"{len(cut)} groups of videos that share a person or an original are in more than one split:\n"
             f"{list_problems(rows)}\n"
             f"Move each group into one split, or let prepare.py split by identity (source.splits=null)."
         )
 
 
 def audit_splits(dataset: FaceDataset) -> None:
-    """Check a face dataset for leaks: at the end of prepare, and again before every training.
+    """Check that no group, identity, video or crop of a face dataset is in more than one split.
 
     Raises:
-        LeakageError: A group, an identity, a video or a crop is in more than one split; lists them.
+        LeakageError: One of them is in more than one split; lists them.
     """
     videos = dataset.videos
     check_groups(videos["video_id"].tolist(), videos["group"].tolist(), videos["split"].tolist())
@@ -124,22 +124,22 @@ def _check_column(table: pd.DataFrame, column: str, dataset: FaceDataset) -> Non
         rows = (f"{value}: {', '.join(sorted(names))}" for value, names in crossing.items())
         raise LeakageError(
             f"{len(crossing)} values of '{column}' in '{dataset.root}' are in more than one split:\n"
-            f"{list_problems(rows)}\nRun prepare.py again; a table edited by hand must keep them together."
+            f"{list_problems(rows)}\nRun prepare.py again, or keep them together if you edited the table by hand."
         )
 
 
 def _check_fractions(fractions: Mapping[str, float]) -> None:
     if set(fractions) != set(SPLITS) or min(fractions.values()) < 0 or abs(sum(fractions.values()) - 1) > 1e-6:
         raise ConfigError(
-            f"split.train, split.val and split.test are {dict(fractions)}: each must be at least 0 and they must add "
-            f"up to 1, such as split.train=0.7 split.val=0.15 split.test=0.15."
+            f"Invalid split.train, split.val and split.test: {dict(fractions)}. Each must be at least 0 and they must "
+            f"add up to 1, such as split.train=0.7 split.val=0.15 split.test=0.15."
         )
 
 
 def _divide(
     indices: Sequence[int], groups: Sequence[int], strata: Sequence[str], fractions: Mapping[str, float], seed: int
 ) -> list[str]:
-    """Assign whole groups, in a seeded order and large ones first, to the split that lacks most of their content."""
+    """Assign each group, largest first in seeded order, to the split furthest below its share of the group's strata."""
     members: dict[int, list[int]] = defaultdict(list)
     for index in indices:
         members[groups[index]].append(index)

@@ -1,4 +1,4 @@
-"""The face dataset: a folder of crops with its tables (design: `dataset.json`, `videos.parquet`, `faces.parquet`)."""
+"""Read and write a face dataset: crops with `dataset.json`, `videos.parquet` and `faces.parquet`."""
 
 import json
 from collections.abc import Mapping
@@ -38,10 +38,10 @@ class FaceDataset:
     """A face dataset on disk, as `prepare` writes it.
 
     Args:
-        root: The folder; crop paths are relative to it, or absolute if images were indexed in place.
+        root: Folder of the dataset. Crop paths are relative to it, or absolute for images indexed in place.
         info: Content of `dataset.json`.
-        videos: A row for every video that the source lists; columns `VIDEO_COLUMNS`.
-        faces: A row for every crop; columns `FACE_COLUMNS`.
+        videos: One row per video that the source lists; columns `VIDEO_COLUMNS`.
+        faces: One row per crop; columns `FACE_COLUMNS`.
     """
 
     root: Path
@@ -78,7 +78,7 @@ class FaceDataset:
 
     @property
     def name(self) -> str:
-        """Name of its source."""
+        """Name of the source."""
         return str(self.info["name"])
 
     @property
@@ -88,48 +88,48 @@ class FaceDataset:
 
     @cached_property
     def spec(self) -> CropSpec:
-        """How its crops were made."""
+        """Settings that the crops were made with."""
         return CropSpec.from_dict(self.info["preprocessing"])
 
     @property
     def has_videos(self) -> bool:
-        """Whether it holds any video, so that video-level metrics are meaningful."""
+        """Whether the dataset contains videos, so that video-level metrics are meaningful."""
         return bool(self.videos["kind"].isin((MediaKind.VIDEO, MediaKind.FRAMES)).any())
 
     def faces_of(self, split: str) -> pd.DataFrame:
-        """Return the crops of a split, with rows numbered from 0.
+        """Return the rows of a split's crops, indexed from 0.
 
         Raises:
             DatasetError: The split is unknown or empty.
         """
         if split not in SPLITS:
             meant = suggest(split, SPLITS, key="split")
-            raise DatasetError(f"There is no split '{split}'.{meant} Choose one of: {', '.join(SPLITS)}")
+            raise DatasetError(f"Unknown split '{split}'.{meant} Choose one of: {', '.join(SPLITS)}")
         rows = self.faces[self.faces["split"] == split].reset_index(drop=True)
         if rows.empty:
             counts = self.faces["split"].value_counts().to_dict()
             raise DatasetError(
-                f"No face crops in '{self.root}' for split '{split}'; it has {counts or 'none at all'}. "
+                f"No face crops in '{self.root}' for split '{split}'; crops by split: {counts or 'none'}. "
                 f"Create them with: {_prepare(self.root)}"
             )
         return rows
 
     def check_classes(self, split: str, *, only: Label | None = None) -> None:
-        """Raise unless a split holds both real and fake crops, or crops of the one class that is needed."""
+        """Raise a DatasetError unless a split contains crops of both classes, or of the class `only`."""
         labels = self.faces_of(split)["label"]
         for label in Label if only is None else (only,):
             if not (labels == label).any():
                 other = Label(1 - label).name.lower()
                 raise DatasetError(
-                    f"Split '{split}' of '{self.root}' holds only one class: {len(labels)} {other} crops and no "
-                    f"{label.name.lower()} one. Add {label.name.lower()} media to the source and run prepare.py again."
+                    f"Split '{split}' of '{self.root}' has only one class: {len(labels)} {other} crops and no "
+                    f"{label.name.lower()} crops. Add {label.name.lower()} media to the source and rerun prepare.py."
                 )
 
 
 def write_dataset(root: Path, *, info: Mapping[str, Any], videos: pd.DataFrame, faces: pd.DataFrame) -> None:
-    """Write the three files; a full disk leaves the previous ones intact.
+    """Write the three files atomically; if the disk is full, the previous ones remain.
 
-    `dataset.json` is written last: its presence marks a complete dataset.
+    `dataset.json` is written last, so its presence marks a complete dataset.
     """
     contents = {
         "videos.parquet": videos.to_parquet(index=False),
@@ -150,7 +150,7 @@ def write_dataset(root: Path, *, info: Mapping[str, Any], videos: pd.DataFrame, 
 
 
 def count_rows(videos: pd.DataFrame, faces: pd.DataFrame) -> dict[str, Any]:
-    """Count videos by outcome, and crops per split, label and method, as plain values."""
+    """Count videos by outcome, and crops by split, label and method."""
     by_label = faces.assign(label=faces["label"].map(lambda value: Label(value).name.lower()))
     return {
         "videos": videos["outcome"].value_counts().to_dict(),

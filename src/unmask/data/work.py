@@ -1,4 +1,4 @@
-"""Prepare many videos: in worker processes, behind a progress bar, with a journal of finished ones."""
+"""Prepare many videos in worker processes, with a progress bar and a journal of finished videos."""
 
 import json
 import logging
@@ -37,9 +37,9 @@ class Task:
     """One video to prepare or repair.
 
     Args:
-        video: The video.
-        record: Record of an earlier run, if there is one.
-        damaged: Crops of that record to make again; the others stay as they are.
+        video: Video to process.
+        record: Record from an earlier run, if any.
+        damaged: Crops of that record to recreate; the others are left unchanged.
     """
 
     video: Video
@@ -49,13 +49,13 @@ class Task:
 
 @dataclass(frozen=True)
 class Workshop:
-    """Everything that all tasks share.
+    """Settings shared by all tasks.
 
     Args:
-        detector: Face detector; None if the images are crops already.
-        spec: How crops are made.
+        detector: Face detector; None if the images are already crops.
+        spec: Crop settings.
         root: Folder of the face dataset.
-        max_pixels: Largest frame that is accepted.
+        max_pixels: Maximum number of pixels of an image or video frame.
     """
 
     detector: Detector | None
@@ -64,7 +64,7 @@ class Workshop:
     max_pixels: int = MAX_PIXELS
 
     def work(self, task: Task) -> VideoRecord:
-        """Return the record of a video."""
+        """Prepare a video, or recreate its damaged crops, and return its record."""
         make = partial(prepare_video, task.video, detector=self.detector, spec=self.spec, max_pixels=self.max_pixels)
         if task.record is None:
             return make(root=self.root)
@@ -74,18 +74,17 @@ class Workshop:
 def plan_tasks(videos: Sequence[Video], records: Mapping[str, VideoRecord], workshop: Workshop) -> list[Task]:
     """List unfinished videos, and finished ones with missing or damaged crops.
 
-    The tables of a dataset whose crops were made with another spec are removed, since those crops are about to be
-    replaced one by one.
+    Removes the tables of an existing dataset with a different spec, because its crops are about to be replaced.
     """
     remove_remains(workshop.root)
     _remove_outdated_tables(workshop)
     damaged: dict[str, str] = {}
-    if workshop.detector is not None:  # without one, images are indexed, not cropped
+    if workshop.detector is not None:  # without a detector, images are indexed in place
         crops = (crop.crop for record in records.values() for crop in record.crops)
         damaged = find_damaged(crops, root=workshop.root, size=workshop.spec.crop_size)
     if damaged:
         problems = (f"{workshop.root / crop}: {problem}" for crop, problem in damaged.items())
-        logger.warning("Making %d crops again:\n%s", len(damaged), list_problems(problems))
+        logger.warning("Recreating %d missing or damaged crops:\n%s", len(damaged), list_problems(problems))
     tasks = []
     for video in videos:
         record = records.get(video.video_id)
@@ -98,14 +97,14 @@ def plan_tasks(videos: Sequence[Video], records: Mapping[str, VideoRecord], work
 def run_tasks(
     tasks: Sequence[Task], workshop: Workshop, journal: "Journal", *, num_workers: int
 ) -> dict[str, VideoRecord]:
-    """Run the tasks, log each in the journal as soon as it finishes, and return the records by video."""
+    """Run the tasks, append each record to the journal as it finishes, and return the records by `video_id`."""
     records = {}
     with closing(work_on(tasks, workshop, num_workers=num_workers, description="Preparing videos")) as work:
         for task, record in work:
             try:
                 journal.append(task.video, record)
             except OutputError:
-                if task.record is None:  # no record would mention its crops
+                if task.record is None:  # otherwise no record refers to its crops
                     shutil.rmtree(workshop.root / "crops" / record.video_id, ignore_errors=True)
                 raise
             records[task.video.video_id] = record
@@ -123,31 +122,31 @@ def _remove_outdated_tables(workshop: Workshop) -> None:
 
 
 def count_remade(tasks: Sequence[Task], workshop: Workshop) -> int:
-    """Count the crops that were made again, and warn about those that could not be."""
+    """Count the recreated crops, and warn about those that could not be recreated."""
     crops = [crop for task in tasks for crop in task.damaged]
     left = find_damaged(crops, root=workshop.root, size=workshop.spec.crop_size)
     if left:
         problems = (f"{workshop.root / crop}: {problem}" for crop, problem in left.items())
-        logger.warning("%d crops could not be made again:\n%s", len(left), list_problems(problems))
+        logger.warning("%d crops could not be recreated:\n%s", len(left), list_problems(problems))
     return len(crops) - len(left)
 
 
 Work = Generator[tuple[Task, VideoRecord], None, None]
-"""Must be closed by whoever consumes it, even on errors: that ends the worker processes and the progress bar."""
+"""The consumer must close it, even on errors, to stop the worker processes and the progress bar."""
 
 
 def work_on(tasks: Sequence[Task], workshop: Workshop, *, num_workers: int, description: str) -> Work:
-    """Yield each task with the record of its video as it finishes, behind a progress bar.
+    """Yield each task with its record as it finishes, and show a progress bar.
 
     Args:
-        tasks: One for each video.
+        tasks: One task per video.
         workshop: Detector, spec and folder.
-        num_workers: Number of processes; 0 works in this one.
-        description: Text before the bar.
+        num_workers: Number of worker processes; 0 runs in this process.
+        description: Label of the progress bar.
 
     Raises:
         DatasetError: A worker process died.
-        OutputError: A crop cannot be written; finished videos are kept, and nothing of the others.
+        OutputError: A crop cannot be written; finished videos are kept, crops of unfinished ones are removed.
     """
     columns = (
         TextColumn("{task.description}"),
@@ -183,14 +182,14 @@ def _work_in_processes(tasks: Sequence[Task], workshop: Workshop, num_workers: i
                 if not pending:
                     return
                 for future in wait(pending, return_when=FIRST_COMPLETED).done:
-                    record = future.result()  # raises while its video is still listed as pending
+                    record = future.result()  # if this raises, the error message below still lists the video
                     yield pending.pop(future), record
     except BrokenProcessPool as error:
         names = (str(task.video.path) for task in pending.values())
         raise DatasetError(
-            f"A worker process died, out of memory or in a decoder, while these files were being processed:\n"
+            f"A worker process died (out of memory, or a crash in a decoder) while processing these files:\n"
             f"{list_problems(names)}\n"
-            f"Finished videos are kept: run the same command again, with num_workers=0 to see which file it is."
+            f"Finished videos are kept. Run the same command again; num_workers=0 shows which file is the cause."
         ) from error
     finally:
         for future, task in pending.items():
@@ -199,7 +198,7 @@ def _work_in_processes(tasks: Sequence[Task], workshop: Workshop, num_workers: i
 
 
 _workshop: list[Workshop] = []
-"""The workshop of this worker process: sent once, since a detector that has loaded its weights is large."""
+"""Workshop of this worker process, sent only once because a detector with its weights is large."""
 
 
 def _receive(workshop: Workshop) -> None:
@@ -213,17 +212,17 @@ def _work_in_worker(task: Task) -> VideoRecord:
 def _remake_crops(
     record: VideoRecord, damaged: Collection[str], *, root: Path, make: Callable[[Path], VideoRecord]
 ) -> VideoRecord:
-    """Prepare a video beside the dataset, and replace only the damaged crops.
+    """Prepare a video in a temporary folder, and replace only the damaged crops.
 
     Args:
         record: Record of the video.
         damaged: Crops of the record to replace.
-        root: Folder of the dataset.
-        make: Prepares the video in a given folder.
+        root: Folder of the face dataset.
+        make: Function that prepares the video in a given folder.
 
     Returns:
-        The record, with new rows for replaced crops. Crops that could not be made again, because the file has changed
-        or can no longer be read, keep their rows.
+        The record with new rows for replaced crops. Crops that cannot be recreated, because the file has changed or
+        can no longer be read, keep their rows.
     """
     with writing(root):
         folder = Path(tempfile.mkdtemp(prefix=_REMADE_PREFIX, dir=root))
@@ -240,17 +239,17 @@ def _remake_crops(
 
 
 def remove_remains(root: Path) -> None:
-    """Remove folders that a killed repair left in a dataset."""
+    """Remove temporary folders that a killed run left in a dataset."""
     for folder in root.glob(f"{_REMADE_PREFIX}*"):
         shutil.rmtree(folder, ignore_errors=True)
 
 
 class Journal:
-    """Finished videos of an unfinished prepare, one JSON line each, so that no video is processed twice.
+    """Journal of finished videos, one JSON line each, from which an interrupted run resumes.
 
     Args:
-        path: The file, such as `<root>/prepare.jsonl`; need not exist.
-        spec_hash: Hash of the crop spec: records made under another spec are ignored.
+        path: Journal file, such as `<root>/prepare.jsonl`; need not exist.
+        spec_hash: Hash of the crop spec; records with another hash are ignored.
     """
 
     def __init__(self, path: Path, *, spec_hash: str) -> None:
@@ -258,9 +257,9 @@ class Journal:
         self.spec_hash = spec_hash
 
     def read(self, videos: list[Video]) -> dict[str, VideoRecord]:
-        """Return the records of videos whose file and crop spec have not changed, by `video_id`.
+        """Return the records, by `video_id`, of videos whose file and crop spec have not changed.
 
-        Missing videos are tried again. A line cut off by an interruption is skipped.
+        Omits missing videos, so that they are retried, and skips a line truncated by an interruption.
         """
         if not self.path.is_file():
             return {}
@@ -270,22 +269,22 @@ class Journal:
             try:
                 entry: dict[str, Any] = json.loads(line)
             except ValueError:
-                logger.warning("Skipped an unfinished line of '%s'; its video is processed again.", self.path)
+                logger.warning("Skipped a truncated line of '%s'; its video will be processed again.", self.path)
                 continue
             video = wanted.get(entry["record"]["video_id"])
             if video is None:
                 continue
-            records.pop(video.video_id, None)  # whatever its key: the crops on disk are those of the last line
+            records.pop(video.video_id, None)  # the crops on disk belong to the last line, whatever its key
             if entry["key"] == self._key(video):
                 records[video.video_id] = VideoRecord.from_dict(entry["record"])
         return {name: record for name, record in records.items() if record.outcome != Outcome.MISSING}
 
     def has_changed(self, video: Video) -> bool:
-        """Tell whether the file of a finished video exists and has changed since."""
+        """Return whether the file of a finished video exists but has changed since."""
         return self.path.is_file() and video.is_there and video.video_id not in self.read([video])
 
     def append(self, video: Video, record: VideoRecord) -> None:
-        """Add a finished video; the line is on disk when this returns.
+        """Append a finished video to the file, unbuffered.
 
         Raises:
             OutputError: The disk is full, or the folder is not writable.
@@ -297,13 +296,13 @@ class Journal:
                 size = file.tell()
                 if size:
                     file.seek(-1, os.SEEK_END)
-                    line = line if file.read(1) == b"\n" else "\n" + line  # after a line that was cut off
+                    line = line if file.read(1) == b"\n" else "\n" + line  # after a truncated line
                 content = line.encode()
                 try:
                     while content:
                         content = content[file.write(content) :]
                 except OSError:
-                    file.truncate(size)  # a full disk accepts part of it
+                    file.truncate(size)  # drop what a full disk accepted of the line
                     raise
 
     def _key(self, video: Video) -> list[Any]:
