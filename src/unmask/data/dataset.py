@@ -103,7 +103,8 @@ def _find_centres(table: pd.DataFrame) -> npt.NDArray[np.float64]:
     if table["box"].isna().any():
         return np.zeros((len(table), 2))
     boxes = np.stack([np.asarray(box, np.float64) for box in table["box"]])
-    return (boxes[:, :2] + boxes[:, 2:]) / 2
+    centres: npt.NDArray[np.float64] = (boxes[:, :2] + boxes[:, 2:]) / 2
+    return centres
 
 
 class FaceCrops(Dataset[dict[str, Any]]):
