@@ -7,8 +7,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import httpx2
 import pytest
 from tests.conftest import REPOSITORY
+from tests.web.api.test_server import serve
 
 from unmask.media.image import write_jpeg
 from unmask.media.video import read_frames
@@ -62,12 +64,38 @@ def test_every_part_of_an_own_package_works_without_a_line_in_src(cases: Path, t
         assert done.returncode == 0, done.stderr
         scores.append(json.loads((tmp_path / model[-4:] / "predictions.json").read_text())[0]["score"])
     assert scores[0] == pytest.approx(scores[1], abs=1e-4)
-    done = run("evaluate.py", checkpoint, "dataset.root=faces", "device=cpu", folder=tmp_path)
+    section = "+sections.groups._target_=mylab.section.ScoresByGroup"
+    options = ("dataset.root=faces", "device=cpu", section, "hydra.run.dir=report")
+    done = run("evaluate.py", checkpoint, *options, folder=tmp_path)
     assert done.returncode == 0, done.stderr
+    assert "<h2>Scores by group</h2>" in (tmp_path / "report/report.html").read_text()
     for model in (bundle, checkpoint):
         done = run("predict.py", model, "photo.jpg", folder=tmp_path, trusts=False)
         assert done.returncode == 2
         assert "trusted_modules=[mylab]" in done.stderr
+
+
+@pytest.mark.slow
+def test_service_scores_with_own_parts_as_the_command_does(
+    face_dataset: Path, synthetic_root: Path, tmp_path: Path
+) -> None:
+    training = (*CONFIGS, "experiment=mylab", f"dataset.root={face_dataset}", *SMALL, "hydra.run.dir=run")
+    done = run("train.py", *training, folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    clip = next((synthetic_root / "original_sequences/youtube/c23/videos").glob("*.mp4"))
+    write_jpeg(tmp_path / "photo.jpg", next(read_frames(clip, num_frames=1)).image, quality=95)
+    environment = os.environ | {"PYTHONPATH": str(MYLAB), "UNMASK_TRUSTED_MODULES": "mylab"}
+    with serve(tmp_path, tmp_path / "run/bundle", "limits.max_faces=4", environment=environment) as (address, _):
+        sent = {"files": ("photo.jpg", (tmp_path / "photo.jpg").read_bytes())}
+        answer = httpx2.post(f"{address}/v1/images", files=sent, timeout=60)
+    assert answer.status_code == 200, answer.text
+    done = run("predict.py", "checkpoint=run/bundle", "photo.jpg", "hydra.run.dir=said", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    (expected,) = json.loads((tmp_path / "said/predictions.json").read_text())
+    (row,) = answer.json()["results"]
+    assert expected["score"] is not None
+    assert row["verdict"] == expected["verdict"]
+    assert row["score"] == pytest.approx(expected["score"], abs=1e-6)
 
 
 @pytest.mark.slow

@@ -200,6 +200,7 @@ class EvaluateKeys:
     batch_size: int = MISSING
     num_workers: int = MISSING
     allow_spec_mismatch: bool = MISSING
+    sections: Any = MISSING
     trusted_modules: list[str] = field(default_factory=list)
     seed: int = MISSING
 

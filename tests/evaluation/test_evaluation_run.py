@@ -1,6 +1,8 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -112,3 +114,21 @@ def test_worker_processes_give_the_same_scores(make_dataset: Maker, make_checkpo
     alone = evaluate(checkpoint, root=root, output=tmp_path / "a", device="cpu", batch_size=5)
     helped = evaluate(checkpoint, root=root, output=tmp_path / "b", device="cpu", batch_size=5, num_workers=2)
     pd.testing.assert_frame_equal(pd.read_parquet(alone.scores), pd.read_parquet(helped.scores))
+
+
+def test_report_has_sections_of_ones_own(make_dataset: Maker, make_checkpoint: Maker, tmp_path: Path) -> None:
+    def render(frames: pd.DataFrame, videos: pd.DataFrame) -> str:
+        return f"<p id='own'>{len(frames)} crops of {len(videos)} videos</p>"
+
+    section = SimpleNamespace(title="Crops & videos", render=render)
+    done = evaluate(make_checkpoint(), root=make_dataset(), output=tmp_path / "out", sections={"own": section})
+    page = done.report.read_text()
+    frames, videos = (pd.read_parquet(tmp_path / f"out/scores_{name}.parquet") for name in ("frames", "videos"))
+    assert "<h2>Crops &amp; videos</h2>" in page
+    assert f"<p id='own'>{len(frames)} crops of {len(videos)} videos</p>" in page
+
+
+@pytest.mark.parametrize("section", [object(), SimpleNamespace(title=1, render=str)])
+def test_what_is_no_section_is_refused_before_anything_is_scored(section: Any, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"sections\.own.*title.*render"):
+        evaluate(tmp_path / "absent.ckpt", root=tmp_path, output=tmp_path / "out", sections={"own": section})

@@ -9,6 +9,7 @@ from unmask.cli.shell import check_values, run_command
 from unmask.paths import show_command
 
 if TYPE_CHECKING:
+    from unmask.evaluation.report import ReportSection
     from unmask.evaluation.run import Evaluation
 
 _ROWS = (
@@ -58,7 +59,17 @@ def evaluate_dataset(cfg: DictConfig) -> "Evaluation":
         command=show_command("evaluate.py", *HydraConfig.get().overrides.task),
         seed=cfg.seed,
         trusted_modules=list(cfg.trusted_modules),
+        sections=_build_sections(cfg),
     )
+
+
+def _build_sections(cfg: DictConfig) -> "dict[str, ReportSection]":
+    nodes = {str(name): node for name, node in cfg.sections.items() if node is not None}
+    if not nodes:
+        return {}
+    from unmask.training.parts import build_node  # takes seconds, since Lightning comes with it
+
+    return {name: build_node(node) for name, node in nodes.items()}
 
 
 def _print_figures(evaluation: "Evaluation", *, split: str) -> None:

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 from unmask.data.audit import find_usable_crops
 from unmask.data.augmentation import Augmentation, FakeMaker
 from unmask.data.dataset import FaceCrops, Rows, cap_methods, find_landmarks, find_originals, limit_rows
-from unmask.data.sampler import SAMPLINGS, EpochPlan, EpochSampler, ValidationBatches
+from unmask.data.sampler import SAMPLINGS, EpochPlan, EpochSampler, RowSampler, ValidationBatches
 from unmask.data.splits import audit_splits
 from unmask.data.tables import FaceDataset
 from unmask.errors import ConfigError, suggest
@@ -34,7 +34,7 @@ class FaceDataModule(L.LightningDataModule):
         augmentation: Of training crops. One that makes fakes gets the real ones alone.
         batch_size: Crops a step, and a process.
         num_workers: Processes that decode; None is one a core, 8 at most.
-        sampling: See `EpochPlan`.
+        sampling: Name of a sampling, see `EpochPlan`, or a `RowSampler`.
         samples_per_epoch: How many are drawn with `weighted`; None as many as there are crops.
         cap_per_method: Largest number of training crops of each method of forging; None for all.
         limit: Number of crops of `train` and `val`, half of them real; None for all.
@@ -49,7 +49,7 @@ class FaceDataModule(L.LightningDataModule):
         augmentation: Augmentation | FakeMaker | None = None,
         batch_size: int = 32,
         num_workers: int | None = None,
-        sampling: str = "weighted",
+        sampling: str | RowSampler = "weighted",
         samples_per_epoch: int | None = None,
         cap_per_method: int | None = None,
         limit: Mapping[str, int | None] | None = None,
@@ -93,7 +93,13 @@ class FaceDataModule(L.LightningDataModule):
 
     def _check_options(self) -> None:
         self._check_numbers()
-        if self.sampling not in SAMPLINGS:
+        if not isinstance(self.sampling, str):
+            if not isinstance(self.sampling, RowSampler):
+                raise ConfigError(
+                    f"dataset.sampling={self.sampling} has no draw(table, rng). Choose one of: {', '.join(SAMPLINGS)}; "
+                    f"or give a RowSampler of unmask.data.sampler by dataset.sampling._target_."
+                )
+        elif self.sampling not in SAMPLINGS:
             raise ConfigError(
                 f"No sampling '{self.sampling}' (dataset.sampling).{suggest(self.sampling, SAMPLINGS)} "
                 f"Choose one of: {', '.join(SAMPLINGS)}"
@@ -178,7 +184,7 @@ class FaceDataModule(L.LightningDataModule):
     def build_plan(self) -> EpochPlan:
         """Return how training crops are drawn, after `setup`."""
         return EpochPlan(
-            self._crops["train"].table["label"].to_numpy(),
+            self._crops["train"].table,
             sampling=self.sampling,
             num_samples=self.samples_per_epoch,
             partners=self._partners,

@@ -2,10 +2,11 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 from torch.utils.data import Sampler
 
 from unmask.errors import ConfigError
@@ -33,25 +34,48 @@ class Draw(NamedTuple):
     is_forged: bool = False
 
 
+@runtime_checkable
+class RowSampler(Protocol):
+    """A sampling of one's own, given as `dataset.sampling._target_`."""
+
+    def draw(self, table: pd.DataFrame, rng: np.random.Generator) -> Rows:
+        """Return the rows of an epoch, in order; a pure function of its arguments, since every process calls it.
+
+        Args:
+            table: Training crops, one row each, with columns such as `label`, `method` and `video_id`; real crops
+                alone where the augmentation makes fakes.
+            rng: Random generator of the epoch.
+
+        Returns:
+            Row positions in the table, shape `(N,)`; rows may repeat.
+        """
+        ...
+
+
 @dataclass(frozen=True)
 class EpochPlan:
     """How the crops of an epoch are chosen.
 
     Args:
-        labels: Of every row.
+        table: Training crops, one row each.
         sampling: `weighted` draws real and fake equally often, with replacement; `natural` takes every crop once;
             `subsample` takes the smaller class whole and as many of the larger, others every epoch; `paired` takes
-            every fake once, each followed by its original.
+            every fake once, each followed by its original. Or a sampler of one's own.
         num_samples: How many crops, with `weighted`; None as many as there are.
         partners: Row of the original of every row, for `paired`; -1 where there is none.
         makes_fakes: Every row is real, and is followed by the fake that is made from it.
     """
 
-    labels: Rows
-    sampling: str = "weighted"
+    table: pd.DataFrame
+    sampling: str | RowSampler = "weighted"
     num_samples: int | None = None
     partners: Rows | None = None
     makes_fakes: bool = False
+
+    @property
+    def labels(self) -> Rows:
+        """Label of every row."""
+        return self.table["label"].to_numpy(np.int64)
 
     @property
     def unit(self) -> int:
@@ -64,6 +88,8 @@ class EpochPlan:
         Args:
             rng: Decides.
         """
+        if not isinstance(self.sampling, str):
+            return self._check(self.sampling.draw(self.table, rng))
         if self.sampling == "weighted":
             share = self.unit if self.makes_fakes else 1
             count = len(self.labels) if self.num_samples is None else max(1, self.num_samples // share)
@@ -78,6 +104,17 @@ class EpochPlan:
             fakes = rng.permutation(np.flatnonzero(self.partners >= 0))
             return np.stack([fakes, self.partners[fakes]], axis=1).ravel()
         return rng.permutation(len(self.labels))
+
+    def _check(self, drawn: Rows) -> Rows:
+        rows = np.asarray(drawn)
+        is_whole = rows.ndim == 1 and rows.size > 0 and np.issubdtype(rows.dtype, np.integer)
+        if not is_whole or rows.min() < 0 or rows.max() >= len(self.table):
+            found = f"{rows.dtype}, shape {rows.shape}" + (f", {rows.min()} to {rows.max()}" if is_whole else "")
+            raise ConfigError(
+                f"dataset.sampling._target_={type(self.sampling).__module__}.{type(self.sampling).__qualname__} drew "
+                f"{found}. Return row positions: whole numbers from 0 to {len(self.table) - 1}, shape (N,)."
+            )
+        return rows.astype(np.int64)
 
     def draw_epoch(self, seed: int, epoch: int) -> list[Draw]:
         """Return the samples of an epoch: a pure function, so that every process finds the same.

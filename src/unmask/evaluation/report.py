@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import cv2
 import numpy as np
@@ -127,6 +127,22 @@ TRAINING = "training: "
 _MOST_UNSCORED = 20
 
 
+@runtime_checkable
+class ReportSection(Protocol):
+    """A section of one's own in the report, given as `sections.<name>._target_` of `evaluate.yaml`."""
+
+    title: str
+
+    def render(self, frames: pd.DataFrame, videos: pd.DataFrame) -> str:
+        """Return the section as HTML, with everything that comes from data escaped.
+
+        Args:
+            frames: Scores of the crops, as in `scores_frames.parquet`.
+            videos: Scores of the videos, as in `scores_videos.parquet`; NaN where nothing could be scored.
+        """
+        ...
+
+
 @dataclass(frozen=True)
 class Report:
     """What the page shows.
@@ -146,6 +162,7 @@ class Report:
         mistakes: What was called wrongly, the reals first, the farthest from the threshold first.
         sources: What the dataset was prepared from.
         trained_on: What the model was trained on.
+        sections: Further sections, title and HTML.
     """
 
     dataset: str
@@ -161,11 +178,13 @@ class Report:
     mistakes: tuple[Mistake, ...] = ()
     sources: tuple[SourceRecord, ...] = ()
     trained_on: tuple[SourceRecord, ...] = ()
+    sections: tuple[tuple[str, str], ...] = ()
 
 
 def render_report(report: Report) -> str:
     """Render the page. Everything that comes from data is escaped; the plots are our own SVG."""
     from jinja2 import Environment, StrictUndefined
+    from markupsafe import Markup
 
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters["figure"] = show_figure
@@ -178,6 +197,7 @@ def render_report(report: Report) -> str:
         figures=report.figures,
         plots=_draw(report, scored),
         wrong=_group(report.mistakes),
+        sections=[(title, Markup(html)) for title, html in report.sections],
         num_listed=NUM_LISTED,
         unscored=unscored.head(_MOST_UNSCORED).to_dict("records"),
         num_more_unscored=max(len(unscored) - _MOST_UNSCORED, 0),

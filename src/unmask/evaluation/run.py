@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -16,7 +16,8 @@ from unmask.data.audit import find_usable_crops
 from unmask.data.dataset import FaceCrops
 from unmask.data.tables import FaceDataset
 from unmask.decision import Decision
-from unmask.evaluation.report import TRAINING, Report, embed_thumbnails, find_mistakes, render_report
+from unmask.errors import ConfigError
+from unmask.evaluation.report import TRAINING, Report, ReportSection, embed_thumbnails, find_mistakes, render_report
 from unmask.faces.spec import check_same_crops
 from unmask.forgeries import name_model, name_sources, qualify_figures, read_trained_on, warn_of_training
 from unmask.metrics.scores import aggregate_videos, coverage_of, figures_of
@@ -136,6 +137,7 @@ def evaluate(
     command: str = "",
     seed: int = 0,
     trusted_modules: Sequence[str] = (),
+    sections: Mapping[str, ReportSection] | None = None,
 ) -> Evaluation:
     """Evaluate a checkpoint on a split. Nothing is chosen here: the threshold comes with the checkpoint.
 
@@ -151,12 +153,15 @@ def evaluate(
         command: Stands in the report.
         seed: Stands in the report.
         trusted_modules: Packages whose networks may be built from the checkpoint; see `unmask.trust`.
+        sections: Further sections of the report, by name.
 
     Raises:
+        ConfigError: A section has no title or no `render`, or does not return HTML.
         CheckpointError: The checkpoint is absent, damaged or of something else.
         DatasetError: The dataset or the split is absent, or too many crops are damaged.
         SpecMismatchError: The crops were made differently from the training crops.
     """
+    sections = check_sections(sections or {})
     model, dataset = load_checkpoint(checkpoint, trusted_modules=trusted_modules), FaceDataset.load(root)
     notes = _check_spec(model, dataset, allow_mismatch=allow_spec_mismatch)
     frames = score_frames(model, dataset, split=split, device=device, batch_size=batch_size, num_workers=num_workers)
@@ -175,9 +180,32 @@ def evaluate(
         sources=dataset.sources,
         trained_on=read_trained_on(model.provenance),
         notes=tuple(notes + _qualify(model, dataset, figures)),
+        sections=tuple((section.title, _render(name, section, frames, videos)) for name, section in sections.items()),
         mistakes=tuple(embed_thumbnails(find_mistakes(frames, videos, decision=model.decision), root=dataset.root)),
     )
     return _write(report, output, has_videos=dataset.has_videos)
+
+
+def check_sections(sections: Mapping[str, ReportSection]) -> Mapping[str, ReportSection]:
+    """Return sections of a report; raise before anything is scored where one is not a section.
+
+    Raises:
+        ConfigError: A section has no title or no `render`.
+    """
+    for name, section in sections.items():
+        if not isinstance(section, ReportSection) or not isinstance(section.title, str):
+            raise ConfigError(
+                f"sections.{name}: {type(section).__module__}.{type(section).__qualname__} needs a title and "
+                f"render(frames, videos); see ReportSection in unmask.evaluation.report."
+            )
+    return sections
+
+
+def _render(name: str, section: ReportSection, frames: pd.DataFrame, videos: pd.DataFrame) -> str:
+    html = section.render(frames.copy(), videos.copy())
+    if not isinstance(html, str):
+        raise ConfigError(f"sections.{name}: render returned {type(html).__name__} instead of HTML text.")
+    return html
 
 
 def _check_spec(model: Checkpoint, dataset: FaceDataset, *, allow_mismatch: bool) -> list[str]:

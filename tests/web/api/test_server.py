@@ -11,7 +11,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -38,12 +38,14 @@ FLAGS = [
 
 
 @contextlib.contextmanager
-def serve(home: Path, bundle: Path, *arguments: str) -> Iterator[tuple[str, "subprocess.Popen[str]"]]:
+def serve(
+    home: Path, bundle: Path, *arguments: str, environment: Mapping[str, str] = os.environ
+) -> Iterator[tuple[str, "subprocess.Popen[str]"]]:
     log = home / "stderr.txt"
     with log.open("a") as told, (home / "stdout.txt").open("a") as logged:
         process = subprocess.Popen(
             [sys.executable, str(REPOSITORY / "serve.py"), f"checkpoint={bundle}", "port=0", *arguments],
-            env={**os.environ, "UNMASK_HOME": str(home)}, cwd=home, text=True, stdout=logged, stderr=told,
+            env={**environment, "UNMASK_HOME": str(home)}, cwd=home, text=True, stdout=logged, stderr=told,
         )  # fmt: skip
     try:
         for _ in range(300):
