@@ -356,7 +356,7 @@ def test_resumed_sweep_ends_with_the_table_of_an_uninterrupted_one(
         [*command, "-m", "resume_sweep=last"], cwd=killed, check=False, capture_output=True, text=True
     )
     assert resumed.returncode == 0, resumed.stderr
-    assert "Going on after epoch" in (swept / str(number) / "train.log").read_text()
+    assert "Resuming after epoch" in (swept / str(number) / "train.log").read_text()
     assert {path: path.stat().st_mtime_ns for path in (*done, *results)} == done | results
     pd.testing.assert_frame_equal(_tabulate(killed), _tabulate(whole))
     assert sorted(path.name for path in (swept / str(number) / "checkpoints").iterdir()) == ["best.ckpt", "last.ckpt"]

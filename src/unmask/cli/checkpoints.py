@@ -19,10 +19,10 @@ def find_checkpoint(
     """Return the path of a checkpoint that is named by its path, or by `runs:/...` or `models:/...`.
 
     Args:
-        checkpoint: As given.
-        paths: Of the command; says where the store is, and where a file from a server is put.
-        takes_bundle: Whether the run's bundle is as good, and better.
-        tracking_uri: Of the store, where the command has a setting for it; None is the environment's, or sqlite.
+        checkpoint: Checkpoint as the user named it.
+        paths: Node `paths` of the command: the store, and the folder for files from a server.
+        takes_bundle: Whether the command prefers the bundle of a run.
+        tracking_uri: URI of the MLflow store; None takes the environment's, or sqlite.
     """
     from unmask.tracking.addresses import fetch_checkpoint, fetch_model, find_uri, is_address
 
@@ -43,8 +43,8 @@ def restore_resumed(cfg: DictConfig, overrides: list[str], *, folder: Path) -> t
 
     Args:
         cfg: The present one.
-        overrides: Of the present command line.
-        folder: Of the present run; keeps the overrides of both, so that this run can be resumed in turn.
+        overrides: Overrides of the present command line.
+        folder: Present run folder; keeps the overrides of both runs, so that this one can be resumed in turn.
 
     Returns:
         The configuration, with the path of the checkpoint as `resume`, and the overrides it is composed of.

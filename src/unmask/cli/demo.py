@@ -1,4 +1,4 @@
-"""The whole line on drawn faces: what `make demo` runs. Every stage is a command that a user can type."""
+"""Run the whole pipeline on drawn faces, as `make demo` does. Every stage is a command that a user can type."""
 
 import json
 import subprocess
@@ -21,8 +21,8 @@ class Stage:
     """A command of the demo.
 
     Args:
-        name: Of the command: `prepare`, `train`, `evaluate` or `predict`.
-        arguments: Of its command line.
+        name: Command: `prepare`, `train`, `evaluate` or `predict`.
+        arguments: Command line arguments.
     """
 
     name: str

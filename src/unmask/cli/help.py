@@ -22,7 +22,7 @@ def explain_config_error(error: Exception, *, call: Call) -> str:
 
     Args:
         error: Error raised while composing.
-        call: What the command line asked for.
+        call: Parsed command line.
     """
     arguments = call.overrides
     unreadable = _explain_grammar(arguments)
@@ -185,7 +185,7 @@ def render_help(call: Call) -> str:
     """Return the examples of a command, its config groups with their options, and every key with its value.
 
     Args:
-        call: What the command line asks for: its `hydra.help.header` holds the examples, and its overrides choose the
+        call: Parsed command line: its `hydra.help.header` holds the examples, and its overrides choose the
             options whose keys are shown.
 
     Raises:

@@ -1,4 +1,4 @@
-"""The command that says of images and videos whether their faces are real or fake.
+"""The command that judges whether the faces in images and videos are real or fake.
 
 An argument is a path if it exists (even as `a=b.jpg`), or if it looks neither like an override (`key=value`,
 `+key=value`, `~key`) nor like a flag; and so is everything after `--`.
@@ -48,11 +48,11 @@ def write_predictions(
     """Write `predictions.json`, `predictions.csv` and `result.json`.
 
     Args:
-        predictions: A row each.
-        folder: Of the run.
-        checkpoint: As given.
-        names: Of files, folders and patterns, as given.
-        extras: Further files that were written, by path of the input.
+        predictions: Predictions, one row each.
+        folder: Run folder.
+        checkpoint: Checkpoint as the user named it.
+        names: Files, folders and patterns as the user named them.
+        extras: Further files written, by path of the input.
     """
     from collections import Counter
 
@@ -161,9 +161,9 @@ class Saved:
     """What was written beside the prediction of one file.
 
     Args:
-        prediction: With a note for each extra that could not be written.
-        files: Those that were; None where there is no prediction.
-        has_failed: Whether there is no prediction, or an extra is missing.
+        prediction: Prediction, with a note for each extra that could not be written.
+        files: Files written; None without a prediction.
+        has_failed: Whether the prediction or an extra is missing.
     """
 
     prediction: "Prediction"
@@ -194,10 +194,10 @@ def save_all(
     """Write the extras of every file, each into a folder of its own; what cannot be written is noted.
 
     Args:
-        predictions: A row each.
-        folder: Of the run.
-        extras: Of `list_extras`.
-        predictor: That made the predictions.
+        predictions: Predictions, one row each.
+        folder: Run folder.
+        extras: Names from `list_extras`.
+        predictor: Predictor that made the predictions.
     """
     from rich.progress import track
 
@@ -240,8 +240,8 @@ class Outcome:
     """What became of the files.
 
     Args:
-        predictions: A row each.
-        num_failed: How many could not be read, or lack something that `save` asked for.
+        predictions: Predictions, one row each.
+        num_failed: Number of files that could not be read, or lack an extra of `save`.
         backend: `onnx` or `torch`, which ran the network.
     """
 
@@ -286,8 +286,8 @@ def predict_files(cfg: DictConfig, *, paths: Sequence[str] = ()) -> Outcome:
     """Predict every file; write `predictions.json`, `predictions.csv` and `result.json` into the run folder.
 
     Args:
-        cfg: Of `configs/predict.yaml`.
-        paths: Named as plain arguments, beside `cfg.inputs`.
+        cfg: Configuration of `predict.yaml`.
+        paths: Plain arguments of the command line, beside `cfg.inputs`.
 
     Raises:
         ConfigError: Nothing was named.

@@ -115,7 +115,7 @@ def describe_crops(cfg: DictConfig, detector: "Detector | None") -> "CropSpec":
     """Return the preprocessing spec of a configuration.
 
     Args:
-        cfg: Of `prepare.yaml`.
+        cfg: Configuration of `prepare.yaml`.
         detector: Built of it.
     """
     from unmask.config import to_plain

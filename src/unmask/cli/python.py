@@ -23,7 +23,7 @@ def prepare(overrides: Sequence[str] = (), *, folder: str | Path | None = None) 
     """Turn a source into a face dataset.
 
     Args:
-        overrides: As on the command line, such as `["source=ffpp", "source.root=/data", "output=data/faces"]`.
+        overrides: Overrides of the command line, such as `["source=ffpp", "source.root=/data", "output=data/faces"]`.
         folder: Run folder; None for a new one, named after the time.
 
     Raises:
@@ -40,7 +40,7 @@ def train(overrides: Sequence[str] = (), *, folder: str | Path | None = None) ->
     """Train a detector.
 
     Args:
-        overrides: As on the command line, such as `["dataset.root=data/faces", "optimizer=sgd"]`; `resume=` works too.
+        overrides: Overrides of the command line, such as `["dataset.root=data/faces", "optimizer=sgd"]` or `resume=`.
         folder: Run folder; None for a new one, named after the time.
 
     Raises:
@@ -63,7 +63,7 @@ def evaluate(overrides: Sequence[str] = (), *, folder: str | Path | None = None)
     """Score a split of a face dataset with a checkpoint.
 
     Args:
-        overrides: As on the command line, such as `["checkpoint=best.ckpt", "dataset.root=data/faces"]`.
+        overrides: Overrides of the command line, such as `["checkpoint=best.ckpt", "dataset.root=data/faces"]`.
         folder: Run folder; None for a new one, named after the time.
 
     Raises:
@@ -84,7 +84,7 @@ def predict(
     Args:
         paths: Files, folders and patterns.
         checkpoint: Bundle or checkpoint, or an address in MLflow.
-        overrides: As on the command line, such as `["num_frames=64", "save=[heatmaps]"]`.
+        overrides: Overrides of the command line, such as `["num_frames=64", "save=[heatmaps]"]`.
         folder: Run folder; None for a new one, named after the time.
 
     Raises:

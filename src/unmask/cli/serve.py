@@ -56,7 +56,7 @@ def build_settings(cfg: DictConfig) -> "ServiceSettings":
     """Return the settings of the service.
 
     Args:
-        cfg: Of `serve.yaml`.
+        cfg: Configuration of `serve.yaml`.
     """
     import os
     from pathlib import Path
@@ -94,7 +94,7 @@ def serve(cfg: DictConfig) -> None:
     """Listen, and answer.
 
     Args:
-        cfg: Of `serve.yaml`.
+        cfg: Configuration of `serve.yaml`.
 
     Raises:
         ConfigError: Host, port or folder cannot be used, or a setting lets nothing through.

@@ -1,4 +1,4 @@
-"""The frame of every command: Hydra around a task, and errors that a user can act on."""
+"""Run a command: Hydra composes its configuration, and user errors end as one message."""
 
 import copy
 import logging
@@ -37,8 +37,8 @@ def check_values(cfg: DictConfig, **least: int) -> None:
     """Raise unless each of some root keys is a whole number, or null where it may be.
 
     Args:
-        cfg: Of the command.
-        least: The smallest value that each key may have.
+        cfg: Configuration of the command.
+        least: Minimum of each key.
 
     Raises:
         ConfigError: Names the key, its value, and what it must be.
@@ -56,15 +56,15 @@ def run_command(
     check: Callable[[DictConfig], None] = check_complete,
     kept: str = "",
 ) -> None:
-    """Compose the configuration, run the task, and print what a user must mend as one message with exit code 2.
+    """Compose the configuration, run the task, and print a user error as one message with exit code 2.
 
-    SIGTERM ends the command as Ctrl-C does: what is open is closed, and no process that it started is left.
+    SIGTERM ends the command as Ctrl-C does: files and runs are closed, and no child process is left.
 
     Args:
-        task: Gets the composed configuration; what it returns is the objective of a sweep.
+        task: Function of the composed configuration; returns the objective of a sweep, or None.
         config_name: Root config, such as `train`.
-        check: Raises where the configuration lacks a value.
-        kept: Said where a file cannot be written: what was finished, and how to continue.
+        check: Function that raises if the configuration lacks a value.
+        kept: Addition to the message about a file that cannot be written: what is kept, and how to continue.
     """
     end_with_starter()
     mark_children()
@@ -86,7 +86,7 @@ def run_command(
         except Exception as error:
             told = find_own_error(error)
             if told is not None and HydraConfig.get().mode == RunMode.RUN:
-                fail(_add_kept(told, kept))  # a sweep needs the exception, and goes on with its other jobs
+                fail(_add_kept(told, kept))  # a sweep needs the exception, and continues with its other jobs
             raise
 
     try:
@@ -150,7 +150,7 @@ class Job:
 
     Args:
         cfg: Configuration.
-        overrides: What it was composed of.
+        overrides: Overrides of the command line.
         folder: Run folder; it exists.
     """
 

@@ -1,4 +1,4 @@
-"""Around a sweep: how it is resumed, its last lines, its exit code, and a process of its own for some jobs."""
+"""Sweeps on the command line: resuming, the final table and exit code, and jobs in processes of their own."""
 
 import json
 import os
@@ -96,7 +96,7 @@ def restore_sweep(arguments: list[str]) -> list[str]:
     """Return the command line of the sweep that `resume_sweep=` names; any other command line as it is.
 
     Args:
-        arguments: Of the command, without its name.
+        arguments: Command line arguments, without the command's name.
 
     Raises:
         ConfigError: No such sweep exists, it is still running, or another override would change its jobs.
@@ -175,7 +175,7 @@ def run_in_own_process(checkpoint: Path | None = None) -> float:
     """Run this job as a command of its own, in its folder, and return its objective.
 
     Args:
-        checkpoint: To go on from.
+        checkpoint: Checkpoint to resume from.
 
     Raises:
         UnmaskError: The command ended with an error.

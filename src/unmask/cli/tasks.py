@@ -13,7 +13,7 @@ from unmask.paths import show_command, write_bytes
 
 
 def preview(cfg: DictConfig) -> None:
-    """Write a contact sheet per class of what the network would see, and say where."""
+    """Write a contact sheet per class of what the network would see, and print its path."""
     from unmask.data.preview import write_previews
     from unmask.faces.spec import InputSpec
     from unmask.training.parts import build_node
@@ -46,7 +46,7 @@ def tune(cfg: DictConfig) -> None:
 
 
 def send(cfg: DictConfig) -> None:
-    """Send what runs and sweeps could not send while their store was away."""
+    """Send the messages that runs and sweeps kept while their store was down."""
     from unmask.tracking.unsent import send_unsent
     from unmask.training.sweep import send_sweeps
 
@@ -66,7 +66,7 @@ def send(cfg: DictConfig) -> None:
 
 
 def print_unsent(folder: Path) -> None:
-    """Print the command that sends the messages kept below a folder, if there are any.
+    """Print the command that sends the messages kept below a folder, if any.
 
     Args:
         folder: Folder of a run or a sweep.

@@ -29,8 +29,8 @@ _KEPT = "Checkpoints that are written are kept. Write elsewhere with UNMASK_HOME
 def leave_folder_to_first() -> None:
     """Let the first process alone have a run folder; what another one writes goes with it.
 
-    Each would name its folder after the time at which it started. Processes that Lightning starts are told the folder
-    of the first one, and one that is told a folder on its command line takes that.
+    Each would name its folder after the time at which it started. Processes that Lightning starts get the folder
+    of the first one, and a folder on the command line always counts.
     """
     if is_first_process() or any(argument.startswith("hydra.run.dir=") for argument in sys.argv):
         return

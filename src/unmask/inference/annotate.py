@@ -61,7 +61,7 @@ def draw_faces(
 
     Args:
         image: RGB.
-        faces: Those of this frame.
+        faces: Faces of this frame.
         title: Lines for the upper left corner, shrunk where they would be too long.
         letters: Size of the numbers and scores; 0 leaves them out.
     """
@@ -132,7 +132,7 @@ def list_heat_colours(count: int) -> list[str]:
     """Return the colours of `draw_heat` from 0 to 1, as a page writes them.
 
     Args:
-        count: How many, at least 2.
+        count: Number of points, at least 2.
     """
     steps = np.linspace(0, 255, count).round().astype(np.uint8)
     return [f"#{red:02x}{green:02x}{blue:02x}" for red, green, blue in _colour(steps[:, None])[:, 0].tolist()]
@@ -143,8 +143,8 @@ def draw_heat(crop: Image, activation_map: Array, *, opacity: float = 0.5) -> Im
 
     Args:
         crop: Square.
-        activation_map: Of the crop, shape `(h, w)`.
-        opacity: Of the colours, from 0 to 1.
+        activation_map: Activation map of the crop, shape `(h, w)`.
+        opacity: Opacity of the colours, from 0 to 1.
     """
     heat = (spread_map(activation_map, size=crop.shape[0]) * 255).astype(np.uint8)
     return np.asarray(cv2.addWeighted(_colour(heat), opacity, crop, 1 - opacity, 0), dtype=np.uint8)
@@ -159,9 +159,9 @@ def draw_face_heat(image: Image, face: FaceScore, spec: CropSpec, *, opacity: fl
 
     Args:
         image: The frame.
-        face: As predicted in it.
-        spec: How crops are made.
-        opacity: Of the colours, from 0 to 1.
+        face: Face predicted in the frame.
+        spec: Crop spec.
+        opacity: Opacity of the colours, from 0 to 1.
     """
     if face.activation_map is None:
         return None
@@ -171,13 +171,13 @@ def draw_face_heat(image: Image, face: FaceScore, spec: CropSpec, *, opacity: fl
 def write_annotated(
     path: Path, prediction: Prediction, *, max_pixels: int = MAX_PIXELS, tell: Callable[[str], None] = logger.warning
 ) -> Path:
-    """Write a video with its faces marked in every frame, its sound kept; faces move between the frames looked at.
+    """Write a video with its faces marked in every frame, its sound kept; faces move between examined frames.
 
     Args:
         path: Its suffix is replaced by `.mp4`, or `.mkv` where MP4 cannot hold the sound.
-        prediction: Of a video.
-        max_pixels: Of a frame; the limit it was predicted with.
-        tell: Takes a sentence on what of its sound is lost.
+        prediction: Prediction of a video.
+        max_pixels: Maximum number of pixels of a frame, as in the prediction.
+        tell: Function that receives a warning about lost sound.
 
     Returns:
         The file.
@@ -203,7 +203,7 @@ def _annotate(source: Path, prediction: Prediction, *, max_pixels: int) -> Itera
 
 
 def _between(before: FrameResult, after: FrameResult, seconds: float) -> list[FaceScore]:
-    """Place the faces of a frame looked at on their way to the next one looked at, for a moment between the two.
+    """Interpolate the faces of an examined frame and the next one, for a moment between the two.
 
     A face that the next one does not have stays in place; one that the next alone has comes with it, not before. Its
     score, and so its colour, is that of the frame examined last.

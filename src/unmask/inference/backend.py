@@ -68,7 +68,7 @@ class Backend(Protocol):
 
         Args:
             images: RGB, shape `(N, 3, size, size)`, N at least 1.
-            in_stream: Whether up to `num_streams - 1` other calls go on at the same time, in other threads.
+            in_stream: Whether up to `num_streams - 1` other calls run at the same time, in other threads.
         """
         ...
 
@@ -269,13 +269,13 @@ class Score(Protocol):
 
 
 class Scorer:
-    """Gathers the faces of frames, and scores them in threads while the next ones are cut out.
+    """Collect the faces of frames, and score them in threads while the next ones are cut out.
 
-    OpenCV, FFmpeg and the networks let go of Python's lock, so that all go on side by side. Use it in a `with`.
+    OpenCV, FFmpeg and the networks release the GIL, so that they run in parallel. Use it in a `with`.
 
     Args:
-        cut: Takes a face out of a frame, as quickly as it may: the rest is better done in the streams.
-        score: Scores what was cut out.
+        cut: Function that cuts a face out of a frame; should be fast, since the streams can do the rest.
+        score: Function that scores the cuts.
         batch_size: Crops scored at the same time, in all streams together; about three times as many are held.
         num_streams: Calls of `score` that go side by side.
     """
@@ -336,8 +336,8 @@ class CropScorer:
 
     Args:
         backend: Backend that runs the network.
-        crop_spec: How a face becomes a crop.
-        input_spec: How a crop becomes the network's input.
+        crop_spec: Crop spec.
+        input_spec: Input spec of the network.
         batch_size: Number of crops scored at once.
     """
 

@@ -20,9 +20,9 @@ class Moment:
     """A face in an examined frame of a video.
 
     Args:
-        time_seconds: Of the frame.
-        score: Of the face there.
-        position: Of the frame among all examined ones; those of one run follow each other.
+        time_seconds: Time of the frame.
+        score: Score of the face in the frame.
+        position: Position of the frame among all examined frames; positions of a run are consecutive.
     """
 
     time_seconds: float
@@ -105,9 +105,9 @@ class Deciding:
         Args:
             score: Aggregated over its frames.
             moments: Its frames in order of time.
-            times: Of all examined frames, in seconds.
-            decision: Gives the threshold.
-            margin: As for `Decision.verdict`.
+            times: Times of all examined frames, in seconds.
+            decision: Decision with the threshold.
+            margin: Margin of `Decision.verdict`.
         """
         verdict = decision.verdict(score, margin=margin)
         if verdict is Verdict.REAL and self._is_suspicious(moments, times, decision.threshold):
@@ -128,7 +128,7 @@ def find_runs(moments: Sequence[Moment], *, threshold: float) -> Iterator[list[M
     """Yield the longest stretches of consecutive examined frames in which a face scores as fake.
 
     Args:
-        moments: Of a face, in order of time.
+        moments: Moments of a face, in order of time.
         threshold: A score from here on is fake.
     """
     fake = [moment for moment in moments if moment.score >= threshold]
@@ -141,7 +141,7 @@ def measure(moments: Sequence[Moment], times: Sequence[float]) -> float:
 
     Args:
         moments: Any frames.
-        times: Of all examined frames.
+        times: Times of all examined frames, in seconds.
     """
     edges = [times[0], *((first + second) / 2 for first, second in pairwise(times)), times[-1]] if times else []
     return sum(edges[moment.position + 1] - edges[moment.position] for moment in moments)
@@ -159,7 +159,7 @@ def _area(face: FaceScore) -> float:
 NUM_KEY_FRAMES = 5
 
 _FEW_SECONDS = 2.0
-"""A shorter video is told in frames."""
+"""Shorter videos are described in frames instead of seconds."""
 
 _SHORTEST_TOLD = 0.1
 """Seconds; less would be told as none."""
@@ -183,15 +183,15 @@ def conclude(
     of `Deciding`.
 
     Args:
-        name: Of the file.
+        name: File name.
         kind: Image or video.
         frames: In order of time, faces numbered by their track.
         decision: Threshold and aggregation.
-        deciding: Which faces decide.
-        margin: How much of the way from the threshold to 0, and to 1, is `uncertain`.
-        notes: What is known of the file beside the frames.
+        deciding: Rule for which faces decide.
+        margin: Fraction of the way from the threshold to 0, and to 1, that is `uncertain`.
+        notes: Notes on the file beside those on its frames.
         num_frames: Frames in the file.
-        trained_on: What the model was trained on.
+        trained_on: Sources of the model's training data.
     """
     faces = sum_up(frames, decision=decision, deciding=deciding, margin=margin)
     score = max((face.score for face in faces if face.decides), default=None)
@@ -229,11 +229,11 @@ def _judge_faces(frames: Iterable[FrameResult], *, decision: Decision, margin: f
 
 
 def measure_extent(frames: Sequence[FrameResult], suspicious: Sequence[TimeRange]) -> str:
-    """Say how much of a video lies in suspicious stretches, such as `2 of 4 seconds`; of a short one `3 of 6 frames`.
+    """Describe how much of a video lies in suspicious stretches, such as `2 of 4 seconds`; of a short one `3 of 6 frames`.
 
     Args:
         frames: All that were examined, in order of time.
-        suspicious: Of `find_ranges`.
+        suspicious: Time ranges from `find_ranges`.
     """
     times = [frame.time_seconds for frame in frames]
     ends = [(stretch.start_seconds, stretch.end_seconds) for stretch in suspicious]
@@ -264,8 +264,8 @@ def sum_up(frames: Sequence[FrameResult], *, decision: Decision, deciding: Decid
     Args:
         frames: In order of time.
         decision: Threshold and aggregation.
-        deciding: Which faces decide.
-        margin: How much of the way from the threshold to 0, and to 1, is `uncertain`.
+        deciding: Rule for which faces decide.
+        margin: Fraction of the way from the threshold to 0, and to 1, that is `uncertain`.
     """
     tracks: dict[int, list[FaceScore]] = {}
     moments: dict[int, list[Moment]] = {}
@@ -288,11 +288,11 @@ def sum_up(frames: Sequence[FrameResult], *, decision: Decision, deciding: Decid
 def find_ranges(
     frames: Sequence[FrameResult], faces: Sequence[FaceResult], *, threshold: float
 ) -> tuple[TimeRange, ...]:
-    """List the stretches of a video in which a face that decides scores as fake in every frame looked at.
+    """List the stretches of a video in which a face that decides scores as fake in every examined frame.
 
     Args:
         frames: In order of time.
-        faces: Of `sum_up`.
+        faces: Faces from `sum_up`.
         threshold: A score from here on is fake.
     """
     deciding = {face.track for face in faces if face.decides}
@@ -318,9 +318,9 @@ def find_key_frames(
 
     Args:
         frames: In order of time.
-        faces: Of `sum_up`.
+        faces: Faces from `sum_up`.
         threshold: A score from here on is fake.
-        limit: How many at most.
+        limit: Maximum number.
 
     Returns:
         Their `index`, the weightiest first.

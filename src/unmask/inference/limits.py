@@ -24,16 +24,16 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Limits:
-    """Bounds of one file. What is over the first two is refused; what is over the others is left out, and that is said.
+    """Limits of one file. A file over the first two is refused; over the others, the rest is left out, with a note.
 
     Args:
-        max_pixels: Of an image, or of a frame of a video.
-        max_seconds: Of a video; None for any length.
-        max_frames: Looked at in a video, whatever `num_frames` and `every_n` say; results take some 2 kB each.
-        max_search: Searched in a video beyond those asked for, where these show no face or hardly one; 0 for none.
-        max_faces: Scored in one image or frame, the largest first.
-        max_scans: Of a JPEG; a progressive one has about ten. More are refused, since each costs time.
-        max_parts: Segments, chunks, blocks, tags or strips of an image file; more are refused for the same reason.
+        max_pixels: Maximum number of pixels of an image or a video frame.
+        max_seconds: Maximum duration of a video; None for any.
+        max_frames: Maximum number of frames examined in a video, above `num_frames` and `every_n`; 2 kB each in results.
+        max_search: Maximum number of further frames searched if those asked for show no or hardly a face; 0 for none.
+        max_faces: Maximum number of faces scored in an image or frame, largest first.
+        max_scans: Maximum number of scans of a JPEG, each of which costs time; a progressive JPEG has about ten.
+        max_parts: Maximum number of segments, chunks, blocks, tags or strips of an image file.
 
     Raises:
         ConfigError: One of them is not above 0, or `max_search` below it.
@@ -64,9 +64,9 @@ def choose_within(index: VideoIndex, asked: Sequence[int], *, limits: Limits) ->
     """Return those of the frames asked for that the limits let through, evenly spaced.
 
     Args:
-        index: Of the video.
+        index: Video index.
         asked: Positions of frames, rising.
-        limits: What is too long is refused, what is too many is thinned out.
+        limits: Limits; a video that is too long is refused, too many frames are thinned out.
 
     Raises:
         MediaError: The video is longer than `max_seconds`.
@@ -74,7 +74,7 @@ def choose_within(index: VideoIndex, asked: Sequence[int], *, limits: Limits) ->
     seconds = index.info.duration_seconds
     if limits.max_seconds is not None and seconds > limits.max_seconds:
         problem = (
-            f"'{index.name}' is {seconds:,.1f} seconds long, more than the {limits.max_seconds:,g} that are looked at."
+            f"'{index.name}' is {seconds:,.1f} seconds long, more than the limit of {limits.max_seconds:,g} seconds."
         )
         raise LimitError(problem, "limits.max_seconds", math.ceil(seconds), "cut out the part that matters")
     return [asked[place] for place in choose_frames(len(asked), num_frames=limits.max_frames)]
@@ -85,8 +85,8 @@ class Input:
     """One file to predict, or what a user named in vain.
 
     Args:
-        path: As named, or as found.
-        error: Why there is nothing to predict.
+        path: Path as named, or as found.
+        error: Reason why there is nothing to predict, or None.
     """
 
     path: Path
@@ -150,7 +150,7 @@ def take_image(image: str | Path | Image, *, name: str, limits: Limits) -> Still
 
     Args:
         image: A file, or RGB pixels: uint8 of shape `(height, width, 3)`.
-        name: What messages call it.
+        name: Name in messages.
         limits: A file with more pixels, or that asks for more work, is refused.
 
     Raises:

@@ -1,4 +1,4 @@
-"""The way from an image or a video to a verdict, for the command line, the API and the app alike."""
+"""Predict images and videos: detect faces, crop, score, decide; for the command line, the API and the app."""
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -28,16 +28,16 @@ class Predictor:
     Args:
         backend: Runs the network.
         detector: Finds the faces.
-        crop_spec: How a face becomes a crop.
-        input_spec: How a crop becomes the network's input.
+        crop_spec: Crop spec.
+        input_spec: Input spec of the network.
         decision: Threshold and aggregation.
-        margin: How much of the way from the threshold to 0, and to 1, is `uncertain`.
+        margin: Fraction of the way from the threshold to 0, and to 1, that is `uncertain`.
         batch_size: Crops scored at once.
         num_frames: Frames examined per video; None for as many as the model's training data had.
-        every_n: Step from one frame examined to the next instead.
-        limits: How much of one file is looked at.
-        deciding: Which of several faces decides.
-        trained_on: What the network was trained on; a verdict carries a warning by it.
+        every_n: Stride in frames; replaces `num_frames`.
+        limits: Limits of one file.
+        deciding: Rule for which of several faces decides.
+        trained_on: Sources of the network's training data; they decide whether a verdict carries a warning.
 
     Raises:
         ConfigError: `every_n`, `num_frames` or `batch_size` is less than 1, or `margin` outside [0, 1].
@@ -60,10 +60,10 @@ class Predictor:
         trained_on: Sequence[SourceRecord] = (),
     ) -> None:
         if every_n is not None and every_n < 1:
-            raise ConfigError(f"every_n={every_n} is no step from frame to frame. Give 1 or more.")
+            raise ConfigError(f"every_n={every_n} must be a stride of at least 1.")
         for key, number in (("num_frames", num_frames), ("batch_size", batch_size)):
             if number is not None and number < 1:
-                raise ConfigError(f"{key}={number} leaves nothing to look at. Give 1 or more.")
+                raise ConfigError(f"{key}={number} must be at least 1.")
         if not 0 <= margin <= 1:
             raise ConfigError(f"margin={margin} must be a number from 0 to 1.")
         self.backend = backend
@@ -105,14 +105,14 @@ class Predictor:
                 one that MLflow has.
             device: `auto`, `cpu`, `cuda` ...
             threshold: None for the one in the checkpoint, chosen on the validation split.
-            margin: How much of the way from the threshold to 0, and to 1, is `uncertain`.
+            margin: Fraction of the way from the threshold to 0, and to 1, that is `uncertain`.
             batch_size: Crops scored at once.
             num_frames: Frames examined per video; None for as many as the model's training data had.
-            every_n: Step from one frame examined to the next instead.
+            every_n: Stride in frames; replaces `num_frames`.
             detector_weights: File of the detector's weights; None for those it fetches itself.
-            limits: How much of one file is looked at.
-            deciding: Which of several faces decides.
-            num_threads: Of ONNX Runtime on the CPU; None for one a core.
+            limits: Limits of one file.
+            deciding: Rule for which of several faces decides.
+            num_threads: Threads of ONNX Runtime on the CPU; None for one per core.
             maps: False leaves out the activation maps that cost more than the score, which are those by Grad-CAM.
             trusted_modules: Packages whose networks and detectors may be built from the file; see `unmask.trust`.
 
@@ -153,11 +153,11 @@ class Predictor:
         return _wait(self.watch_file(path, name=name))
 
     def watch_file(self, path: Path, *, name: str | None = None) -> Iterator[Progress]:
-        """Predict an image or a video and say how far it is; the last step holds the prediction.
+        """Predict an image or a video and yield its progress; the last step holds the prediction.
 
         Args:
-            path: Of the file.
-            name: What results and messages call it; None for its path.
+            path: File path.
+            name: Name in results and messages; None for the path.
 
         Raises:
             MediaError: It can be read as neither.
@@ -172,7 +172,7 @@ class Predictor:
 
         Args:
             image: A file, or RGB pixels.
-            name: What results and messages call it; a file without one is named by its path.
+            name: Name in results and messages; empty for the path of a file.
         """
         return self.predict_images([image], names=[name])[0]
 
@@ -187,11 +187,11 @@ class Predictor:
 
         Args:
             images: Files, or RGB pixels.
-            names: What results and messages call them; a file without one is named by its path.
-            faces: Of each image, where they are known; none are looked for then.
+            names: Names in results and messages; empty ones for the paths of files.
+            faces: Known faces of each image; None detects them.
 
         Raises:
-            MediaError: One is no image, or damaged; to go on with the others, use `watch_inputs`.
+            MediaError: A file is not an image or is damaged; `watch_inputs` skips such files.
         """
         titles = [
             name or ("" if isinstance(image, np.ndarray) else str(image))
@@ -218,7 +218,7 @@ class Predictor:
 
         Args:
             path: A video.
-            name: What results and messages call it; None for its path.
+            name: Name in results and messages; None for the path.
 
         Raises:
             MediaError: It cannot be read, or is over a limit.
@@ -226,13 +226,13 @@ class Predictor:
         return _wait(self.watch_video(path, name=name))
 
     def watch_video(self, path: str | Path, *, name: str | None = None) -> Iterator[Progress]:
-        """Predict a video and say how far it is; the last step holds the prediction.
+        """Predict a video and yield its progress; the last step holds the prediction.
 
-        What is held does not grow with the video but for the results: a few frames, and three batches of crops.
+        Memory does not grow with the video, except for the results: a few frames and three batches of crops.
 
         Args:
             path: A video.
-            name: What results and messages call it; None for its path.
+            name: Name in results and messages; None for the path.
 
         Raises:
             MediaError: It cannot be read, or is over a limit.
@@ -283,14 +283,14 @@ class PredictorSettings:
     Args:
         device: `auto`, `cpu`, `cuda` ...
         threshold: None for the one in the checkpoint, chosen on the validation split.
-        margin: How much of the way from the threshold to 0, and to 1, is `uncertain`.
+        margin: Fraction of the way from the threshold to 0, and to 1, that is `uncertain`.
         batch_size: Crops scored at once.
-        num_frames: Looked at per video; None for as many as the model's training data had.
-        every_n: Looks at every n-th frame of a video instead.
+        num_frames: Frames examined per video; None for as many as the model's training data had.
+        every_n: Stride in frames; replaces `num_frames`.
         detector_weights: File of the detector's weights; None for those it fetches itself.
         trusted_modules: Packages whose networks and detectors may be built from the file; see `unmask.trust`.
-        limits: How much of one file is looked at.
-        deciding: Which of several faces decides.
+        limits: Limits of one file.
+        deciding: Rule for which of several faces decides.
     """
 
     device: str = "auto"
@@ -322,13 +322,13 @@ class PredictorSettings:
 
 
 def watch_inputs(predictor: Predictor, inputs: Iterable[Input]) -> Iterator[Progress]:
-    """Yield how far each input is; the last step of each holds its prediction.
+    """Predict inputs one after another and yield their progress; the last step of each holds its prediction.
 
-    The prediction of one that cannot be read has an error, and the rest goes on.
+    An input that cannot be read gives a prediction with an error, and the next one follows.
 
     Args:
-        predictor: That judges them.
-        inputs: Files, or what was named and is none.
+        predictor: Predictor.
+        inputs: Files, and names without a file.
     """
     for entry in inputs:
         try:

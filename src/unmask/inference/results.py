@@ -1,4 +1,4 @@
-"""What a prediction says, as plain values in the end (a row of predictions.json)."""
+"""Results of a prediction, and the rows of predictions.json and predictions.csv."""
 
 import csv
 import io
@@ -18,13 +18,13 @@ class FaceScore:
     """A face in one frame.
 
     Args:
-        track: Whose face it is, from 0 in order of appearance; people see `name_face` of it, which counts from 1.
+        track: Track of the face, from 0 in order of appearance; `name_face` shows it counted from 1.
         box: x1, y1, x2, y2 in pixels of the frame.
-        confidence: Of the detector.
+        confidence: Confidence of the detector.
         score: P(fake) of its crop.
-        landmarks: Of the detector; not in `to_dict`.
-        activation_map: Of its crop, shape `(h, w)`, high where it looks fake; not in `to_dict`.
-        verdict: Of this score alone; None before it is concluded. It gives the face its colour in this frame.
+        landmarks: Landmarks of the detector; not in `to_dict`.
+        activation_map: Activation map of the crop, shape `(h, w)`, high where it looks fake; not in `to_dict`.
+        verdict: Verdict of this score alone, which colours the face in this frame; None before it is concluded.
     """
 
     track: int
@@ -48,7 +48,7 @@ class FrameResult:
     Args:
         index: Position in the video; 0 for an image.
         time_seconds: Presentation time; 0 for an image.
-        faces: Those found in it, perhaps none.
+        faces: Faces found in the frame.
     """
 
     index: int
@@ -62,11 +62,11 @@ class FaceResult:
 
     Args:
         track: Its number.
-        box: Where it was seen with the highest confidence of the detector.
+        box: Box with the highest confidence of the detector.
         confidence: The highest of the detector.
         score: Aggregated over its frames.
-        verdict: Of this face alone; see `Deciding.judge`.
-        num_frames: How many frames it was found in.
+        verdict: Verdict of this face alone; see `Deciding.judge`.
+        num_frames: Number of frames with this face.
         decides: Whether it counts for the verdict of the whole; see `Deciding`.
     """
 
@@ -93,8 +93,8 @@ class TimeRange:
     """A stretch of a video that looks fake.
 
     Args:
-        start_seconds: Of its first frame.
-        end_seconds: Of its last frame.
+        start_seconds: Time of the first frame.
+        end_seconds: Time of the last frame.
         score: The highest in it.
     """
 
@@ -105,28 +105,28 @@ class TimeRange:
 
 @dataclass(frozen=True)
 class Prediction:
-    """What is said of an image or a video.
+    """Prediction of an image or a video.
 
     Args:
-        path: The file, as it was named.
-        kind: Image or video; None where the file could not be read.
+        path: File as the user named it.
+        kind: Kind of the file; None if it could not be read.
         verdict: None where the file could not be read. That of the score, but `uncertain` where the score says `real`
             and a deciding face looks fake for a while; see `Deciding.judge`.
-        score: Of the most fake face that decides; None where there is no face.
-        threshold: From which score on the verdict is fake.
+        score: Score of the most fake face that decides; None without a face.
+        threshold: Lowest score whose verdict is fake.
         faces: A row per face or track.
         frames: The frames that were examined, in order of time.
-        error: Why there is no verdict.
+        error: Reason why there is no verdict, or None.
         suspicious: Stretches of a video in which a face that decides scores as fake.
         key_frames: Indices of the frames of a video that weighed most in its score, the weightiest first.
-        notes: What was left out, and what the score cannot be trusted for; a sentence each.
+        notes: Sentences on what was left out and what the score does not cover.
         probability: The calibrated P(fake) of the score; None without a score or a calibration.
         num_examined: Frames decoded and searched for faces, which are those in `frames`; 1 for an image, 0 where the
             file could not be read.
         num_frames: Frames in the file; 1 for an image, 0 where the file could not be read.
         headline: The verdict and what it rests on in one line, the same for every door.
-        reason: What led to it, in sentences with numbers.
-        trained_on: What the model was trained on.
+        reason: Sentences with the numbers that led to the verdict.
+        trained_on: Sources of the model's training data.
     """
 
     path: str
@@ -177,7 +177,7 @@ class Progress:
         num_done: Frames examined.
         num_frames: Frames to examine, as far as the file tells; it grows where too few of them show a face.
         prediction: The result; only the last one has it.
-        seen: The frames looked at since the step before, with their pixels and faces; they are not held longer.
+        seen: Frames examined since the previous step, with their pixels and faces; not kept beyond it.
     """
 
     num_done: int

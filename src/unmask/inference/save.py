@@ -1,4 +1,4 @@
-"""Files beside the predictions: heat maps, annotated videos, timelines."""
+"""Write files beside the predictions: heat maps, annotated videos, timelines."""
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
@@ -44,12 +44,12 @@ def save_extras(
     """Write what was asked for of one file; what does not apply to it is left out.
 
     Args:
-        prediction: Of a file that was read.
-        folder: Of this file alone.
-        names: Of `EXTRAS`.
-        spec: How crops are made.
-        max_pixels: Of an image or frame; the limit it was predicted with.
-        tell: Takes a sentence on what is lost in a file that was written all the same, such as its sound.
+        prediction: Prediction of a readable file.
+        folder: Folder for this file alone.
+        names: Names from `EXTRAS`.
+        spec: Crop spec.
+        max_pixels: Maximum number of pixels of an image or frame, as in the prediction.
+        tell: Function that receives a warning about a loss in a written file, such as its sound.
 
     Returns:
         The files written.

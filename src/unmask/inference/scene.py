@@ -88,10 +88,10 @@ class SceneCheck:
 
 
 def note_scene(reasons: Sequence[str | None], *, is_video: bool) -> list[str]:
-    """Say that a model which takes images whole was given a scene.
+    """Return the note on a scene given to a model that takes images whole.
 
     Args:
-        reasons: Of `SceneCheck.explain`, for the image, or for the frames of a video that were checked.
+        reasons: Results of `SceneCheck.explain` for the image, or for the checked frames of a video.
         is_video: Whether they are of a video.
     """
     found = [reason for reason in reasons if reason is not None]
@@ -123,14 +123,14 @@ _FRAMES_CHECKED = 3
 
 
 class Examination:
-    """Searches a video, and keeps what is needed of frames that are let go.
+    """Search a video for faces, and keep what later steps need of frames already released.
 
     Args:
-        index: Of the video.
-        asked: Positions of the frames asked for, rising.
-        spec: How crops are made.
-        limits: How many frames are examined, and how many faces of each are kept.
-        scene_check: For a model that takes images whole; None for others.
+        index: Video index.
+        asked: Positions of the frames asked for, ascending.
+        spec: Crop spec.
+        limits: Limits on frames examined and on faces kept per frame.
+        scene_check: Scene check of a model that takes images whole; None for others.
 
     Raises:
         MediaError: The video is longer than the limit.
@@ -225,7 +225,7 @@ class Examination:
         return [self._looks[frame.index] for frame in frames]
 
     def list_notes(self, frames: Sequence[FrameResult]) -> list[str]:
-        """Say what was examined and what was left out.
+        """Return the notes on what was examined and what was left out.
 
         Args:
             frames: All that were examined.

@@ -27,7 +27,7 @@ def write_timeline(path: Path, prediction: Prediction) -> None:
 
     Args:
         path: Ends in `.png`.
-        prediction: Of a video.
+        prediction: Prediction of a video.
     """
     data = io.BytesIO()
     _draw(prediction).savefig(data, format="png")

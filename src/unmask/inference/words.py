@@ -63,8 +63,8 @@ def show_stretches(ranges: Sequence[TimeRange], *, most: int = _MOST_STRETCHES) 
     """List stretches in order of time, those with the highest scores if there are many.
 
     Args:
-        ranges: Of a prediction.
-        most: How many are named.
+        ranges: Time ranges of a prediction.
+        most: Maximum number of ranges to name.
     """
     strongest = sorted(ranges, key=lambda stretch: -stretch.score)[:most]
     named = [show_stretch(stretch) for stretch in sorted(strongest, key=lambda stretch: stretch.start_seconds)]
@@ -79,7 +79,7 @@ def show_stretch(stretch: TimeRange) -> str:
 
 
 def show_examined(num_examined: int, num_frames: int) -> str:
-    """Say how much of a video was examined."""
+    """Describe how much of a video was examined."""
     return f"examined {num_examined:,} of {num_frames:,} frames"
 
 
@@ -93,9 +93,9 @@ def say_headline(verdict: Verdict, *, faces: Sequence[FaceResult], extent: str) 
     """Say the verdict and what it rests on in one line.
 
     Args:
-        verdict: Of the file.
+        verdict: Verdict of the file.
         faces: All of them.
-        extent: How much of a video looks forged, such as `2 of 4 seconds`; "" where nothing does, and of an image.
+        extent: Part of a video that looks forged, such as `2 of 4 seconds`; "" for none and for images.
     """
     word = VERDICTS[verdict]
     if verdict is Verdict.NO_FACE:
@@ -132,7 +132,7 @@ def say_reason(
     """Say in sentences with numbers how a verdict came about, and what speaks against it.
 
     Args:
-        verdict: Of the file.
+        verdict: Verdict of the file.
         threshold: A score from here on is fake.
         faces: All of them.
         suspicious: Stretches in which a face that decides looks forged.
@@ -181,11 +181,11 @@ SMALL_FACE = 40
 
 
 def note_crowd(most: int, *, max_faces: int, is_video: bool) -> list[str]:
-    """Say that faces were left out.
+    """Return the note on faces left out.
 
     Args:
         most: Faces found in one frame, at most.
-        max_faces: How many of a frame are scored.
+        max_faces: Maximum number of faces scored per frame.
         is_video: Whether there is more than one frame.
     """
     if most <= max_faces:
@@ -195,13 +195,13 @@ def note_crowd(most: int, *, max_faces: int, is_video: bool) -> list[str]:
 
 
 def note_frames(*, asked: int, looked_at: int, planned: int, decoded: int) -> list[str]:
-    """Say that frames of a video were left out.
+    """Return the note on frames left out.
 
     Args:
-        asked: As many as the settings ask for.
-        looked_at: As many as the limits let through.
-        planned: As many as were to be decoded, with those of a closer search.
-        decoded: As many as could be decoded.
+        asked: Number of frames that the settings ask for.
+        looked_at: Number of frames within the limits.
+        planned: Number of frames to decode, with those of a closer search.
+        decoded: Number of frames decoded.
     """
     notes = []
     if looked_at < asked:
@@ -213,10 +213,10 @@ def note_frames(*, asked: int, looked_at: int, planned: int, decoded: int) -> li
 
 
 def note_search(frames: Sequence[FrameResult], *, num_asked: int, num_planned: int, num_frames: int) -> list[str]:
-    """Say what was searched where the frames asked for showed no face, or too few to score it.
+    """Return the note on further frames searched because those asked for showed no or too few faces.
 
     Args:
-        frames: Those that were examined.
+        frames: Frames examined.
         num_asked: Frames asked for, within the limits.
         num_planned: Frames to examine, with those of a closer search.
         num_frames: Frames in the file.
@@ -236,7 +236,7 @@ def note_search(frames: Sequence[FrameResult], *, num_asked: int, num_planned: i
 
 
 def note_small_faces(faces: Sequence[FaceResult]) -> list[str]:
-    """Say that faces are so small that their scores say little."""
+    """Return the note on faces too small for a meaningful score."""
     sides = [max(face.box[2] - face.box[0], face.box[3] - face.box[1]) for face in faces]
     small = sum(side < SMALL_FACE for side in sides)
     if not small:

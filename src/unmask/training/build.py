@@ -1,4 +1,4 @@
-"""From configuration to objects: the only place where training meets Hydra."""
+"""Build the objects of a training from its configuration: the only place where training meets Hydra."""
 
 import logging
 import sys
@@ -39,16 +39,16 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Parts:
-    """All that a training is made of.
+    """The parts of a training.
 
     Args:
-        data: Serves the crops.
-        model: Learns from them.
-        trainer: Brings both together.
-        checkpoints: Writer of the best, writer of the last.
-        history: Figures of each epoch.
-        scores: Of the validation split at the best epoch.
-        resumption: Of optimizer and schedule, where a training is resumed.
+        data: Datamodule that serves the crops.
+        model: Module that is trained.
+        trainer: Lightning trainer.
+        checkpoints: Callbacks that write the best and the last checkpoint.
+        history: Metrics of each epoch.
+        scores: Keeper of the validation scores of the best epoch.
+        resumption: Callback that restores optimizer and schedule when training is resumed.
     """
 
     data: FaceDataModule
@@ -125,7 +125,7 @@ def build_model(
     """Build what learns, and what it learns from.
 
     Args:
-        cfg: Of `train.yaml`.
+        cfg: Configuration of `train.yaml`.
         dataset: At `cfg.dataset.root`.
         provenance: Origin of the run for the checkpoint; what is known later is added to this object.
     """
@@ -161,12 +161,12 @@ def build_parts(
     """Build everything from the composed configuration.
 
     Args:
-        cfg: Of `train.yaml`.
+        cfg: Configuration of `train.yaml`.
         dataset: At `cfg.dataset.root`.
-        folder: Of the run.
+        folder: Run folder.
         record: Loggers, and the callback that opens their runs when everything is built.
         provenance: Origin of the run for the checkpoint; what is known later is added to this object.
-        request: Of the training's end, by a signal.
+        request: Shutdown request, set by a signal.
     """
     model, data = build_model(cfg, dataset, provenance=provenance)
     resumption = Resumption(model.origin.learning)
@@ -216,7 +216,7 @@ def build_trainer(cfg: DictConfig, **parts: Any) -> L.Trainer:
     """Build the trainer.
 
     Args:
-        cfg: Of `train.yaml`.
+        cfg: Configuration of `train.yaml`.
         parts: Arguments that the configuration does not have, or that replace its own.
 
     Raises:

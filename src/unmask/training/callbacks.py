@@ -59,7 +59,7 @@ class EpochHistory(L.Callback):
     """Log one line per epoch and keep its figures.
 
     Args:
-        keeps_past: Whether a resumed training goes on from the figures of its checkpoint.
+        keeps_past: Whether resumed training keeps the figures of its checkpoint.
     """
 
     def __init__(self, *, keeps_past: bool = True) -> None:
@@ -121,7 +121,7 @@ class PatientStopping(EarlyStopping):
 
 
 class BestCheckpoint(ModelCheckpoint):
-    """Writes the best checkpoint, and goes on from the best one of a training that is resumed into another folder."""
+    """Write the best checkpoint; training resumed into another folder continues from its best one."""
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take over the best checkpoint so far, which lies in the present folder by now; nothing where it does not."""
@@ -138,7 +138,7 @@ def build_checkpoints(folder: Path, *, objective: str) -> list[ModelCheckpoint]:
     A training is resumed from the last one; see `SafeCheckpointIO` for what the best one lacks.
 
     Args:
-        folder: Of the checkpoints.
+        folder: Checkpoint folder.
         objective: Metric key; larger is better.
     """
     options: dict[str, Any] = {"dirpath": folder, "enable_version_counter": False, "save_on_train_epoch_end": True}
@@ -156,7 +156,7 @@ class AveragedWeights(WeightAveraging):
     """Keep an exponential moving average of weights and running statistics (Polyak and Juditsky, 1992).
 
     Lightning's `WeightAveraging` puts the average in the place of the weights for every validation, and into the
-    checkpoint as the weights, beside those that training goes on with. So the average is what is validated, chosen,
+    checkpoint as the weights, beside those that training continues with. So the average is what is validated, chosen,
     exported and used, and a resumed training has both.
 
     The average starts at the first step, and forgets faster while it is short: the decay of step n is
@@ -219,7 +219,7 @@ class FreezeBackbone(L.Callback):
         self.num_epochs = num_epochs
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Freeze, also when a training goes on in the middle of a frozen epoch."""
+        """Freeze the backbone, also when training resumes in the middle of a frozen epoch."""
         self._apply(trainer, pl_module)
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -245,7 +245,7 @@ def count_frozen_epochs(callbacks: DictConfig) -> int:
     """Return in how many epochs the backbone stands still.
 
     Args:
-        callbacks: Of the configuration.
+        callbacks: Node `callbacks` of the configuration.
 
     Raises:
         ConfigError: It is no such number.
@@ -277,8 +277,8 @@ class BestScores:
     """Scores of the validation split at the best epoch.
 
     Args:
-        scores: Of the crops, in the order of the loader.
-        labels: Of the crops.
+        scores: Crop scores in loader order, shape `(N,)`.
+        labels: Crop labels, shape `(N,)`.
         videos: Number of the video of each.
         decision: Chosen on them.
     """
@@ -292,10 +292,10 @@ class BestScores:
         """Write the figures, those that can be drawn; return their paths.
 
         Args:
-            folder: Of the files.
+            folder: Output folder.
             table: The validation crops in the order of the loader.
-            root: Of the face dataset.
-            has_videos: Whether the crops come from videos: the curves are of videos then, beside those of frames.
+            root: Root of the face dataset.
+            has_videos: Whether the crops come from videos; if so, curves per video are drawn beside those per frame.
         """
         from unmask.metrics.plots import draw_confusion, draw_precision_recall, draw_reliability, draw_roc, draw_scores
 
@@ -329,7 +329,7 @@ class ScoreKeeper(L.Callback):
 
     Args:
         objective: Metric key.
-        keeps_past: Whether a resumed training goes on from the best epoch of its checkpoint.
+        keeps_past: Whether resumed training keeps the best epoch of its checkpoint.
     """
 
     def __init__(self, objective: str, *, keeps_past: bool = True) -> None:

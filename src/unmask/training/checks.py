@@ -1,4 +1,4 @@
-"""Settings that cannot work together, found before anything is started."""
+"""Check settings before training starts: values, combinations, batch sizes, the compiler."""
 
 import copy
 import logging
@@ -27,8 +27,8 @@ def check_settings(cfg: DictConfig, dataset: FaceDataset) -> None:
     """Raise where settings contradict each other, the machine or the data.
 
     Args:
-        cfg: Of `train.yaml`.
-        dataset: To train on.
+        cfg: Configuration of `train.yaml`.
+        dataset: Face dataset to train on.
 
     Raises:
         ConfigError: Names the keys, and what to give instead.
@@ -96,8 +96,8 @@ def list_metrics(cfg: DictConfig, dataset: FaceDataset) -> list[str]:
     """Return the metrics of the validation split that are better when larger, the user's own among them.
 
     Args:
-        cfg: Of `train.yaml`.
-        dataset: To train on; videos have metrics of their own.
+        cfg: Configuration of `train.yaml`.
+        dataset: Face dataset to train on; videos have metrics of their own.
     """
     prefixes = ("val/", "val/video_") if dataset.has_videos else ("val/",)
     return [prefix + name for prefix in prefixes for name in (*FIGURES, *cfg.metrics)]
@@ -120,7 +120,7 @@ def check_compiler(has_gpu: bool, *, compiles: Callable[..., Any] | None = None)
     """Compile something small, since what a compiler needs differs between machines.
 
     Args:
-        has_gpu: Whether the training runs on a GPU.
+        has_gpu: Whether training runs on a GPU.
         compiles: `torch.compile`.
 
     Raises:
@@ -150,8 +150,8 @@ def check_values(cfg: DictConfig, dataset: FaceDataset) -> None:
     What the objects that are built of the configuration check themselves is not repeated here.
 
     Args:
-        cfg: Of `train.yaml`.
-        dataset: To train on.
+        cfg: Configuration of `train.yaml`.
+        dataset: Face dataset to train on.
 
     Raises:
         ConfigError: Names the key, the value, and what it must be.
@@ -201,7 +201,7 @@ def _check_scheduler(scheduler: DictConfig) -> None:
 
 def _check_length(trainer: DictConfig) -> None:
     if trainer.max_epochs == 0:
-        raise ConfigError("trainer.max_epochs=0 trains nothing. Give 1 or more, or -1 to go on until you stop it.")
+        raise ConfigError("trainer.max_epochs=0 trains nothing. Give 1 or more, or -1 to train until you stop it.")
     if trainer.get("limit_train_batches") == 0:
         raise ConfigError("trainer.limit_train_batches=0 trains nothing. Drop it, or give a number or a share.")
 
@@ -248,9 +248,9 @@ def check_batch(network: FaceNetwork, *, num_crops: int, batch_size: int) -> Non
     for example, and a deep network leaves 1 x 1 of a small crop.
 
     Args:
-        network: As it is trained.
+        network: Network in training mode.
         num_crops: In the smallest batch.
-        batch_size: As configured.
+        batch_size: Configured batch size.
 
     Raises:
         ConfigError: Names the sizes and, where there are any, some that work.

@@ -1,4 +1,4 @@
-"""Which devices and processes a training runs on, and whether there are such."""
+"""Choose and check the devices, processes and precision of a training."""
 
 import os
 from typing import Any
@@ -26,7 +26,7 @@ def runs_on_gpu(trainer: DictConfig) -> bool:
     """Tell whether the training runs on GPUs.
 
     Args:
-        trainer: Of the configuration.
+        trainer: Node `trainer` of the configuration.
     """
     import torch
 
@@ -38,7 +38,7 @@ def count_processes(trainer: DictConfig) -> int:
     """Return how many processes train together, on all nodes.
 
     Args:
-        trainer: Of the configuration, whose devices there are.
+        trainer: Node `trainer` of the configuration; its devices exist.
     """
     devices = _count_devices(trainer.devices)
     if devices is None:
@@ -50,7 +50,7 @@ def choose_strategy(trainer: DictConfig, *, has_frozen: bool) -> Any:
     """Return Lightning's name of the strategy.
 
     Args:
-        trainer: Of the configuration.
+        trainer: Node `trainer` of the configuration.
         has_frozen: Whether weights stand still for a while. Processes that wait for the gradients of all weights would
             wait for theirs; so they look first, at every step, which ones have any.
     """
@@ -64,7 +64,7 @@ def check_devices(trainer: DictConfig) -> None:
     """Raise where the trainer wants what this machine does not have.
 
     Args:
-        trainer: Of the configuration.
+        trainer: Node `trainer` of the configuration.
 
     Raises:
         ConfigError: Names the key and what to give instead.
@@ -152,7 +152,7 @@ def choose_precision(name: str, *, has_gpu: bool) -> str:
 
     Args:
         name: `auto`, `fp32`, `bf16` or `fp16`; `auto` is bf16 where the device computes it fast, else fp32.
-        has_gpu: Whether the training runs on a GPU.
+        has_gpu: Whether training runs on a GPU.
 
     Raises:
         ConfigError: Another name, or fp16 on a CPU.

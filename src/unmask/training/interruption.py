@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: noticed at any time, obeyed where the training can be gone on with."""
+"""Handle Ctrl-C and SIGTERM: training stops at the next point from which it can be resumed."""
 
 import logging
 import signal

@@ -30,7 +30,7 @@ def build_node(node: DictConfig, **options: Any) -> Any:
     """Build the object of a node, as `hydra.utils.instantiate` does.
 
     Args:
-        node: With a `_target_`.
+        node: Node with a `_target_`.
         options: Further arguments of the target.
 
     Raises:

@@ -1,4 +1,4 @@
-"""What a training logs, and when: its name, params, data and code at the start, its result at the end."""
+"""Log a training: name, params, data and code at the start, the result at the end."""
 
 import json
 import logging
@@ -39,19 +39,19 @@ _LONGEST_NAME = 120
 
 @dataclass(frozen=True)
 class TrainResult:
-    """What a training gave; `result.json` holds the same.
+    """Result of a training; `result.json` holds the same.
 
     Args:
-        run_id: Of MLflow, or None untracked.
-        tracking_uri: Of the store, or None.
+        run_id: MLflow run ID, or None when untracked.
+        tracking_uri: URI of the MLflow store, or None when untracked.
         run_page: Address of the run in MLflow's UI, which `make ui` starts where the store is not a server; or None.
         best_checkpoint: Path.
         last_checkpoint: Path.
         bundle: Folder of the best network as ONNX and its spec, or None where it cannot be exported.
-        objective_key: Metric key that was maximised.
+        objective_key: Metric key that was maximized.
         objective: Its best value.
-        best_epoch: When that was, from 0.
-        metrics: Figures of that epoch.
+        best_epoch: Epoch of that value, from 0.
+        metrics: Metrics of that epoch.
         decision: Threshold, aggregation and criterion of the best checkpoint.
     """
 

@@ -1,4 +1,4 @@
-"""Compose the job of an earlier run again, and list what has changed since."""
+"""Reproduce a run: compose its configuration, and list what has changed since."""
 
 import json
 import logging

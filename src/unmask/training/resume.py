@@ -120,7 +120,7 @@ def find_last(folders: Sequence[Path]) -> Path:
 
 
 def open_resumed(path: str | Path) -> Checkpoint:
-    """Read the checkpoint to go on from; where `last.ckpt` is damaged, the one before it.
+    """Read the checkpoint to resume from; if `last.ckpt` is damaged, the one before it.
 
     Raises:
         CheckpointError: Neither can be read, or it holds weights alone.
@@ -174,7 +174,7 @@ def check_objective(checkpoint: Checkpoint, objective: str) -> bool:
     """Tell whether the best epoch so far was chosen by the present figure; where not, log that it is chosen anew.
 
     Args:
-        checkpoint: That is gone on from.
+        checkpoint: Checkpoint to resume from.
         objective: Metric key.
     """
     before = checkpoint.learning.get("objective", objective)
@@ -187,8 +187,8 @@ def carry_best(checkpoint: Checkpoint, folder: Path) -> bool:
     """Copy the best checkpoint so far to where the resumed training writes; tell whether there is one.
 
     Args:
-        checkpoint: That is gone on from.
-        folder: Of the new checkpoints.
+        checkpoint: Checkpoint to resume from.
+        folder: Folder of the new checkpoints.
     """
     best, here = checkpoint.path.with_name(BEST), folder / BEST
     if not best.is_file():
@@ -201,7 +201,9 @@ def carry_best(checkpoint: Checkpoint, folder: Path) -> bool:
         logger.warning("%s The best epoch is looked for among those that are trained from now on.", error)
         return False
     if best_epoch > checkpoint.epoch:
-        logger.warning("'%s' is of a later epoch than what is gone on from; the best one is looked for anew.", best)
+        logger.warning(
+            "'%s' is from a later epoch than the checkpoint to resume from; the best epoch is searched for again.", best
+        )
         return False
     if best.resolve() != here.resolve():
         here.parent.mkdir(parents=True, exist_ok=True)
@@ -222,7 +224,7 @@ def record_learning(cfg: DictConfig) -> dict[str, Any]:
     """Return the settings that a resumed training is compared by, plain values by their dotted keys.
 
     Args:
-        cfg: Of `train.yaml`.
+        cfg: Configuration of `train.yaml`.
     """
     plain = to_plain(cfg)
     settings = _flatten({key: plain[key] for key in _LEARNING if key in plain})
@@ -240,7 +242,7 @@ def describe_changes(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[st
     """Return what was configured otherwise when a checkpoint was written, and what that does to its state.
 
     Args:
-        then: What `record_learning` gave; empty for a checkpoint that does not hold it.
+        then: Result of `record_learning` in the checkpoint; empty if it holds none.
         now: The same of the present training.
     """
     if not then:
@@ -278,7 +280,7 @@ class Resumption(L.Callback):
       the start.
 
     Args:
-        now: What `record_learning` gives.
+        now: Present result of `record_learning`.
     """
 
     def __init__(self, now: Mapping[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""One training from the composed configuration to checkpoints and `result.json`."""
+"""Run a training from its composed configuration to checkpoints and `result.json`."""
 
 import json
 import logging
@@ -35,13 +35,13 @@ def train(cfg: DictConfig, *, folder: Path, overrides: list[str]) -> TrainResult
     """Train as configured.
 
     Args:
-        cfg: Composed from `train.yaml`; `resume` is a path by now.
-        folder: Of the run; everything but tracking is written there.
-        overrides: Of the command line, for the record.
+        cfg: Composed configuration of `train.yaml`, with `resume` as a path.
+        folder: Run folder; everything but tracking is written there.
+        overrides: Overrides of the command line, for the record.
 
     Raises:
-        UnmaskError: One for every mistake that the user can mend.
-        Interrupted: By Ctrl-C or SIGTERM; the training can be gone on with.
+        UnmaskError: A user error, with the fix in its message.
+        Interrupted: Ctrl-C or SIGTERM; training can be resumed.
     """
     import lightning as L
 
@@ -123,19 +123,19 @@ def _summarise(cfg: DictConfig, parts: Parts, record: Record, *, folder: Path) -
 
 
 def fit(cfg: DictConfig, parts: Parts, resumed: Checkpoint | None, *, folder: Path) -> None:
-    """Train all epochs, or those that are left.
+    """Train all epochs, or the remaining ones.
 
     Args:
-        cfg: Of the training.
-        parts: What it is made of.
-        resumed: To go on from; None starts anew.
-        folder: Of the run.
+        cfg: Configuration of `train.yaml`.
+        parts: Parts of the training.
+        resumed: Checkpoint to resume from; None starts from scratch.
+        folder: Run folder.
 
     Raises:
-        ConfigError: No epoch is left.
-        CheckpointError: The checkpoint does not fit what is configured, or none can be written.
-        TrainingError: The loss is no number, or a batch does not fit into the memory.
-        Interrupted: By a signal, in the process that tracks; others just end.
+        ConfigError: No epoch is left to train.
+        CheckpointError: The checkpoint does not fit the configuration, or none can be written.
+        TrainingError: The loss is not finite, or a batch does not fit into memory.
+        Interrupted: A signal, in the process that tracks; other processes exit.
     """
     if resumed is not None:
         check_resume(resumed, parts.model, dataset_root=cfg.dataset.root)
@@ -144,7 +144,7 @@ def fit(cfg: DictConfig, parts: Parts, resumed: Checkpoint | None, *, folder: Pa
         parts.history.keeps_past = parts.scores.keeps_past = keeps_past
         parts.data.resume_at(epoch=resumed.epoch, batch=resumed.batch)
         done = f"epoch {resumed.epoch}" + (f" and {resumed.batch} batches" if resumed.batch else "")
-        logger.info("Going on after %s, from '%s'.", done, resumed.path)
+        logger.info("Resuming after %s, from '%s'.", done, resumed.path)
         _check_unfinished(cfg, resumed)
     try:
         with explaining(cfg):
@@ -171,11 +171,11 @@ def _check_unfinished(cfg: DictConfig, resumed: Checkpoint) -> None:
 
 @contextmanager
 def explaining(cfg: DictConfig) -> Iterator[None]:
-    """Turn what Lightning says of the trainer's keys, and PyTorch of too little memory, into which key to change.
+    """Turn errors of Lightning about trainer keys, and of PyTorch about memory, into the key to change.
 
     Raises:
         ConfigError: Keys of the trainer do not fit the task or the data.
-        TrainingError: A batch did not fit, or a process that decodes was killed for its memory.
+        TrainingError: A batch did not fit into memory, or a worker was killed for its memory.
     """
     try:
         yield
@@ -189,7 +189,7 @@ def explaining(cfg: DictConfig) -> Iterator[None]:
         if fix is None:
             raise
         first = text.splitlines()[0] if text else type(error).__name__
-        raise TrainingError(f"The memory does not suffice: {first[:200]} {fix}") from error
+        raise TrainingError(f"Out of memory: {first[:200]} {fix}") from error
 
 
 def _explain_memory(cfg: DictConfig, text: str) -> str | None:
@@ -214,7 +214,7 @@ _NOISE = (
     ".*`noload` loader strategy is deprecated.*",  # MLflow against a newer SQLAlchemy
     ".*Checkpoint directory .* exists and is not empty.*",
     ".*dirpath has changed from.*",  # a resumed run has a folder of its own
-    ".*resuming from a checkpoint that ended before the epoch ended.*",  # our sampler goes on where it stopped
+    ".*resuming from a checkpoint that ended before the epoch ended.*",  # our sampler resumes where it stopped
 )
 
 

@@ -1,4 +1,4 @@
-"""What happens around every step: its random numbers, a look at its loss, and whether to stop after it."""
+"""Callbacks of every step: seed it, check its loss, and stop after it on request."""
 
 import json
 import logging
@@ -26,7 +26,7 @@ class StepSeeds(L.Callback):
     """Seed the network's own random numbers, such as dropout's, by the step: a resumed training draws the same.
 
     Args:
-        seed: Of the run.
+        seed: Seed of the run.
     """
 
     def __init__(self, seed: int) -> None:
@@ -88,8 +88,8 @@ class StopAtStep(L.Callback):
     It comes behind all callbacks that change something at the end of a batch.
 
     Args:
-        request: Of a signal.
-        folder: Of the checkpoints.
+        request: Shutdown request, set by a signal.
+        folder: Checkpoint folder.
         minutes: Between two checkpoints, those at the end of an epoch included; None for the ends of epochs alone.
     """
 

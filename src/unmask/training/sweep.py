@@ -1,4 +1,4 @@
-"""The end of a sweep: a table of its jobs, the best of them, a plot, and all of it in the parent run."""
+"""Summarize a sweep: a table of its jobs, the best job and a plot, logged to the parent run."""
 
 import json
 import logging
@@ -26,10 +26,10 @@ class SweepResult:
 
     Args:
         table: A row per job: `job`, `status`, the swept keys, `objective`, `error`, `run_id`, `folder`; best first.
-        folder: Of the sweep, which holds `sweep.csv` and `sweep.svg`.
-        run_id: Of the parent, or None untracked.
-        uri: Of the store, or None.
-        experiment_id: Of MLflow, or None.
+        folder: Sweep folder, with `sweep.csv` and `sweep.svg`.
+        run_id: MLflow run ID of the parent, or None when untracked.
+        uri: URI of the MLflow store, or None when untracked.
+        experiment_id: MLflow experiment ID, or None when untracked.
     """
 
     table: pd.DataFrame
@@ -48,8 +48,8 @@ def finish_sweep(folder: Path, *, was_interrupted: bool) -> SweepResult:
     """Close the sweep in a folder: children that failed are marked, the parent gets table, best child and plot.
 
     Args:
-        folder: That the launching process made, with its `sweep.json`.
-        was_interrupted: Whether the sweep was stopped from outside.
+        folder: Sweep folder, with the `sweep.json` of the launching process.
+        was_interrupted: Whether a signal stopped the sweep.
     """
     record = json.loads((folder / RECORD).read_text())
     record.pop("launched_by", None)  # it runs no longer
@@ -214,7 +214,7 @@ def draw_sweep(table: pd.DataFrame, keys: list[str]) -> str | None:
     """Draw the objective over each swept key, side by side; None where no job has an objective.
 
     Args:
-        table: Of `SweepResult`.
+        table: Table of a `SweepResult`.
         keys: A panel each.
     """
     import io

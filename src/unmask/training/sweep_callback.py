@@ -1,4 +1,4 @@
-"""Hydra's callback around a sweep: a parent run before the first job, and a line on disk after each."""
+"""Hydra callback of a sweep: opens a parent run before the first job, and records each job on disk."""
 
 import json
 import logging
@@ -106,9 +106,9 @@ class PastJob:
     """What is left of a job whose sweep is resumed.
 
     Args:
-        is_done: Whether nothing is left to do.
-        objective: Of a job that is done.
-        checkpoint: To go on from, or None to start anew.
+        is_done: Whether the job is finished.
+        objective: Objective of a finished job, or None.
+        checkpoint: Checkpoint to resume from, or None to start from scratch.
     """
 
     is_done: bool = False
@@ -123,9 +123,9 @@ def take_up_job(folder: Path, *, overrides: list[str], is_basic: bool) -> PastJo
     once more only while none after it is done, since its success would lead the search elsewhere.
 
     Args:
-        folder: Of the job.
-        overrides: Of the job, now.
-        is_basic: Whether the sweep tries every combination, so that jobs do not depend on each other.
+        folder: Job folder.
+        overrides: Present overrides of the job.
+        is_basic: Whether the sweep is a grid, so that jobs do not depend on each other.
 
     Raises:
         ConfigError: The job that is done had other overrides.

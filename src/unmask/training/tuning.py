@@ -1,4 +1,4 @@
-"""Lightning's Tuner: the learning rate at which the loss falls fastest, and the largest batch that a GPU holds."""
+"""Find the learning rate and the largest batch size with Lightning's Tuner."""
 
 import itertools
 import json
@@ -41,7 +41,7 @@ class Tuned:
     """What the Tuner found.
 
     Args:
-        key: That should have the value, such as `optimizer.lr`.
+        key: Configuration key to set, such as `optimizer.lr`.
         value: Found.
         plot: File that shows what was tried.
     """
@@ -55,7 +55,7 @@ def find_lr(cfg: DictConfig, *, folder: Path) -> Tuned:
     """Raise the learning rate over 100 steps, and find where the loss falls fastest (Smith, arXiv 1506.01186).
 
     Args:
-        cfg: Of `train.yaml`.
+        cfg: Configuration of `train.yaml`.
         folder: Gets `find_lr.svg` and `result.json`.
 
     Raises:
@@ -105,7 +105,7 @@ def find_batch_size(cfg: DictConfig, *, folder: Path) -> Tuned:
     """Double the batch until the memory of the GPU, or the training split, ends.
 
     Args:
-        cfg: Of `train.yaml`.
+        cfg: Configuration of `train.yaml`.
         folder: Gets `find_batch_size.svg` and `result.json`.
 
     Raises:
