@@ -229,7 +229,7 @@ def _judge_faces(frames: Iterable[FrameResult], *, decision: Decision, margin: f
 
 
 def measure_extent(frames: Sequence[FrameResult], suspicious: Sequence[TimeRange]) -> str:
-    """Describe how much of a video lies in suspicious stretches, such as `2 of 4 seconds`; of a short one `3 of 6 frames`.
+    """Describe how much of a video is suspicious, such as `2 of 4 seconds`; of a short one `3 of 6 frames`.
 
     Args:
         frames: All that were examined, in order of time.

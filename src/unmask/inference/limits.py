@@ -29,7 +29,7 @@ class Limits:
     Args:
         max_pixels: Maximum number of pixels of an image or a video frame.
         max_seconds: Maximum duration of a video; None for any.
-        max_frames: Maximum number of frames examined in a video, above `num_frames` and `every_n`; 2 kB each in results.
+        max_frames: Maximum number of frames examined in a video, above `num_frames` and `every_n`; 2 kB in results.
         max_search: Maximum number of further frames searched if those asked for show no or hardly a face; 0 for none.
         max_faces: Maximum number of faces scored in an image or frame, largest first.
         max_scans: Maximum number of scans of a JPEG, each of which costs time; a progressive JPEG has about ten.
