@@ -134,7 +134,7 @@ def test_self_blending_trains_on_real_crops_each_beside_its_fake(face_dataset: P
 
 def test_self_blending_does_without_fakes_in_the_training_split(make_faces: Maker) -> None:
     augmentation = instantiate(compose_config("train", "augmentation=sbi").augmentation)
-    with pytest.raises(DatasetError, match="needs the landmarks of every face"):  # and not that the split has one class
+    with pytest.raises(DatasetError, match=r"landmarks.*detector="):  # and not that the split has one class
         _open(make_faces({"train": (4, 0), "val": (1, 1)}), augmentation=augmentation)
 
 
@@ -157,14 +157,12 @@ def test_worker_processes_serve_the_same_crops(make_faces: Maker) -> None:
 
 
 def test_unknown_sampling_lists_the_choices(tmp_path: Path) -> None:
-    with pytest.raises(
-        ConfigError, match=r"No sampling 'odd' \(dataset\.sampling\)\. Choose one of: weighted, natural"
-    ):
+    with pytest.raises(ConfigError, match=r"'odd' .*dataset\.sampling.*: weighted, natural"):
         FaceDataModule(str(tmp_path), input_spec=InputSpec(), sampling="odd")
 
 
 def test_number_of_samples_needs_weighted_sampling(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"samples_per_epoch=5 needs dataset\.sampling=weighted"):
+    with pytest.raises(ConfigError, match=r"samples_per_epoch=5 .*dataset\.sampling=weighted"):
         FaceDataModule(str(tmp_path), input_spec=InputSpec(), sampling="natural", samples_per_epoch=5)
 
 
@@ -172,15 +170,15 @@ def test_number_of_samples_needs_weighted_sampling(tmp_path: Path) -> None:
     ("options", "told"),
     [
         ({"sampling": "paired", "batch_size": 5}, r"dataset\.batch_size=5 is odd.*such as 6"),
-        ({"limit": {"train": 1}}, r"dataset\.limit\.train=1 must be a whole number from 2 on, or null for all crops\."),
-        ({"cap_per_method": 0}, r"dataset\.cap_per_method=0 must be a whole number from 1 on, or null for all crops\."),
-        ({"batch_size": 0}, r"dataset\.batch_size=0 must be a whole number from 1 on\."),
+        ({"limit": {"train": 1}}, r"dataset\.limit\.train=1 .*whole number.*\b2\b.*\bnull\b"),
+        ({"cap_per_method": 0}, r"dataset\.cap_per_method=0 .*whole number.*\b1\b.*\bnull\b"),
+        ({"batch_size": 0}, r"dataset\.batch_size=0 .*whole number.*\b1\b"),
         ({"batch_size": -8}, r"dataset\.batch_size=-8 must be"),
         ({"batch_size": 2.5}, r"dataset\.batch_size=2\.5 must be a whole number"),
-        ({"num_workers": -1}, r"dataset\.num_workers=-1 must be a whole number from 0 on, or null for one a core\."),
-        ({"limit": {"val": "many"}}, r"dataset\.limit\.val=many must be a whole number from 2 on"),
+        ({"num_workers": -1}, r"dataset\.num_workers=-1 .*whole number.*\b0\b.*\bnull\b"),
+        ({"limit": {"val": "many"}}, r"dataset\.limit\.val=many .*whole number.*\b2\b"),
         ({"limit": {"train": 0.5}}, r"dataset\.limit\.train=0\.5 must be a whole number"),
-        ({"limit": 500}, r"dataset\.limit=500 names no split\. Give dataset\.limit\.train=500\."),
+        ({"limit": 500}, r"dataset\.limit=500 .*dataset\.limit\.train=500"),
         ({"cap_per_method": -3}, r"dataset\.cap_per_method=-3 must be"),
         ({"samples_per_epoch": True}, r"dataset\.samples_per_epoch=True must be"),
     ],
@@ -193,8 +191,8 @@ def test_impossible_options_are_refused_by_name(tmp_path: Path, options: dict[st
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        ({"sampling": "paired"}, r"sampling=paired pairs fakes of the dataset.*Drop dataset\.sampling"),
-        ({"batch_size": 7}, r"batch_size=7 is odd, and this augmentation keeps"),
+        ({"sampling": "paired"}, r"sampling=paired .*Drop dataset\.sampling"),
+        ({"batch_size": 7}, r"batch_size=7 is odd.*such as 8"),
     ],
 )
 def test_self_blending_refuses_what_would_part_its_pairs(tmp_path: Path, options: dict[str, Any], told: str) -> None:

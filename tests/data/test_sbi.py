@@ -104,7 +104,7 @@ def test_outline_lies_on_the_face_of_a_prepared_crop(face_dataset: Path) -> None
 def test_crops_without_landmarks_are_refused_with_the_way_out(face_dataset: Path) -> None:
     dataset = FaceDataset.load(face_dataset)
     table = dataset.faces_of("train").assign(landmarks=None)
-    with pytest.raises(DatasetError, match=r"needs the landmarks.*detector=retinaface_mobilenet, or choose"):
+    with pytest.raises(DatasetError, match=r"landmarks.*detector=retinaface_mobilenet.*augmentation=light"):
         find_landmarks(table, spec=dataset.spec, root=face_dataset)
 
 

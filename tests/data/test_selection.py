@@ -53,6 +53,6 @@ def test_limit_keeps_pairs_together(dataset: FaceDataset) -> None:
 def test_pairing_without_originals_is_refused_with_the_way_out(dataset: FaceDataset) -> None:
     videos = pd.DataFrame(dataset.videos.assign(original=None))
     orphaned = FaceDataset(dataset.root, dataset.info, videos, dataset.faces)
-    told = r"none of the \d+ fake crops of split 'train' in '.*' has one\. Choose dataset\.sampling=weighted"
+    told = r"sampling=paired .*\d+ fake crops of split 'train' in '.*dataset\.sampling=weighted"
     with pytest.raises(ConfigError, match=told):
         find_originals(dataset.faces_of("train"), orphaned)

@@ -1,4 +1,4 @@
-"""Augmentation of crops in training (Albumentations)."""
+"""Augment training crops with seeded Albumentations transforms."""
 
 import copy
 import random
@@ -13,30 +13,30 @@ from unmask.parameters import check_number
 from unmask.types import Image
 
 Landmarks = npt.NDArray[np.float32]
-"""The five landmarks in pixels of the crop, shape `(5, 2)`."""
+"""Five landmarks (x, y) in pixels of the crop, shape `(5, 2)`."""
 
 _LANDMARKS = np.array([[0.35, 0.4], [0.65, 0.4], [0.5, 0.55], [0.4, 0.7], [0.6, 0.7]], np.float32)
-"""Of a face in the middle of a crop, as shares of its side."""
+"""Landmarks of a centred face, in units of the crop's side."""
 
 
 @runtime_checkable
 class FakeMaker(Protocol):
-    """An augmentation that makes fakes: it gets real crops alone, and each is followed by the fake made from it.
+    """An augmentation that creates fakes: it receives only real crops, and a fake made from each follows it.
 
     Attributes:
-        makes_fakes: True.
-        needs_landmarks: Whether it gets the landmarks of every crop, or None.
+        makes_fakes: Always True.
+        needs_landmarks: Whether `landmarks` are passed; they are None otherwise.
     """
 
     makes_fakes: bool
     needs_landmarks: bool
 
     def set_seed(self, seed: int) -> None:
-        """Start the random draws anew: the real crop and its fake come with seeds of their own."""
+        """Seed the random draws; called before each real crop and each fake."""
         ...
 
     def __call__(self, crop: Image, landmarks: Landmarks | None = None) -> Image:
-        """Return the real crop as it is trained on, RGB, uint8."""
+        """Return the augmented real crop, RGB, uint8."""
         ...
 
     def forge(self, crop: Image, landmarks: Landmarks | None) -> Image:
@@ -45,14 +45,13 @@ class FakeMaker(Protocol):
 
 
 class Augmentation:
-    """Apply named steps in their order to a crop; its size may change, since the input is resized afterwards.
+    """Apply named steps in order to a crop. Steps may change its size, because the input is resized afterwards.
 
-    Albumentations keeps a random state of its own, which `seed_everything` does not reach and which worker processes
-    would share. So every crop comes with a seed, drawn by the sampler, and looks alike wherever it is computed.
+    Albumentations keeps its own random state, which `seed_everything` does not reach and worker processes would share.
+    Therefore the sampler draws a seed for each crop, which makes the result independent of the worker.
 
     Args:
-        steps: Albumentations transforms by name; the names make each of them reachable from the command line. A step
-            that is null is left out.
+        steps: Albumentations transforms by name, so that each can be set on the command line; null omits a step.
     """
 
     makes_fakes = False
@@ -67,7 +66,7 @@ class Augmentation:
 
         Args:
             crop: RGB, uint8.
-            landmarks: Move with the steps that move the image; may be None unless `needs_landmarks`.
+            landmarks: Landmarks of the crop, transformed along with it; may be None unless `needs_landmarks`.
         """
         if not self.needs_landmarks:
             return np.ascontiguousarray(self._compose(image=crop)["image"])
@@ -75,21 +74,21 @@ class Augmentation:
         return np.ascontiguousarray(self._compose(image=crop, keypoints=landmarks)["image"])
 
     def set_seed(self, seed: int) -> None:
-        """Start the random draws anew.
+        """Seed the random draws.
 
         Args:
-            seed: 0 to 2**63 - 1.
+            seed: Integer from 0 to 2**63 - 1.
         """
         seed_steps(self._compose, seed)
 
     def rehearse(self, *, crop_size: int) -> None:
-        """Apply every step once to a gray crop, however seldom it would be drawn; the draws to come stay the same.
+        """Apply every step once to a grey crop, whatever its probability, without changing later random draws.
 
         Args:
             crop_size: Side of the stored crops in pixels.
 
         Raises:
-            ConfigError: A step refuses it, such as one that cuts out more than there is.
+            ConfigError: A step fails, for example because it cuts out a region larger than the crop.
         """
         crop, landmarks = np.full((crop_size, crop_size, 3), 128, np.uint8), _LANDMARKS * crop_size
         for name, step in zip(self._names, copy.deepcopy(self._compose.transforms), strict=True):
@@ -104,30 +103,30 @@ def _apply(step: Any, crop: Image, landmarks: Landmarks, *, name: str) -> Image:
     try:
         points = {"keypoints": landmarks} if _wants_landmarks(step) else {}
         result: Image = compose_steps({"step": step})(image=crop, **points)["image"]
-    except Exception as error:  # Albumentations and OpenCV raise types of their own
+    except Exception as error:  # Albumentations and OpenCV raise their own types
         reason = " ".join((str(error) or type(error).__name__).split())[:300].rstrip(".")
         raise ConfigError(
             f"{name} cannot be applied to crops of {len(crop)} x {crop.shape[1]} pixels: {reason}. "
-            f"Lower its sizes, or leave it out: {name}=null"
+            f"Reduce its sizes, or omit it: {name}=null"
         ) from error
     return result
 
 
 def compose_steps(steps: Mapping[str, Any], *, name: str = "steps") -> Any:
-    """Chain steps; where one of them asks for landmarks, they travel as key points.
+    """Compose steps; if one of them needs landmarks, pass them along as keypoints.
 
     Args:
-        steps: Albumentations transforms by name; null ones are left out.
-        name: Of the argument, for the message.
+        steps: Albumentations transforms by name; null steps are omitted.
+        name: Argument name, for error messages.
 
     Raises:
-        ValueError: One of them is something else.
+        ValueError: A step is not an Albumentations transform, or its `p` is invalid.
     """
     import albumentations as A
 
     for key, step in steps.items():
         if step is not None and not isinstance(step, A.BasicTransform | A.BaseCompose):
-            raise ValueError(f"{name}.{key}={step} is no step. Give it a _target_ and keys, or null to leave it out.")
+            raise ValueError(f"{name}.{key}={step} is not a step. Give it a _target_ and its keys, or null to omit it.")
         if step is not None:
             check_number(f"{name}.{key}.p", step.p, least=0, most=1)
     chosen = [step for step in steps.values() if step is not None]
@@ -138,10 +137,10 @@ def compose_steps(steps: Mapping[str, Any], *, name: str = "steps") -> Any:
 
 
 def seed_steps(compose: Any, seed: int | list[int]) -> None:
-    """Seed a chain with one stream of draws for all its steps.
+    """Seed a composed transform so that all its steps share one random generator.
 
-    `Compose.set_random_seed` would give each step a generator of its own from the same seed: the first draws of all
-    steps would be one number, and two steps with p=0.5 would always come together or not at all.
+    `Compose.set_random_seed` gives each step its own generator with the same seed. The first draws of all steps would
+    then be identical, and two steps with p=0.5 would always be applied together or not at all.
     """
     generator = np.random.default_rng(seed)
     compose.set_random_state(generator, random.Random(int(generator.integers(2**63))))

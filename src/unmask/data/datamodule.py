@@ -1,4 +1,4 @@
-"""The LightningDataModule of a face dataset."""
+"""LightningDataModule that serves the training and validation crops of a face dataset."""
 
 import os
 from collections.abc import Mapping
@@ -25,20 +25,20 @@ from unmask.types import Label
 class FaceDataModule(L.LightningDataModule):
     """Serve the train and val crops of a face dataset.
 
-    Under several processes each serves its share: in training whole turns of all of them, in validation every crop once
-    over all. The trainer must then leave the samplers alone (`use_distributed_sampler=False`).
+    With several processes, each serves its own share: training drops the uneven remainder, validation covers every
+    crop exactly once. The trainer must not replace the samplers (`use_distributed_sampler=False`).
 
     Args:
-        root: The face dataset.
+        root: Folder of the face dataset.
         input_spec: Size of the network's input.
-        augmentation: Of training crops. One that makes fakes gets the real ones alone.
-        batch_size: Crops a step, and a process.
-        num_workers: Processes that decode; None is one a core, 8 at most.
-        sampling: Name of a sampling, see `EpochPlan`, or a `RowSampler`.
-        samples_per_epoch: How many are drawn with `weighted`; None as many as there are crops.
-        cap_per_method: Largest number of training crops of each method of forging; None for all.
-        limit: Number of crops of `train` and `val`, half of them real; None for all.
-        seed: Of the draws.
+        augmentation: Augmentation of training crops; a `FakeMaker` receives only real crops.
+        batch_size: Number of crops per step and process.
+        num_workers: Number of worker processes that decode crops; None for one per core, at most 8.
+        sampling: Name of a sampling strategy, see `EpochPlan`, or a `RowSampler`.
+        samples_per_epoch: Number of crops drawn by `weighted`; None for the number of training crops.
+        cap_per_method: Maximum number of training crops per forgery method; None for all.
+        limit: Maximum number of crops of `train` and `val`, half of them real; None for all.
+        seed: Seed of sampling and selection.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class FaceDataModule(L.LightningDataModule):
         self.samples_per_epoch = samples_per_epoch
         self.cap_per_method = cap_per_method
         if limit is not None and not isinstance(limit, Mapping):
-            raise ConfigError(f"dataset.limit={limit} names no split. Give dataset.limit.train={limit}.")
+            raise ConfigError(f"dataset.limit={limit} must be set per split, such as dataset.limit.train={limit}.")
         self.limit: dict[str, int | None] = {"train": None, "val": None, **(limit or {})}
         self.seed = seed
         self.makes_fakes = getattr(augmentation, "makes_fakes", False)
@@ -71,7 +71,7 @@ class FaceDataModule(L.LightningDataModule):
             missing = [name for name in ("needs_landmarks", "set_seed", "forge") if not hasattr(augmentation, name)]
             raise ConfigError(
                 f"augmentation._target_={type(augmentation).__module__}.{type(augmentation).__qualname__} makes fakes "
-                f"and has no {', '.join(missing)}; see FakeMaker in unmask.data.augmentation."
+                f"but lacks {', '.join(missing)}; see FakeMaker in unmask.data.augmentation."
             )
         self._input_spec = input_spec
         self._augmentation = augmentation
@@ -84,11 +84,11 @@ class FaceDataModule(L.LightningDataModule):
         numbers = {"samples_per_epoch": (self.samples_per_epoch, 1), "cap_per_method": (self.cap_per_method, 1)}
         numbers |= {f"limit.{split}": (value, 2) for split, value in self.limit.items()}
         numbers |= {"batch_size": (self.batch_size, 1), "num_workers": (self.num_workers, 0)}
-        or_all, all_of = ", or null for all crops", {"batch_size": "", "num_workers": ", or null for one a core"}
+        or_all, all_of = ", or null for all crops", {"batch_size": "", "num_workers": ", or null for one per core"}
         for key, (value, least) in numbers.items():
             if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < least):
                 raise ConfigError(
-                    f"dataset.{key}={value} must be a whole number from {least} on{all_of.get(key, or_all)}."
+                    f"dataset.{key}={value} must be a whole number of at least {least}{all_of.get(key, or_all)}."
                 )
 
     def _check_options(self) -> None:
@@ -97,43 +97,44 @@ class FaceDataModule(L.LightningDataModule):
             if not isinstance(self.sampling, RowSampler):
                 raise ConfigError(
                     f"dataset.sampling={self.sampling} has no draw(table, rng). Choose one of: {', '.join(SAMPLINGS)}; "
-                    f"or give a RowSampler of unmask.data.sampler by dataset.sampling._target_."
+                    f"or set dataset.sampling._target_ to a RowSampler (see unmask.data.sampler)."
                 )
         elif self.sampling not in SAMPLINGS:
             raise ConfigError(
-                f"No sampling '{self.sampling}' (dataset.sampling).{suggest(self.sampling, SAMPLINGS)} "
+                f"Unknown sampling '{self.sampling}' (dataset.sampling).{suggest(self.sampling, SAMPLINGS)} "
                 f"Choose one of: {', '.join(SAMPLINGS)}"
             )
         if self.sampling != "weighted" and self.samples_per_epoch is not None:
             raise ConfigError(
-                f"dataset.samples_per_epoch={self.samples_per_epoch} needs dataset.sampling=weighted; "
-                f"with '{self.sampling}' the data decide. Drop it, or limit the crops with dataset.limit.train."
+                f"dataset.samples_per_epoch={self.samples_per_epoch} needs dataset.sampling=weighted; with "
+                f"'{self.sampling}' the dataset determines the number. Drop it, or limit the crops with "
+                f"dataset.limit.train."
             )
         if self.makes_fakes and self.sampling == "paired":
             raise ConfigError(
-                "dataset.sampling=paired pairs fakes of the dataset with their originals, and this augmentation makes "
-                "its own fakes, each beside its original. Drop dataset.sampling, or choose another augmentation."
+                "dataset.sampling=paired pairs fakes of the dataset with their originals, but this augmentation makes "
+                "its own fakes and pairs them itself. Drop dataset.sampling, or choose another augmentation."
             )
         if self.unit == 2 and self.batch_size % 2:
             reason = "this augmentation" if self.makes_fakes else "dataset.sampling=paired"
             raise ConfigError(
-                f"dataset.batch_size={self.batch_size} is odd, and {reason} keeps a real crop and its fake in one "
-                f"batch. Choose an even one, such as {self.batch_size + 1}."
+                f"dataset.batch_size={self.batch_size} is odd, but {reason} keeps each real crop and its fake in one "
+                f"batch. Choose an even number, such as {self.batch_size + 1}."
             )
 
     @property
     def unit(self) -> int:
-        """Number of samples that stay together in a batch."""
+        """Number of samples that must stay in one batch."""
         return 2 if self.makes_fakes or self.sampling == "paired" else 1
 
     def setup(self, stage: str | None = None) -> None:
-        """Read the tables, look for leaks, leave out crops that cannot be read, and choose the rows.
+        """Read the tables, audit the splits, skip unreadable crops, and select the rows.
 
         Raises:
-            DatasetError: Absent, a split without crops or with one class, too many damaged crops, or no landmarks where
-                the augmentation needs them.
-            LeakageError: A group crosses splits.
-            ConfigError: Paired sampling without originals.
+            DatasetError: The dataset is missing, a split is empty or has only one class, too many crops are damaged,
+                or the augmentation needs landmarks that the dataset lacks.
+            LeakageError: A group spans several splits.
+            ConfigError: Sampling is `paired`, but no fake has an original.
         """
         if self._crops:
             return
@@ -170,19 +171,19 @@ class FaceDataModule(L.LightningDataModule):
 
     @property
     def dataset(self) -> FaceDataset:
-        """The tables."""
+        """The face dataset, read from disk."""
         return FaceDataset.load(self.root)
 
     def table(self, split: str) -> pd.DataFrame:
-        """Return the crops of `train` or `val` that are used, after `setup`."""
+        """Return the selected rows of `train` or `val`; call `setup` first."""
         return self._crops[split].table
 
     def crops(self, split: str) -> FaceCrops:
-        """Return the samples of `train` or `val`, after `setup`."""
+        """Return the samples of `train` or `val`; call `setup` first."""
         return self._crops[split]
 
     def build_plan(self) -> EpochPlan:
-        """Return how training crops are drawn, after `setup`."""
+        """Return the sampling strategy of training; call `setup` first."""
         return EpochPlan(
             self._crops["train"].table,
             sampling=self.sampling,
@@ -192,10 +193,10 @@ class FaceDataModule(L.LightningDataModule):
         )
 
     def count_smallest_batch(self, num_processes: int) -> int:
-        """Return the number of crops in the smallest batch that training will see, after `setup`.
+        """Return the size of the smallest training batch; call `setup` first.
 
         Args:
-            num_processes: That share the crops.
+            num_processes: Number of processes that share the crops.
         """
         plan = self.build_plan()
         rows = len(plan.draw(np.random.default_rng(0))) * (2 if self.makes_fakes else 1)
@@ -204,43 +205,43 @@ class FaceDataModule(L.LightningDataModule):
         return last if last > 1 or 0 < share < self.batch_size else min(self.batch_size, max(share, 1))
 
     def rehearse_augmentation(self) -> None:
-        """Apply every step of the augmentation once, after `setup`.
+        """Apply every augmentation step once; call `setup` first.
 
         Raises:
-            ConfigError: One refuses crops of this size.
+            ConfigError: A step cannot be applied to crops of this size.
         """
         if isinstance(self._augmentation, Augmentation):
             self._augmentation.rehearse(crop_size=self.dataset.spec.crop_size)
 
     def resume_at(self, *, epoch: int, batch: int) -> None:
-        """Leave out the batches of an epoch that were trained on before an interruption.
+        """Skip the batches of an interrupted epoch that were already trained on.
 
         Args:
-            epoch: That was interrupted, from 0.
-            batch: The first that is served.
+            epoch: Interrupted epoch, counted from 0.
+            batch: First batch to serve.
         """
         self._resumed = (epoch, batch)
 
     def train_dataloader(self) -> DataLoader[dict[str, Any]]:
-        """Draw training crops."""
+        """Build the loader of training crops, seeded per epoch."""
         rank, world_size = self._find_place()
-        # Lightning repeats the batches of a sampler that shuffles by itself; ours draws anew unless told otherwise.
+        # With overfit_batches, Lightning cannot stop a custom sampler from redrawing every epoch; repeats=True does.
         repeats = self.trainer is not None and getattr(self.trainer, "overfit_batches", 0) > 0
         sampler = EpochSampler(self.build_plan(), seed=self.seed, rank=rank, world_size=world_size, repeats=repeats)
         if not len(sampler):
             raise ConfigError(
-                f"The {len(self._crops['train'])} training crops do not suffice for {world_size} processes. "
+                f"The {len(self._crops['train'])} training crops are too few for {world_size} processes. "
                 f"Lower trainer.devices or trainer.num_nodes, or raise dataset.limit.train."
             )
         epoch, batch = self._resumed
         sampler.skip(epoch=epoch, num_samples=batch * self.batch_size)
-        sampler.set_epoch(epoch)  # workers begin to load before Lightning tells the sampler where it is
-        # Batch normalisation cannot learn from a single crop.
+        sampler.set_epoch(epoch)  # workers start loading before Lightning calls set_epoch
+        # Batch normalisation cannot train on a single crop.
         drop_last = len(sampler) % self.batch_size == 1 and len(sampler) > 1
         return self._build_loader("train", sampler=sampler, batch_size=self.batch_size, drop_last=drop_last)
 
     def val_dataloader(self) -> DataLoader[dict[str, Any]]:
-        """Take every validation crop once, in order."""
+        """Build the loader of validation crops, each once and in order."""
         rank, world_size = self._find_place()
         batches = ValidationBatches(
             len(self._crops["val"]), batch_size=self.batch_size, rank=rank, world_size=world_size

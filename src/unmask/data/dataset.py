@@ -1,4 +1,4 @@
-"""Select the rows of a split, and read their crops as tensors."""
+"""Select rows of a split, pair fakes with originals, and read crops as tensors."""
 
 import logging
 from collections.abc import Callable
@@ -27,12 +27,12 @@ Rows = npt.NDArray[np.int64]
 
 
 def cap_methods(table: pd.DataFrame, *, cap: int, seed: int) -> pd.DataFrame:
-    """Return a table with at most `cap` crops of each forgery method; all real crops stay.
+    """Keep at most `cap` crops of each forgery method, and all real crops.
 
     Args:
-        table: Rows of faces.
-        cap: Maximum number of crops for each method.
-        seed: Seed of the choice.
+        table: Rows of `faces.parquet`.
+        cap: Maximum number of crops per method.
+        seed: Seed of the selection.
     """
     rng = np.random.default_rng([seed, cap])
     kept = np.ones(len(table), bool)
@@ -44,13 +44,15 @@ def cap_methods(table: pd.DataFrame, *, cap: int, seed: int) -> pd.DataFrame:
 
 
 def limit_rows(table: pd.DataFrame, *, limit: int, seed: int, partners: Rows | None = None) -> pd.DataFrame:
-    """Return a balanced subset: half of each class, or all of a class that has fewer; a single class fills it.
+    """Select a balanced subset: `limit / 2` rows of each class, or fewer if a class has fewer.
+
+    If the table has only one class, that class gets all `limit` rows.
 
     Args:
-        table: Rows of faces.
-        limit: Number of rows.
-        seed: Seed of the choice.
-        partners: Row of the original of each fake, to draw fakes together with their originals.
+        table: Rows of `faces.parquet`.
+        limit: Maximum number of rows.
+        seed: Seed of the selection.
+        partners: Result of `find_originals`, to select fakes together with their originals.
     """
     rng, labels = np.random.default_rng([seed, limit]), table["label"].to_numpy()
     if partners is not None:
@@ -63,14 +65,14 @@ def limit_rows(table: pd.DataFrame, *, limit: int, seed: int, partners: Rows | N
 
 
 def find_originals(table: pd.DataFrame, dataset: FaceDataset) -> Rows:
-    """Return for every fake crop the row of its original's crop nearest in time, then in position; -1 for the others.
+    """Return the row of each fake crop's original: the crop nearest in time, then in position; -1 if none.
 
     Args:
-        table: Rows of faces of one split.
-        dataset: Dataset that names the original of each video.
+        table: Rows of `faces.parquet` of one split.
+        dataset: Dataset whose videos name their originals.
 
     Raises:
-        ConfigError: No fake has an original.
+        ConfigError: None of the fakes has an original.
     """
     partners = np.full(len(table), -1, np.int64)
     originals = dataset.videos.set_index("video_id")["original"].dropna().to_dict()
@@ -88,12 +90,12 @@ def find_originals(table: pd.DataFrame, dataset: FaceDataset) -> Rows:
     num_found = int((partners >= 0).sum())
     if not num_found:
         raise ConfigError(
-            f"dataset.sampling=paired needs fakes with a known original, and none of the {num_fakes} fake crops of "
+            f"dataset.sampling=paired needs fakes with a known original, but none of the {num_fakes} fake crops of "
             f"split 'train' in '{dataset.root}' has one. Choose dataset.sampling=weighted, natural or subsample."
         )
     if num_found < num_fakes:
         logger.warning(
-            "dataset.sampling=paired leaves out %d of %d fake crops that have no original in '%s'.",
+            "dataset.sampling=paired skips %d of %d fake crops that have no original in '%s'.",
             num_fakes - num_found, num_fakes, dataset.root,
         )  # fmt: skip
     return partners
@@ -108,17 +110,17 @@ def _find_centres(table: pd.DataFrame) -> npt.NDArray[np.float64]:
 
 
 class FaceCrops(Dataset[dict[str, Any]]):
-    """The crops of a table, decoded and brought to the network's size; normalised later, on the device.
+    """Crops decoded and resized to the network's input; normalisation happens later, on the device.
 
-    An item holds `image` (uint8, shape `(3, size, size)`), `label`, `row` (in `table`) and `video` (its number). It is
-    asked for by its row, or by a `Draw`, which also seeds the augmentation.
+    An item contains `image` (uint8, shape `(3, size, size)`), `label`, `row` (in `table`) and `video` (its number).
+    The index is a row, or a `Draw` that also seeds the augmentation.
 
     Args:
-        table: Rows of `faces.parquet`, numbered from 0.
-        root: Of the face dataset.
+        table: Rows of `faces.parquet`, indexed from 0.
+        root: Folder of the face dataset.
         input_spec: Size of the input.
-        transform: Gets the stored crop and its landmarks, and returns what is seen instead; None to leave it.
-        landmarks: Of every row, or None where the transform does without.
+        transform: Function from a stored crop and its landmarks to an augmented crop; None for no augmentation.
+        landmarks: Landmarks of each row, or None if the transform does not need them.
     """
 
     def __init__(
@@ -153,16 +155,16 @@ class FaceCrops(Dataset[dict[str, Any]]):
         return {"image": image, "label": int(label), "row": row, "video": int(self._videos[row])}
 
     def stored(self, row: int) -> Image:
-        """Return a crop as it is stored.
+        """Return a crop as stored.
 
         Raises:
-            DatasetError: It cannot be read.
+            DatasetError: The crop cannot be read.
         """
         try:
             return decode_crop_file(self._paths[row])
         except MediaError as error:
             repair = show_command("prepare.py", "task=repair", f"output={self._root}")
-            raise DatasetError(f"{error} Make it again with: {repair}") from error
+            raise DatasetError(f"{error} Recreate it with: {repair}") from error
 
     def _augment(self, crop: Image, row: int, draw: Draw | None) -> Image:
         assert self.transform is not None
@@ -176,23 +178,24 @@ class FaceCrops(Dataset[dict[str, Any]]):
 
 
 def find_landmarks(table: pd.DataFrame, *, spec: CropSpec, root: Path) -> list[Landmarks]:
-    """Return the landmarks of every crop, in pixels of the crop.
+    """Return the landmarks of each crop, in pixels of the crop.
 
     Args:
-        table: Rows of faces.
-        spec: How the crops were made.
-        root: Of the face dataset, for the message.
+        table: Rows of `faces.parquet`.
+        spec: Crop settings.
+        root: Folder of the face dataset, for error messages.
 
     Raises:
-        DatasetError: A crop has none.
+        DatasetError: A crop has no landmarks.
     """
     found = []
     for box, landmarks in zip(table["box"], table["landmarks"], strict=True):
         if landmarks is None or np.size(landmarks) != 10:
             raise DatasetError(
-                f"The augmentation needs the landmarks of every face, and '{root}' was prepared with the detector "
-                f"'{spec.detector}', which gives none. Prepare it again with detector=retinaface_mobilenet, or choose "
-                f"an augmentation without them: augmentation=light, strong, compression, deepfakebench, robust"
+                f"The augmentation needs the landmarks of every face, but '{root}' was prepared with the detector "
+                f"'{spec.detector}', which finds none. Prepare it again with detector=retinaface_mobilenet, or choose "
+                f"an augmentation that does not need them: augmentation=light, strong, compression, deepfakebench, "
+                f"robust"
             )
         x1, y1, x2, y2 = map(float, box)
         points = tuple((float(x), float(y)) for x, y in np.reshape(landmarks, (5, 2)))

@@ -1,4 +1,4 @@
-"""Contact sheets of the network's training inputs."""
+"""Contact sheets of training crops, as stored and as augmented."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,16 +16,16 @@ _GAP, _CAPTION = 4, 28
 
 
 def write_previews(data: FaceDataModule, folder: Path, *, rows: int = 6, columns: int = 8) -> dict[str, Path]:
-    """Write `preview_real.png` and `preview_fake.png`: one row per crop, first as stored, then augmented.
+    """Write `preview_real.png` and `preview_fake.png`, with one row per crop: first as stored, then augmented.
 
     Args:
-        data: Data module after `setup`.
+        data: Data module whose `setup` has run.
         folder: Output folder; created if missing.
         rows: Number of crops.
-        columns: Images in a row, including the stored one.
+        columns: Number of images per row, including the stored one.
 
     Returns:
-        Path of the sheet of each class.
+        Path of each sheet by class name.
     """
     samples = data.build_plan().draw_epoch(data.seed, 0)
     labels = data.table("train")["label"].to_numpy()
@@ -37,7 +37,7 @@ def write_previews(data: FaceDataModule, folder: Path, *, rows: int = 6, columns
                 chosen.setdefault(draw.row, draw)
         lines = [np.concatenate(list(_show(data, draw, columns)), axis=1) for draw in chosen.values()]
         name = label.name.lower()
-        caption = f"{name}: as stored, then {columns - 1} draws"
+        caption = f"{name}: as stored, then {columns - 1} augmentations"
         sheet = np.concatenate([_write_caption(caption, lines[0].shape[1]), *lines])
         paths[name] = folder / f"preview_{name}.png"
         done, encoded = cv2.imencode(".png", cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR))
@@ -47,7 +47,7 @@ def write_previews(data: FaceDataModule, folder: Path, *, rows: int = 6, columns
 
 
 def _show(data: FaceDataModule, draw: Draw, columns: int) -> Iterator[Image]:
-    """Yield a crop as stored and augmented with several seeds, each with a white border."""
+    """Yield a crop as stored, then augmented with different seeds, each with a white border."""
     crops = data.crops("train")
     yield _frame(prepare_input(crops.stored(draw.row), crops.input_spec))
     for column in range(columns - 1):

@@ -1,4 +1,4 @@
-"""Which crops an epoch takes, in which order and with which seeds."""
+"""Samplers: the crops of an epoch, their order, and the seeds of their augmentation."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,16 +17,16 @@ SAMPLINGS = ("weighted", "natural", "subsample", "paired")
 Rows = npt.NDArray[np.int64]
 
 _ORDER, _SEEDS = 0, 1
-"""Streams of draws of an epoch."""
+"""Random streams of an epoch."""
 
 
 class Draw(NamedTuple):
     """One sample of an epoch.
 
     Args:
-        row: Of the table.
-        seed: Of its augmentation.
-        is_forged: Whether a fake is made from this real crop.
+        row: Row in the table of crops.
+        seed: Seed of the augmentation.
+        is_forged: Whether to make a fake from this real crop.
     """
 
     row: int
@@ -36,14 +36,14 @@ class Draw(NamedTuple):
 
 @runtime_checkable
 class RowSampler(Protocol):
-    """A sampling of one's own, given as `dataset.sampling._target_`."""
+    """A custom sampling strategy, set as `dataset.sampling._target_`."""
 
     def draw(self, table: pd.DataFrame, rng: np.random.Generator) -> Rows:
-        """Return the rows of an epoch, in order; a pure function of its arguments, since every process calls it.
+        """Return the rows of an epoch, in order; every process calls this, so it must depend only on its arguments.
 
         Args:
-            table: Training crops, one row each, with columns such as `label`, `method` and `video_id`; real crops
-                alone where the augmentation makes fakes.
+            table: Training crops, one row each, with columns such as `label`, `method` and `video_id`; only real crops
+                if the augmentation makes fakes.
             rng: Random generator of the epoch.
 
         Returns:
@@ -54,16 +54,16 @@ class RowSampler(Protocol):
 
 @dataclass(frozen=True)
 class EpochPlan:
-    """How the crops of an epoch are chosen.
+    """Sampling strategy of an epoch.
 
     Args:
         table: Training crops, one row each.
         sampling: `weighted` draws real and fake equally often, with replacement; `natural` takes every crop once;
-            `subsample` takes the smaller class whole and as many of the larger, others every epoch; `paired` takes
-            every fake once, each followed by its original. Or a sampler of one's own.
-        num_samples: How many crops, with `weighted`; None as many as there are.
-        partners: Row of the original of every row, for `paired`; -1 where there is none.
-        makes_fakes: Every row is real, and is followed by the fake that is made from it.
+            `subsample` takes all of the smaller class and equally many of the larger, redrawn every epoch; `paired`
+            takes every fake once, each followed by its original. Or a custom `RowSampler`.
+        num_samples: Number of crops drawn by `weighted`; None for the number of rows.
+        partners: Row of each row's original, for `paired`, shape `(N,)`; -1 if it has none.
+        makes_fakes: Whether all rows are real, each followed by a fake made from it.
     """
 
     table: pd.DataFrame
@@ -74,19 +74,19 @@ class EpochPlan:
 
     @property
     def labels(self) -> Rows:
-        """Label of every row."""
+        """Labels of the rows, shape `(N,)`."""
         return self.table["label"].to_numpy(np.int64)
 
     @property
     def unit(self) -> int:
-        """Number of draws that stay together."""
+        """Number of draws that must stay in one batch."""
         return 2 if self.makes_fakes or self.sampling == "paired" else 1
 
     def draw(self, rng: np.random.Generator) -> Rows:
-        """Return rows in the order of an epoch; where fakes are made, real ones only, each once for both.
+        """Draw the rows of an epoch, in order; with `makes_fakes`, one entry per pair of real crop and fake.
 
         Args:
-            rng: Decides.
+            rng: Random generator.
         """
         if not isinstance(self.sampling, str):
             return self._check(self.sampling.draw(self.table, rng))
@@ -111,17 +111,18 @@ class EpochPlan:
         if not is_whole or rows.min() < 0 or rows.max() >= len(self.table):
             found = f"{rows.dtype}, shape {rows.shape}" + (f", {rows.min()} to {rows.max()}" if is_whole else "")
             raise ConfigError(
-                f"dataset.sampling._target_={type(self.sampling).__module__}.{type(self.sampling).__qualname__} drew "
-                f"{found}. Return row positions: whole numbers from 0 to {len(self.table) - 1}, shape (N,)."
+                f"dataset.sampling._target_={type(self.sampling).__module__}.{type(self.sampling).__qualname__} "
+                f"returned {found}. Its draw must return row positions: integers from 0 to {len(self.table) - 1}, "
+                f"shape (N,)."
             )
         return rows.astype(np.int64)
 
     def draw_epoch(self, seed: int, epoch: int) -> list[Draw]:
-        """Return the samples of an epoch: a pure function, so that every process finds the same.
+        """Draw the samples of an epoch; deterministic, so that all processes agree.
 
         Args:
-            seed: Of the run.
-            epoch: From 0.
+            seed: Seed of the run.
+            epoch: Epoch, counted from 0.
         """
         rows = self.draw(np.random.default_rng([seed, epoch, _ORDER]))
         seeds = np.random.default_rng([seed, epoch, _SEEDS]).integers(2**63, size=len(rows)).tolist()
@@ -132,17 +133,17 @@ class EpochPlan:
 
 
 class EpochSampler(Sampler[Draw]):
-    """Yield the samples of an epoch that belong to one process.
+    """Yield one process's share of an epoch's samples.
 
-    The processes take turns, so that the batches of all of them together are those that one process with a batch as
-    many times as large would take. What does not fill a turn of all of them is left out.
+    Samples are dealt to the processes in turn, so that their batches together equal the batches of a single process
+    with a `world_size` times larger batch. Drops the remainder that cannot be dealt evenly.
 
     Args:
-        plan: Of each epoch.
-        seed: Of the run.
-        rank: Number of this process.
+        plan: Sampling strategy.
+        seed: Seed of the run.
+        rank: Rank of this process.
         world_size: Number of processes.
-        repeats: Whether every epoch takes the samples of the first, with the same augmentation.
+        repeats: Whether every epoch repeats the samples and augmentations of the first.
     """
 
     def __init__(
@@ -155,20 +156,20 @@ class EpochSampler(Sampler[Draw]):
         self._length = len(self._share(0))
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch that comes next; Lightning calls it."""
+        """Set the epoch to draw next; called by Lightning."""
         self._epoch = epoch
 
     def skip(self, *, epoch: int, num_samples: int) -> None:
-        """Leave out the samples of an epoch that this process has trained on before it was interrupted.
+        """Skip the samples of an interrupted epoch that this process has already trained on.
 
         Args:
-            epoch: That was interrupted.
-            num_samples: Of this process.
+            epoch: Interrupted epoch.
+            num_samples: Number of samples of this process to skip.
         """
         self._start = (epoch, num_samples)
 
     def __len__(self) -> int:
-        """Return the number of samples of a whole epoch, also where some are skipped."""
+        """Return the number of samples of a full epoch, including skipped ones."""
         return self._length
 
     def __iter__(self) -> Iterator[Draw]:
@@ -184,24 +185,24 @@ class EpochSampler(Sampler[Draw]):
 
 
 class ValidationBatches(Sampler[list[int]]):
-    """Yield every row once over all processes, none twice, in batches of which each process has as many.
+    """Yield every row exactly once across all processes, with the same number of batches in each.
 
-    As many, because processes that run a network together wait for each other at every batch.
+    The numbers must match because the processes synchronize after every batch.
 
     Args:
-        num_rows: Of the table.
-        batch_size: At most so many rows a batch.
-        rank: Number of this process.
+        num_rows: Number of rows in the table.
+        batch_size: Maximum number of rows per batch.
+        rank: Rank of this process.
         world_size: Number of processes.
 
     Raises:
-        ConfigError: Fewer rows than processes.
+        ConfigError: There are fewer rows than processes.
     """
 
     def __init__(self, num_rows: int, *, batch_size: int, rank: int = 0, world_size: int = 1) -> None:
         if num_rows < world_size:
             raise ConfigError(
-                f"The validation split holds {num_rows} crops, fewer than the {world_size} processes. "
+                f"The validation split has {num_rows} crops, fewer than the {world_size} processes. "
                 f"Lower trainer.devices or trainer.num_nodes, or raise dataset.limit.val."
             )
         rows = np.arange(rank, num_rows, world_size)

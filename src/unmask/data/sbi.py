@@ -1,8 +1,7 @@
-"""Self-blended images: fakes made on the fly from real crops alone.
+"""Self-blended images: fakes generated on the fly from real crops.
 
-After Shiohara and Yamasaki, "Detecting Deepfakes with Self-Blended Images" (CVPR 2022): a face is laid over itself
-after one of the two copies was changed a little, so that what gives the fake away is the blending, as in face swaps of
-any kind.
+Based on Shiohara and Yamasaki, "Detecting Deepfakes with Self-Blended Images" (CVPR 2022): a face is blended onto a
+slightly altered copy of itself. The only trace of the fake is the blending, which all face swaps have in common.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,28 +19,28 @@ from unmask.types import Image
 Floats = npt.NDArray[np.float32]
 
 _BLEND, _SOURCE = 1, 2
-"""Streams of draws beside that of the steps, so that the real crop and its fake go through the steps alike."""
+"""Random streams separate from that of `steps`, so that a real crop and its fake get the same augmentation."""
 
 
 class SelfBlending(Augmentation):
-    """Serve real crops, and for each of them a fake blended from it.
+    """Augment real crops, and blend a fake from each of them.
 
     Args:
-        steps: Albumentations transforms by name, applied to the real crop and to its fake with the same draws.
-        source_steps: Transforms that tell source and target apart; they change one of the two, drawn evenly.
-        forehead_p: Probability that the outline reaches up to the hair and not only to the brows.
-        deformation: Standard deviation of the outline's smooth random shifts, as a share of the crop's side.
-        shift_x: The source moves sideways by up to this share of the crop's side.
-        shift_y: The same upwards and downwards.
-        scale: The source grows or shrinks by up to this share.
-        blur_kernel: Smallest and largest side of the mask's two blurs, in pixels of a mask of `mask_side`.
-        blur_sigma: Smallest and largest deviation of the second.
-        mask_side: Smallest and largest side of the mask in which the blurs are done. The paper has 192 to 256 for crops
-            twice as wide as the face, so ours, 1.3 times as wide, take two thirds of that.
-        blend_ratios: One is drawn: how much of the source there is where the mask is full.
+        steps: Albumentations transforms by name, applied identically to the real crop and its fake.
+        source_steps: Transforms by name that make source and target differ; applied to one of them, chosen at random.
+        forehead_p: Probability that the mask includes the forehead up to the hairline, instead of ending at the brows.
+        deformation: Standard deviation of the smooth random outline deformation, as a share of the crop's side.
+        shift_x: Maximum horizontal shift of the source, as a share of the crop's side.
+        shift_y: Maximum vertical shift of the source, as a share of the crop's side.
+        scale: Maximum relative change in size of the source.
+        blur_kernel: Minimum and maximum kernel side of the mask's erosion and blur, in pixels at `mask_side`.
+        blur_sigma: Minimum and maximum standard deviation of the Gaussian blur.
+        mask_side: Minimum and maximum side in pixels at which the mask is blurred. The paper uses 192 to 256 for crops
+            twice as wide as the face; these crops are 1.3 times as wide, hence two thirds of that.
+        blend_ratios: Maximum opacities of the source; one is drawn per fake.
 
     Raises:
-        ValueError: A number is outside of what it can be; names it.
+        ValueError: A value is out of range; names it.
     """
 
     makes_fakes = True
@@ -86,17 +85,17 @@ class SelfBlending(Augmentation):
         return np.ascontiguousarray(self._compose(image=crop)["image"])
 
     def forge(self, crop: Image, landmarks: Landmarks | None) -> Image:
-        """Return a fake made from a real crop, augmented as the real one is with the same seed.
+        """Return a fake made from a real crop; with the same seed, it is augmented like the real crop.
 
         Args:
             crop: RGB, uint8.
-            landmarks: In pixels of the crop.
+            landmarks: Landmarks in pixels of the crop.
         """
         assert landmarks is not None  # needs_landmarks
         return self(self.blend(crop, landmarks), landmarks)
 
     def blend(self, crop: Image, landmarks: Landmarks) -> Image:
-        """Lay a crop over itself, before `steps`."""
+        """Blend a crop with an altered copy of itself; `steps` are applied later."""
         changed = np.ascontiguousarray(self._source_compose(image=crop)["image"])
         source, target = (changed, crop) if self._rng.random() < 0.5 else (crop, changed)
         height, width = crop.shape[:2]
@@ -106,20 +105,20 @@ class SelfBlending(Augmentation):
         return np.asarray(cv2.blendLinear(moved, target, mask, 1 - mask), np.uint8)
 
     def set_seed(self, seed: int) -> None:
-        """Start the random draws anew."""
+        """Seed the random draws."""
         super().set_seed(seed)
         seed_steps(self._source_compose, [seed, _SOURCE])
         self._rng = np.random.default_rng([seed, _BLEND])
 
     def _draw_affine(self, height: int, width: int) -> npt.NDArray[np.float64]:
-        """Draw the small step aside and the change of size of the source, about the middle."""
+        """Draw the shift and scaling of the source about the centre, as a `(2, 3)` affine matrix."""
         factor = float(np.exp(self._rng.uniform(-1, 1) * -np.log1p(-self._scale)))
         shift = self._rng.uniform(-1, 1, 2) * self._shift * (width, height)
         middle = np.array([width, height]) / 2
         return np.column_stack([factor * np.eye(2), middle - factor * middle + shift])
 
     def _draw_mask(self, landmarks: Landmarks, matrix: npt.NDArray[np.float64], height: int, width: int) -> Floats:
-        """Draw the deformed outline, and blur its edge."""
+        """Fill the deformed outline and blur its edge; returns shape `(height, width)`, values in [0, 1]."""
         polygon = fit_outline(landmarks, with_forehead=bool(self._rng.random() < self._forehead_p))
         polygon = polygon @ matrix[:, :2].T + matrix[:, 2] + self._draw_deformation(len(polygon)) * max(height, width)
         side = int(self._rng.integers(self._mask_side[0], self._mask_side[1] + 1))
@@ -127,7 +126,7 @@ class SelfBlending(Augmentation):
         fixed = np.round(polygon * (side / width, side / height) * 16).astype(np.int32)
         cv2.fillPoly(mask, [fixed], 255, cv2.LINE_8, 4)
         first, second = (2 * int(half) + 1 for half in self._rng.integers(*self._half_kernels(), size=2))
-        # The paper blurs and keeps what stays 1: all whose whole surroundings are 1, which is an erosion.
+        # The paper blurs the mask and keeps pixels that are still 1, which is equivalent to an erosion.
         mask = cv2.erode(mask, np.ones((first, first), np.uint8), borderType=cv2.BORDER_REPLICATE)
         soft = cv2.GaussianBlur(
             mask, (second, second), float(self._rng.uniform(self._blur_sigma[0], self._blur_sigma[1]))
@@ -139,7 +138,7 @@ class SelfBlending(Augmentation):
         return self._blur_kernel[0] // 2, self._blur_kernel[1] // 2 + 1
 
     def _draw_deformation(self, num_points: int) -> npt.NDArray[np.float64]:
-        """Draw shifts along a closed line that vary smoothly: waves of random height, the long ones higher."""
+        """Draw smooth shifts along a closed outline: random sinusoids whose amplitude falls with frequency."""
         waves = np.arange(1, 7)
         angles = np.linspace(0, 2 * np.pi, num_points, endpoint=False)[:, None] * waves
         heights = self._rng.standard_normal((2, 2, len(waves))) / np.sqrt((1 / waves).sum() * waves)

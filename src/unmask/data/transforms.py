@@ -1,4 +1,4 @@
-"""Transforms that Albumentations does not have, written as its own are, so that they mix."""
+"""Transforms that Albumentations lacks, as Albumentations classes: compression, colour, noise and cutout."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -14,27 +14,27 @@ from unmask.types import Image
 
 
 def pick_one(steps: Mapping[str, Any], *, p: float) -> Any:
-    """Return a step that applies one of several, drawn by their own `p` as weights.
+    """Return a step that applies one of several steps, chosen with their `p` as weights.
 
     Args:
-        steps: By name; null ones are left out.
+        steps: Albumentations transforms by name; null steps are omitted.
         p: Probability that any of them is applied.
 
     Raises:
-        ValueError: No step is left, or `p` is no probability.
+        ValueError: All steps are null, or `p` is not a probability.
     """
     chosen = [step for step in steps.values() if step is not None]
     check_number("p", p, least=0, most=1)
     if not chosen:
-        raise ValueError("steps={} leaves nothing to choose from. Leave out the whole choice: set it to null.")
+        raise ValueError("steps={} must contain at least one step that is not null. To omit it all, set it to null.")
     return A.OneOf(chosen, p=p)
 
 
 class VideoCompression(A.ImageOnlyTransform):  # type: ignore[misc]
-    """Encode the crop with H.264 as a video of one frame, and decode it.
+    """Encode the crop as a one-frame H.264 video and decode it.
 
     Args:
-        crf_range: Lowest and highest constant rate factor: 23 is x264's default, 40 strong.
+        crf_range: Minimum and maximum constant rate factor; 23 is x264's default, 40 is strong compression.
         p: Probability.
     """
 
@@ -44,19 +44,19 @@ class VideoCompression(A.ImageOnlyTransform):  # type: ignore[misc]
         self.crf_range = tuple(crf_range)
 
     def get_params(self) -> dict[str, Any]:
-        """Draw the rate factor."""
+        """Draw the constant rate factor."""
         return {"crf": self.py_random.randint(*self.crf_range)}
 
     def apply(self, img: Image, crf: int, **params: Any) -> Image:
-        """Recode the image."""
+        """Encode and decode the image."""
         return recode_image(img, crf=crf)
 
 
 class Saturation(A.ImageOnlyTransform):  # type: ignore[misc]
-    """Pull the colours towards grey, in YCbCr.
+    """Reduce colour saturation, in YCbCr.
 
     Args:
-        scale_range: Share of the colour that stays; 0 is grey.
+        scale_range: Minimum and maximum chroma factor; 0 is greyscale.
         p: Probability.
     """
 
@@ -66,11 +66,11 @@ class Saturation(A.ImageOnlyTransform):  # type: ignore[misc]
         self.scale_range = tuple(scale_range)
 
     def get_params(self) -> dict[str, Any]:
-        """Draw the share."""
+        """Draw the chroma factor."""
         return {"scale": self.py_random.uniform(*self.scale_range)}
 
     def apply(self, img: Image, scale: float, **params: Any) -> Image:
-        """Scale the two colour channels about their middle."""
+        """Scale both chroma channels about their midpoint."""
         ycrcb = cv2.cvtColor(img, cv2.COLOR_RGB2YCrCb)
         values = np.arange(256)
         table = np.stack([values, *[np.round((values - 128) * scale + 128)] * 2], axis=1).astype(np.uint8)
@@ -78,10 +78,10 @@ class Saturation(A.ImageOnlyTransform):  # type: ignore[misc]
 
 
 class Darkening(A.ImageOnlyTransform):  # type: ignore[misc]
-    """Multiply every pixel by a number below 1, which lowers contrast and brightness together.
+    """Multiply all pixel values by a factor below 1, which lowers both contrast and brightness.
 
     Args:
-        scale_range: Of that number.
+        scale_range: Minimum and maximum factor.
         p: Probability.
     """
 
@@ -91,19 +91,19 @@ class Darkening(A.ImageOnlyTransform):  # type: ignore[misc]
         self.scale_range = tuple(scale_range)
 
     def get_params(self) -> dict[str, Any]:
-        """Draw the number."""
+        """Draw the factor."""
         return {"scale": self.py_random.uniform(*self.scale_range)}
 
     def apply(self, img: Image, scale: float, **params: Any) -> Image:
-        """Multiply."""
+        """Multiply all pixel values."""
         return np.asarray(cv2.convertScaleAbs(img, alpha=scale), np.uint8)
 
 
 class GreyBlocks(A.ImageOnlyTransform):  # type: ignore[misc]
-    """Lay grey squares of 8 pixels over the crop, as lost blocks of a transmission look.
+    """Draw grey 8 x 8 pixel squares on the crop, like blocks lost in transmission.
 
     Args:
-        num_range: Lowest and highest number of squares.
+        num_range: Minimum and maximum number of squares.
         p: Probability.
     """
 
@@ -113,14 +113,14 @@ class GreyBlocks(A.ImageOnlyTransform):  # type: ignore[misc]
         self.num_range = tuple(num_range)
 
     def get_params_dependent_on_data(self, params: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
-        """Draw where the squares lie."""
+        """Draw the positions of the squares."""
         height, width = params["shape"][:2]
         count = self.py_random.randint(*self.num_range)
         shares = self.random_generator.random((count, 2))
         return {"corners": (shares * (max(height - 8, 1), max(width - 8, 1))).astype(int)}
 
     def apply(self, img: Image, corners: Any, **params: Any) -> Image:
-        """Fill them."""
+        """Fill the squares with grey."""
         image = img.copy()
         for top, left in corners:
             image[top : top + 8, left : left + 8] = 128
@@ -128,10 +128,10 @@ class GreyBlocks(A.ImageOnlyTransform):  # type: ignore[misc]
 
 
 class ColourNoise(A.ImageOnlyTransform):  # type: ignore[misc]
-    """Add Gaussian noise in YCbCr, as `GaussNoise` does in RGB.
+    """Add Gaussian noise in YCbCr; Albumentations' `GaussNoise` works in RGB.
 
     Args:
-        variance_range: Of the noise, for values from 0 to 1.
+        variance_range: Minimum and maximum variance of the noise, for pixel values in [0, 1].
         p: Probability.
     """
 
@@ -147,21 +147,21 @@ class ColourNoise(A.ImageOnlyTransform):  # type: ignore[misc]
         return {"noise": noise * np.float32(deviation)}
 
     def apply(self, img: Image, noise: Any, **params: Any) -> Image:
-        """Add it."""
+        """Add the noise."""
         ycrcb = cv2.cvtColor(img, cv2.COLOR_RGB2YCrCb)
         noisy = cv2.add(ycrcb, noise, dtype=cv2.CV_8U)
         return np.asarray(cv2.cvtColor(noisy, cv2.COLOR_YCrCb2RGB), np.uint8)
 
 
 class LandmarkCutout(A.ImageOnlyTransform):  # type: ignore[misc]
-    """Black out the eyes, the nose or the mouth; failing that half of the face; failing that half of the image.
+    """Black out the eyes, nose or mouth; otherwise half of the face; otherwise half of the image.
 
-    The landmarks are those that the steps before have moved.
+    Uses the landmarks as transformed by the preceding steps.
 
     Args:
-        part_p: Probability that a part is blacked out.
-        half_face_p: Of half of the face, where no part was.
-        half_image_p: Of half of the image, where neither was.
+        part_p: Probability of blacking out the eyes, nose or mouth.
+        half_face_p: Probability of blacking out half of the face, if no part was drawn.
+        half_image_p: Probability of blacking out half of the image, if neither was drawn.
         p: Probability of the whole step.
     """
 
@@ -177,11 +177,11 @@ class LandmarkCutout(A.ImageOnlyTransform):  # type: ignore[misc]
 
     @property
     def targets_as_params(self) -> list[str]:
-        """What `get_params_dependent_on_data` sees beside the image."""
+        """Targets passed to `get_params_dependent_on_data` besides the image."""
         return ["keypoints"]
 
     def get_params_dependent_on_data(self, params: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
-        """Draw what is blacked out, as a mask of the image; None for nothing."""
+        """Draw the mask to black out, or None."""
         points = order_landmarks(np.asarray(data["keypoints"], np.float64)[:, :2])
         shape, draw = params["shape"][:2], self.py_random
         if draw.random() < self.part_p:
@@ -196,12 +196,12 @@ class LandmarkCutout(A.ImageOnlyTransform):  # type: ignore[misc]
         return {"blackout": mask}
 
     def apply(self, img: Image, blackout: Any, **params: Any) -> Image:
-        """Black it out."""
+        """Black out the mask."""
         return img if blackout is None else np.where(blackout[..., None] > 0, np.uint8(0), img)
 
 
 def _draw_part(shape: tuple[int, int], points: Any, *, part: str) -> Any:
-    """Draw a thick line from eye to eye, down the nose, or along the mouth."""
+    """Return a mask with a thick line from eye to eye, down the nose, or along the mouth."""
     left_eye, right_eye, nose, left_mouth, right_mouth = points
     distance = float(np.linalg.norm(right_eye - left_eye))
     start, end = {
@@ -216,7 +216,7 @@ def _draw_part(shape: tuple[int, int], points: Any, *, part: str) -> Any:
 
 
 def _draw_half(shape: tuple[int, int], *, centre: Any, side: int) -> Any:
-    """Draw all that lies left, right, above or below a point."""
+    """Return a mask of everything left of, right of, above or below a point."""
     column, row = (round(float(value)) for value in np.clip(centre, 0, shape[::-1]))
     mask = np.zeros(shape, np.uint8)
     mask[[np.s_[:, :column], np.s_[:, column:], np.s_[:row, :], np.s_[row:, :]][side]] = 1
