@@ -25,7 +25,7 @@ def crop_spec() -> CropSpec:
 
 @pytest.fixture
 def make_dataset(tmp_path: Path, crop_spec: CropSpec) -> Callable[..., Path]:
-    """Writes tables and crops: reals dark, fakes bright; the last video of each method has no face."""
+    """Write tables and crops, dark for reals and bright for fakes; the last video of each method has no face."""
 
     def make(*, name: str = "drawn", methods: tuple[str, ...] = METHODS, kind: str = "video") -> Path:
         root, rng = tmp_path / "faces <b>", np.random.default_rng(0)
@@ -58,7 +58,7 @@ def make_dataset(tmp_path: Path, crop_spec: CropSpec) -> Callable[..., Path]:
 
 @pytest.fixture
 def make_checkpoint(tmp_path: Path, crop_spec: CropSpec) -> Callable[..., Path]:
-    """Writes a checkpoint whose network scores bright crops high."""
+    """Write a checkpoint whose network gives bright crops a high score."""
 
     def make(*, decision: Decision | None = None, **spec: object) -> Path:
         torch.manual_seed(0)

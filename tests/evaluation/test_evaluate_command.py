@@ -26,7 +26,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
     return run
 
 
-def test_evaluate_prints_figures_and_where_the_report_is(
+def test_evaluate_prints_metrics_and_report_path(
     run: Callable[..., int], make_dataset: Maker, make_checkpoint: Maker, capsys: pytest.CaptureFixture[str]
 ) -> None:
     root = make_dataset()
@@ -36,11 +36,11 @@ def test_evaluate_prints_figures_and_where_the_report_is(
     written = json.loads(result.read_text())
     assert written["report"] in printed
     assert "ROC-AUC FaceSwap" in printed
-    assert "9 of 12 videos scored" in printed
+    assert "9 of 12 videos" in printed
     assert shlex.quote(f"dataset.root='{root}'") in written["provenance"]["command"]
 
 
-def test_evaluate_of_other_crops_ends_with_code_two(
+def test_evaluate_with_other_preprocessing_exits_with_two(
     run: Callable[..., int], make_dataset: Maker, make_checkpoint: Maker, capsys: pytest.CaptureFixture[str]
 ) -> None:
     arguments = f"checkpoint={make_checkpoint(crop_size=99)}", f"dataset.root='{make_dataset()}'"
@@ -50,11 +50,11 @@ def test_evaluate_of_other_crops_ends_with_code_two(
 
 
 @pytest.mark.parametrize(
-    ("argument", "told"),
-    [("batch_size=0", "batch_size=0 must be a number from 1 on."), ("num_workers=-1", "num_workers=-1 must be a")],
+    "argument",
+    ["batch_size=0", "num_workers=-1"],
 )
-def test_numbers_that_mean_nothing_are_told(
-    run: Callable[..., int], make_checkpoint: Maker, capsys: pytest.CaptureFixture[str], argument: str, told: str
+def test_invalid_numbers_are_named(
+    run: Callable[..., int], make_checkpoint: Maker, capsys: pytest.CaptureFixture[str], argument: str
 ) -> None:
     assert run(f"checkpoint={make_checkpoint()}", "dataset.root=gone", argument) == 2
-    assert told in capsys.readouterr().err
+    assert argument in capsys.readouterr().err

@@ -15,7 +15,7 @@ from unmask.evaluation.run import evaluate
 Maker = Callable[..., Path]
 
 
-def test_evaluation_writes_figures_tables_and_report(
+def test_evaluation_writes_metrics_tables_and_report(
     make_dataset: Maker, make_checkpoint: Maker, tmp_path: Path
 ) -> None:
     output = tmp_path / "run"
@@ -36,9 +36,7 @@ def test_evaluation_writes_figures_tables_and_report(
     assert result["decision"] == evaluation.decision
 
 
-def test_score_tables_hold_every_crop_and_every_video(
-    make_dataset: Maker, make_checkpoint: Maker, tmp_path: Path
-) -> None:
+def test_score_tables_hold_all_crops_and_videos(make_dataset: Maker, make_checkpoint: Maker, tmp_path: Path) -> None:
     evaluate(make_checkpoint(), root=make_dataset(), output=tmp_path / "run", device="cpu", batch_size=4)
     frames = pd.read_parquet(tmp_path / "run" / "scores_frames.parquet")
     videos = pd.read_parquet(tmp_path / "run" / "scores_videos.parquet").set_index("video_id")
@@ -52,7 +50,7 @@ def test_score_tables_hold_every_crop_and_every_video(
     assert videos["score"].dropna().to_dict() == pytest.approx(means.to_dict())
 
 
-def test_decision_of_the_checkpoint_is_used_and_not_chosen_anew(
+def test_evaluation_uses_the_decision_of_the_checkpoint(
     make_dataset: Maker, make_checkpoint: Maker, tmp_path: Path
 ) -> None:
     decision = Decision(threshold=1.0, aggregation="max", criterion="f1")
@@ -66,7 +64,9 @@ def test_decision_of_the_checkpoint_is_used_and_not_chosen_anew(
     assert videos.to_dict() == pytest.approx(frames.groupby("video_id")["score"].max().to_dict())
 
 
-def test_crops_made_otherwise_are_refused(make_dataset: Maker, make_checkpoint: Maker, tmp_path: Path) -> None:
+def test_crops_with_other_preprocessing_are_rejected(
+    make_dataset: Maker, make_checkpoint: Maker, tmp_path: Path
+) -> None:
     checkpoint, root = make_checkpoint(margin=1.7), make_dataset()
     with pytest.raises(SpecMismatchError, match=r"margin: model 1\.7, dataset 1\.3.*allow_spec_mismatch=true"):
         evaluate(checkpoint, root=root, output=tmp_path / "run", device="cpu")
@@ -74,7 +74,7 @@ def test_crops_made_otherwise_are_refused(make_dataset: Maker, make_checkpoint: 
     assert "allow_spec_mismatch=true" in evaluation.report.read_text()
 
 
-def test_one_class_is_reported_without_areas(
+def test_one_class_has_no_roc_auc(
     make_dataset: Maker, make_checkpoint: Maker, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     root = make_dataset(methods=("Deepfakes",))
@@ -82,15 +82,17 @@ def test_one_class_is_reported_without_areas(
     assert evaluation.figures["video"]["auroc"] is None
     assert evaluation.figures["video"]["recall"] is not None
     assert "no real crop" in caplog.text
-    assert "Only one class could be scored" in evaluation.report.read_text()
+    assert "Only one class" in evaluation.report.read_text()
 
 
-def test_an_empty_split_names_those_that_are_not(make_dataset: Maker, make_checkpoint: Maker, tmp_path: Path) -> None:
+def test_empty_split_error_names_the_other_splits(make_dataset: Maker, make_checkpoint: Maker, tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match=r"split 'val'.*'test': 27"):
         evaluate(make_checkpoint(), root=make_dataset(), output=tmp_path / "run", split="val")
 
 
-def test_many_missing_crops_stop_the_evaluation(make_dataset: Maker, make_checkpoint: Maker, tmp_path: Path) -> None:
+def test_too_many_missing_crops_stop_the_evaluation(
+    make_dataset: Maker, make_checkpoint: Maker, tmp_path: Path
+) -> None:
     root = make_dataset()
     crop = root / "crops/drawn/FaceSwap/c23/001/2_0.jpg"
     crop.unlink()
@@ -98,14 +100,14 @@ def test_many_missing_crops_stop_the_evaluation(make_dataset: Maker, make_checkp
         evaluate(make_checkpoint(), root=root, output=tmp_path / "run")
 
 
-def test_a_file_that_is_no_checkpoint_is_named(make_dataset: Maker, tmp_path: Path) -> None:
+def test_invalid_checkpoint_is_named(make_dataset: Maker, tmp_path: Path) -> None:
     (tmp_path / "x.ckpt").write_text("nothing")
     with pytest.raises(CheckpointError, match=r"x\.ckpt"):
         evaluate(tmp_path / "x.ckpt", root=make_dataset(), output=tmp_path / "run")
 
 
-def test_a_device_that_is_not_there_is_named(make_dataset: Maker, make_checkpoint: Maker, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"device=abacus.*Choose auto, cpu"):
+def test_unknown_device_is_named(make_dataset: Maker, make_checkpoint: Maker, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"device=abacus.*auto, cpu"):
         evaluate(make_checkpoint(), root=make_dataset(), output=tmp_path / "run", device="abacus")
 
 
@@ -116,7 +118,7 @@ def test_worker_processes_give_the_same_scores(make_dataset: Maker, make_checkpo
     pd.testing.assert_frame_equal(pd.read_parquet(alone.scores), pd.read_parquet(helped.scores))
 
 
-def test_report_has_sections_of_ones_own(make_dataset: Maker, make_checkpoint: Maker, tmp_path: Path) -> None:
+def test_report_has_custom_sections(make_dataset: Maker, make_checkpoint: Maker, tmp_path: Path) -> None:
     def render(frames: pd.DataFrame, videos: pd.DataFrame) -> str:
         return f"<p id='own'>{len(frames)} crops of {len(videos)} videos</p>"
 
@@ -129,6 +131,6 @@ def test_report_has_sections_of_ones_own(make_dataset: Maker, make_checkpoint: M
 
 
 @pytest.mark.parametrize("section", [object(), SimpleNamespace(title=1, render=str)])
-def test_what_is_no_section_is_refused_before_anything_is_scored(section: Any, tmp_path: Path) -> None:
+def test_invalid_section_is_rejected_before_scoring(section: Any, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"sections\.own.*title.*render"):
         evaluate(tmp_path / "absent.ckpt", root=tmp_path, output=tmp_path / "out", sections={"own": section})

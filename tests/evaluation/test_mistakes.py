@@ -16,7 +16,7 @@ Tables = tuple[pd.DataFrame, pd.DataFrame]
 
 
 def make_tables(*, num: int) -> Tables:
-    """Reals and fakes with two crops each, all of them on the wrong side of 0.5; the first ones are the farthest."""
+    """Make reals and fakes with two crops each, all on the wrong side of 0.5, the farthest first."""
     frames, videos = [], []
     for label, side in ((0, 1), (1, -1)):
         for number in range(num):
@@ -38,19 +38,19 @@ def write_crops(root: Path, tables: Tables, *, side: int = 300) -> None:
         write_jpeg(root / crop, rng.integers(0, 255, (side, side, 3), dtype=np.uint8), quality=90)
 
 
-def test_wrong_calls_are_listed_by_truth_the_farthest_first_with_the_crop_that_misled_most() -> None:
+def test_mistakes_are_listed_by_class_and_distance_with_the_most_misleading_crop() -> None:
     found = find_mistakes(*make_tables(num=NUM_LISTED + 5), decision=Decision())
     assert [mistake.truth for mistake in found] == [Label.REAL] * NUM_LISTED + [Label.FAKE] * NUM_LISTED
     assert [mistake.video_id for mistake in found[:3]] == ["0/0", "0/1", "0/2"]
     assert (found[0].crop, found[NUM_LISTED].crop) == ("0/0/1.jpg", "1/0/1.jpg")
 
 
-def test_nothing_is_listed_where_all_is_right() -> None:
+def test_correct_predictions_give_no_mistakes() -> None:
     frames, videos = make_tables(num=3)
     assert find_mistakes(frames, videos.assign(label=1 - videos["label"]).head(6), decision=Decision()) == []
 
 
-def test_thumbnails_are_small_and_bounded_in_number_and_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_thumbnails_are_limited_in_size_number_and_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tables = make_tables(num=NUM_SHOWN + 2)
     write_crops(tmp_path, tables)
     listed = find_mistakes(*tables, decision=Decision())
@@ -63,7 +63,7 @@ def test_thumbnails_are_small_and_bounded_in_number_and_bytes(tmp_path: Path, mo
     assert 1 <= sum(bool(mistake.thumbnail) for mistake in embed_thumbnails(listed, root=tmp_path)) <= 3
 
 
-def test_a_crop_that_cannot_be_read_any_more_is_listed_without_an_image(
+def test_mistake_with_an_unreadable_crop_is_listed_without_an_image(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     tables = make_tables(num=3)

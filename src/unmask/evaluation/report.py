@@ -1,4 +1,4 @@
-"""The report: one self-contained HTML file, with the calls that were most wrong."""
+"""Write the evaluation report: one self-contained HTML file with metrics, plots and the worst errors."""
 
 import base64
 import logging
@@ -22,29 +22,29 @@ from unmask.types import Label
 logger = logging.getLogger(__name__)
 
 NUM_LISTED = 20
-"""Of each truth."""
+"""Maximum number of mistakes listed per class."""
 
 NUM_SHOWN = 8
-"""Of each truth, with an image."""
+"""Maximum number of mistakes shown with an image per class."""
 
 SIDE = 112
-"""Of an image in pixels."""
+"""Thumbnail size in pixels."""
 
 MAX_BYTES = 160_000
-"""That all images together may take in the report."""
+"""Maximum size of all thumbnails together in bytes."""
 
 
 @dataclass(frozen=True)
 class Mistake:
-    """A video, or an image, on the wrong side of the threshold.
+    """A video or image on the wrong side of the threshold.
 
     Args:
-        video_id: Of it.
-        method: By which it was forged; that of reals is `original` or the like.
-        truth: What it is.
-        score: Of it.
-        crop: Its most misleading crop, below the root of the dataset; "" where none is known.
-        thumbnail: Of this crop, as an address that holds its own bytes; "" where it is not shown.
+        video_id: ID of the video or image.
+        method: Forgery method; for reals, the name of their class, such as `original`.
+        truth: Ground-truth label.
+        score: P(fake) in [0, 1].
+        crop: Path of its most misleading crop relative to the dataset root, or "" if unknown.
+        thumbnail: Data URI of that crop, or "" if it is not shown.
     """
 
     video_id: str
@@ -56,12 +56,12 @@ class Mistake:
 
 
 def find_mistakes(frames: pd.DataFrame, videos: pd.DataFrame, *, decision: Decision) -> list[Mistake]:
-    """List what was called wrongly, the farthest from the threshold first: up to `NUM_LISTED` reals, then fakes.
+    """List the mistakes: up to `NUM_LISTED` reals, then fakes, each sorted by distance from the threshold.
 
     Args:
         frames: Score table of the crops.
-        videos: Score table of the videos; those without a score are left out.
-        decision: Gives the threshold.
+        videos: Score table of the videos; unscored videos are skipped.
+        decision: Decision with the threshold.
     """
     scored = videos[videos["score"].notna()]
     called = (scored["score"] >= decision.threshold).astype(int)
@@ -78,20 +78,20 @@ def find_mistakes(frames: pd.DataFrame, videos: pd.DataFrame, *, decision: Decis
 
 
 def _find_misleading(frames: pd.DataFrame) -> dict[str, str]:
-    """Return the crop of each video whose score is the farthest from its truth."""
+    """Return, for each video, the crop with the largest difference between score and label."""
     wrongness = (frames["score"] - frames["label"]).abs()
     worst = frames.loc[wrongness.groupby(frames["video_id"]).idxmax()]
     return dict(zip(worst["video_id"], worst["crop"], strict=True))
 
 
 def embed_thumbnails(mistakes: list[Mistake], *, root: Path) -> list[Mistake]:
-    """Give the first `NUM_SHOWN` of each truth an image, as far as `MAX_BYTES` go.
+    """Add thumbnails to the first `NUM_SHOWN` mistakes of each class, up to `MAX_BYTES` in total.
 
-    The images are in the report itself and nowhere else: faces of people leave the machine only with this file.
+    The images are embedded in the report and written nowhere else, so faces leave the machine only with this file.
 
     Args:
-        mistakes: Of `find_mistakes`.
-        root: Of the face dataset.
+        mistakes: Result of `find_mistakes`.
+        root: Root folder of the face dataset.
     """
     return list(_embed(mistakes, root=root))
 
@@ -109,11 +109,11 @@ def _embed(mistakes: list[Mistake], *, root: Path) -> Iterator[Mistake]:
 
 
 def _draw_thumbnail(path: Path) -> bytes:
-    """Return a small JPEG of a crop; nothing of one that was scored and cannot be read any more."""
+    """Return a small JPEG of a crop, or b"" if it has become unreadable since it was scored."""
     try:
         crop = decode_crop_file(path)
     except (MediaError, OSError) as error:
-        logger.warning("The report shows no image of '%s': %s", path, error)
+        logger.warning("Cannot show the crop '%s' in the report: %s", path, error)
         return b""
     scale = min(SIDE / max(crop.shape[:2]), 1.0)
     size = [max(round(side * scale), 1) for side in crop.shape[1::-1]]
@@ -122,47 +122,47 @@ def _draw_thumbnail(path: Path) -> bytes:
 
 
 TRAINING = "training: "
-"""Begins the names of what is known of the training of a model."""
+"""Prefix of provenance entries about the model's training."""
 
 _MOST_UNSCORED = 20
 
 
 @runtime_checkable
 class ReportSection(Protocol):
-    """A section of one's own in the report, given as `sections.<name>._target_` of `evaluate.yaml`."""
+    """Interface of a custom report section, configured as `sections.<name>._target_` in `evaluate.yaml`."""
 
     title: str
 
     def render(self, frames: pd.DataFrame, videos: pd.DataFrame) -> str:
-        """Return the section as HTML, with everything that comes from data escaped.
+        """Return the section as HTML; it must escape all text from data.
 
         Args:
-            frames: Scores of the crops, as in `scores_frames.parquet`.
-            videos: Scores of the videos, as in `scores_videos.parquet`; NaN where nothing could be scored.
+            frames: Score table of the crops, as in `scores_frames.parquet`.
+            videos: Score table of the videos, as in `scores_videos.parquet`; the score is NaN for unscored videos.
         """
         ...
 
 
 @dataclass(frozen=True)
 class Report:
-    """What the page shows.
+    """Content of the report page.
 
     Args:
         dataset: Name of the face dataset.
-        split: Split that was scored.
-        unit: What a row of `videos` is: `video`, or `image` where the dataset holds no videos.
+        split: Scored split.
+        unit: Kind of the rows in `videos`: `video`, or `image` if the dataset holds no videos.
         decision: Threshold and aggregation, as stored in the checkpoint.
         figures: `frame`, `video`, `by_method` and `coverage`, as in result.json.
         frames: Score table of the crops.
         videos: Score table of all videos of the split.
-        model: Its run, network and training data.
-        provenance: What else the reader must know to repeat it (checkpoint, command, seed ...), in order. Names of
-            what belongs to the training begin with `training: `.
-        notes: Sentences that qualify the figures.
-        mistakes: What was called wrongly, the reals first, the farthest from the threshold first.
-        sources: What the dataset was prepared from.
-        trained_on: What the model was trained on.
-        sections: Further sections, title and HTML.
+        model: Run, network and training data of the model, in one phrase.
+        provenance: Further values needed to reproduce the evaluation (checkpoint, command, seed ...), in display
+            order. Names of entries about the training begin with `training: `.
+        notes: Caveats about the metrics.
+        mistakes: Result of `embed_thumbnails`.
+        sources: Sources of the dataset.
+        trained_on: Sources of the model's training data.
+        sections: Title and HTML of each custom section.
     """
 
     dataset: str
@@ -182,7 +182,7 @@ class Report:
 
 
 def render_report(report: Report) -> str:
-    """Render the page. Everything that comes from data is escaped; the plots are our own SVG."""
+    """Render the HTML page; all text from data is escaped, and plots are inline SVG."""
     from jinja2 import Environment, StrictUndefined
     from markupsafe import Markup
 
@@ -205,7 +205,7 @@ def render_report(report: Report) -> str:
 
 
 def show_figure(value: float | int | None) -> str:
-    """Write a figure as a reader expects it: counts whole, ratios with four digits, a dash for what has no value."""
+    """Format a count as an integer, a ratio with four decimals, and a missing value as a dash."""
     if value is None:
         return "–"  # noqa: RUF001
     return str(value) if isinstance(value, int) else f"{value:.4f}"
@@ -231,7 +231,7 @@ def _columns(rows: pd.DataFrame) -> Scored:
 
 
 def _group(mistakes: Sequence[Mistake]) -> list[dict[str, Any]]:
-    """Part wrong calls by their truth; those with an image come apart from those that are only listed."""
+    """Group mistakes by true class, and within it into those with an image and those without."""
     groups = []
     for truth, title in ((Label.REAL, "Real, called fake"), (Label.FAKE, "Fake, called real")):
         ours = [mistake for mistake in mistakes if mistake.truth is truth]

@@ -1,4 +1,4 @@
-"""Score a split of a face dataset with a checkpoint, and write the tables, figures and report."""
+"""Score a split of a face dataset with a checkpoint, and write the score tables, metrics and report."""
 
 import json
 import logging
@@ -43,15 +43,15 @@ def score_frames(
     """Score every crop of a split.
 
     Args:
-        checkpoint: Gives the network and its input.
-        dataset: Where the crops are.
+        checkpoint: Checkpoint with the network and its input spec.
+        dataset: Face dataset with the crops.
         split: `train`, `val` or `test`.
         device: `auto`, `cpu`, `cuda` ...
-        batch_size: Crops scored at once.
-        num_workers: Processes that decode; 0 decodes in this one.
+        batch_size: Number of crops per batch.
+        num_workers: Number of decoding processes; 0 decodes in the main process.
 
     Returns:
-        A row per crop, columns `FRAME_COLUMNS`.
+        Table with one row per crop and the columns `FRAME_COLUMNS`.
 
     Raises:
         DatasetError: The split is empty, or too many crops are damaged.
@@ -74,16 +74,16 @@ def score_frames(
 
 
 def score_videos(frames: pd.DataFrame, dataset: FaceDataset, *, split: str, decision: Decision) -> pd.DataFrame:
-    """Make the table of every video that a split promises, those without a score included.
+    """Aggregate frame scores into a table of all videos of a split, including unscored ones.
 
     Args:
-        frames: Of `score_frames`.
-        dataset: Gives the videos and their outcomes.
-        split: As for `score_frames`.
-        decision: Aggregation and threshold.
+        frames: Result of `score_frames`.
+        dataset: Face dataset with the videos and their outcomes.
+        split: `train`, `val` or `test`.
+        decision: Decision with the aggregation.
 
     Returns:
-        A row per video, columns `VIDEO_COLUMNS`; score NaN where nothing could be scored.
+        Table with one row per video and the columns `VIDEO_COLUMNS`; the score is NaN for unscored videos.
     """
     promised = dataset.videos[dataset.videos["split"] == split]
     scored = aggregate_videos(frames, decision=decision)[["video_id", "score", "num_crops"]]
@@ -95,23 +95,23 @@ def score_videos(frames: pd.DataFrame, dataset: FaceDataset, *, split: str, deci
 def _with_progress(loader: Any) -> Any:
     from rich.progress import track
 
-    batches = iter(loader)  # forks the workers, which the thread of the progress bar must not see
+    batches = iter(loader)  # forks the workers before the progress bar starts its thread
     return track(batches, total=len(loader), description="Scoring crops", transient=True)
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What an evaluation found and wrote.
+    """Metrics and output files of an evaluation.
 
     Args:
         dataset: Name of the face dataset.
-        figures: `frame`, `video`, `by_method` and `coverage`.
-        decision: Threshold, aggregation and criterion, from the checkpoint.
-        has_videos: Whether the dataset holds any; the `video` figures of images are per image.
-        result: `result.json`.
-        report: `report.html`.
-        scores: `scores_frames.parquet`; `scores_videos.parquet` is beside it.
-        notes: Sentences that qualify the figures, as in the report.
+        figures: Metrics under `frame`, `video`, `by_method` and `coverage`.
+        decision: Threshold, aggregation and criterion of the checkpoint.
+        has_videos: Whether the dataset holds videos; for images, the `video` metrics are per image.
+        result: Path of `result.json`.
+        report: Path of `report.html`.
+        scores: Path of `scores_frames.parquet`, beside `scores_videos.parquet`.
+        notes: Caveats about the metrics, as in the report.
     """
 
     dataset: str
@@ -139,27 +139,27 @@ def evaluate(
     trusted_modules: Sequence[str] = (),
     sections: Mapping[str, ReportSection] | None = None,
 ) -> Evaluation:
-    """Evaluate a checkpoint on a split. Nothing is chosen here: the threshold comes with the checkpoint.
+    """Evaluate a checkpoint on a split, with the threshold stored in the checkpoint.
 
     Args:
-        checkpoint: File that `train.py` wrote.
-        root: Face dataset.
-        output: Folder to write into.
+        checkpoint: Path of a checkpoint from `train.py`.
+        root: Root folder of the face dataset.
+        output: Output folder.
         split: `train`, `val` or `test`.
         device: `auto`, `cpu`, `cuda` ...
-        batch_size: Crops scored at once.
-        num_workers: Processes that decode crops; 0 decodes in this one.
-        allow_spec_mismatch: Whether to only warn if the crops were made differently from the training crops.
-        command: Stands in the report.
-        seed: Stands in the report.
+        batch_size: Number of crops per batch.
+        num_workers: Number of decoding processes; 0 decodes in the main process.
+        allow_spec_mismatch: Whether crops with a different preprocessing only cause a warning.
+        command: Command line for the report.
+        seed: Seed for the report.
         trusted_modules: Packages whose networks may be built from the checkpoint; see `unmask.trust`.
-        sections: Further sections of the report, by name.
+        sections: Custom report sections by name.
 
     Raises:
         ConfigError: A section has no title or no `render`, or does not return HTML.
-        CheckpointError: The checkpoint is absent, damaged or of something else.
-        DatasetError: The dataset or the split is absent, or too many crops are damaged.
-        SpecMismatchError: The crops were made differently from the training crops.
+        CheckpointError: The checkpoint is missing, damaged or not one of Unmask.
+        DatasetError: The dataset or the split is missing, or too many crops are damaged.
+        SpecMismatchError: The preprocessing of the crops differs from that of the training crops.
     """
     sections = check_sections(sections or {})
     model, dataset = load_checkpoint(checkpoint, trusted_modules=trusted_modules), FaceDataset.load(root)
@@ -187,7 +187,7 @@ def evaluate(
 
 
 def check_sections(sections: Mapping[str, ReportSection]) -> Mapping[str, ReportSection]:
-    """Return sections of a report; raise before anything is scored where one is not a section.
+    """Check the custom report sections before scoring starts, and return them.
 
     Raises:
         ConfigError: A section has no title or no `render`.
@@ -213,8 +213,8 @@ def _check_spec(model: Checkpoint, dataset: FaceDataset, *, allow_mismatch: bool
         check_same_crops(model.crop_spec, dataset.spec, where=str(dataset.root))
     elif model.crop_spec.hash != dataset.spec.hash:
         note = (
-            f"The crops (preprocessing {dataset.spec.hash}) were made differently from those the model was trained on "
-            f"(preprocessing {model.crop_spec.hash}); scored all the same, as allow_spec_mismatch=true asked."
+            f"The preprocessing of these crops ({dataset.spec.hash}) differs from that of the training crops "
+            f"({model.crop_spec.hash}). They were scored because of allow_spec_mismatch=true."
         )
         logger.warning("%s", note)
         return [note]
@@ -222,13 +222,13 @@ def _check_spec(model: Checkpoint, dataset: FaceDataset, *, allow_mismatch: bool
 
 
 def _qualify(model: Checkpoint, dataset: FaceDataset, figures: dict[str, Any]) -> list[str]:
-    """Say what a reader must not conclude from the figures."""
-    told = (qualify_figures(dataset.sources), warn_of_training(read_trained_on(model.provenance)))
-    notes = [note for note in told if note is not None]
+    """Return caveats about the metrics for the report."""
+    warnings = (qualify_figures(dataset.sources), warn_of_training(read_trained_on(model.provenance)))
+    notes = [note for note in warnings if note is not None]
     if figures["video"]["auroc"] is None:
         notes.append(
             "Only one class could be scored: ROC-AUC, PR-AUC, balanced accuracy and the curves cannot be computed, and "
-            "precision and F1 say nothing. Accuracy is the share of that class that was recognized."
+            "precision and F1 are meaningless. Accuracy is the share of that class that was classified correctly."
         )
     return notes
 
