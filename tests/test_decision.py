@@ -50,7 +50,7 @@ def test_aggregations_differ_on_an_outlier() -> None:
 
 
 def test_nothing_cannot_be_aggregated() -> None:
-    with pytest.raises(ValueError, match="no face has no score"):
+    with pytest.raises(ValueError, match="face"):
         Decision().aggregate([])
 
 
@@ -77,5 +77,5 @@ def test_without_calibration_or_score_there_is_no_probability() -> None:
 
 @pytest.mark.parametrize("calibration", [(0.0, 0.0), (-1.0, 0.0), (float("nan"), 0.0), (1.0, float("inf"))])
 def test_calibration_that_turns_scores_around_is_refused(calibration: tuple[float, float]) -> None:
-    with pytest.raises(ConfigError, match="its slope must be above 0"):
+    with pytest.raises(ConfigError, match=r"slope.*0"):
         Decision(calibration=calibration)

@@ -42,12 +42,12 @@ def _noise(count: int) -> list[Image]:
 @pytest.mark.parametrize(
     ("number", "words"),
     [
-        (errno.ENOSPC, "Make room"),
-        (errno.EDQUOT, "Make room"),
-        (errno.EFBIG, "Make room"),
-        (errno.EROFS, "can be written to"),
-        (errno.EACCES, "can be written to"),
-        (errno.ENOTDIR, "can be written to"),
+        (errno.ENOSPC, "disk space"),
+        (errno.EDQUOT, "disk space"),
+        (errno.EFBIG, "disk space"),
+        (errno.EROFS, "writable"),
+        (errno.EACCES, "writable"),
+        (errno.ENOTDIR, "writable"),
     ],
 )
 def test_refusal_names_the_file_the_reason_and_what_helps(tmp_path: Path, number: int, words: str) -> None:

@@ -100,7 +100,7 @@ def test_setup_takes_exactly_the_pythons_that_the_project_names() -> None:
     assert PROJECT["project"]["requires-python"] == f">={lowest},<{above}"
     supported = list_supported()
     assert (supported[0], f"3.{int(supported[-1].removeprefix('3.')) + 1}") == (lowest, above)
-    assert PROJECT["tool"]["mypy"]["python_version"] == lowest
+    assert "python_version" not in PROJECT["tool"]["mypy"]  # NumPy has other stubs for each Python
     assert PROJECT["tool"]["ruff"]["target-version"] == f"py{lowest.replace('.', '')}"
 
 

@@ -1,7 +1,7 @@
-"""Every error that a user can fix, and the suggestions in their messages.
+"""Errors that a user can fix, and the "did you mean" suggestions in their messages.
 
-The commands print these as one message and end with exit code 2; anything else is a bug of ours and keeps its
-traceback.
+Commands print these errors without a traceback and exit with code 2. Any other exception is a bug in Unmask and keeps
+its traceback.
 """
 
 import difflib
@@ -11,15 +11,15 @@ from collections.abc import Iterable
 
 
 class UnmaskError(Exception):
-    """Base of all errors that a user can mend: says what was wrong, where, and how to mend it."""
+    """Base class of all errors that a user can fix; the message says what is wrong, where, and how to fix it."""
 
 
 class ConfigError(UnmaskError):
-    """A key or value of the configuration is wrong."""
+    """A configuration key or value is invalid."""
 
 
 class SourceError(UnmaskError):
-    """A raw dataset is absent or not laid out as its reader expects."""
+    """A raw dataset is missing or does not have the layout its reader expects."""
 
 
 class MediaError(UnmaskError):
@@ -27,38 +27,38 @@ class MediaError(UnmaskError):
 
 
 class LimitError(MediaError):
-    """An image or video is over a limit that can be raised.
+    """An image or video exceeds a configurable limit.
 
     Args:
-        problem: What is over it, as a sentence.
-        limit: Key of the limit, on the command lines that have one.
-        needed: The least value that would let the file pass.
-        instead: What else helps, such as "scale it down".
+        problem: Sentence describing what exceeds the limit.
+        limit: Configuration key of the limit, for commands that have one.
+        needed: Smallest value that would admit the file.
+        instead: Alternative fix, such as "scale it down".
     """
 
     def __init__(self, problem: str, limit: str, needed: float, instead: str) -> None:
-        super().__init__(problem, limit, needed, instead)  # all of them, so that it goes from process to process
+        super().__init__(problem, limit, needed, instead)  # all four, so that the error can be pickled
         self.problem, self.limit, self.needed, self.instead = problem, limit, needed, instead
 
     def __str__(self) -> str:
         return f"{self.problem} Raise the limit with {self.limit}={self.needed}, or {self.instead}."
 
     def tell_guest(self, *, where: str) -> str:
-        """Say the same to somebody who cannot set the limit.
+        """Return the message for a user who cannot set the limit.
 
         Args:
-            where: What has it and who sets it, such as "this service, whose operator can raise it".
+            where: Where the limit applies and who can raise it, such as "this service, whose operator can raise it".
         """
         return f"{self.problem} {self.instead[0].upper()}{self.instead[1:]}: {self.limit} is a limit of {where}."
 
 
 def names_limit(message: str) -> bool:
-    """Tell whether a message that was kept is of a file over a limit, which may be another by now."""
+    """Tell whether a stored message reports a file over a limit, which may have been raised since."""
     return "Raise the limit with " in message
 
 
 def tell_guest(error: UnmaskError, *, where: str) -> str:
-    """Return the words of an error for somebody who sends a file and sets nothing; see `LimitError.tell_guest`."""
+    """Return an error message for a user who cannot change settings; see `LimitError.tell_guest`."""
     return error.tell_guest(where=where) if isinstance(error, LimitError) else str(error)
 
 
@@ -67,46 +67,46 @@ class DetectorError(UnmaskError):
 
 
 class DatasetError(UnmaskError):
-    """A face dataset is absent, incomplete or unfit for what was asked."""
+    """A face dataset is missing, incomplete or unsuitable for the requested task."""
 
 
 class LeakageError(DatasetError):
-    """A group, identity or video stands in more than one split."""
+    """A group, identity or video appears in more than one split."""
 
 
 class SpecMismatchError(UnmaskError):
-    """A model meets crops that were made otherwise than those it was trained on."""
+    """Crops were preprocessed differently from those the model was trained on."""
 
 
 class CheckpointError(UnmaskError):
-    """A checkpoint is absent, damaged or of something else."""
+    """A checkpoint is missing, damaged or not an Unmask checkpoint."""
 
 
 class BundleError(CheckpointError):
-    """A bundle is incomplete, damaged or of another format."""
+    """A bundle is incomplete, damaged or in an unknown format."""
 
 
 class UntrustedError(CheckpointError):
-    """A file names code that is not run for a file unless the user allows its package."""
+    """A file names code from a package that the user has not trusted."""
 
 
 class TrainingError(UnmaskError):
-    """A training cannot go on: its loss is no number, or a batch does not fit into the memory."""
+    """Training cannot continue: the loss is not a number, or a batch ran out of memory."""
 
 
 class TrackingError(UnmaskError):
-    """The store that runs are tracked in cannot be used."""
+    """The MLflow tracking store cannot be used."""
 
 
 class OutputError(UnmaskError):
-    """A file cannot be written: its disk is full, or its folder refuses it. What was there before still is."""
+    """A file cannot be written because the disk is full or the folder is not writable; existing files are kept."""
 
 
 class Interrupted(BaseException):
-    """Somebody wants the process to end. Not an error, so that nothing that handles errors holds it up.
+    """Shutdown requested by a signal. Not an `Exception`, so that error handlers do not swallow it.
 
     Args:
-        signal_number: That said so, such as `signal.SIGTERM`.
+        signal_number: Signal received, such as `signal.SIGTERM`.
     """
 
     def __init__(self, signal_number: int) -> None:
@@ -115,16 +115,16 @@ class Interrupted(BaseException):
 
     @property
     def exit_code(self) -> int:
-        """As a shell reports it: 130 for Ctrl-C, 143 for SIGTERM."""
+        """Exit code by shell convention: 130 for Ctrl-C, 143 for SIGTERM."""
         return 128 + self.signal_number
 
 
 def list_problems(problems: Iterable[str], *, limit: int = 10) -> str:
-    """Join the first problems, one a line, and say how many more there are.
+    """Join the first problems, one per line, and count the rest.
 
     Args:
-        problems: One line of text each.
-        limit: How many are shown.
+        problems: Problems, one line of text each.
+        limit: Maximum number of problems shown.
     """
     lines = list(problems)
     shown = "\n".join(f"  {line}" for line in lines[:limit])
@@ -148,15 +148,17 @@ _KNOWN_ELSEWHERE = {
     "imagefolder": "image_folder", "folder": "image_folder", "images": "image_folder", "drawn": "synthetic",
     "selfblended": "sbi", "selfblending": "sbi", "wandb": "mlflow", "tensorboard": "mlflow",
 }  # fmt: skip
-"""Names without their signs, in small letters. Where a choice does not offer what is meant, the name says nothing."""
+"""Common aliases, stripped as by `strip_signs`. An alias is ignored where its target is not among the choices."""
 
 
 def find_meant(name: object, choices: Iterable[str]) -> str | None:
-    """Return the choice that a name means: spelled otherwise, known elsewhere, or the nearest; None for no such.
+    """Return the choice that a name most likely means, or None without a close match.
+
+    Matches other spellings first, then common aliases, then the most similar choice.
 
     Args:
-        name: As given.
-        choices: Names of today.
+        name: Name as the user typed it.
+        choices: Valid names.
     """
     known = list(choices)
     spelled = {strip_signs(choice): choice for choice in reversed(known)}
@@ -169,17 +171,17 @@ def find_meant(name: object, choices: Iterable[str]) -> str | None:
 
 
 def suggest(name: object, choices: Iterable[str], *, key: str = "") -> str:
-    """Return a question that names the choice which is meant, behind a space; "" where none is near.
+    """Return " Did you mean '...'?" with a leading space, or "" without a close match.
 
     Args:
-        name: As given.
-        choices: Names of today.
-        key: Is shown before the choice, as `key=choice`.
+        name: Name as the user typed it.
+        choices: Valid names.
+        key: Key shown before the choice, as `key=choice`.
     """
     meant = find_meant(name, choices)
     return "" if meant is None else f" Did you mean '{f'{key}=' if key else ''}{meant}'?"
 
 
 def strip_signs(name: str) -> str:
-    """Return a name in small letters, without the signs by which people spell it differently."""
+    """Return a name in lower case without punctuation, so that spelling variants compare equal."""
     return re.sub(r"[\W_]", "", name.lower().replace("++", "plusplus"))

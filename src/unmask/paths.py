@@ -1,4 +1,4 @@
-"""Paths: which keys hold them, `~` in them, commands that name them, and files that cannot be written."""
+"""Path handling: path-valued keys, `~` expansion, shell-quoted commands, atomic writes and write errors."""
 
 import errno
 import hashlib
@@ -20,17 +20,17 @@ PATH_WORDS = frozenset(
         "checkpoint", "resume", "weights", "splits",
     }
 )  # fmt: skip
-"""A key whose last word (`source.root`, `paths.output_dir`, `detector_weights`) is one of these names a file or folder.
+"""Last words of keys whose value is a file or folder (`source.root`, `paths.output_dir`, `detector_weights`).
 
-A rule of names rather than a list of keys: it holds for the parts of a user's own package too.
+A naming rule instead of a list of keys, so that it also covers users' own packages.
 """
 
 
 def is_path_key(key: str) -> bool:
-    """Tell whether the value of a key is a path, by the last word of its name.
+    """Tell from the last word of a key whether its value is a path.
 
     Args:
-        key: Dotted, such as `source.root`.
+        key: Dotted key, such as `source.root`.
     """
     return key.rpartition(".")[2].rpartition("_")[2] in PATH_WORDS
 
@@ -39,7 +39,7 @@ def expand_home(path: str) -> str:
     """Return a path with a leading `~` or `~user` replaced by the home folder.
 
     Args:
-        path: Also one in the address of a sqlite file or `file:`, such as `sqlite:///~/mlflow.db`.
+        path: Path, or a `sqlite:///` or `file://` URI such as `sqlite:///~/mlflow.db`.
     """
     for scheme in ("sqlite:///", "file://"):
         if path.startswith(f"{scheme}~"):
@@ -48,19 +48,19 @@ def expand_home(path: str) -> str:
 
 
 def home_folder() -> Path:
-    """Return the folder that everything is written under: the environment's `UNMASK_HOME`, or the working folder."""
+    """Return the root folder of all outputs: `$UNMASK_HOME`, or the working folder."""
     return Path(expand_home(os.environ.get("UNMASK_HOME") or "."))
 
 
 CONSOLE_VARIABLE = "UNMASK_CONSOLE"
-"""Set where the console script `unmask` runs, so that commands are shown as they were typed."""
+"""Environment variable that the console script `unmask` sets, so that messages show its commands, not `python ...`."""
 
 
 def show_command(*arguments: object) -> str:
-    """Return a command as a shell takes it when it is pasted, whatever its paths are called.
+    """Return a command line quoted for pasting into a shell.
 
     Args:
-        arguments: The program and each of its arguments, such as `"train.py", f"dataset.root={root}"`.
+        arguments: Program and arguments, such as `"train.py", f"dataset.root={root}"`.
     """
     program, *others = map(str, arguments)
     if CONSOLE_VARIABLE in os.environ and program.endswith(".py"):
@@ -69,7 +69,7 @@ def show_command(*arguments: object) -> str:
 
 
 def hash_file(path: Path) -> str:
-    """Return the SHA-256 of a file in hexadecimal digits."""
+    """Return the SHA-256 of a file as a hexadecimal string."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -84,12 +84,12 @@ _PART = re.compile(r"\..+\.(\d+)\.part(\.\w+)?")
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Raise an OutputError that names a file, whatever keeps it from being written.
+    """Turn operating system errors while writing a file into an OutputError that names it.
 
-    Belongs around what writes alone: reading fails with some of the same errors.
+    Wrap only code that writes: reading raises some of the same errors.
 
     Args:
-        path: The file, as its reader knows it: not the part that takes its place at the end.
+        path: Final path of the file, not that of the temporary part file.
     """
     try:
         yield
@@ -100,10 +100,10 @@ def writing(path: Path) -> Iterator[None]:
 
 
 def write_bytes(path: Path, data: bytes) -> None:
-    """Write a file that is either whole or as it was, whatever interrupts.
+    """Write a file atomically; an interruption leaves the previous version.
 
     Raises:
-        OutputError: The disk is full, or the folder cannot be written to.
+        OutputError: The disk is full, or the folder is not writable.
     """
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     with writing(path):
@@ -116,27 +116,27 @@ def write_bytes(path: Path, data: bytes) -> None:
 
 
 def is_of_disk(error: OSError) -> bool:
-    """Tell whether only a write can have failed so: the disk is full, or can only be read."""
+    """Tell whether an error can only come from writing: the disk is full or read-only."""
     return error.errno in _OF_DISKS
 
 
 def describe_refusal(error: OSError, path: Path | None = None) -> str:
-    """Say which file could not be written, why, and what helps.
+    """Return a message with the file that could not be written, the reason and the fix.
 
     Args:
-        error: Of the system.
-        path: The file; None takes the one that the error names, or that was being written.
+        error: Error from the operating system.
+        path: File that was written; None takes it from the error or its traceback.
     """
     place = path or _find_file(error)
     name = "an output file" if place is None else f"'{place}'"
     reason = error.strerror or str(error) or type(error).__name__
     if error.errno not in _FULL:
-        return f"Cannot write {name}: {reason}. Name a folder that can be written to."
-    return f"Cannot write {name}: {reason}{_tell_free(place)}. Make room on its disk."
+        return f"Cannot write {name}: {reason}. Choose a writable folder."
+    return f"Cannot write {name}: {reason}{_tell_free(place)}. Free some disk space."
 
 
 def _find_file(error: OSError) -> Path | None:
-    """Return the file that could not be written; the system names it where it is opened, and not where it is full."""
+    """Return the file that could not be written; when the disk is full, the error does not name it."""
     if isinstance(error.filename, str | bytes):
         return Path(os.fsdecode(error.filename))
     frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
@@ -150,11 +150,11 @@ def _find_file(error: OSError) -> Path | None:
 
 def _tell_free(path: Path | None) -> str:
     folder = next((folder for folder in (path.parents if path else ()) if folder.is_dir()), None)
-    return "" if folder is None else f" ({shutil.disk_usage(folder).free / 1e6:.0f} MB are free)"
+    return "" if folder is None else f" ({shutil.disk_usage(folder).free / 1e6:.0f} MB free)"
 
 
 def remove_parts(folder: Path) -> None:
-    """Remove what processes that were killed left half-written below a folder."""
+    """Remove part files below a folder that killed processes left behind."""
     for path in list(folder.rglob(".*.part*")):
         found = _PART.fullmatch(path.name)
         if found and not _is_alive(int(found[1])):

@@ -1,8 +1,8 @@
-"""Processes that end with the one that started them, whatever ends that one.
+"""Worker and child processes that exit with their parent, even if it is killed.
 
-Two kinds are started. Workers of `multiprocessing` see the end of their parent by the pipe that it holds. Commands that
-run as processes of their own (stages of the demo, jobs of a sweep, processes of a training on several devices) find in
-the environment who started them, and watch it.
+`multiprocessing` workers notice the end of their parent through its pipe. Commands run as separate processes (stages
+of the demo, jobs of a sweep, ranks of multi-device training) read the process that started them from the environment
+and poll it.
 """
 
 import contextlib
@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 STARTER_VARIABLE = "UNMASK_STARTER"
-"""Names the command that started this process, so that its pid given anew is not taken for it."""
+"""Environment variable that identifies the starting process by more than its pid, which the system may reuse."""
 
 _SECONDS_BETWEEN_LOOKS = 1.0
 _SECONDS_TO_END = 10.0
@@ -30,16 +30,17 @@ _WATCH = "watch-starter"
 
 
 def end_with_parent(*, is_of_main_thread: bool = False) -> None:
-    """Let this worker process of `multiprocessing` end as soon as its parent has.
+    """Make this `multiprocessing` worker exit as soon as its parent does.
 
     Args:
-        is_of_main_thread: Whether the parent's main thread started it. Then the kernel ends it too, even where other
-            code holds the interpreter; the kernel looks at the thread, so one that may end sooner cannot be used.
+        is_of_main_thread: Whether the parent's main thread started the worker. If so, the kernel kills the worker too,
+            even while other code holds the GIL. The kernel watches the starting thread, not the process, so this is
+            unsafe for threads that may end earlier.
     """
     parent = multiprocessing.parent_process()
     if parent is None:
         return
-    if is_of_main_thread and os.getppid() == parent.pid:  # a fork server stands between them otherwise
+    if is_of_main_thread and os.getppid() == parent.pid:  # differs when a fork server started the worker
         _ask_kernel()
         if os.getppid() != parent.pid:
             os._exit(1)
@@ -57,13 +58,13 @@ def _exit_after(parent: Any) -> None:
 
 
 def start_worker(*, is_of_main_thread: bool = False, initializer: Callable[[], object] | None = None) -> None:
-    """Make a worker process ready: it ends with its parent, which alone decides what a signal means.
+    """Initialize a worker process: ignore signals and exit with the parent.
 
-    A terminal or a scheduler sends signals to the workers too.
+    Terminals and schedulers also signal the workers; only the parent handles signals.
 
     Args:
         is_of_main_thread: See `end_with_parent`.
-        initializer: Called at the end.
+        initializer: Function called last, if any.
     """
     for ignored in (signal.SIGINT, signal.SIGTERM):
         signal.signal(ignored, signal.SIG_IGN)
@@ -74,14 +75,14 @@ def start_worker(*, is_of_main_thread: bool = False, initializer: Callable[[], o
 
 @contextlib.contextmanager
 def open_pool(num_workers: int, *, initializer: Callable[[], object] | None = None) -> Iterator[ProcessPoolExecutor]:
-    """Have worker processes for a while. An error lets them finish what they do; a signal ends them at once.
+    """Open a pool of worker processes. On an error workers finish their current job; on a signal they are killed.
 
     Args:
-        num_workers: Processes.
-        initializer: Picklable; called in each as it starts.
+        num_workers: Number of processes.
+        initializer: Picklable function called in each worker at its start.
     """
     start = partial(start_worker, is_of_main_thread=_is_main_thread(), initializer=initializer)
-    # Spawned, not forked: the thread of a progress bar may hold a lock at the moment of a fork.
+    # Spawn, not fork: a progress bar's thread may hold a lock at the moment of the fork.
     pool = ProcessPoolExecutor(num_workers, mp_context=multiprocessing.get_context("spawn"), initializer=start)
     with pool:
         try:
@@ -99,14 +100,14 @@ def _kill_workers(pool: ProcessPoolExecutor) -> None:
 
 
 def describe_loader(num_workers: int) -> dict[str, Any]:
-    """Return the arguments of a `DataLoader` that say how its worker processes start.
+    """Return the `DataLoader` arguments that control how its worker processes start.
 
     Args:
-        num_workers: Processes; with 0 there are none.
+        num_workers: Number of worker processes; 0 loads in the main process.
     """
     if num_workers == 0:
         return {}
-    # Forked workers start in no time; spawned ones import torch anew, half a minute for four of them.
+    # Forked workers start at once; spawned ones import torch again, which takes half a minute for four of them.
     context = "fork" if "fork" in multiprocessing.get_all_start_methods() else "spawn"
     return {
         "multiprocessing_context": context,
@@ -124,17 +125,17 @@ def _is_main_thread() -> bool:
 
 
 def mark_children() -> None:
-    """Name this process in the environment as the starter of those that it starts from now on."""
+    """Record this process in the environment as the starter of its future child processes."""
     name = _name_process(os.getpid())
     if name is not None:
         os.environ[STARTER_VARIABLE] = name
 
 
 def end_with_starter() -> None:
-    """Let this process end when the command that started it has ended; nothing where no command of ours did.
+    """Make this process exit once the Unmask command that started it has ended, if one did.
 
-    It is asked to end as by SIGTERM, so that a training writes its checkpoint, and killed some seconds later. Other
-    processes of the same starter that do not watch it, such as the idle workers of a launcher, end with it.
+    It receives SIGTERM first, so that training can write its checkpoint, and SIGKILL some seconds later. So do other
+    processes with the same starter that do not watch it themselves, such as a launcher's idle workers.
     """
     starter = os.environ.get(STARTER_VARIABLE)
     is_watching = any(thread.name == _WATCH for thread in threading.enumerate())
@@ -155,16 +156,16 @@ def _watch(starter: str) -> None:
 
 
 def _name_process(pid: int) -> str | None:
-    """Return what names a process for good: where its pid holds, the pid, and when it started; None if it is gone."""
+    """Return an ID that outlives pid reuse: machine, pid and start time; None if the process is gone."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:  # no such process, or no Linux
+    except OSError:  # no such process, or not Linux
         return None
     return None if fields[0] in "ZX" else f"{_name_machine()}:{pid}:{fields[19]}"
 
 
 def _name_machine() -> str:
-    """Return where a pid holds: this start of this machine, this container; a job of SLURM is on its own."""
+    """Return the scope in which a pid is unique: boot, pid namespace (container) and SLURM job."""
     boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     return f"{boot}/{os.readlink('/proc/self/ns/pid')}/{os.environ.get('SLURM_JOB_ID', '')}"
 
@@ -172,26 +173,26 @@ def _name_machine() -> str:
 def _is_of_this_machine(starter: str) -> bool:
     try:
         return starter.rsplit(":", 2)[0] == _name_machine()
-    except OSError:  # no Linux
+    except OSError:  # not Linux
         return False
 
 
 def _list_started_by(starter: str) -> list[int]:
-    """Return the processes whose environment names the starter, this one last."""
+    """Return the pids of processes whose environment names the starter, this process last."""
     entry = f"{STARTER_VARIABLE}={starter}".encode()
     found = []
     for folder in Path("/proc").iterdir():
-        with contextlib.suppress(OSError):  # it ended meanwhile, or is another user's
+        with contextlib.suppress(OSError):  # ended in the meantime, or owned by another user
             if folder.name.isdigit() and entry in (folder / "environ").read_bytes().split(b"\0"):
                 found.append(int(folder.name))
     return [pid for pid in found if pid != os.getpid()] + [os.getpid()]
 
 
 def wait_for(process: "subprocess.Popen[Any]") -> int:
-    """Wait for a command, and return its exit code; where this process is to end, let the command end first."""
+    """Wait for a command and return its exit code; on shutdown, terminate the command first."""
     try:
         return process.wait()
-    except KeyboardInterrupt:  # which the terminal sends to both
+    except KeyboardInterrupt:  # the terminal has sent it to both processes
         process.wait()
         raise
     except BaseException:

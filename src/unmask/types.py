@@ -1,4 +1,4 @@
-"""The values that cross from one part to another."""
+"""Types shared by all packages: images, frames, faces, videos, labels and verdicts."""
 
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
@@ -20,26 +20,26 @@ Point = tuple[float, float]
 """x, y in pixels of the frame."""
 
 ORIGINAL = "original"
-"""The method of a video that nobody forged."""
+"""Method of a real video."""
 
 
 class Label(IntEnum):
-    """The only place where 0 and 1 get their meaning."""
+    """Class label; the only definition of 0 and 1."""
 
     REAL = 0
     FAKE = 1
 
 
 class MediaKind(StrEnum):
-    """What a media file holds."""
+    """Kind of a media file."""
 
     IMAGE = "image"
     VIDEO = "video"
-    FRAMES = "frames"  # a video as a folder with an image for each frame
+    FRAMES = "frames"  # a video stored as a folder with one image per frame
 
 
 class Outcome(StrEnum):
-    """What became of a video that the source promised."""
+    """Result of preparing a video that the source lists."""
 
     OK = "ok"
     NO_FACE = "no_face"
@@ -48,7 +48,7 @@ class Outcome(StrEnum):
 
 
 class Verdict(StrEnum):
-    """What is said of a face, an image or a video."""
+    """Verdict on a face, an image or a video."""
 
     REAL = "real"
     FAKE = "fake"
@@ -62,8 +62,8 @@ class Frame:
 
     Args:
         image: RGB image.
-        index: Position among the frames of its video, from 0.
-        time_seconds: Presentation time.
+        index: Index in its video, from 0.
+        time_seconds: Presentation time in seconds.
     """
 
     image: Image
@@ -76,10 +76,10 @@ class Face:
     """A detection in a frame.
 
     Args:
-        box: x1, y1, x2, y2 in pixels; may reach beyond the frame.
-        landmarks: Left eye, right eye, nose, left and right corner of the mouth as the viewer sees them, in pixels;
-            None from a detector that finds boxes only.
-        confidence: Of the detector, in [0, 1].
+        box: x1, y1, x2, y2 in pixels; may extend beyond the frame.
+        landmarks: Left eye, right eye, nose, left and right mouth corner as the viewer sees them, in pixels; None
+            from a detector that finds boxes only.
+        confidence: Detector confidence in [0, 1].
     """
 
     box: Box
@@ -89,19 +89,19 @@ class Face:
 
 @dataclass(frozen=True)
 class Video:
-    """One media file, or folder of frames, that a source promises, with what is known of it.
+    """One media file or folder of frames of a source, with its metadata.
 
     Args:
-        video_id: Unique over all sources: dataset, method, compression and name.
-        path: Where the file or folder should lie.
+        video_id: ID unique across all sources: dataset, method, compression and name.
+        path: Expected location of the file or folder.
         label: Real or fake.
-        method: How it was forged; `original` for real.
+        method: Forgery method; `original` for real videos.
         kind: Image, video or folder of frames.
-        compression: The compression of the layout (`c23`), or "".
-        identities: Everyone whose face went into it.
-        original: `video_id` of the video it was forged from, where known.
-        split: `train`, `val` or `test` where the source says so.
-        frames: Its images in order, where the source lists them; otherwise those in the folder `path` are its frames.
+        compression: Compression level of the layout (`c23`), or "".
+        identities: People whose faces appear in or went into the video.
+        original: `video_id` of the video it was forged from, if known.
+        split: `train`, `val` or `test` if the source defines it.
+        frames: Frame files in order if the source lists them; if empty, the images in the folder `path`.
     """
 
     video_id: str
@@ -117,5 +117,5 @@ class Video:
 
     @property
     def is_there(self) -> bool:
-        """Whether its file, its folder of frames, or one of the frames that are listed exists."""
+        """Whether the file, the folder, or at least one listed frame exists."""
         return any(frame.exists() for frame in self.frames) if self.frames else self.path.exists()

@@ -5,7 +5,7 @@ import pytest
 from tests.conftest import compose_config
 
 import unmask.config
-from unmask.cli.train import TASKS, preview
+from unmask.cli.tasks import TASKS, preview
 from unmask.media.image import read_image
 
 

@@ -1,6 +1,7 @@
 import inspect
 import json
 import logging
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -95,7 +96,7 @@ def test_report_maps_numbers_to_files_and_lists_the_odd_one(
     )
     (skipped,) = report["skipped"]
     assert "odd number" in skipped["why"]
-    assert "1 of 7 files were not used" in caplog.text
+    assert "1 of 7 files" in caplog.text
 
 
 def test_faceless_and_broken_files_are_listed_with_the_reason(
@@ -113,7 +114,7 @@ def test_faceless_and_broken_files_are_listed_with_the_reason(
     assert "no face" in skipped["night.jpg"]
     assert "cannot be read" in skipped["broken.jpg"]
     assert "pixels apart" in skipped["tiny.jpg"]
-    assert "4 of 10 files were not used" in caplog.text
+    assert "4 of 10 files" in caplog.text
 
 
 def test_second_run_detects_and_writes_nothing(photographs: Path, tmp_path: Path) -> None:
@@ -206,7 +207,7 @@ def test_two_pairs_leave_a_split_empty_and_say_so(tmp_path: Path, caplog: pytest
         write_jpeg(tmp_path / "few" / f"{seed}.jpg", _head(seed, 96), quality=90)
     with caplog.at_level(logging.WARNING):
         _forge(tmp_path / "few", tmp_path / "forged")
-    assert "of 2 none is left for val" in caplog.text
+    assert re.search(r"\b2 pairs .*\bval\b", caplog.text)
 
 
 def test_folder_of_both_kinds_asks_for_one(photographs: Path, tmp_path: Path) -> None:
@@ -220,14 +221,14 @@ def test_folder_of_both_kinds_asks_for_one(photographs: Path, tmp_path: Path) ->
 
 def test_folder_without_media_is_named(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    with pytest.raises(SourceError, match="empty' holds no "):
+    with pytest.raises(SourceError, match="empty' contains no "):
         _forge(tmp_path / "empty", tmp_path / "forged")
     with pytest.raises(SourceError, match="No such folder"):
         _forge(tmp_path / "absent", tmp_path / "forged")
 
 
 def test_detector_without_landmarks_is_refused(photographs: Path, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"detector=middle finds boxes without landmarks.*retinaface_mobilenet"):
+    with pytest.raises(ConfigError, match=r"detector=middle .*landmarks.*retinaface_mobilenet"):
         _forge(photographs, tmp_path / "forged", detector=MiddleDetector(with_landmarks=False))
     with pytest.raises(ConfigError, match="detector=none"):
         ForgedMedia(photographs, tmp_path / "forged", detector=None)

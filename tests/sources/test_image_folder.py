@@ -90,7 +90,7 @@ def test_labels_and_splits_are_read_at_any_depth(tmp_path: Path, names: tuple[st
 @pytest.mark.parametrize(
     ("name", "told"),
     [
-        ("not_fake", "denies"), ("non-fake", "denies"), ("unreal", "could mean"), ("realistic", "could mean"),
+        ("not_fake", "negates"), ("non-fake", "negates"), ("unreal", "could mean"), ("realistic", "could mean"),
         ("real_and_fake_face", "could mean"), ("real2fake", "could mean"), ("realvsfake", "could mean"),
     ],
 )  # fmt: skip
@@ -109,7 +109,7 @@ def test_a_label_below_the_other_one_is_refused(tmp_path: Path, names: tuple[str
 
 
 def test_two_splits_above_a_file_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(SourceError, match="'train/val/real/' names two splits: train and val"):
+    with pytest.raises(SourceError, match=r"'train/val/real/' .*train and val"):
         ImageFolder(_lay_out(tmp_path, "train/val/real/a.jpg", "train/fake/b.jpg")).list_videos()
 
 

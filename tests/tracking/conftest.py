@@ -1,4 +1,4 @@
-"""One training, tracked as from the command line, that the tests of this folder look at."""
+"""Train once from the command line with tracking; the tests of this folder inspect the result."""
 
 import json
 import sys
@@ -16,7 +16,7 @@ ARGUMENTS = (
 
 @pytest.fixture(scope="session")
 def workplace(face_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder in which `train.py` was run once, as from the command line and tracked."""
+    """Return a folder in which `train.py` has run once with tracking."""
     folder = tmp_path_factory.mktemp("workplace")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)

@@ -11,13 +11,13 @@ from unmask.errors import CheckpointError
 from unmask.tracking import addresses
 
 
-def test_a_path_is_its_own_address() -> None:
+def test_path_is_returned_unchanged() -> None:
     assert addresses.fetch_model("~/first/bundle") == Path.home() / "first" / "bundle"
     assert addresses.fetch_model("outputs/first/best.ckpt") == Path("outputs/first/best.ckpt")
 
 
 @pytest.mark.parametrize("name", ["runs:/abc", "models:/faces@best"])
-def test_an_address_is_looked_up_in_the_store_of_the_environment(
+def test_address_is_resolved_in_the_store_of_the_environment(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str
 ) -> None:
     asked: list[tuple[str, Any]] = []
@@ -41,9 +41,9 @@ def test_an_address_is_looked_up_in_the_store_of_the_environment(
         ("models:/faces/1", "best"),
     ],
 )
-def test_checkpoint_is_found_by_its_address(result: dict[str, Any], tmp_path: Path, address: str, name: str) -> None:
+def test_address_resolves_to_its_checkpoint(result: dict[str, Any], tmp_path: Path, address: str, name: str) -> None:
     path = addresses.fetch_checkpoint(address.format(**result), uri=result["tracking_uri"], folder=tmp_path)
-    assert path.samefile(result[f"{name}_checkpoint"]), "a copy would be left behind"
+    assert path.samefile(result[f"{name}_checkpoint"]), "must not be a copy"
 
 
 @pytest.mark.parametrize(
@@ -55,7 +55,7 @@ def test_checkpoint_is_found_by_its_address(result: dict[str, Any], tmp_path: Pa
         ("runs:/{run_id}/checkpoints/last.ckpt", None),
     ],
 )
-def test_prediction_takes_the_bundle_of_a_run(
+def test_prediction_uses_the_bundle_of_a_run(
     result: dict[str, Any], monkeypatch: pytest.MonkeyPatch, address: str, names: set[str] | None
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", result["tracking_uri"])
@@ -73,20 +73,20 @@ def test_prediction_takes_the_bundle_of_a_run(
         ("models:/faces", r"'models:/faces'.*runs:/<run id>.*models:/<name>@<alias>"),
     ],
 )
-def test_wrong_address_is_named_with_the_fix(
+def test_invalid_address_is_named_with_the_fix(
     result: dict[str, Any], tmp_path: Path, address: str, message: str
 ) -> None:
     with pytest.raises(CheckpointError, match=message):
         addresses.fetch_checkpoint(address, uri=result["tracking_uri"], folder=tmp_path)
 
 
-def test_address_without_a_store_makes_none(tmp_path: Path) -> None:
+def test_address_without_a_store_creates_none(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"'runs:/0123'.*'sqlite:.*MLFLOW_TRACKING_URI"):
         addresses.fetch_checkpoint("runs:/0123", uri=f"sqlite:///{tmp_path}/mlflow.db", folder=tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_evaluation_takes_an_address(
+def test_evaluation_accepts_an_address(
     result: dict[str, Any], workplace: Path, face_dataset: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from unmask.cli.evaluate import main
@@ -99,7 +99,7 @@ def test_evaluation_takes_an_address(
     assert json.loads(path.read_text())["datasets"]["synthetic"]["video"]["num"] > 0
 
 
-def test_resumption_looks_into_the_store_that_the_command_names(
+def test_resuming_an_address_uses_the_store_of_the_logger(
     result: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from unmask.cli.checkpoints import restore_resumed

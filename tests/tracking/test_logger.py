@@ -29,7 +29,7 @@ def _artifacts(client: Any, run_id: str, folder: str | None = None) -> list[str]
     return sorted(found)
 
 
-def test_everything_is_written_where_it_belongs(workplace: Path) -> None:
+def test_training_writes_only_to_its_output_folders(workplace: Path) -> None:
     names = {path.name for path in workplace.iterdir()}
     assert {"outputs", "mlflow.db", "mlartifacts"} <= names
     assert names <= {
@@ -37,7 +37,7 @@ def test_everything_is_written_where_it_belongs(workplace: Path) -> None:
     }  # fmt: skip
 
 
-def test_run_is_finished_under_its_name(client: Any, result: dict[str, Any]) -> None:
+def test_run_is_finished_with_its_name(client: Any, result: dict[str, Any]) -> None:
     run = client.get_run(result["run_id"])
     assert (run.info.status, run.info.run_name) == ("FINISHED", "trial")
     assert client.get_experiment(run.info.experiment_id).name == "unmask"
@@ -50,14 +50,14 @@ def test_params_are_the_composed_config(client: Any, result: dict[str, Any]) -> 
     assert params["objective"] == "val/video_auroc"
 
 
-def test_params_are_what_runs_are_compared_by(client: Any, result: dict[str, Any]) -> None:
+def test_params_hold_groups_and_no_internal_keys(client: Any, result: dict[str, Any]) -> None:
     params = client.get_run(result["run_id"]).data.params
     assert (params["optimizer"], params["augmentation"], params["model"]) == ("adamw", "light", "tiny")
     for noise in ("_target_", "_partial_", "paths.", "logger", "callbacks.early", "callbacks.learning", "register"):
         assert not [key for key in params if noise in key], noise
 
 
-def test_tags_tell_code_data_and_command(client: Any, result: dict[str, Any], face_dataset: Path) -> None:
+def test_tags_hold_code_data_and_command(client: Any, result: dict[str, Any], face_dataset: Path) -> None:
     tags = client.get_run(result["run_id"]).data.tags
     code = find_code_state()
     assert tags["mlflow.source.git.commit"] == code.commit
@@ -67,7 +67,7 @@ def test_tags_tell_code_data_and_command(client: Any, result: dict[str, Any], fa
     assert load_checkpoint(result["best_checkpoint"]).provenance["run_name"] == "trial"
 
 
-def test_artifacts_hold_config_overrides_log_and_both_checkpoints_once(client: Any, result: dict[str, Any]) -> None:
+def test_artifacts_are_config_overrides_log_and_both_checkpoints(client: Any, result: dict[str, Any]) -> None:
     names = _artifacts(client, result["run_id"])
     others = [name for name in names if name.partition("/")[0] not in ("bundle", "figures", "model", "code.diff")]
     assert others == [
@@ -86,9 +86,7 @@ def test_artifacts_hold_config_overrides_log_and_both_checkpoints_once(client: A
     assert stored["unmask"]["provenance"]["run_id"] == result["run_id"]
 
 
-def test_store_on_the_same_disk_holds_no_second_copy_of_checkpoints_bundle_and_model(
-    client: Any, result: dict[str, Any]
-) -> None:
+def test_store_on_the_same_disk_hard_links_checkpoints_bundle_and_model(client: Any, result: dict[str, Any]) -> None:
     from unmask.tracking.store import find_artifact_folder
 
     artifacts = find_artifact_folder(client, result["run_id"])
@@ -102,10 +100,10 @@ def test_store_on_the_same_disk_holds_no_second_copy_of_checkpoints_bundle_and_m
     ):
         assert (artifacts / name).samefile(ours), name
     log = next(bundle.parent.glob("*.log"))
-    assert not (artifacts / log.name).samefile(log), "a log may be written to later"
+    assert not (artifacts / log.name).samefile(log), "a log is appended to later"
 
 
-def test_page_of_a_run_tells_figure_command_and_bundle(client: Any, result: dict[str, Any]) -> None:
+def test_run_page_shows_objective_command_and_bundle(client: Any, result: dict[str, Any]) -> None:
     told = client.get_run(result["run_id"]).data.tags["mlflow.note.content"]
     assert f"val/video_auroc {result['objective']:.4f}" in told
     assert str(Path(result["bundle"]).resolve()) in told
@@ -113,7 +111,7 @@ def test_page_of_a_run_tells_figure_command_and_bundle(client: Any, result: dict
     assert f"checkpoint=runs:/{result['run_id']}" in told
 
 
-def test_list_of_runs_opens_on_training_with_figures_as_columns(client: Any, result: dict[str, Any]) -> None:
+def test_table_of_runs_has_metrics_as_columns(client: Any, result: dict[str, Any]) -> None:
     run = client.get_run(result["run_id"])
     tags = client.get_experiment(run.info.experiment_id).tags
     assert tags["mlflow.experimentKind"] == "custom_model_development"
@@ -131,14 +129,14 @@ def test_figures_are_artifacts(client: Any, result: dict[str, Any]) -> None:
     assert _read(client, result, "figures/roc.svg").startswith("<svg")
 
 
-def test_best_figures_and_readings_of_the_machine_are_metrics(client: Any, result: dict[str, Any]) -> None:
+def test_best_and_system_metrics_are_logged(client: Any, result: dict[str, Any]) -> None:
     metrics = client.get_run(result["run_id"]).data.metrics
     assert metrics["best/val/video_auroc"] == pytest.approx(result["objective"])
     assert metrics["system/system_memory_usage_megabytes"] > 0
     assert "epoch" not in metrics
 
 
-def test_environment_tells_packages_and_hardware(client: Any, result: dict[str, Any]) -> None:
+def test_environment_lists_packages_and_hardware(client: Any, result: dict[str, Any]) -> None:
     environment = json.loads(_read(client, result, "environment.json"))
     assert environment["packages"]["torch"].startswith(torch.__version__.partition("+")[0])
     assert environment["num_cores"] > 0
@@ -148,7 +146,7 @@ def test_environment_tells_packages_and_hardware(client: Any, result: dict[str, 
     assert environment["processor"]
 
 
-def test_reproduced_run_is_the_same_and_lists_what_changed(
+def test_reproduced_run_has_the_same_result(
     client: Any,
     result: dict[str, Any],
     face_dataset: Path,
@@ -168,7 +166,7 @@ def test_reproduced_run_is_the_same_and_lists_what_changed(
     assert {Path(name).name for name in _artifacts(client, run.info.run_id, "checkpoints")} == {"best.ckpt"}
 
 
-def test_changes_since_a_run_are_listed(result: dict[str, Any]) -> None:
+def test_differences_since_a_run_are_listed(result: dict[str, Any]) -> None:
     from dataclasses import replace
 
     from unmask.training.reproduce import find_run, list_differences
@@ -191,7 +189,7 @@ def test_changes_since_a_run_are_listed(result: dict[str, Any]) -> None:
         (["optimizer.momentum=0.5"], r"No key 'optimizer.momentum' \(in 'optimizer.momentum=0.5'\)"),
     ],
 )
-def test_reproduction_takes_single_keys_only(result: dict[str, Any], overrides: list[str], message: str) -> None:
+def test_reproduction_accepts_only_single_keys(result: dict[str, Any], overrides: list[str], message: str) -> None:
     from unmask.errors import ConfigError
     from unmask.training.reproduce import find_run, restore_config
 
@@ -218,7 +216,7 @@ def _read(client: Any, result: dict[str, Any], name: str) -> str:
     return Path(_path(client, result, name)).read_text()
 
 
-def test_curves_have_a_point_an_epoch(client: Any, result: dict[str, Any]) -> None:
+def test_curves_have_one_point_per_epoch(client: Any, result: dict[str, Any]) -> None:
     for key in ("train/loss", "val/loss", "val/auroc", "val/video_auroc"):
         points = client.get_metric_history(result["run_id"], key)
         assert len(points) == 2, key
@@ -227,7 +225,7 @@ def test_curves_have_a_point_an_epoch(client: Any, result: dict[str, Any]) -> No
     assert any("lr" in key for key in client.get_run(result["run_id"]).data.metrics)
 
 
-def test_short_epochs_have_a_curve_of_the_learning_rate(
+def test_short_epochs_have_a_learning_rate_curve(
     client: Any, face_dataset: Path, workplace: Path, tmp_path: Path
 ) -> None:
     from unmask.training.run import train
@@ -236,17 +234,17 @@ def test_short_epochs_have_a_curve_of_the_learning_rate(
     cfg = compose_config("train", f"dataset.root={face_dataset}", f"paths.root={workplace}", *ARGUMENTS, *short)
     result = train(cfg, folder=tmp_path, overrides=[])
     points = client.get_metric_history(result.run_id, "lr-AdamW")
-    assert [point.step for point in points] == [3, 7]  # four steps an epoch
+    assert [point.step for point in points] == [3, 7]  # four steps per epoch
     assert points[0].value > points[1].value
 
 
-def test_error_of_ours_is_kept_without_a_traceback() -> None:
+def test_unmask_error_is_described_without_a_traceback() -> None:
     from unmask.tracking.logger import describe_error
 
     assert describe_error(TrackingError("No store. Start it.")) == "TrackingError: No store. Start it.\n"
 
 
-def test_dataset_inputs_tell_splits_and_counts(client: Any, result: dict[str, Any], face_dataset: Path) -> None:
+def test_dataset_inputs_hold_splits_and_counts(client: Any, result: dict[str, Any], face_dataset: Path) -> None:
     inputs = client.get_run(result["run_id"]).inputs.dataset_inputs
     dataset = FaceDataset.load(face_dataset)
     found = {entry.tags[0].value: entry.dataset for entry in inputs}
@@ -261,9 +259,9 @@ def test_dataset_inputs_tell_splits_and_counts(client: Any, result: dict[str, An
 
 
 @pytest.mark.parametrize(
-    ("error", "status"), [(RuntimeError("an odd shape"), "FAILED"), (KeyboardInterrupt(), "KILLED")]
+    ("error", "status"), [(RuntimeError("invalid shape"), "FAILED"), (KeyboardInterrupt(), "KILLED")]
 )
-def test_run_that_breaks_off_is_marked_with_its_error(
+def test_failed_run_is_closed_with_its_error(
     client: Any,
     face_dataset: Path,
     workplace: Path,
@@ -294,9 +292,9 @@ def test_run_that_breaks_off_is_marked_with_its_error(
 
 
 def test_store_that_cannot_be_opened_is_named(tmp_path: Path) -> None:
-    (tmp_path / "mlflow.db").write_text("this is no database " * 100)
+    (tmp_path / "mlflow.db").write_text("not a database " * 100)
     logger = _logger(None, tmp_path)
-    with pytest.raises(TrackingError, match=r"MLflow store 'sqlite:///.*mlflow\.db' .*logger=none"):
+    with pytest.raises(TrackingError, match=r"MLflow store 'sqlite:///.*mlflow\.db'.*logger=none"):
         logger.open(folder=tmp_path)
 
 
@@ -305,12 +303,12 @@ def test_server_that_is_down_is_reported_within_seconds(tmp_path: Path) -> None:
 
     logger = _logger("http://127.0.0.1:9", tmp_path)
     start = time.monotonic()
-    with pytest.raises(TrackingError, match=r"MLflow store 'http://127.0.0.1:9' .*logger=none"):
+    with pytest.raises(TrackingError, match=r"MLflow store 'http://127.0.0.1:9'.*logger=none"):
         logger.open(folder=tmp_path)
     assert time.monotonic() - start < 10
 
 
-def test_run_is_resumed_under_its_id(result: dict[str, Any], client: Any, tmp_path: Path) -> None:
+def test_run_is_resumed_with_its_id(result: dict[str, Any], client: Any, tmp_path: Path) -> None:
     again = _logger(result["tracking_uri"], tmp_path)
     again.open(folder=tmp_path, run_id=result["run_id"])
     assert client.get_run(result["run_id"]).info.status == "RUNNING"
@@ -323,7 +321,7 @@ def test_run_is_resumed_under_its_id(result: dict[str, Any], client: Any, tmp_pa
         _logger(result["tracking_uri"], tmp_path).open(folder=tmp_path, run_id="0123")
 
 
-def test_settings_hold_wherever_a_command_is_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_store_paths_are_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     settings = Store(None, "./mlflow.db", "./mlartifacts", "trial")
     assert settings.uri == f"sqlite:///{tmp_path}/mlflow.db"

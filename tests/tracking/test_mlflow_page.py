@@ -50,14 +50,14 @@ def _serve(store: str, port: int) -> Iterator[str]:
 
 
 def _browse(address: str, path: Path) -> str:
-    """Open a page, photograph it into `path.png`, and return its text."""
+    """Open a page, save a screenshot as `path.png`, and return its text."""
     assert CHROMIUM is not None
     flags = [
         "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
         "--disable-background-networking", "--disable-component-update", "--disable-sync", "--hide-scrollbars",
         "--window-size=1600,1600", "--virtual-time-budget=40000",
     ]  # fmt: skip
-    for name, what in (("photograph", f"--screenshot={path}.png"), ("text", "--dump-dom")):
+    for name, what in (("screenshot", f"--screenshot={path}.png"), ("text", "--dump-dom")):
         command = [CHROMIUM, *flags, f"--user-data-dir={path}-{name}", what, address]
         done = subprocess.run(command, capture_output=True, text=True, timeout=180, check=True)
     return html.unescape(done.stdout)
@@ -79,7 +79,7 @@ def _link_curves(server: str, experiment_id: str, run_ids: list[str], metrics: l
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine")
+@pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
 def test_comparison_page_of_a_sweep_shows_params_metrics_and_curves(
     face_dataset: Path, in_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -106,4 +106,4 @@ def test_comparison_page_of_a_sweep_shows_params_metrics_and_curves(
     for name in ("comparison", "curves"):
         image = cv2.imread(str(in_folder / f"{name}.png"))
         assert image.shape[:2] == (1600, 1600)
-        assert len(np.unique(image[::4, ::4].reshape(-1, 3), axis=0)) > 100  # a page that stays empty has few
+        assert len(np.unique(image[::4, ::4].reshape(-1, 3), axis=0)) > 100  # an empty page has few colours

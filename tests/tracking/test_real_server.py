@@ -1,4 +1,4 @@
-"""A real MLflow server and a real scoring server, on loopback; both are ended by their own ids."""
+"""Train against a real MLflow server, and score with a real model server, on loopback."""
 
 import json
 import os
@@ -39,7 +39,7 @@ class Server:
     def start(self) -> None:
         self._process = subprocess.Popen(self._command, start_new_session=True, stdout=subprocess.DEVNULL)
         for _ in range(240):
-            assert self._process.poll() is None, "it ended"
+            assert self._process.poll() is None, "the server exited"
             try:
                 urllib.request.urlopen(f"{self.address}{self._path}", timeout=1)
                 return
@@ -65,7 +65,7 @@ def server(tmp_path: Path) -> Any:
 
 
 @pytest.mark.parametrize("returns", ["after the end", "before the end"])
-def test_nothing_is_lost_where_a_server_dies_in_the_middle(
+def test_no_metric_is_lost_when_a_server_dies_during_training(
     server: Server, face_dataset: Path, in_folder: Path, monkeypatch: pytest.MonkeyPatch, returns: str
 ) -> None:
     from mlflow import MlflowClient
@@ -74,13 +74,13 @@ def test_nothing_is_lost_where_a_server_dies_in_the_middle(
     from unmask.training.callbacks import EpochHistory
     from unmask.training.run import train
 
-    said: dict[str, list[tuple[int, float]]] = {}
+    sent: dict[str, list[tuple[int, float]]] = {}
     log, remember = MLflowLogger.log_metrics, EpochHistory.on_train_epoch_end
 
     def listen(self: MLflowLogger, metrics: Any, step: int | None = None) -> None:
         for key, value in metrics.items():
             if key != "epoch" and np.isfinite(float(value)):
-                said.setdefault(key, []).append((step or 0, float(value)))
+                sent.setdefault(key, []).append((step or 0, float(value)))
         log(self, metrics, step)
 
     def kill(self: EpochHistory, trainer: Any, module: Any) -> None:
@@ -89,7 +89,7 @@ def test_nothing_is_lost_where_a_server_dies_in_the_middle(
             server.stop(signal.SIGKILL)
         if trainer.current_epoch == EPOCHS - 2 and returns == "before the end":
             server.start()
-        time.sleep(1.5)  # so that some epochs are sent, and some are not
+        time.sleep(1.5)  # so that some epochs are sent and others are not
 
     monkeypatch.setattr(MLflowLogger, "log_metrics", listen)
     monkeypatch.setattr(EpochHistory, "on_train_epoch_end", kill)
@@ -115,8 +115,8 @@ def test_nothing_is_lost_where_a_server_dies_in_the_middle(
     assert not (folder / "unsent").exists()
     run = client.get_run(result.run_id)
     assert run.info.status == "FINISHED"
-    assert len(said["val/loss"]) == EPOCHS
-    for key, points in said.items():
+    assert len(sent["val/loss"]) == EPOCHS
+    for key, points in sent.items():
         stored = sorted((point.step, point.value) for point in client.get_metric_history(result.run_id, key))
         assert [step for step, _ in stored] == [step for step, _ in sorted(points)], key
         assert [value for _, value in stored] == pytest.approx([value for _, value in sorted(points)]), key
@@ -126,16 +126,14 @@ def test_nothing_is_lost_where_a_server_dies_in_the_middle(
     assert Path(best).read_bytes() == Path(result.best_checkpoint).read_bytes()
 
 
-def test_served_model_answers_with_our_scores(
-    face_dataset: Path, in_folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_served_model_returns_our_scores(face_dataset: Path, in_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import torch
     from tests.conftest import train_tiny
 
     from unmask.models.checkpoint import load_checkpoint
 
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    programs = str(Path(sys.executable).parent)  # as in an activated environment: MLflow starts uvicorn by its name
+    programs = str(Path(sys.executable).parent)  # MLflow finds uvicorn on the PATH of an activated environment
     monkeypatch.setenv("PATH", f"{programs}{os.pathsep}{os.environ['PATH']}")
     result = train_tiny(face_dataset, in_folder / "run", "logger=mlflow")
     port = _free_port()

@@ -9,7 +9,7 @@ from unmask.tracking.store import Store, open_experiment
 from unmask.tracking.unsent import Message, Outbox
 
 
-def test_logged_model_scores_as_the_checkpoint_does(client: Any, result: dict[str, Any]) -> None:
+def test_logged_model_gives_the_scores_of_the_checkpoint(client: Any, result: dict[str, Any]) -> None:
     import mlflow.pyfunc
     import numpy as np
 
@@ -25,12 +25,12 @@ def test_logged_model_scores_as_the_checkpoint_does(client: Any, result: dict[st
     assert found["activation_map"].shape == (3, 4, 4)
 
 
-def test_registered_model_is_the_best_of_its_name(client: Any, result: dict[str, Any]) -> None:
+def test_alias_best_points_to_the_registered_run(client: Any, result: dict[str, Any]) -> None:
     version = client.get_model_version_by_alias("faces", "best")
     assert (version.run_id, version.tags["objective"]) == (result["run_id"], "val/video_auroc")
 
 
-def test_registration_that_is_sent_twice_makes_one_version(tmp_path: Path) -> None:
+def test_repeated_registration_creates_one_version(tmp_path: Path) -> None:
     client, experiment = open_experiment(Store(None, str(tmp_path / "mlflow.db"), str(tmp_path / "artifacts"), "faces"))
     outbox = Outbox(client, uri="", run_id=client.create_run(experiment).info.run_id, folder=tmp_path)
     for objective in (0.5, 0.5, 0.75):

@@ -22,7 +22,7 @@ def _settings(folder: Path) -> Store:
     return Store(None, str(folder / "mlflow.db"), str(folder / "artifacts"), "unmask")
 
 
-def test_two_jobs_that_start_at_once_on_a_fresh_store_do_not_race(tmp_path: Path) -> None:
+def test_two_jobs_can_open_a_fresh_store_at_once(tmp_path: Path) -> None:
     arguments = [sys.executable, "-c", OPEN, str(tmp_path / "mlflow.db"), str(tmp_path / "artifacts")]
     jobs = [
         subprocess.Popen(arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -40,7 +40,7 @@ def test_two_jobs_that_start_at_once_on_a_fresh_store_do_not_race(tmp_path: Path
     assert len({out for out, *_ in ends}) == 1
 
 
-def test_deleted_experiment_is_named_with_the_way_back(tmp_path: Path) -> None:
+def test_deleted_experiment_is_named_with_the_restore_command(tmp_path: Path) -> None:
     client, experiment = open_experiment(_settings(tmp_path))
     client.delete_experiment(experiment)
     with pytest.raises(TrackingError, match=rf"'unmask' of .*mlflow experiments restore -x {experiment}"):
@@ -48,17 +48,17 @@ def test_deleted_experiment_is_named_with_the_way_back(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("uri", [None, "sqlite:////srv/mlflow.db", "postgresql://db/mlflow"])
-def test_artifacts_lie_in_their_folder_whichever_database_tracks(tmp_path: Path, uri: str | None) -> None:
+def test_databases_store_artifacts_in_the_configured_folder(tmp_path: Path, uri: str | None) -> None:
     settings = Store(uri, str(tmp_path / "mlflow.db"), str(tmp_path / "my artifacts"), "unmask")
     assert settings.artifact_location == (tmp_path / "my artifacts" / "unmask").as_uri()
 
 
 @pytest.mark.parametrize("uri", ["http://127.0.0.1:5000", "https://mlflow.example", "databricks", "databricks://a"])
-def test_server_chooses_where_artifacts_lie(tmp_path: Path, uri: str) -> None:
+def test_servers_choose_the_artifact_location(tmp_path: Path, uri: str) -> None:
     assert Store(uri, "", str(tmp_path), "unmask").artifact_location is None
 
 
-def test_experiment_of_someone_else_gets_our_view_and_keeps_its_kind(tmp_path: Path) -> None:
+def test_foreign_experiment_gets_our_view_and_keeps_its_kind(tmp_path: Path) -> None:
     settings = _settings(tmp_path)
     client, experiment = open_experiment(settings)
     client.set_experiment_tag(experiment, "mlflow.experimentKind", "finetuning")
@@ -69,12 +69,12 @@ def test_experiment_of_someone_else_gets_our_view_and_keeps_its_kind(tmp_path: P
     assert "mlflow.sharedViewState.unmask" in tags
 
 
-def test_unknown_choice_of_checkpoints_lists_the_choices(tmp_path: Path) -> None:
+def test_unknown_checkpoints_value_lists_the_choices(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"tracking.checkpoints=last.*best, all, none"):
         MLflowLogger(tracking_uri=None, tracking_db="", artifact_dir="", experiment_name="unmask", checkpoints="last")
 
 
-def test_runs_are_named_after_data_model_and_what_was_overridden() -> None:
+def test_runs_are_named_after_data_model_and_overrides() -> None:
     from tests.conftest import compose_config
 
     from unmask.training.record import name_run

@@ -14,11 +14,11 @@ from unmask.tracking.unsent import _DELIVERIES, Message, Outbox, send_unsent
 
 
 class FakeClient:
-    """A client of MLflow whose store can go away."""
+    """MLflow client whose store can become unavailable."""
 
     def __init__(self) -> None:
         self.is_up = True
-        self.said: list[tuple[str, Any]] = []
+        self.received: list[tuple[str, Any]] = []
 
     def log_batch(self, run_id: str, **content: Any) -> None:
         from mlflow.exceptions import MlflowException
@@ -26,7 +26,7 @@ class FakeClient:
         if not self.is_up:
             raise MlflowException("connection refused")
         entries = [entry for part in content.values() for entry in part]
-        self.said += [(entry.key, entry.value) for entry in entries]
+        self.received += [(entry.key, entry.value) for entry in entries]
 
 
 @pytest.fixture
@@ -44,14 +44,14 @@ def _tag(value: int) -> Message:
     return Message("tags", {"tags": {"t": str(value)}})
 
 
-def test_messages_are_sent_at_once_and_leave_nothing_on_disk(outbox: Outbox, store: FakeClient, tmp_path: Path) -> None:
+def test_messages_are_sent_at_once_without_files(outbox: Outbox, store: FakeClient, tmp_path: Path) -> None:
     outbox.send(_tag(1))
     outbox.send(Message("metrics", {"points": [["val/auroc", 0.5, 0, 1]]}))
-    assert store.said == [("t", "1"), ("val/auroc", 0.5)]
+    assert store.received == [("t", "1"), ("val/auroc", 0.5)]
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_a_store_misses_is_kept_and_sent_in_order(
+def test_unsent_messages_are_kept_and_sent_in_order(
     outbox: Outbox, store: FakeClient, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     outbox.send(_tag(1))
@@ -61,10 +61,10 @@ def test_what_a_store_misses_is_kept_and_sent_in_order(
             outbox.send(_tag(number))
     assert [record.levelname for record in caplog.records] == ["WARNING"]
     assert str(tmp_path / "unsent") in caplog.text
-    assert (store.said, outbox.num_unsent) == ([("t", "1")], 3)
+    assert (store.received, outbox.num_unsent) == ([("t", "1")], 3)
     store.is_up = True
     outbox.send(_tag(5))
-    assert [value for _, value in store.said] == ["1", "2", "3", "4", "5"]
+    assert [value for _, value in store.received] == ["1", "2", "3", "4", "5"]
     assert list(tmp_path.iterdir()) == []
 
 
@@ -73,13 +73,13 @@ def test_message_kept_while_another_process_sends_is_not_lost(
 ) -> None:
     store.is_up = False
     outbox.send(_tag(1))
-    is_sending, may_go_on = threading.Event(), threading.Event()
+    is_sending, may_continue = threading.Event(), threading.Event()
     sender = FakeClient()
     log = sender.log_batch
 
     def wait(run_id: str, **content: Any) -> None:
         is_sending.set()
-        assert may_go_on.wait(30)
+        assert may_continue.wait(30)
         log(run_id, **content)
 
     monkeypatch.setattr(sender, "log_batch", wait)
@@ -89,37 +89,37 @@ def test_message_kept_while_another_process_sends_is_not_lost(
     assert is_sending.wait(30)
     keeping.start()
     keeping.join(0.5)
-    may_go_on.set()
+    may_continue.set()
     sending.join(30)
     keeping.join(30)
-    assert sender.said == [("t", "1")]
+    assert sender.received == [("t", "1")]
     store.is_up = True
     assert outbox.flush()
-    assert store.said == [("t", "2")]
+    assert store.received == [("t", "2")]
 
 
-def test_line_torn_by_a_kill_does_not_stop_the_others(outbox: Outbox, store: FakeClient, tmp_path: Path) -> None:
+def test_incomplete_last_line_is_skipped(outbox: Outbox, store: FakeClient, tmp_path: Path) -> None:
     store.is_up = False
     outbox.send(_tag(1))
     with (tmp_path / "unsent" / "messages.jsonl").open("a") as file:
         file.write('{"kind": "tags", "da')
     store.is_up = True
     assert outbox.flush()
-    assert store.said == [("t", "1")]
+    assert store.received == [("t", "1")]
 
 
-def test_store_that_is_away_is_not_asked_at_every_step(
+def test_unavailable_store_is_not_retried_at_every_message(
     store: FakeClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     outbox = Outbox(store, uri="http://far", run_id="1", folder=tmp_path)
     store.is_up = False
     outbox.send(_tag(1))
-    monkeypatch.setattr(FakeClient, "log_batch", lambda *_, **__: pytest.fail("asked again"))
+    monkeypatch.setattr(FakeClient, "log_batch", lambda *_, **__: pytest.fail("retried too early"))
     outbox.send(_tag(2))
     assert outbox.num_unsent == 2
 
 
-def test_what_a_store_refuses_is_kept_apart_with_a_warning(
+def test_rejected_messages_are_kept_separately_with_a_warning(
     outbox: Outbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     from mlflow.exceptions import MlflowException
@@ -136,7 +136,7 @@ def test_what_a_store_refuses_is_kept_apart_with_a_warning(
     assert outbox.num_unsent == 0
 
 
-def test_command_sends_what_runs_have_kept(tmp_path: Path, store: FakeClient) -> None:
+def test_unsent_messages_of_all_runs_are_sent(tmp_path: Path, store: FakeClient) -> None:
     settings = Store(None, str(tmp_path / "mlflow.db"), str(tmp_path / "artifacts"), "unmask")
     client, experiment = open_experiment(settings)
     run_id = client.create_run(experiment).info.run_id
@@ -155,7 +155,7 @@ def test_command_sends_what_runs_have_kept(tmp_path: Path, store: FakeClient) ->
     assert send_unsent([tmp_path / "outputs"]) == (0, 0)
 
 
-def test_files_of_a_run_folder_are_sent_from_where_it_lies_now(
+def test_files_of_a_moved_run_folder_are_sent(
     tmp_path: Path, store: FakeClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = Store(None, str(tmp_path / "mlflow.db"), str(tmp_path / "artifacts"), "unmask")
@@ -180,7 +180,7 @@ def test_files_of_a_run_folder_are_sent_from_where_it_lies_now(
 
 
 def _lose_run(folder: Path, home: Path) -> tuple[Any, str]:
-    """Leave a message of a run in a folder, as an outage of its store does; return a client of the store and the id."""
+    """Leave an unsent message of a run in a folder; return a client of its store and the run ID."""
     settings = Store(None, str(home / "mlflow.db"), str(home / "artifacts"), "unmask")
     client, experiment = open_experiment(settings)
     run_id = client.create_run(experiment).info.run_id
@@ -191,7 +191,7 @@ def _lose_run(folder: Path, home: Path) -> tuple[Any, str]:
     return client, run_id
 
 
-def test_command_that_is_named_after_an_outage_sends_what_was_kept(
+def test_printed_command_sends_the_unsent_messages(
     in_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from unmask.cli.tasks import print_unsent
@@ -215,7 +215,7 @@ def test_command_that_is_named_after_an_outage_sends_what_was_kept(
     assert capsys.readouterr().err == ""
 
 
-def test_folder_that_is_not_there_is_refused(
+def test_missing_send_dir_is_named(
     in_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from unmask.cli.train import main
@@ -227,7 +227,7 @@ def test_folder_that_is_not_there_is_refused(
 
 
 @pytest.mark.slow
-def test_training_names_the_command_at_its_end(
+def test_training_prints_the_command_at_its_end(
     face_dataset: Path, in_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from mlflow import MlflowClient
@@ -236,7 +236,7 @@ def test_training_names_the_command_at_its_end(
     from unmask.cli.train import main
 
     def fail(*_: object, **__: object) -> None:
-        raise MlflowException("away")
+        raise MlflowException("unavailable")
 
     deliveries = dict(_DELIVERIES)
     monkeypatch.setattr("unmask.tracking.unsent._DELIVERIES", dict.fromkeys(deliveries, fail))

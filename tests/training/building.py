@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from unmask.data.tables import FaceDataset
 from unmask.training.build import Parts, RunCallback, build_parts, resolve_objective
@@ -15,7 +15,8 @@ def build_training(cfg: DictConfig, *, folder: Path = Path("run")) -> Parts:
     dataset = FaceDataset.load(cfg.dataset.root)
     resolve_objective(cfg, dataset)
     check_settings(cfg, dataset)
-    parts = build_parts(cfg, dataset, folder=folder, record=RunCallback([]), provenance={}, request=StopRequest())
+    record = RunCallback(OmegaConf.create({"logger": None}), folder=folder)
+    parts = build_parts(cfg, dataset, folder=folder, record=record, provenance={}, request=StopRequest())
     optimizer = parts.model._configure_optimizer()
     if parts.model._schedule is not None:
         has_end = cfg.trainer.max_epochs != -1 or cfg.trainer.get("max_steps", -1) != -1

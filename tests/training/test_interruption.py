@@ -254,9 +254,7 @@ def test_batch_that_does_not_fit_names_the_key_to_lower(
     from unmask.models.network import FaceNetwork
 
     monkeypatch.setattr(FaceNetwork, "forward", lambda self, images: torch.empty(1 << 50, device=images.device))
-    with pytest.raises(
-        TrainingError, match=r"Lower dataset\.batch_size=8, and raise trainer"
-    ):
+    with pytest.raises(TrainingError, match=r"Lower dataset\.batch_size=8, and raise trainer"):
         train_tiny(face_dataset, tmp_path, *OPTIONS)
 
 

@@ -111,7 +111,7 @@ class EpochPlan:
         if not is_whole or rows.min() < 0 or rows.max() >= len(self.table):
             found = f"{rows.dtype}, shape {rows.shape}" + (f", {rows.min()} to {rows.max()}" if is_whole else "")
             raise ConfigError(
-                f"dataset.sampling._target_={type(self.sampling).__module__}.{type(self.sampling).__qualname__} "
+                f"dataset.sampling={type(self.sampling).__module__}.{type(self.sampling).__qualname__} "
                 f"returned {found}. Its draw must return row positions: integers from 0 to {len(self.table) - 1}, "
                 f"shape (N,)."
             )

@@ -26,16 +26,16 @@ logger = logging.getLogger(__name__)
 class CelebDF:
     """Read `Celeb-real/id0_0000.mp4`, `YouTube-real/00000.mp4` and `Celeb-synthesis/id0_id1_0000.mp4`.
 
-    In `id0_id1_0000` the face of id1 was put into a video of id0. The videos may be one folder deeper (`videos/`), as
-    folders of frames too. In the test list, 1 means real and 0 means fake; the folders decide, and must agree.
+    `id0_id1_0000` shows the face of id1 in a video of id0. The videos, or folders of frames, may be one level deeper
+    (`videos/` or `frames/`). In the test list, 1 means real and 0 means fake, and it must agree with the folders.
 
     Args:
-        root: The folder that holds the three folders and the test list.
+        root: Folder that contains the three folders and the test list.
         name: First part of every `video_id`.
-        splits: `official` for the test list, and a validation split of other people carved out of the rest; None to let
-            prepare split by identity, as far as the swaps allow it.
+        splits: `official` for the test list, with a validation split of separate people taken from the rest; None to
+            let `prepare` split by identity, as far as the swaps allow.
         val_fraction: Share of the people outside the test list for validation.
-        seed: Decides whose videos these are.
+        seed: Seed of the validation split.
     """
 
     def __init__(
@@ -59,27 +59,27 @@ class CelebDF:
 
     @staticmethod
     def recognize(root: Path) -> str | None:
-        """Recognize the folders of its fakes and of its celebrities."""
+        """Recognize the folders `Celeb-real` and `Celeb-synthesis`."""
         there = _find_parts(root)
         return f"'{_CELEBRITIES}/' and '{_FAKES}/'" if {_CELEBRITIES, _FAKES} <= there.keys() else None
 
     @property
     def forgeries(self) -> Forgeries:
-        """Who made the fakes: others, unless the folder is one that Unmask wrote."""
+        """Who made the fakes: others, unless Unmask wrote the folder."""
         return find_forgeries(self.root)
 
     def list_videos(self) -> list[Video]:
-        """Return every video in the folders, and those of the test list that are missing."""
+        """Return every video in the folders, and missing ones from the test list."""
         check_root(self.root)
         parts = _find_parts(self.root)
         if not parts:
             raise refuse_layout(
                 self.root, source="celebdf", layout="Celeb-DF", looked_for=quote_some(f"{part}/" for part in _PARTS),
-                advice="Set source.root to the folder that holds these.",
+                advice="Set source.root to the folder that contains them.",
             )  # fmt: skip
         absent = [part for part in _PARTS if part not in parts]
         if absent:
-            logger.warning("Not there in '%s': %s.", self.root, quote_some(absent))
+            logger.warning("Missing in '%s': %s.", self.root, quote_some(absent))
         videos = {
             f"{part}/{path.stem}": self._make_video(part, path)
             for part, folder in parts.items()
@@ -93,8 +93,8 @@ class CelebDF:
             video = videos.setdefault(key, self._make_video(part, parts.get(part, self.root / part) / f"{stem}.mp4"))
             if video.label != label:
                 raise SourceError(
-                    f"'{TEST_LIST}' calls '{key}' {label.name.lower()}, but it is among the "
-                    f"{video.label.name.lower()} ones (in this list 1 means real). Download the list again."
+                    f"'{TEST_LIST}' labels '{key}' {label.name.lower()}, but its folder is "
+                    f"{video.label.name.lower()} (in this list 1 means real). Download the list again."
                 )
         return self._split(videos, listed)
 
@@ -106,19 +106,20 @@ class CelebDF:
         )
         if mixed:
             logger.warning(
-                "%d of %d fakes outside the test list mix people of train and val and are left out; "
-                "source.val_fraction=0 keeps them all, and val is then carved from train by prepare.",
+                "Dropped %d of %d fakes outside the test list that mix people from train and val. "
+                "source.val_fraction=0 keeps them all; prepare then takes val from train.",
                 len(mixed), sum(video.label == Label.FAKE for video in others),
             )  # fmt: skip
         people_of_test = {person for video in test for person in video.identities}
         shared = people_of_test & {person for video in kept for person in video.identities}
         if shared:
             logger.warning(
-                "%d of the %d people of the official test list are in train or val too: this is a fault of the list, "
-                "which is kept as published. Figures on it are those that are published, not those for strangers.",
+                "%d of the %d people in the official test list are also in train or val. This is a flaw of the "
+                "published list, which is kept for comparability: metrics on it overestimate performance on unseen "
+                "people.",
                 len(shared), len(people_of_test),
             )  # fmt: skip
-        # The audit must not stop the run for what the authors of the list decided and the log has said.
+        # The overlap is part of the published list and was logged above; renaming keeps the audit from refusing it.
         apart = [
             replace(video, identities=tuple(f"{person} (test list)" for person in video.identities)) for video in test
         ]
@@ -149,7 +150,7 @@ class CelebDF:
         return "/".join((self.name, method, stem) if method == part else (self.name, method, part, stem))
 
     def _read_test_list(self) -> dict[str, Label]:
-        """Return the label of each listed video by `<part>/<stem>`; the list calls real 1."""
+        """Return the label of each listed video by `<part>/<stem>`; in the list, 1 means real."""
         path = self.root / TEST_LIST
         if not path.is_file():
             raise SourceError(
@@ -167,14 +168,14 @@ class CelebDF:
                 listed[f"{part}/{match.group(3)}"] = Label.REAL if match.group(1) == "1" else Label.FAKE
         if problems:
             raise SourceError(
-                f"'{path}' has {len(problems)} lines that are not such as '1 YouTube-real/00170.mp4':\n"
+                f"'{path}' has {len(problems)} lines not in the format '1 YouTube-real/00170.mp4':\n"
                 f"{list_problems(problems)}\nDownload it again."
             )
         return listed
 
 
 def _name_part(name: str) -> str | None:
-    """Return the part of the dataset that a folder holds; some copies write `Youtube-real`."""
+    """Return the part of the dataset that a folder name stands for; some copies write `Youtube-real`."""
     return next((part for part in _PARTS if part.lower() == name.lower()), None)
 
 

@@ -1,4 +1,4 @@
-"""Tables that list media with their labels, as Kaggle, colleagues and one's own scripts write them."""
+"""CSV and TSV tables that list media with their labels."""
 
 import logging
 import os
@@ -15,7 +15,7 @@ from unmask.sources.table import SUFFIXES, Row, find_columns, read_header, read_
 from unmask.types import ORIGINAL, Label, MediaKind, Video
 
 _SAMPLE = 50
-"""Rows by which the folder that paths are relative to is found."""
+"""Approximate number of rows sampled to find the folder that paths are relative to."""
 
 _MAX_FOLDERS = 200
 
@@ -24,14 +24,14 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class _Entry:
-    """A row that was understood.
+    """A parsed row.
 
     Args:
-        where: Table and line, for messages.
-        split: Of its own, or of its table.
-        row: Its values.
-        label: Real or fake.
-        path: The file or folder.
+        where: Table and line, for error messages.
+        split: Split of the table or row, or None.
+        row: Values of the row.
+        label: Label of the medium.
+        path: File or folder of the medium.
     """
 
     where: str
@@ -44,16 +44,16 @@ class _Entry:
 class CsvTable:
     """Read `path,label[,video,identity,method,split]`: one table, or train, val and test tables in a folder.
 
-    A path is an image, a video or a folder of frames. Rows that share a `video` are its frames. What the labels were
-    taken for is logged, and a label that contradicts the folders that most paths lead through is refused.
+    A path is an image, a video or a folder of frames. Image rows with the same `video` are its frames. Logs how labels
+    were interpreted, and raises an error if they contradict the folder names in most paths.
 
     Args:
-        root: A table, or a folder with one, or with one for each split.
+        root: A table, or a folder with one table or one per split.
         name: First part of every `video_id`.
-        media_root: Folder that paths are relative to; None to find it: that of the table, or one below.
-        columns: The table's own names for `path`, `label`, `video`, `identity`, `method` and `split`.
-        fake_label: Value that means fake, where it is neither `1` nor `fake`: in some tables 1 means real.
-        real_label: Value that means real; None for all others than `fake_label`, where that is set.
+        media_root: Folder that paths are relative to; None to search the table's folder and its subfolders.
+        columns: Column names in the table for `path`, `label`, `video`, `identity`, `method` and `split`.
+        fake_label: Value that means fake; None for `1` and `fake`. In some tables 1 means real.
+        real_label: Value that means real; None for all values other than `fake_label`, if that is set.
         replace: Path prefixes from another machine, and their replacements on this one.
     """
 
@@ -72,14 +72,14 @@ class CsvTable:
         self.name = name
         self.media_root = None if media_root is None else Path(media_root)
         self.columns = dict(columns or {})
-        find_columns(list(filter(None, self.columns.values())), columns=self.columns)  # refuses unknown ones
+        find_columns(list(filter(None, self.columns.values())), columns=self.columns)  # raises for unknown keys
         self.fake_label = None if fake_label is None else str(fake_label)
         self.real_label = None if real_label is None else str(real_label)
         self.replace = dict(replace or {})
 
     @staticmethod
     def recognize(root: Path) -> str | None:
-        """Recognize tables whose first line names a path and a label."""
+        """Recognize tables with columns for path and label."""
         paths = [root] if root.is_file() else _list_tables(root)
         for path in paths:
             if {"path", "label"} <= find_columns(read_header(path), columns={}).keys():
@@ -88,11 +88,11 @@ class CsvTable:
 
     @property
     def forgeries(self) -> Forgeries:
-        """Who made the fakes: others, unless the folder is one that Unmask wrote."""
+        """Who made the fakes: others, unless Unmask wrote the folder."""
         return find_forgeries(self.root)
 
     def list_videos(self) -> list[Video]:
-        """Return a video for every row, or for every `video` that rows share, there or not."""
+        """Return a video for each row, or for each group of rows with the same `video`, whether it exists or not."""
         entries: list[_Entry] = []
         tables = self._find_tables()
         rows_of = {path: read_table(path, columns=self.columns) for path, _ in tables}
@@ -124,12 +124,12 @@ class CsvTable:
         if len(tables) == 1:
             return [(tables[0], None)]
         raise SourceError(
-            f"'{self.root}' holds {len(tables)} tables (.csv, .tsv), and one is needed, or train.csv, val.csv and "
-            f"test.csv; found in it: {describe_folder(self.root)}. Set source.root to a table."
+            f"'{self.root}' contains {len(tables)} tables (.csv, .tsv), but must contain one, or train.csv, val.csv "
+            f"and test.csv; found: {describe_folder(self.root)}. Set source.root to a table."
         )
 
     def _find_media_folder(self, top: Path, rows: Sequence[Row]) -> Path:
-        """Return the folder in which most paths exist; the table may be above its media."""
+        """Return the folder in which most paths exist: the table's own or a subfolder."""
         if self.media_root is not None:
             return self.media_root
         names = [self._rename(row.values["path"]) for row in rows[:: max(1, len(rows) // _SAMPLE)]]
@@ -157,13 +157,13 @@ class CsvTable:
         missing = [entry for entry in entries if not entry.path.exists()]
         if missing and len(missing) == len(entries):
             raise SourceError(
-                f"None of the {len(entries)} files that '{self.root}' lists is there, such as '{missing[0].path}' "
-                f"({missing[0].where}). Set source.media_root to the folder that paths are relative to, or give "
-                f"beginnings of paths to exchange: '+source.replace={{/old/folder: /new/folder}}'."
+                f"None of the {len(entries)} files listed in '{self.root}' exists, such as '{missing[0].path}' "
+                f"({missing[0].where}). Set source.media_root to the folder that paths are relative to, or replace "
+                f"path prefixes: '+source.replace={{/old/folder: /new/folder}}'."
             )
         if missing:
             logger.warning(
-                "%d of %d rows name files that are not there, such as '%s' (%s).",
+                "%d of %d rows list files that do not exist, such as '%s' (%s).",
                 len(missing), len(entries), missing[0].path, missing[0].where,
             )  # fmt: skip
 
@@ -208,8 +208,9 @@ class CsvTable:
         if len(members) > 1:
             where = ", ".join(entry.where for entry in members[:4])
             raise SourceError(
-                f"{len(members)} rows give '{video_id}', with files that are not images: {where}. Only images can be "
-                f"the frames of one video; remove the column, or name another with source.columns.video=..."
+                f"{len(members)} rows have the same video '{video_id}', but their files are not images: {where}. Only "
+                f"images can be frames of one video. Remove the column, or choose another with "
+                f"source.columns.video=..."
             )
         return video
 
@@ -221,7 +222,7 @@ def _list_tables(folder: Path) -> list[Path]:
 
 
 def _list_places(folder: Path) -> Iterator[Path]:
-    """Yield a folder and those at most three levels below it."""
+    """Yield a folder and its subfolders down to three levels."""
     level, num_left = [folder], _MAX_FOLDERS
     for _ in range(4):
         yield from level
@@ -230,9 +231,9 @@ def _list_places(folder: Path) -> Iterator[Path]:
 
 
 def _check_cells(path: Path, rows: Sequence[Row]) -> None:
-    """Refuse a table without rows, and rows without a path or with an unknown split."""
+    """Raise a SourceError for a table without rows, and for rows without a path or with an unknown split."""
     if not rows:
-        raise SourceError(f"The table '{path}' has no rows below its first line.")
+        raise SourceError(f"The table '{path}' has no rows below its header.")
     problems = [f"line {row.line}: no path" for row in rows if not row.values["path"]]
     problems += [
         f"line {row.line}: split '{row.values['split']}'" for row in rows
@@ -240,8 +241,8 @@ def _check_cells(path: Path, rows: Sequence[Row]) -> None:
     ]  # fmt: skip
     if problems:
         raise SourceError(
-            f"{len(problems)} rows of '{path}' cannot be used:\n{list_problems(problems)}\nA row needs a path; a split "
-            f"is one of {', '.join(SPLIT_NAMES)}, and another column is taken with source.columns.split=..."
+            f"{len(problems)} rows of '{path}' are invalid:\n{list_problems(problems)}\nEach row needs a path, and a "
+            f"split must be one of {', '.join(SPLIT_NAMES)}; choose another column with source.columns.split=..."
         )
 
 
@@ -255,7 +256,7 @@ def _split_cell(text: str) -> list[str]:
 
 
 def _drop_repeated(entries: Sequence[_Entry]) -> list[_Entry]:
-    """Refuse a path under two labels, and take one that is listed twice in a split once."""
+    """Drop rows that repeat a path within a split; raise a SourceError if a path has two labels."""
     first: dict[Path, _Entry] = {}
     kept, problems, seen, num_repeated = [], [], set[tuple[Path, str | None]](), Counter[str]()
     for entry in entries:
@@ -272,8 +273,8 @@ def _drop_repeated(entries: Sequence[_Entry]) -> list[_Entry]:
             kept.append(entry)
     if problems:
         raise SourceError(
-            f"{len(problems)} paths are listed with two labels:\n{list_problems(problems)}\nKeep one row of each."
+            f"{len(problems)} paths are listed with two labels:\n{list_problems(problems)}\nKeep only one row for each."
         )
     if num_repeated:
-        logger.warning("%d rows repeat a path of the same split and are taken once.", num_repeated.total())
+        logger.warning("Dropped %d rows that repeat a path of the same split.", num_repeated.total())
     return kept

@@ -1,4 +1,4 @@
-"""DeepFakeDetection, the videos of actors that Google gave to FaceForensics++ (Dufour and Gully, 2019)."""
+"""DeepFakeDetection, Google's videos of actors in FaceForensics++ (Dufour and Gully, 2019)."""
 
 import logging
 from pathlib import Path
@@ -16,21 +16,21 @@ logger = logging.getLogger(__name__)
 
 
 class DeepFakeDetection:
-    """Read `original_sequences/actors` and `manipulated_sequences/DeepFakeDetection` of the tree of FaceForensics++.
+    """Read `original_sequences/actors` and `manipulated_sequences/DeepFakeDetection` of the FaceForensics++ layout.
 
-    Kaggle's flat copy has `DeepFakeDetection/` alone. `24__walking.mp4` shows actor 24; in
-    `24_07__walking__A1B2C3D4.mp4` the face of 07 was put on 24.
+    Kaggle's flat copy has only `DeepFakeDetection/`. `24__walking.mp4` shows actor 24;
+    `24_07__walking__A1B2C3D4.mp4` shows the face of 07 on actor 24.
 
     Args:
-        root: The folder that holds `original_sequences` and `manipulated_sequences`, or `DeepFakeDetection`.
+        root: Folder that contains `original_sequences` and `manipulated_sequences`, or `DeepFakeDetection`.
         name: First part of every `video_id`.
-        compression: `raw`, `c23`, `c40`.
-        splits: `test` puts everything into test, as the dataset is used to see how a detector does on other data;
-            `actor` splits by people, and takes out fakes that mix those of two splits.
+        compression: `raw`, `c23` or `c40`.
+        splits: `test` puts everything into test, as the dataset usually serves for cross-dataset evaluation; `actor`
+            splits by actor, and drops fakes that mix actors from two splits.
         val_fraction: Share of the actors for validation, with `actor`.
         test_fraction: Share of the actors for test, with `actor`.
-        seed: Decides who goes where, with `actor`.
-        media: `videos`, `images` or `frames`; None for the first that is there.
+        seed: Seed of the split, with `actor`.
+        media: `videos`, `images` or `frames`; None for the first that exists.
     """
 
     def __init__(
@@ -57,17 +57,17 @@ class DeepFakeDetection:
 
     @staticmethod
     def recognize(root: Path) -> str | None:
-        """Recognize its folder of fakes, in the official tree or beside others."""
+        """Recognize the folder of fakes in the official or flat layout, or the folder of actors."""
         folders = (f"manipulated_sequences/{DEEP_FAKE_DETECTION}", DEEP_FAKE_DETECTION, f"original_sequences/{ACTORS}")
         return next((f"'{folder}/'" for folder in folders if (root / folder).is_dir()), None)
 
     @property
     def forgeries(self) -> Forgeries:
-        """Who made the fakes: others, unless the folder is one that Unmask wrote."""
+        """Who made the fakes: others, unless Unmask wrote the folder."""
         return find_forgeries(self.root)
 
     def list_videos(self) -> list[Video]:
-        """Return every video that is there; the dataset has no list."""
+        """Return every video that exists; the dataset has no list of its videos."""
         check_root(self.root)
         originals, forgeries = self.tree.list_originals(ACTORS), self.tree.list_fakes(DEEP_FAKE_DETECTION)
         if not originals.names and not forgeries.names:
@@ -76,12 +76,12 @@ class DeepFakeDetection:
                 source="dfd",
                 layout="DeepFakeDetection",
                 looked_for=f"videos in '{forgeries.folder}' and in '{originals.folder}'",
-                advice="Set source.root to the folder that holds 'manipulated_sequences' or 'DeepFakeDetection', and "
-                "source.compression to one that is there.",
+                advice="Set source.root to the folder that contains 'manipulated_sequences' or 'DeepFakeDetection', "
+                "and source.compression to one that exists.",
             )
         for clips in (originals, forgeries):
             if not clips.names:
-                logger.warning("No videos in '%s': only one class can be read.", clips.folder)
+                logger.warning("No videos in '%s': the dataset will have only one class.", clips.folder)
             if clips.others:
                 logger.warning("Skipped in '%s': %s.", clips.folder, quote_some(clips.others))
         videos = [self._make_real(name, originals) for name in originals.names]
@@ -90,7 +90,7 @@ class DeepFakeDetection:
         if self.splits == "test":
             return videos
         kept, mixed = split_people(videos, fractions=self.fractions, seed=self.seed)
-        logger.warning("%d fakes mix actors of two splits and are left out (source.splits=actor).", len(mixed))
+        logger.warning("Dropped %d fakes that mix actors from two splits (source.splits=actor).", len(mixed))
         return kept
 
     def _make_real(self, name: str, clips: Clips) -> Video:

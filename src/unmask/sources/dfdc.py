@@ -1,4 +1,4 @@
-"""The dataset of the DeepFake Detection Challenge in its parts, as Kaggle has it (Dolhansky et al., 2020)."""
+"""DeepFake Detection Challenge dataset in parts, as published on Kaggle (Dolhansky et al., 2020)."""
 
 import csv
 import json
@@ -21,7 +21,7 @@ GROUPS = (None, "part", "original")
 
 _LABELS = {"REAL": Label.REAL, "FAKE": Label.FAKE}
 _FEWEST_PARTS = 3
-"""With fewer, one of the three splits stays empty if each part goes into one."""
+"""Minimum number of parts for splitting by part; with fewer, one of the three splits would be empty."""
 
 logger = logging.getLogger(__name__)
 
@@ -30,10 +30,10 @@ class DFDC:
     """Read `dfdc_train_part_0/{metadata.json,*.mp4}`, one part or a folder of parts, or a test set with `labels.csv`.
 
     Args:
-        root: A part, or the folder that holds parts.
+        root: A part, or the folder that contains parts.
         name: First part of every `video_id`.
-        groups: What stays in one split: `part`, since the people of a part are in no other, or `original`, an original
-            with its fakes; None for parts where there are three or more.
+        groups: Unit that stays in one split: `part`, because parts do not share people, or `original`, an original
+            with its fakes; None for `part` if there are three or more parts, otherwise `original`.
     """
 
     def __init__(self, root: str | Path, *, name: str = "dfdc", groups: str | None = None) -> None:
@@ -45,7 +45,7 @@ class DFDC:
 
     @staticmethod
     def recognize(root: Path) -> str | None:
-        """Recognize metadata of the right form in the folder or one below it."""
+        """Recognize valid metadata in the folder or its subfolders."""
         for folder in (root, *list_folders(root)):
             path = folder / METADATA
             if path.is_file() and _holds_labels(path):
@@ -54,27 +54,27 @@ class DFDC:
 
     @property
     def forgeries(self) -> Forgeries:
-        """Who made the fakes: others, unless the folder is one that Unmask wrote."""
+        """Who made the fakes: others, unless Unmask wrote the folder."""
         return find_forgeries(self.root)
 
     def list_videos(self) -> list[Video]:
-        """Return every video that the metadata name, there or not."""
+        """Return every video listed in the metadata, whether it exists or not."""
         check_root(self.root)
         parts = _find_parts(self.root)
         if not parts:
             raise refuse_layout(
                 self.root, source="dfdc", layout="DFDC",
-                looked_for=f"'{METADATA}' or '{LABELS}', there or in folders such as 'dfdc_train_part_0/'",
+                looked_for=f"'{METADATA}' or '{LABELS}', in it or in folders such as 'dfdc_train_part_0/'",
             )  # fmt: skip
         entries = {part: _read_part(part) for part in parts}
         by_part = self.groups == "part" or (self.groups is None and len(parts) >= _FEWEST_PARTS)
         logger.info(
             "Parts read: %s; %s stays in one split (source.groups).",
-            quote_some(part.name for part in parts), "each part" if by_part else "an original with its fakes",
+            quote_some(part.name for part in parts), "each part" if by_part else "each original with its fakes",
         )  # fmt: skip
         videos = [video for part in parts for video in self._list_part(part, entries[part], by_part=by_part)]
         splits = {video.split for video in videos}
-        # Kaggle's metadata call all of it train, which says nothing.
+        # Kaggle's metadata assigns everything to train, which is not a split.
         return [replace(video, split=None) for video in videos] if splits == {"train"} else videos
 
     def _list_part(self, part: Path, entries: Mapping[str, Mapping[str, Any]], *, by_part: bool) -> list[Video]:
@@ -84,14 +84,14 @@ class DFDC:
         ]  # fmt: skip
         if problems:
             raise SourceError(
-                f"{len(problems)} entries of '{part}' have a label that is neither REAL nor FAKE:\n"
+                f"{len(problems)} entries of '{part}' have a label other than REAL or FAKE:\n"
                 f"{list_problems(problems)}\nDownload '{METADATA}' or '{LABELS}' again."
             )
         there = [path.name for path in list_entries(part) if path.suffix.lower() in VIDEO_SUFFIXES]
         unexpected = [name for name in there if name not in entries]
         if unexpected:
             logger.warning(
-                "Skipped %d videos in '%s' that its metadata do not name: %s.",
+                "Skipped %d videos in '%s' that are not listed in its metadata: %s.",
                 len(unexpected), part, quote_some(unexpected),
             )  # fmt: skip
         return [self._make_video(part, name, entries, by_part=by_part) for name in sorted(entries)]
@@ -101,7 +101,7 @@ class DFDC:
         label = _LABELS[str(entry["label"]).upper()]
         original = str(entry.get("original") or "")
         method = ORIGINAL if label == Label.REAL else METHOD
-        # An original in a part that was not downloaded still ties its fakes together.
+        # Fakes of the same original belong together even if the original was not downloaded.
         origin = original if label == Label.FAKE else file
         return Video(
             video_id=self._make_id(method, part, file),
@@ -123,21 +123,21 @@ def _holds_labels(path: Path) -> bool:
 
 
 def _find_parts(root: Path) -> list[Path]:
-    """Return the folders that hold metadata: the root, or those at most two levels below it."""
+    """Return the folders with metadata: the root, or its subfolders down to two levels."""
     level = [root]
     for _ in range(3):
         parts = [folder for folder in level if (folder / METADATA).is_file() or (folder / LABELS).is_file()]
         if parts:
             lacking = [folder.name for folder in level if folder not in parts and any(folder.glob("*.mp4"))]
             if lacking:
-                logger.warning("Skipped folders of videos without '%s': %s.", METADATA, quote_some(lacking))
+                logger.warning("Skipped video folders without '%s': %s.", METADATA, quote_some(lacking))
             return parts
         level = [child for folder in level for child in list_folders(folder)]
     return []
 
 
 def _read_part(part: Path) -> dict[str, dict[str, Any]]:
-    """Return what the metadata say of each file, or the test set's table."""
+    """Return the metadata of each file, or the rows of the test set's table."""
     path = part / METADATA
     if not path.is_file():
         rows = _read_label_rows(part / LABELS)
@@ -154,7 +154,7 @@ def _read_part(part: Path) -> dict[str, dict[str, Any]]:
 
 
 def _read_label_rows(path: Path) -> dict[str, dict[str, Any]] | None:
-    """Return the entries of the test set's `filename,label` with 1 for fake, or None for another table."""
+    """Return the entries of the test set's table `filename,label` (1 is fake), or None if it is another table."""
     if not path.is_file():
         return None
     with path.open(newline="", encoding="utf-8-sig") as file:

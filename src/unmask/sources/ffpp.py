@@ -1,4 +1,4 @@
-"""FaceForensics++ in the layout of its download script, or in the flat one of Kaggle.
+"""FaceForensics++ in the layout of its download script, or in Kaggle's flat layout.
 
 Roessler et al., FaceForensics++: Learning to Detect Manipulated Facial Images, ICCV 2019 (ondyari/FaceForensics).
 """
@@ -29,7 +29,7 @@ from unmask.types import ORIGINAL, Label, MediaKind, Video
 logger = logging.getLogger(__name__)
 
 MEDIA = ("videos", "images", "frames")
-"""Folders of the official tree that hold videos, or the frames somebody extracted from them."""
+"""Folders of the official tree that contain videos or frames extracted from them."""
 
 ACTORS, DEEP_FAKE_DETECTION = "actors", "DeepFakeDetection"
 YOUTUBE = "youtube"
@@ -39,13 +39,13 @@ _FLAT_ORIGINALS = {YOUTUBE: ("original", "Original", "originals"), ACTORS: ("act
 
 @dataclass(frozen=True)
 class Clips:
-    """The clips of one part of the dataset, such as those of a method.
+    """The clips of one part of the dataset, such as one method.
 
     Args:
-        folder: Where they lie, or should lie.
-        suffix: Of their files; "" where each is a folder of frames.
-        names: Those that are there, sorted.
-        others: Names of media of another kind beside them, which are skipped.
+        folder: Folder of the clips; need not exist.
+        suffix: File extension of the clips; "" for folders of frames.
+        names: Sorted names, without extension, of the clips that exist.
+        others: Names of media of another kind in the folder, which are skipped.
     """
 
     folder: Path
@@ -61,7 +61,7 @@ class Clips:
         return MediaKind.IMAGE if self.suffix.lower() in IMAGE_SUFFIXES else MediaKind.VIDEO
 
     def path(self, name: str) -> Path:
-        """Return where a clip lies, there or not."""
+        """Return the path of a clip, which need not exist."""
         return self.folder / f"{name}{self.suffix}"
 
 
@@ -70,12 +70,12 @@ class Tree:
     """A copy of the dataset, whole or in part.
 
     Args:
-        root: The folder that holds `original_sequences` and `manipulated_sequences`, or `original` and the methods.
+        root: Folder that contains `original_sequences` and `manipulated_sequences`, or `original` and the methods.
         compression: `raw`, `c23` or `c40`; a folder of the official tree.
-        media: One of `MEDIA`, or None for the first that the originals or a method have.
+        media: One of `MEDIA`, or None for the first that exists in each part.
 
     Raises:
-        ConfigError: `media` is another.
+        ConfigError: `media` is unknown.
     """
 
     root: Path
@@ -88,17 +88,17 @@ class Tree:
 
     @property
     def is_flat(self) -> bool:
-        """Whether the methods are side by side, as in the copy on Kaggle."""
+        """Whether the methods are directly in the root, as in Kaggle's copy."""
         return not any((self.root / name).is_dir() for name in ("original_sequences", "manipulated_sequences"))
 
     def find_methods(self, known: Sequence[str]) -> list[str]:
-        """Return those of the known methods that have a folder, here or in another compression."""
+        """Return the known methods that have a folder, in whatever compression."""
         parent = self.root if self.is_flat else self.root / "manipulated_sequences"
         there = {folder.name for folder in list_folders(parent)}
         return [method for method in known if method in there]
 
     def list_originals(self, part: str) -> Clips:
-        """Return the originals: those of YouTube, or the actors of DeepFakeDetection."""
+        """Return the originals of `youtube`, or of the `actors` of DeepFakeDetection."""
         if self.is_flat:
             names = [name for name in _FLAT_ORIGINALS[part] if (self.root / name).is_dir()]
             return _list_clips(self.root / (names or _FLAT_ORIGINALS[part])[0])
@@ -132,20 +132,19 @@ SPLITS = ("train", "val", "test")
 class FaceForensics:
     """Read `original_sequences/youtube/<c>/videos/AAA.mp4` and `manipulated_sequences/<method>/<c>/videos/AAA_BBB.mp4`.
 
-    `original/AAA.mp4` and `<method>/AAA_BBB.mp4`, as Kaggle's copy has them, are read too, and so are extracted frames:
-    `images/` or `frames/` in place of `videos/`, with a folder for each clip.
+    Also reads Kaggle's layout, `original/AAA.mp4` and `<method>/AAA_BBB.mp4`, and extracted frames: `images/` or
+    `frames/` instead of `videos/`, with one folder per clip.
 
-    In `AAA_BBB` the face of BBB was put into the video AAA, so both are identities of the fake, which is in the split
-    of its pair.
+    `AAA_BBB` shows the face of BBB in video AAA, so both are identities of the fake, and its split is that of the pair.
 
     Args:
-        root: The folder that holds `original_sequences` and `manipulated_sequences`, or `original` and the methods.
+        root: Folder that contains `original_sequences` and `manipulated_sequences`, or `original` and the methods.
         name: First part of every `video_id`.
-        compression: `raw`, `c23`, `c40`.
-        methods: Folders of fakes to read; None for those that are there of `METHODS`.
-        splits: `official` for the lists of the paper, a folder with `train.json`, `val.json` and `test.json` of the
-            same form, or None to let prepare split by identity.
-        media: `videos`, `images` or `frames`; None for the first that is there.
+        compression: `raw`, `c23` or `c40`.
+        methods: Folders of fakes to read; None for all of `METHODS` that exist.
+        splits: `official` for the lists of the paper, a folder with `train.json`, `val.json` and `test.json` in the
+            same format, or None to let `prepare` split by identity.
+        media: `videos`, `images` or `frames`; None for the first that exists.
     """
 
     def __init__(
@@ -160,7 +159,7 @@ class FaceForensics:
     ) -> None:
         if methods is not None and DEEP_FAKE_DETECTION in methods:
             raise ConfigError(
-                f"source.methods={list(methods)}: '{DEEP_FAKE_DETECTION}' shows other people and has names of its own. "
+                f"source.methods={list(methods)}: '{DEEP_FAKE_DETECTION}' has other people and file names. "
                 f"Read it with source=dfd source.root='{root}'."
             )
         self.root = Path(root)
@@ -172,7 +171,7 @@ class FaceForensics:
 
     @staticmethod
     def recognize(root: Path) -> str | None:
-        """Recognize the official tree, or the flat one by its originals and a method."""
+        """Recognize the official layout, or the flat one by its originals and a method."""
         if (root / "original_sequences" / YOUTUBE).is_dir():
             return f"'original_sequences/{YOUTUBE}/'"
         tree = Tree(root, "c23")
@@ -185,11 +184,11 @@ class FaceForensics:
 
     @property
     def forgeries(self) -> Forgeries:
-        """Who made the fakes: others, unless the folder is one that Unmask wrote."""
+        """Who made the fakes: others, unless Unmask wrote the folder."""
         return find_forgeries(self.root)
 
     def list_videos(self) -> list[Video]:
-        """Return every video of the lists (or of the folders, without lists), present or not."""
+        """Return every video in the split lists, including missing ones; without lists, every video in the folders."""
         check_root(self.root)
         methods = self._find_methods()
         originals = self.tree.list_originals(YOUTUBE)
@@ -205,20 +204,20 @@ class FaceForensics:
         return videos
 
     def _find_methods(self) -> list[str]:
-        """Return the methods that are to be read; without a choice, those that are there."""
+        """Return the methods to read: the configured ones, or all that exist."""
         if self.methods is not None:
             return list(self.methods)
         methods = self.tree.find_methods(METHODS)
         logger.info(
-            "Methods read: %s; not there: %s.",
+            "Methods read: %s; not found: %s.",
             ", ".join(methods) or "none", ", ".join(method for method in METHODS if method not in methods) or "none",
         )  # fmt: skip
         if self.tree.find_methods([DEEP_FAKE_DETECTION]):
-            logger.info("'%s' is here too, and is read by source=dfd.", DEEP_FAKE_DETECTION)
+            logger.info("Also found '%s', which source=dfd reads.", DEEP_FAKE_DETECTION)
         return methods
 
     def _check_found(self, originals: Clips, fakes_of: Mapping[str, Clips]) -> None:
-        """Refuse a folder that is not FaceForensics++, a missing compression, and a requested method without videos."""
+        """Raise a SourceError for another layout, a missing compression, or a configured method without videos."""
         if not originals.names and not any(clips.names for clips in fakes_of.values()):
             there = self._list_compressions()
             official = self.root / "original_sequences" / YOUTUBE / self.compression / "videos"
@@ -227,16 +226,16 @@ class FaceForensics:
                 self.root,
                 source="ffpp",
                 layout="FaceForensics++",
-                looked_for=f"'{official}'{f' (there is {quote_some(there)})' if there else ''} and '{flat}'",
-                advice="Set source.root to the folder that holds 'original_sequences', or 'original' and the methods, "
-                "and source.compression to one that is there.",
+                looked_for=f"'{official}'{f' (found {quote_some(there)})' if there else ''} and '{flat}'",
+                advice="Set source.root to the folder that contains 'original_sequences', or 'original' and the "
+                "methods, and source.compression to one that exists.",
             )
         for method, clips in fakes_of.items():
             if not clips.names and self.methods is not None:
                 parent = self.root if self.tree.is_flat else self.root / "manipulated_sequences"
                 raise SourceError(
                     f"No videos in '{clips.folder}' for method '{method}'. Found in '{parent}': "
-                    f"{describe_folder(parent)}. Choose what you have with source.methods=[...], or drop that key."
+                    f"{describe_folder(parent)}. List the methods you have in source.methods=[...], or drop that key."
                 )
 
     def _list_compressions(self) -> list[str]:
@@ -283,20 +282,20 @@ class FaceForensics:
         return videos
 
     def _check_names(self, videos: Sequence[Video], parts: Mapping[str, Clips]) -> None:
-        """Log files that no list names, and refuse a part without any listed file."""
+        """Log files that are not in the split lists; raise a SourceError if all files of a part are unlisted."""
         for method, clips in parts.items():
             promised = {video.path.name.removesuffix(clips.suffix) for video in videos if video.method == method}
             unexpected = [name for name in clips.names if name not in promised]
             if unexpected and len(unexpected) == len(clips.names):
                 raise SourceError(
-                    f"None of the {len(promised)} videos of the lists is in '{clips.folder}': looked for such as "
-                    f"'{clips.path(min(promised, default='000'))}', found {quote_some(unexpected)}. Set "
-                    f"source.splits=null to take what is there."
+                    f"None of the {len(promised)} videos in the split lists is in '{clips.folder}': looked for names "
+                    f"such as '{clips.path(min(promised, default='000'))}', found {quote_some(unexpected)}. Set "
+                    f"source.splits=null to read all files."
                 )
             left = [*unexpected, *clips.others]
             if left:
                 logger.warning(
-                    "Skipped %d entries of '%s' that no list names or that are of another kind: %s.",
+                    "Skipped %d entries of '%s' that are not in the split lists or of another kind: %s.",
                     len(left), clips.folder, quote_some(left),
                 )  # fmt: skip
 
@@ -304,13 +303,13 @@ class FaceForensics:
         return "/".join((self.name, method, self.compression, name))
 
     def _read_splits(self) -> dict[str, str] | None:
-        """Return the split of every clip name and of every `AAA_BBB` in both directions."""
+        """Return the split of every clip `AAA` and of every pair `AAA_BBB`, in both directions."""
         if self.splits is None:
             return None
         if self.splits == "official":
             logger.warning(
-                "The official FaceForensics++ split lets 7 groups of clips from one YouTube video cross splits. "
-                "Set source.splits=null to split by identity instead."
+                "In the official FaceForensics++ split, 7 groups of clips cut from the same YouTube video are in more "
+                "than one split. Set source.splits=null to split by identity instead."
             )
         split_of: dict[str, str] = {}
         for split in SPLITS:
@@ -319,7 +318,7 @@ class FaceForensics:
                     if split_of.setdefault(name, split) != split:
                         raise SourceError(
                             f"'{name}' is in the lists of both '{split_of[name]}' and '{split}' (source.splits="
-                            f"'{self.splits}'). Remove it from one of them."
+                            f"'{self.splits}'). Remove it from one list."
                         )
         return split_of
 
@@ -344,7 +343,7 @@ class FaceForensics:
 
 
 def _read_same_youtube_video() -> dict[str, str]:
-    """Map clips that were cut from one YouTube video to one name for their person."""
+    """Map clips cut from the same YouTube video to a common identity."""
     groups = json.loads((files("unmask.sources") / "ffpp_splits" / "same_youtube_video.json").read_text())
     return {clip: "+".join(group) for group in groups for clip in group}
 

@@ -1,4 +1,4 @@
-"""What sources share: their protocol, listing folders, recognizing a layout, and refusing what does not fit."""
+"""Source protocols, folder listing, layout recognition, and the error for an unrecognized layout."""
 
 import importlib
 import json
@@ -22,11 +22,11 @@ logger = logging.getLogger(__name__)
 class Source(Protocol):
     """A raw dataset in its authors' layout.
 
-    Constructors store and check their arguments; `list_videos` reads the folder.
+    Constructors only store and check their arguments; `list_videos` reads the folder.
 
-    A source may have a property `forgeries`, of type `unmask.forgeries.Forgeries`, that tells who made its fakes, or a
-    property `records`, of `SourceRecord`, that names the sources it mixes. Without either the origin of its fakes is
-    unknown, and every model trained on it says so.
+    A source may have a property `forgeries` (`unmask.forgeries.Forgeries`) that states who made its fakes, or a
+    property `records` (a tuple of `SourceRecord`) that lists the sources it combines. Without either, the origin of
+    its fakes is recorded as unknown in every model trained on it.
     """
 
     name: str
@@ -35,26 +35,26 @@ class Source(Protocol):
         """Return every video that the source lists, including those whose file is missing.
 
         Raises:
-            SourceError: The folder is missing or in another layout; names what was expected and what was found.
+            SourceError: The folder is missing or has a different layout; names what was expected and found.
         """
         ...
 
 
 @runtime_checkable
 class CreatedSource(Source, Protocol):
-    """A source that makes its files before it lists them."""
+    """A source that creates its files before it lists them."""
 
     def create(self, *, num_workers: int) -> None:
         """Write the files that do not exist yet.
 
         Args:
-            num_workers: Number of processes; 0 works in this one.
+            num_workers: Number of worker processes; 0 runs in this process.
         """
         ...
 
 
 def record_source(source: Source) -> tuple[SourceRecord, ...]:
-    """Return the records of a source, or of the sources it mixes; call it after `list_videos`.
+    """Return the records of a source, or of the sources it combines; call `list_videos` first.
 
     Raises:
         SourceError: Its `forgeries` is not one of `Forgeries`.
@@ -74,26 +74,26 @@ def record_source(source: Source) -> tuple[SourceRecord, ...]:
 def check_root(root: Path) -> None:
     """Raise a SourceError unless the root of a source is a folder."""
     if not root.exists():
-        raise SourceError(f"No such folder: source.root='{root}'. Name the folder that holds the dataset.")
+        raise SourceError(f"No such folder: source.root='{root}'. Set it to the folder that contains the dataset.")
     if not root.is_dir():
-        raise SourceError(f"source.root='{root}' is a file. Name the folder that holds the dataset.")
+        raise SourceError(f"source.root='{root}' is a file. Set it to the folder that contains the dataset.")
 
 
 def list_root(root: Path, *, follow_links: bool = True) -> Listing:
-    """List the media below the root of a source, and log what is skipped.
+    """List the media below the root of a source, and log skipped entries.
 
     Args:
-        root: The folder.
-        follow_links: Whether to follow links that lead out of it; otherwise they raise an error.
+        root: Root folder of the source.
+        follow_links: Whether to follow symbolic links to targets outside of the root.
 
     Raises:
-        SourceError: There is such a link, and `follow_links` is false.
+        SourceError: A link points outside of the root, and `follow_links` is false.
     """
     listing = list_folder(root, follow_links=follow_links)
     if listing.links_out:
         rows = (f"'{link}' -> '{link.readlink()}'" for link in listing.links_out)
         raise SourceError(
-            f"{len(listing.links_out)} links in '{root}' lead out of it:\n{list_problems(rows)}\n"
+            f"{len(listing.links_out)} links in '{root}' point outside of it:\n{list_problems(rows)}\n"
             f"Follow them with source.follow_links=true, or remove them."
         )
     passed_over = listing.describe_passed_over()
@@ -104,7 +104,7 @@ def list_root(root: Path, *, follow_links: bool = True) -> Listing:
 
 
 def list_entries(folder: Path) -> list[Path]:
-    """Return the sorted entries of a folder, and log what is skipped; nothing if the folder does not exist."""
+    """Return the sorted entries of a folder, empty if it does not exist, and log skipped entries."""
     if not folder.is_dir():
         return []
     passed_over = [path.name for path in folder.iterdir() if is_passed_over(path.name)]
@@ -117,7 +117,7 @@ def list_entries(folder: Path) -> list[Path]:
 
 
 def describe_folder(folder: Path, *, limit: int = 8) -> str:
-    """List the first names in a folder, such as `'a/', 'b.mp4'`, or say that it is empty or missing."""
+    """List the first names in a folder, such as `'a/', 'b.mp4'`, or state that it is empty or missing."""
     if not folder.is_dir():
         return "nothing, it does not exist"
     names = sorted(path.name + ("/" if path.is_dir() else "") for path in folder.iterdir())
@@ -125,50 +125,50 @@ def describe_folder(folder: Path, *, limit: int = 8) -> str:
 
 
 def quote_some(names: Iterable[str], *, limit: int = 8) -> str:
-    """Join the first names in quotes, and say how many more there are."""
+    """Join the first names in quotes, followed by the number of the others."""
     known = list(names)
     shown = ", ".join(f"'{name}'" for name in known[:limit])
     return f"{shown} and {len(known) - limit:,} more" if len(known) > limit else shown
 
 
 def refuse_layout(root: Path, *, source: str, layout: str, looked_for: str, advice: str = "") -> SourceError:
-    """Return the error for a folder in another layout: what was expected, what is there, and which source reads it.
+    """Return the error for an unexpected layout: what was expected, what was found, and which source can read it.
 
     Args:
-        root: `source.root`.
+        root: Value of `source.root`.
         source: Name of the source on the command line.
         layout: Expected layout, such as `Celeb-DF`.
         looked_for: Files or folders that are missing.
-        advice: Fix to suggest if no other source reads the folder.
+        advice: Fix to suggest if no other source can read the folder.
     """
     suggestion = suggest_source(root, refused_by=source)
     return SourceError(
-        f"'{root}' is not laid out as {layout}: looked for {looked_for}; found in it: {describe_folder(root)}. "
-        f"{suggestion or advice or 'Set source.root to the folder that holds them.'}"
+        f"'{root}' does not have the layout of {layout}: looked for {looked_for}; found: {describe_folder(root)}. "
+        f"{suggestion or advice or 'Set source.root to the folder that contains them.'}"
     )
 
 
 def kind_of(path: Path) -> MediaKind:
-    """Tell the kind of a medium by its suffix, or by its being a folder."""
+    """Return the kind of a medium: a folder holds frames, a file is an image or a video by its extension."""
     if path.suffix.lower() in IMAGE_SUFFIXES:
         return MediaKind.IMAGE
     return MediaKind.FRAMES if path.is_dir() else MediaKind.VIDEO
 
 
 def list_folders(folder: Path) -> list[Path]:
-    """Return the sorted folders in a folder, without hidden ones and those of operating systems."""
+    """Return the sorted subfolders of a folder, except hidden and system folders."""
     if not folder.is_dir():
         return []
     return sorted(path for path in folder.iterdir() if path.is_dir() and not is_passed_over(path.name))
 
 
 def find_forgeries(root: Path) -> Forgeries:
-    """Tell who made the fakes in a folder: Unmask if its mark is there or above, otherwise others.
+    """Return who made the fakes in a folder: Unmask if the folder or a parent has its marker file, otherwise others.
 
-    The mark decides, not the name of the source: a folder that Unmask wrote can be read as any dataset of its layout.
+    The name of the source is not enough, because a folder written by Unmask can be read by any source of that layout.
 
     Args:
-        root: Of the source.
+        root: Root folder of the source.
     """
     for folder in (root.absolute(), *root.absolute().parents):
         if (folder / "synthetic.json").is_file():
@@ -179,7 +179,7 @@ def find_forgeries(root: Path) -> Forgeries:
 
 
 def _is_of_drawn(record: Path) -> bool:
-    """Tell whether the forged faces had been drawn; an unreadable record counts as no."""
+    """Return whether a `forge.json` says that the forged faces were drawn; False if it is unreadable."""
     try:
         content = json.loads(record.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -188,17 +188,17 @@ def _is_of_drawn(record: Path) -> bool:
 
 
 _MAX_FOLDERS = 60
-"""Folders to examine below and above the root: a wrong root is usually one or two folders off."""
+"""Maximum number of folders below the root to examine; a wrong root is usually one or two levels off."""
 
 
 @dataclass(frozen=True)
 class Recognition:
-    """A source that reads a folder.
+    """A source that can read a folder.
 
     Args:
-        source: Its name on the command line.
-        root: The folder.
-        reason: What was recognized there, such as `'Celeb-real/' and 'Celeb-synthesis/'`.
+        source: Name of the source on the command line.
+        root: Folder to set as `source.root`.
+        reason: Recognized names, such as `'Celeb-real/' and 'Celeb-synthesis/'`.
     """
 
     source: str
@@ -208,16 +208,16 @@ class Recognition:
 
 @runtime_checkable
 class RecognizingSource(Protocol):
-    """A source that can tell its layout from the names in a folder."""
+    """A source that recognizes its layout by the names in a folder."""
 
     @staticmethod
     def recognize(root: Path) -> str | None:
-        """Return what in the folder shows that this source reads it, or None where it does not."""
+        """Return the names by which this source recognizes the folder, or None if it does not."""
         ...
 
 
 def recognize_folder(root: Path) -> list[Recognition]:
-    """Return the sources that read a folder as it is, by the name of their config."""
+    """Return the sources that recognize a folder."""
     found = []
     for name, target in find_targets("source").items():
         module, _, attribute = target.rpartition(".")
@@ -229,11 +229,11 @@ def recognize_folder(root: Path) -> list[Recognition]:
 
 
 def suggest_source(root: Path, *, refused_by: str) -> str:
-    """Return a sentence that names the sources which read a folder, or one just below or above it; "" for none.
+    """Return a sentence that suggests sources for a folder, or for folders just below or above it; "" if none.
 
     Args:
-        root: A folder that a source has refused.
-        refused_by: Name of that source; it may still read another folder.
+        root: Folder that a source has refused.
+        refused_by: Name of that source, which may still be suggested for another folder.
     """
     for folder in _list_places(root):
         found = [
@@ -242,18 +242,18 @@ def suggest_source(root: Path, *, refused_by: str) -> str:
         ]  # fmt: skip
         if found:
             ways = " or ".join(f"source={one.source} source.root='{one.root}' ({one.reason})" for one in found)
-            return f"Another layout is recognized: use {ways}."
+            return f"Recognized another layout: use {ways}."
     return ""
 
 
 def _is_about(found: Recognition, root: Path) -> bool:
-    """Tell whether what was recognized in a folder above the root leads to the root, and is not beside it."""
+    """Return whether the names recognized in a folder above the root lead to the root, not to a sibling."""
     own, other = Path(os.path.abspath(root)), Path(os.path.abspath(found.root))
     return not own.is_relative_to(other) or own == other or f"'{own.relative_to(other).parts[0]}/" in found.reason
 
 
 def _list_places(root: Path) -> Iterator[Path]:
-    """Yield the folder, those at most two levels below it, and the two above it."""
+    """Yield the folder, its subfolders down to two levels, and the two folders above it."""
     level, num_left = [root], _MAX_FOLDERS
     for _ in range(3):
         yield from level

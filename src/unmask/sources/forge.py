@@ -1,4 +1,4 @@
-"""Real photographs or videos, and the forgeries that we make of them."""
+"""Forged source: authentic photographs or videos, and face swaps made from them."""
 
 import hashlib
 import logging
@@ -31,31 +31,31 @@ from unmask.synthetic.write import run_jobs
 from unmask.types import MediaKind, Video
 
 _FORGING = 1
-"""Counts the changes of what is forged: a folder forged by other code is not mixed with new files."""
+"""Version of the forging code, so that files of different versions are not mixed in one folder."""
 
 _MEDIA_PER_JOB = 8
-"""A worker loads the detector anew for every job."""
+"""Media per job; larger than 1 because a worker reloads the detector for every job."""
 
 logger = logging.getLogger(__name__)
 
 
 class ForgedMedia:
-    """Pair real photographs or videos at random, forge each with its partner, write originals and forgeries alike.
+    """Pair authentic photographs or videos at random, swap the faces of each pair, and write originals and forgeries.
 
-    Every medium counts as an identity of its own, so a person seen in two of them may cross splits.
+    Each medium counts as a separate identity, so a person who appears in two of them may end up in two splits.
 
     Args:
         root: Folder of authentic photographs or videos, at any depth.
-        output: Folder that is written, in the layout of FaceForensics++.
-        detector: Finds the faces; one that gives landmarks.
-        kind: `image` or `video`; None takes whichever the folder holds.
+        output: Folder to write, in the layout of FaceForensics++.
+        detector: Face detector that returns landmarks.
+        kind: `image` or `video`; None for whichever the folder contains.
         methods: Names of forging functions.
-        num_frames: Frames taken of every video, evenly spaced.
-        max_side: Larger frames are shrunk to this longer side.
-        max_pixels: A file with larger frames is refused.
+        num_frames: Number of frames per video, evenly spaced.
+        max_side: Maximum longer side of written frames in pixels; larger frames are scaled down.
+        max_pixels: Maximum number of pixels of an image or video frame; larger files are skipped.
         jpeg_quality: JPEG quality of written images.
         crf: Constant rate factor of written videos.
-        seed: Decides who is paired with whom.
+        seed: Seed of the pairing.
         val_fraction: Share of the pairs for validation.
         test_fraction: Share of the pairs for test.
     """
@@ -96,17 +96,17 @@ class ForgedMedia:
 
     @property
     def forgeries(self) -> Forgeries:
-        """Who made the fakes: Unmask, unless the faces were drawn or forged before."""
+        """Who made the fakes: Unmask, from drawn faces if `root` is a drawn source."""
         return Forgeries.DRAWN if find_forgeries(self.root) is Forgeries.DRAWN else Forgeries.SELF_MADE
 
     def create(self, *, num_workers: int) -> None:
-        """Detect, pair and forge; what an interrupted run has finished is not done again.
+        """Detect faces, pair media and forge; resumes an interrupted run.
 
         Args:
-            num_workers: Processes; 0 works in this one.
+            num_workers: Number of worker processes; 0 runs in this process.
 
         Raises:
-            SourceError: Nothing to forge, or `output` holds something else.
+            SourceError: There are no two usable media, or `output` contains other files.
         """
         check_root(self.root)
         kind, paths = _choose_media(self.root, self.kind)
@@ -177,8 +177,8 @@ class ForgedMedia:
             ]
             why = f"\n{list_problems(problems)}" if problems else ""
             raise SourceError(
-                f"{len(usable)} of {len(media)} files in '{self.root}' show a face that can be forged; at least two "
-                f"are needed: each gets the other's face. Add photographs or videos.{why}"
+                f"{len(usable)} of {len(media)} files in '{self.root}' show a face that can be forged, but at least "
+                f"two are needed, because faces are swapped in pairs. Add photographs or videos.{why}"
             )
 
     def _write_pairs(
@@ -196,14 +196,12 @@ class ForgedMedia:
         write_splits(Layout(self.output, kind), splits)
         empty = [split for split, members in splits.items() if not members]
         if empty:
-            logger.warning(
-                "Three pairs or more fill all splits; of %d none is left for %s.", len(pairs), " and ".join(empty)
-            )
+            logger.warning("%d pairs leave %s empty; at least three fill all splits.", len(pairs), " and ".join(empty))
         paired = {name for pair in pairs for name in pair}
         skipped = [
             {
                 "file": str(medium.path),
-                "why": found[medium.name].problem or "an odd number: nobody was left to pair it with",
+                "why": found[medium.name].problem or "odd number of files: no partner left",
             }
             for medium in media
             if medium.name not in paired
@@ -215,7 +213,7 @@ class ForgedMedia:
         )
         if skipped:
             logger.warning(
-                "%d of %d files were not used; '%s' says which and why.",
+                "Skipped %d of %d files; '%s' lists them with the reasons.",
                 len(skipped),
                 len(media),
                 self.output / "forge.json",
@@ -225,7 +223,7 @@ class ForgedMedia:
 def _check_arguments(*, detector: Detector | None, kind: str | None, methods: Sequence[str]) -> None:
     if detector is None:
         raise ConfigError(
-            "source=forge fits faces by their landmarks, and detector=none finds none. Choose "
+            "source=forge needs landmarks to align faces, but detector=none finds none. Choose "
             "detector=retinaface_mobilenet or detector=retinaface."
         )
     if kind not in (None, *MediaKind):
@@ -242,13 +240,13 @@ def _choose_media(root: Path, kind: MediaKind | None) -> tuple[MediaKind, list[P
     held = [name for name, paths in by_kind.items() if paths]
     if kind is None and len(held) == 2:
         raise SourceError(
-            f"'{root}' holds {len(by_kind[MediaKind.IMAGE])} images and {len(by_kind[MediaKind.VIDEO])} videos, "
-            f"and a source is of one kind. Choose source.kind=image or source.kind=video."
+            f"'{root}' contains {len(by_kind[MediaKind.IMAGE])} images and {len(by_kind[MediaKind.VIDEO])} videos, "
+            f"but source=forge reads only one kind. Choose source.kind=image or source.kind=video."
         )
     chosen = kind or (held[0] if held else MediaKind.IMAGE)
     if not by_kind[chosen]:
         wanted = {None: "images or videos", MediaKind.IMAGE: "images"}.get(kind, "videos")
-        raise SourceError(f"'{root}' holds no {wanted}. Set source.root to a folder that holds authentic ones.")
+        raise SourceError(f"'{root}' contains no {wanted}. Set source.root to a folder that contains authentic ones.")
     return chosen, by_kind[chosen]
 
 

@@ -1,4 +1,4 @@
-"""Read real photographs and videos with the five landmarks of their main face, as forging needs them."""
+"""Find the main face's landmarks in authentic photographs and videos, and write forged pairs."""
 
 import json
 from collections.abc import Sequence
@@ -21,25 +21,25 @@ from unmask.synthetic.write import forge_clip, show_mask
 from unmask.types import Face, Image, MediaKind, Point
 
 _SMALLEST_EYE_DISTANCE = 6.0
-"""In pixels; in a smaller face there is nothing to forge."""
+"""Minimum distance between the eyes in pixels; smaller faces are too small to forge."""
 
 _LARGEST_SHARE_LOST = 0.5
-"""Of the frames of a video; landmarks in between are interpolated."""
+"""Maximum share of a video's frames without the face; their landmarks are interpolated."""
 
 Landmarks = tuple[Point, ...]
 
 
 @dataclass(frozen=True)
 class Medium:
-    """A photograph or video that is to be forged.
+    """A photograph or video to forge.
 
     Args:
-        name: Its number in the source that is written, such as `007`.
-        path: The file.
+        name: Number in the written source, such as `007`.
+        path: Path of the file.
         kind: Image or video.
-        num_frames: Taken of a video, evenly spaced.
-        max_side: Larger frames are shrunk to this longer side.
-        max_pixels: A file with larger frames is refused.
+        num_frames: Number of frames of a video, evenly spaced.
+        max_side: Maximum longer side in pixels; larger frames are scaled down.
+        max_pixels: Maximum number of pixels of an image or video frame; larger files cannot be used.
     """
 
     name: str
@@ -50,7 +50,7 @@ class Medium:
     max_pixels: int = MAX_PIXELS
 
     def read(self) -> list[Image]:
-        """Return its frames; of a video with even sides, since yuv420p halves them."""
+        """Return the frames; those of a video are cropped to even sides, as yuv420p requires."""
         if self.kind is MediaKind.IMAGE:
             return [shrink(read_image(self.path, max_pixels=self.max_pixels), max_side=self.max_side)[0]]
         frames = read_frames(self.path, num_frames=self.num_frames, max_pixels=self.max_pixels)
@@ -58,7 +58,7 @@ class Medium:
         return [image[: image.shape[0] // 2 * 2, : image.shape[1] // 2 * 2] for image in images]
 
     def frame_rate(self, num_frames: int) -> float:
-        """Return the frames a second at which so many frames last as long as the video did."""
+        """Return the frame rate, from 1 to 60, at which `num_frames` frames last as long as the original video."""
         info = probe_video(self.path, max_pixels=self.max_pixels)
         if info.duration_seconds <= 0:
             return 25.0
@@ -70,20 +70,20 @@ class FoundFace:
     """The main face of a medium.
 
     Args:
-        landmarks: Of every frame; empty where the medium cannot be used.
-        problem: Why it cannot be used, or "".
+        landmarks: Five landmarks (x, y) per frame, in pixels; empty if the medium cannot be used.
+        problem: Reason why it cannot be used, or "".
     """
 
     landmarks: tuple[Landmarks, ...] = ()
     problem: str = ""
 
     def save(self, path: Path) -> None:
-        """Write it as JSON, so that an interrupted run need not detect again."""
+        """Write the face as JSON, so that a resumed run need not detect it again."""
         write_bytes(path, json.dumps({"landmarks": self.landmarks, "problem": self.problem}).encode())
 
     @classmethod
     def load(cls, path: Path) -> "FoundFace":
-        """Read what `save` wrote."""
+        """Read a face written by `save`."""
         values = json.loads(path.read_text())
         landmarks = tuple(tuple((x, y) for x, y in points) for points in values["landmarks"])
         return cls(landmarks, values["problem"])
@@ -93,11 +93,11 @@ def find_face(medium: Medium, detector: Detector) -> FoundFace:
     """Find the landmarks of the largest face in every frame of a medium.
 
     Args:
-        medium: What to look at.
-        detector: One that gives landmarks.
+        medium: Photograph or video.
+        detector: Face detector that returns landmarks.
 
     Raises:
-        ConfigError: The detector gives none.
+        ConfigError: The detector returns no landmarks.
     """
     try:
         images = medium.read()
@@ -119,13 +119,13 @@ def find_face(medium: Medium, detector: Detector) -> FoundFace:
 
 
 def _fill_gaps(faces: Sequence[Face | None], detector: Detector) -> np.ndarray:
-    """Return the landmarks of every frame, shape `(N, 5, 2)`, interpolated in time where the face was lost."""
+    """Return the landmarks of every frame, shape `(N, 5, 2)`, interpolated in time for frames without the face."""
     known = [index for index, face in enumerate(faces) if face is not None]
     points = [face.landmarks for face in faces if face is not None]
     if any(landmarks is None for landmarks in points):
         raise ConfigError(
-            f"detector={name_detector(detector)} finds boxes without landmarks, and source=forge fits faces by their "
-            f"landmarks. Choose detector=retinaface_mobilenet or detector=retinaface."
+            f"detector={name_detector(detector)} returns no landmarks, but source=forge needs them to align faces. "
+            f"Choose detector=retinaface_mobilenet or detector=retinaface."
         )
     flat = np.array(points, float).reshape(len(known), -1)
     filled = [np.interp(np.arange(len(faces)), known, column) for column in flat.T]
@@ -139,7 +139,7 @@ def read_portraits(medium: Medium, found: FoundFace) -> list[Portrait]:
 
 @dataclass(frozen=True)
 class Encoding:
-    """How originals and forgeries are written, both alike.
+    """Encoding settings, shared by originals and forgeries.
 
     Args:
         jpeg_quality: JPEG quality of images.
@@ -151,13 +151,13 @@ class Encoding:
 
 
 def forge_pair(layout: Layout, methods: Sequence[str], encoding: Encoding, pair: tuple[Medium, Medium]) -> None:
-    """Write two originals and their forgeries in both directions, all encoded once from the same decoded frames.
+    """Write two originals and their forgeries in both directions, each encoded once from the same decoded frames.
 
     Args:
-        layout: Where files go; those that are there are left alone.
+        layout: Paths of the files to write; existing files are kept.
         methods: Names of forging functions.
-        encoding: How files are written.
-        pair: Media whose landmarks were found before.
+        encoding: Encoding settings.
+        pair: Two media whose landmarks are already saved.
     """
     originals = [medium for medium in pair if not layout.original(medium.name).exists()]
     todo = [

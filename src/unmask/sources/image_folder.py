@@ -1,4 +1,4 @@
-"""Folders named after their label, as most image datasets are published."""
+"""Media in folders named after their label, as in most image datasets."""
 
 import logging
 from collections import Counter, defaultdict
@@ -31,8 +31,8 @@ from unmask.sources.labels import (
 from unmask.types import ORIGINAL, Label, MediaKind, Video
 
 _LOOKED_FOR = (
-    "folders named after a label, such as 'real*/' and 'fake*/' or '0_real/' and '1_fake/', there or at any depth, and "
-    "perhaps 'train/', 'val/' (or 'valid/'), 'test/' above or below them"
+    "folders named after a label at any depth, such as 'real*/' and 'fake*/' or '0_real/' and '1_fake/', optionally "
+    "with 'train/', 'val/' (or 'valid/'), 'test/' above or below them"
 )
 
 FRAMES_OF = (None, "folder", "none")
@@ -42,14 +42,14 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class _Place:
-    """What the names of the folders above a file say.
+    """Label, split and method inferred from a folder's path.
 
     Args:
-        folder: Relative to the root.
-        label: None where no name gives one.
-        split: From a folder of its own, such as `valid/`.
-        weak_split: From the name of a label's folder, such as `training_real/`; counts where several are named so.
-        method: Of a fake.
+        folder: Path relative to the root.
+        label: Label, or None if no folder name states one.
+        split: Split from a folder such as `valid/`, or None.
+        weak_split: Split from a label folder such as `training_real/`; used only if there are several such splits.
+        method: Forgery method of a fake.
     """
 
     folder: Path
@@ -60,21 +60,20 @@ class _Place:
 
 
 class ImageFolder:
-    """Read folders named real or fake, with images, videos or folders of frames at any depth below.
+    """Read folders named real or fake, with images, videos or folders of frames at any depth below them.
 
-    The name of a fake folder is its method (`fake_stylegan`), or, where that says no more than fake (`1_fake`), the
-    folder above it (`progan`). Every video is a group of its own, since such datasets tell nothing about identities.
-    A folder above both labels is passed through, whatever its name (`real_and_fake_face/training_fake`); a name that
-    could mean either label is refused.
+    The method is the name of the fake folder (`fake_stylegan`), or of the folder above it if the name states only the
+    label (`progan/1_fake`). Every video is its own group, because such datasets do not state identities. Ignores the
+    name of a folder above both labels (`real_and_fake_face/training_fake`); raises an error for other ambiguous names.
 
     Args:
-        root: The folder that holds the label or the split folders.
+        root: Folder that contains the label or split folders.
         name: First part of every `video_id`.
-        real: Words for real in the names of folders, or whole names.
-        fake: Words for fake in the names of folders, or whole names.
-        frames_of: `folder` if each folder of images below a label holds the frames of one video, `none` if none does,
-            None to tell by the names: images numbered from the start in every folder are frames.
-        follow_links: Whether to follow links that lead out of the root; otherwise they raise an error.
+        real: Words, or whole folder names, that mean real.
+        fake: Words, or whole folder names, that mean fake.
+        frames_of: `folder` if each folder of images below a label contains the frames of one video, `none` if no
+            folder does, None to infer it: images numbered anew in each folder are frames.
+        follow_links: Whether to follow symbolic links to targets outside of the root; otherwise they raise an error.
     """
 
     def __init__(
@@ -97,7 +96,7 @@ class ImageFolder:
 
     @staticmethod
     def recognize(root: Path) -> str | None:
-        """Recognize folders of both labels, at the top or below folders of splits."""
+        """Recognize folders of both labels, at the top or in split folders."""
         words = Words()
         for parent in (root, *(folder for folder in list_folders(root) if read_split(folder.name))):
             by_label = {words.read(folder.name): folder for folder in list_folders(parent)}
@@ -108,7 +107,7 @@ class ImageFolder:
 
     @property
     def forgeries(self) -> Forgeries:
-        """Who made the fakes: others, unless the folder is one that Unmask wrote."""
+        """Who made the fakes: others, unless Unmask wrote the folder."""
         return find_forgeries(self.root)
 
     def list_videos(self) -> list[Video]:
@@ -131,13 +130,13 @@ class ImageFolder:
         others = [one for one in recognize_folder(self.root) if one.source != "image_folder"]
         if others:
             logger.info(
-                "'%s' is recognized by source=%s too (%s), which may know more of its people and splits.",
-                self.root, others[0].source, others[0].reason,
+                "source=%s also recognizes '%s' (%s) and may know its identities and splits.",
+                others[0].source, self.root, others[0].reason,
             )  # fmt: skip
         if frame_folders:
             logger.info(
-                "Treating %d folders of numbered images, such as '%s', as the frames of one video each. Set "
-                "source.frames_of=none to treat every image by itself.",
+                "Treating %d folders of images, such as '%s', as the frames of one video each. Set "
+                "source.frames_of=none to treat every image separately.",
                 len(frame_folders), min(frame_folders),
             )  # fmt: skip
         return videos
@@ -146,7 +145,7 @@ class ImageFolder:
         return isinstance(self.words.read(folder.name), Label)
 
     def _check_labels(self, places: Mapping[Path, _Place], by_folder: Mapping[Path, Sequence[Path]]) -> None:
-        """Refuse a folder without labels, or with one and others whose names say nothing; else log what is left out."""
+        """Log unlabelled files; raise a SourceError if there are no labels, or one label and unlabelled files."""
         labels = Counter({label: 0 for label in Label})
         unlabelled: Counter[str] = Counter()
         for folder, files in by_folder.items():
@@ -158,19 +157,19 @@ class ImageFolder:
         num_left = unlabelled.total()
         if not labels.total() or (num_left and not all(labels.values())):
             found = ", ".join(f"{labels[label]:,} {label.name.lower()}" for label in Label)
-            others = f", {num_left:,} in folders whose names say neither ({quote_some(unlabelled)})" if num_left else ""
+            others = f", {num_left:,} in folders with neither label ({quote_some(unlabelled)})" if num_left else ""
             raise refuse_layout(
                 self.root,
                 source="image_folder",
                 layout="folders by label",
-                looked_for=f"{_LOOKED_FOR} ({found}{others})",
-                advice="Rename the folders, or name their words with source.real=[...] and source.fake=[...]; a table "
-                "of paths and labels is read by source=csv.",
+                looked_for=f"{_LOOKED_FOR} (files: {found}{others})",
+                advice="Rename the folders, or set their words with source.real=[...] and source.fake=[...]; for a "
+                "table of paths and labels, use source=csv.",
             )
         if num_left:
             logger.warning(
-                "Skipped %d files in '%s', since no folder above them is named after a label: %s. Name their "
-                "words with source.real=[...] or source.fake=[...].",
+                "Skipped %d files in '%s', because none of their folders is named after a label: %s. Set the words "
+                "with source.real=[...] or source.fake=[...].",
                 num_left, self.root, quote_some(unlabelled),
             )  # fmt: skip
 
@@ -187,10 +186,10 @@ class ImageFolder:
 
 
 def _read_places(folders: Iterable[Path], words: Words) -> dict[Path, _Place]:
-    """Read the names above each folder's files, and refuse those that cannot be told.
+    """Infer label, split and method of each folder from its path.
 
     Raises:
-        SourceError: Names the folders that could mean either label, or two splits.
+        SourceError: A path is ambiguous about its label, or names two splits; lists the folders.
     """
     folders = list(folders)
     containers = _find_containers(folders, words)
@@ -206,9 +205,9 @@ def _read_places(folders: Iterable[Path], words: Words) -> dict[Path, _Place]:
         places[folder] = _describe(folder, label, next(iter(splits), None), containers, words)
     if problems:
         raise SourceError(
-            f"The names of {len(problems)} folders do not tell which label or split their files have:\n"
+            f"The names of {len(problems)} folders are ambiguous about label or split:\n"
             f"{list_problems(sorted(problems))}\n"
-            f"Rename them, or say what their whole names mean: source.real=[...] source.fake=[...]."
+            f"Rename them, or define their whole names: source.real=[...] source.fake=[...]."
         )
     weak = {place.weak_split for place in places.values()} - {None}
     if len(weak) > 1 and not any(place.split for place in places.values()):
@@ -217,7 +216,7 @@ def _read_places(folders: Iterable[Path], words: Words) -> dict[Path, _Place]:
 
 
 def _find_containers(folders: Iterable[Path], words: Words) -> set[Path]:
-    """Return the folders below which both labels are named: their own names say nothing about a file."""
+    """Return the folders with both labels below them, whose own names therefore do not state a label."""
     below: dict[Path, set[Label]] = defaultdict(set)
     for folder in folders:
         for depth, part in enumerate(folder.parts):
@@ -229,7 +228,7 @@ def _find_containers(folders: Iterable[Path], words: Words) -> set[Path]:
 
 
 def _read_label(folder: Path, containers: set[Path], words: Words) -> tuple[Label | None, str]:
-    """Return the label that the names above a file agree on, and what is wrong with them or ""."""
+    """Return the label that the folder names in a path agree on, and a problem with them or ""."""
     label: Label | None = None
     named = doubtful = ""
     for depth, part in enumerate(folder.parts):
@@ -238,7 +237,7 @@ def _read_label(folder: Path, containers: set[Path], words: Words) -> tuple[Labe
             is_certain = label is not None and meaning is Doubt.PART
             doubtful = doubtful if is_certain else str(path)
             if meaning is Doubt.NEGATED and path not in containers:
-                return None, f"'{path}/': its name denies a label"
+                return None, f"'{path}/': its name negates a label"
         elif isinstance(meaning, Label) and path not in containers:
             if label is not None and meaning != label:
                 return None, f"'{path}/' contradicts '{named}/' above it"
@@ -249,7 +248,7 @@ def _read_label(folder: Path, containers: set[Path], words: Words) -> tuple[Labe
 
 
 def _describe(folder: Path, label: Label | None, split: str | None, containers: set[Path], words: Words) -> _Place:
-    """Put together what is known of a folder's files; the method of fakes is the most telling name above them."""
+    """Build the place of a folder; the method is the label folder's name, or one above it if that is more specific."""
     labels_at = [
         depth for depth, part in enumerate(folder.parts)
         if isinstance(words.read(part), Label) and Path(*folder.parts[: depth + 1]) not in containers

@@ -1,4 +1,4 @@
-"""Read labels, splits and people out of names of folders and files."""
+"""Infer labels, splits and frame folders from names, and split videos by person."""
 
 import re
 from collections import Counter
@@ -28,7 +28,7 @@ _ENDING = r"(s|face|image|img|photo|pic|image|video|data|sample|frame|crop)?s?"
 
 
 class Doubt(StrEnum):
-    """Why a name that holds a word for a label gives none."""
+    """Why a name that contains a label word is ambiguous."""
 
     BOTH = "both"  # real_and_fake
     NEGATED = "negated"  # not_fake
@@ -37,11 +37,11 @@ class Doubt(StrEnum):
 
 @dataclass(frozen=True)
 class Words:
-    """The words for real and for fake.
+    """Folder-name words that mean real or fake.
 
     Args:
-        real: Words or whole names of folders.
-        fake: Words or whole names of folders.
+        real: Words, or whole folder names, that mean real.
+        fake: Words, or whole folder names, that mean fake.
     """
 
     real: Sequence[str] = REAL_WORDS
@@ -57,7 +57,7 @@ class Words:
         object.__setattr__(self, "_pattern", patterns)
 
     def read(self, name: str) -> Label | Doubt | None:
-        """Return the label that a folder's name gives, a doubt where it could mean several things, else None."""
+        """Return the label that a folder's name states, a doubt if it is ambiguous, or None."""
         for label, words in ((Label.REAL, self.real), (Label.FAKE, self.fake)):
             if name.lower() in {word.lower() for word in words}:
                 return label
@@ -73,45 +73,45 @@ class Words:
         return Doubt.PART if any(word in name.lower() for word in long_words) else None
 
     def says_label_only(self, name: str) -> bool:
-        """Tell whether a name says nothing but label, split and numbers, such as `1_fake` or `training_fake`."""
+        """Return whether a name consists only of label, split and numbers, such as `1_fake` or `training_fake`."""
         return all(
             token.isdigit() or token in SPLIT_NAMES or any(p.fullmatch(token) for p in self._pattern.values())
             for token in split_name(name)
         )
 
     def strip_name(self, name: str) -> str:
-        """Return a name that says label only, without its numbers and its split: `fake` for `1_fake`."""
+        """Remove numbers and split from a name that states only a label: `fake` for `1_fake`."""
         return "_".join(t for t in split_name(name) if not t.isdigit() and t not in SPLIT_NAMES) or name
 
 
 def split_name(name: str) -> list[str]:
-    """Split a name into lower-case words and numbers: `training_real`, `realFaces2`."""
+    """Split a name such as `training_real` or `realFaces2` into lower-case words and numbers."""
     return [token.lower() for token in _TOKEN.findall(name)]
 
 
 def read_split(name: str) -> str | None:
-    """Return the split that a folder is named after, such as `valid` or `test_set`."""
+    """Return the split named by a folder such as `valid` or `test_set`, or None."""
     tokens = [token for token in split_name(name) if token not in _OF_COLLECTIONS]
     return SPLIT_NAMES.get(tokens[0]) if len(tokens) == 1 else None
 
 
 def read_split_of_label(name: str) -> str | None:
-    """Return the split in the name of a label folder, such as `training_real`."""
+    """Return the split in the name of a label folder such as `training_real`, or None."""
     splits = {SPLIT_NAMES[token] for token in split_name(name) if token in SPLIT_NAMES}
     return splits.pop() if len(splits) == 1 else None
 
 
 _FRAME = re.compile(r"(?:frames?|img|image|f|frm)?[-_ ]?(\d+)", re.IGNORECASE)
-"""A photograph's number is rarely all of its name, and seldom starts anew in the next folder."""
+"""Name of a numbered frame. Photographs rarely have a bare number that starts again in every folder."""
 
 
 def find_frame_folders(folders: Mapping[Path, Sequence[Path]], *, frames_of: str | None) -> set[Path]:
     """Return the folders whose images are the frames of one video.
 
     Args:
-        folders: Folders below a label with the media directly in each.
-        frames_of: `folder` for all that hold only images, `none` for none, None to tell by the names: two or more
-            folders in which nothing but numbers stands, and the same numbers in several.
+        folders: Folders below a label, with the media directly in each.
+        frames_of: `folder` for every folder that contains only images, `none` for no folder, None to infer it: folders
+            with only numbered images, whose numbers also occur in another folder.
     """
     images = {
         folder: files for folder, files in folders.items()
@@ -125,7 +125,7 @@ def find_frame_folders(folders: Mapping[Path, Sequence[Path]], *, frames_of: str
 
 
 def _read_numbers(files: Sequence[Path]) -> set[int] | None:
-    """Return the numbers of frames, or None where a name is something else."""
+    """Return the frame numbers, or None if a name is not a frame number."""
     found = [_FRAME.fullmatch(file.stem) for file in files]
     return {int(match.group(1)) for match in found if match} if all(found) else None
 
@@ -133,19 +133,19 @@ def _read_numbers(files: Sequence[Path]) -> set[int] | None:
 def split_people(
     videos: Sequence[Video], *, fractions: Mapping[str, float], seed: int
 ) -> tuple[list[Video], list[Video]]:
-    """Give whole people to splits, and take out the fakes that mix people of two splits.
+    """Assign each person to one split, and drop the fakes that mix people from two splits.
 
-    Swaps tie the people of such datasets into one group, which could only go into one split as a whole. So each split
-    but the first is grown from a person drawn at random by whoever shares most videos with those in it, until it has
-    its share of them; few fakes are lost in that way. People who are in no fake are shared out as they come.
+    In these datasets, swaps connect all people into one group, which could only go into a single split. Each split but
+    the first therefore starts with a random person and adds whoever shares most videos with its members, until it has
+    its share; this loses few fakes. People who appear in no fake are distributed at random.
 
     Args:
-        videos: With identities.
-        fractions: Share of the people for each split; the first gets whoever is left.
-        seed: Decides with whom a split begins.
+        videos: Videos with identities.
+        fractions: Share of the people for each split; the first gets everyone left over.
+        seed: Seed of the random choices.
 
     Returns:
-        The videos with their splits, and those that were taken out.
+        Videos with their splits, and dropped videos.
     """
     rest, *others = fractions
     everybody = {person for video in videos for person in video.identities}
@@ -171,13 +171,13 @@ def split_people(
 
 
 def _count(fraction: float, num_people: int, num_free: int) -> int:
-    """Return how many people a split gets: two at least, since a fake needs them, and two must be left."""
+    """Return the number of people in a split: at least two (a fake needs two), or 0 if too few would be left."""
     wanted = max(2, round(fraction * num_people)) if fraction else 0
     return wanted if num_free - wanted >= 2 else 0
 
 
 def _grow(videos: Sequence[Video], free: Sequence[str], *, count: int) -> list[str]:
-    """Return so many of the free people, who share as few videos as possible with the others."""
+    """Choose `count` of the free people greedily, so that they share few videos with the others."""
     allowed = set(free)
     shared, total = Counter[tuple[str, str]](), Counter[str]()
     for video in videos:
@@ -187,7 +187,7 @@ def _grow(videos: Sequence[Video], free: Sequence[str], *, count: int) -> list[s
     chosen: list[str] = []
     ties = dict.fromkeys(free, 0.0)
     while len(chosen) < count:
-        person = max(ties, key=lambda name: ties[name] / total[name])  # the first of equals, in the order drawn
+        person = max(ties, key=lambda name: ties[name] / total[name])  # ties go to the first in random order
         chosen.append(person)
         ties.pop(person)
         for name in ties:

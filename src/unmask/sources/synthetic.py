@@ -1,4 +1,4 @@
-"""Talking heads that Unmask draws and forges itself, so that everything can be tried without a download."""
+"""Synthetic source: talking heads drawn and forged by Unmask, for trying the pipeline without a download."""
 
 from pathlib import Path
 
@@ -13,20 +13,20 @@ from unmask.types import Video
 
 
 class SyntheticFaces:
-    """Draw people, let them talk, forge their faces in four ways, and write it all in the layout of FaceForensics++.
+    """Draw talking heads, forge their faces with four methods, and write them in the layout of FaceForensics++.
 
-    Results on it show that the machinery works; they say nothing about detecting real deepfakes.
+    Results on this source show that the pipeline works; they say nothing about detecting real deepfakes.
 
     Args:
-        root: Folder that is written, or was written before with the same parameters.
-        num_identities: People, each with one real video and four forgeries of it; even, at least 6.
-        num_frames: Frames of every video.
-        fps: Frames a second.
+        root: Folder to write; may exist if it was written with the same parameters.
+        num_identities: Number of people, each with one real video and four forgeries of it; even, at least 6.
+        num_frames: Number of frames per video.
+        fps: Frame rate in frames per second.
         size: Side of the square frames in pixels.
         crf: Constant rate factor of x264; 23 is the c23 of FaceForensics++.
-        seed: Of everything random.
-        val_fraction: Share of the pairs of identities for validation.
-        test_fraction: Share of the pairs of identities for test.
+        seed: Seed of all random choices.
+        val_fraction: Share of the identity pairs for validation.
+        test_fraction: Share of the identity pairs for test.
     """
 
     name = "synthetic"
@@ -58,13 +58,13 @@ class SyntheticFaces:
         )
 
     def create(self, *, num_workers: int) -> None:
-        """Draw and forge every video that is not there yet.
+        """Draw and forge the videos that do not exist yet.
 
         Args:
-            num_workers: Processes; 0 works in this one.
+            num_workers: Number of worker processes; 0 runs in this process.
 
         Raises:
-            SourceError: `root` holds something else.
+            SourceError: `root` contains other files.
         """
         write_source(self.root, self.spec, num_workers=num_workers)
 

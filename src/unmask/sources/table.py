@@ -1,4 +1,4 @@
-"""Read a table of media with labels: its text, its columns, its values."""
+"""Parse a table of labelled media: text, columns and labels."""
 
 import csv
 import io
@@ -25,17 +25,17 @@ SYNONYMS = {
     "method": ("method", "manipulation", "generator"),
     "split": ("split", "set", "subset", "fold"),
 }
-"""Names under which each column is found, whatever their case, with blanks for `_` too."""
+"""Accepted names of each column; case is ignored, and spaces match `_`."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """A line of a table.
+    """A row of a table.
 
     Args:
-        line: Its number in the file, from 1.
-        values: By our name of the column, stripped; only columns that are there.
-        others: By the table's own name, for all other columns.
+        line: Line number in the file, from 1.
+        values: Stripped values by the keys of `SYNONYMS`; only columns that the table has.
+        others: Values of all other columns, by the table's own column names.
     """
 
     line: int
@@ -47,11 +47,11 @@ def read_table(path: Path, *, columns: Mapping[str, str | None]) -> list[Row]:
     """Read the rows of a table separated by commas, semicolons or tabs, with or without a byte order mark.
 
     Args:
-        path: A text file whose first line names its columns.
-        columns: The table's own name of each of our columns; None to find it by `SYNONYMS`.
+        path: Text file with a header.
+        columns: The table's column name for each key of `SYNONYMS`; None to find it by its synonyms.
 
     Raises:
-        SourceError: Not text, empty, or without columns for path and label; names those that are there.
+        SourceError: The file is not text, is empty, or has no columns for path and label.
     """
     text = _read_text(path)
     first = text.lstrip("\n").partition("\n")[0]
@@ -62,28 +62,28 @@ def read_table(path: Path, *, columns: Mapping[str, str | None]) -> list[Row]:
     except csv.Error as error:
         raise SourceError(f"'{path}' cannot be read as a table: {error} (line {reader.line_num}).") from error
     if not lines:
-        raise SourceError(f"The table '{path}' is empty. It must begin with a line such as 'path,label'.")
+        raise SourceError(f"The table '{path}' is empty. It needs a header such as 'path,label'.")
     header = [cell.strip() for cell in lines[0][1]]
     places = find_columns(header, columns=columns)
     lacking = [name for name in ("path", "label") if name not in places]
     if lacking:
         raise SourceError(
-            f"The table '{path}' has no column for {' and '.join(lacking)}; its first line names "
-            f"{quote_some(header, limit=20)}. Say which it is: "
-            + " ".join(f"source.columns.{name}=..." for name in lacking)
+            f"The table '{path}' has no column for {' and '.join(lacking)}; its columns are "
+            f"{quote_some(header, limit=20)}. Choose one: " + " ".join(f"source.columns.{name}=..." for name in lacking)
         )
     return [_make_row(line, cells, header, places) for line, cells in lines[1:]]
 
 
 def find_columns(header: Sequence[str], *, columns: Mapping[str, str | None]) -> dict[str, int]:
-    """Return the place of each of our columns in a table.
+    """Return the position of each column, by the keys of `SYNONYMS`.
 
     Raises:
-        SourceError: A column that was named is not there.
+        ConfigError: `columns` has an unknown key.
+        SourceError: A configured column is not in the table.
     """
     unknown = [name for name in columns if name not in SYNONYMS]
     if unknown:
-        raise ConfigError(f"source.columns.{unknown[0]} is unknown. Choose of: {', '.join(SYNONYMS)}.")
+        raise ConfigError(f"source.columns.{unknown[0]} is unknown. Choose one of: {', '.join(SYNONYMS)}.")
     plain = [name.lower().replace(" ", "_") for name in header]
     places = {}
     for name, synonyms in SYNONYMS.items():
@@ -91,7 +91,7 @@ def find_columns(header: Sequence[str], *, columns: Mapping[str, str | None]) ->
         if own is not None:
             if own not in header:
                 raise SourceError(
-                    f"source.columns.{name}='{own}' is not in the table, whose first line names "
+                    f"source.columns.{name}='{own}' is not in the table, whose columns are "
                     f"{quote_some(header, limit=20)}."
                 )
             places[name] = header.index(own)
@@ -103,7 +103,7 @@ def find_columns(header: Sequence[str], *, columns: Mapping[str, str | None]) ->
 
 
 def read_header(path: Path) -> list[str]:
-    """Return the names in the first line of a table, or nothing if it is not a text file."""
+    """Return the column names of a table, or an empty list if it is not a text file."""
     try:
         with path.open(encoding="utf-8-sig") as file:
             first = file.readline(10_000)
@@ -134,18 +134,19 @@ _WORDS = frozenset({"real", "fake"})
 
 
 def read_labels(path: Path, rows: Sequence[Row], *, fake_label: str | None, real_label: str | None) -> list[Label]:
-    """Return the label of each row, and log what each value was taken for.
+    """Return the label of each row, and log how each value was interpreted.
 
-    Numbers mean what another column says in words, where there is one such as `label_str`: in some tables 1 is real.
+    In some tables 1 means real. If another column such as `label_str` has the words real and fake, they decide.
 
     Args:
-        path: The table, for messages.
-        rows: Its rows.
+        path: Path of the table, for error messages.
+        rows: Rows of the table.
         fake_label: Value that means fake; None for `1` and `fake`.
-        real_label: Value that means real; None for all others than `fake_label`, or for `0` and `real` without that.
+        real_label: Value that means real; None for all values other than `fake_label` if that is set, otherwise for
+            `0` and `real`.
 
     Raises:
-        SourceError: Values with no meaning, with their lines; or values that most paths contradict.
+        SourceError: A value is unknown, or the folders in most paths contradict the labels.
     """
     is_chosen = fake_label is not None or real_label is not None
     values = [row.values["label"].lower() for row in rows]
@@ -156,15 +157,15 @@ def read_labels(path: Path, rows: Sequence[Row], *, fake_label: str | None, real
     ]
     if problems:
         raise SourceError(
-            f"{len(problems)} rows of '{path}' have a label that is not known:\n{list_problems(problems)}\n"
-            f"Labels are 0 or real, 1 or fake. Say what others mean: source.fake_label=... source.real_label=..."
+            f"{len(problems)} rows of '{path}' have an unknown label:\n{list_problems(problems)}\n"
+            f"Labels are 0 or real, 1 or fake. For other values, set source.fake_label=... source.real_label=..."
         )
     labels = [label for label in found if label is not None]
     counts = Counter((row.values["label"], label.name.lower()) for row, label in zip(rows, labels, strict=True))
     logger.info(
         "Labels of '%s': %s%s.", path,
         ", ".join(f"'{value}' means {label} ({count:,} rows)" for (value, label), count in sorted(counts.items())),
-        f", as its column '{column}' says" if column else "",
+        f", according to its column '{column}'" if column else "",
     )  # fmt: skip
     _check_against_folders(path, rows, labels, is_chosen=is_chosen)
     return labels
@@ -181,7 +182,7 @@ def _choose(value: str, fake_label: str | None, real_label: str | None) -> Label
 
 
 def _find_meanings(rows: Sequence[Row]) -> tuple[dict[str, Label], str]:
-    """Return what each value means, and the column that says so in words for all rows, or "" for the usual meanings."""
+    """Return the label of each value, and the column of words that defines it, or "" for the default meanings."""
     for name in rows[0].others:
         words = [row.others[name].lower() for row in rows]
         if not _WORDS.issuperset(words):
@@ -195,7 +196,7 @@ def _find_meanings(rows: Sequence[Row]) -> tuple[dict[str, Label], str]:
 
 
 def _check_against_folders(path: Path, rows: Sequence[Row], labels: Sequence[Label], *, is_chosen: bool) -> None:
-    """Compare with what the folders of the paths are named after, and refuse what most of them contradict."""
+    """Compare labels with the folder names in the paths; raise a SourceError if most of those contradict them."""
     words = Words()
     known = [
         (row, label, word) for row, label in zip(rows, labels, strict=True)
@@ -210,14 +211,14 @@ def _check_against_folders(path: Path, rows: Sequence[Row], labels: Sequence[Lab
         f"{first.line}: label '{first.values['label']}', path '{first.values['path']}'"
     )
     if is_chosen or 2 * len(against) <= len(known):
-        logger.warning("%s. The label column is taken.", said)
+        logger.warning("%s. Using the label column.", said)
         return
     fakes = {row.values["label"] for row, label, _ in known if label == Label.FAKE}
     reals = {row.values["label"] for row, label, _ in known if label == Label.REAL}
     opposite = min(reals, default="0" if "1" in fakes else "1")
     raise SourceError(
-        f"{said}. If the labels mean the opposite, set source.fake_label={opposite}; if they are right, confirm "
-        f"it with source.fake_label={min(fakes, default='1')}."
+        f"{said}. If the labels mean the opposite, set source.fake_label={opposite}; if they are correct, confirm "
+        f"them with source.fake_label={min(fakes, default='1')}."
     )
 
 

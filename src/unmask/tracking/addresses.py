@@ -1,4 +1,4 @@
-"""Models in MLflow: addresses such as `runs:/<run ID>/...` and `models:/<name>@<alias>`, and registration."""
+"""Resolve MLflow addresses such as `runs:/<run ID>/...` and `models:/<name>@<alias>`, and register models."""
 
 import json
 import os
@@ -20,7 +20,7 @@ _BUNDLE = "bundle"
 
 
 def find_uri(tracking_db: str | None = None) -> str:
-    """Return the store of commands without a `logger`: that of the environment, or a sqlite file.
+    """Return the store address for commands without a `logger`: `MLFLOW_TRACKING_URI`, or a sqlite file.
 
     Args:
         tracking_db: Path of the sqlite file; None for `mlflow.db` in `UNMASK_HOME`.
@@ -31,18 +31,18 @@ def find_uri(tracking_db: str | None = None) -> str:
 
 
 def is_address(name: str) -> bool:
-    """Tell whether a name is an address in MLflow rather than a path."""
+    """Return whether a name is an MLflow address rather than a path."""
     return name.startswith(_PREFIXES)
 
 
 def fetch_checkpoint(address: str, *, uri: str, folder: Path) -> Path:
-    """Return the file of a checkpoint in MLflow.
+    """Return the path of a checkpoint stored in MLflow.
 
     Args:
         address: `runs:/<run ID>`, `runs:/<run ID>/checkpoints/last.ckpt`, `models:/<name>@<alias>` or
-            `models:/<name>/<version>`; without a path it is the best checkpoint.
+            `models:/<name>/<version>`; without a path, the best checkpoint.
         uri: Address of the store.
-        folder: Folder for a download from a server.
+        folder: Download folder for checkpoints on a server.
 
     Raises:
         CheckpointError: Unknown address, run, version or file.
@@ -51,14 +51,13 @@ def fetch_checkpoint(address: str, *, uri: str, folder: Path) -> Path:
 
 
 def fetch_model(name: str, *, uri: str | None = None, folder: Path | None = None) -> Path:
-    """Return the path of a bundle or checkpoint; one in MLflow is downloaded if it is on a server.
+    """Return the path of a bundle or checkpoint, downloading it if it is on an MLflow server.
 
     Args:
-        name: A path, or an address as for `fetch_checkpoint`; an address without a path is the run's bundle, or its
-            best checkpoint if it has none.
-        uri: Address of the store; None for that of the environment (`MLFLOW_TRACKING_URI`, or `mlflow.db` in
-            `UNMASK_HOME`).
-        folder: Folder for a download; None for `outputs/downloads` in `UNMASK_HOME`.
+        name: Path, or address as for `fetch_checkpoint`; an address without a path means the run's bundle, or its best
+            checkpoint if it has no bundle.
+        uri: Address of the store; None for `MLFLOW_TRACKING_URI`, or `mlflow.db` in `UNMASK_HOME`.
+        folder: Download folder; None for `outputs/downloads` in `UNMASK_HOME`.
 
     Raises:
         CheckpointError: Unknown address, run, version or file, or MLflow is not installed.
@@ -71,21 +70,18 @@ def fetch_model(name: str, *, uri: str | None = None, folder: Path | None = None
 
 
 def ask_version_time(name: str, alias: str) -> float | None:
-    """Ask the store when the version behind an alias was created; None without an answer.
+    """Return the creation time of the model version behind an alias, in seconds since 1970.
 
-    Loading the model reports what is wrong with the store, so nothing is raised here.
+    Returns None on any error of the store; loading the model reports it.
 
     Args:
         name: Name of the registered model.
         alias: Alias of one of its versions.
-
-    Returns:
-        Seconds since 1970.
     """
     try:
         uri = find_uri()
         if _is_absent(uri):
-            return None  # a client would create an empty store
+            return None  # connecting would create an empty store
         from mlflow.exceptions import MlflowException
         from sqlalchemy.exc import SQLAlchemyError
     except (ConfigError, ImportError):
@@ -107,11 +103,11 @@ def _fetch(address: str, *, uri: str, folder: Path, prefers_bundle: bool) -> Pat
         from sqlalchemy.exc import SQLAlchemyError
     except ImportError as error:
         raise CheckpointError(
-            f"checkpoint='{address}' is an address in MLflow, but {error.name} is not installed. Install mlflow, or "
-            f"give the folder of a bundle."
+            f"checkpoint='{address}' is an MLflow address, but {error.name} is not installed. Install mlflow, or "
+            f"give the path of a bundle."
         ) from error
     if _is_absent(uri):
-        raise CheckpointError(f"checkpoint='{address}' cannot be found: there is no MLflow store '{uri}'. {_hint()}")
+        raise CheckpointError(f"Cannot find checkpoint='{address}': the MLflow store '{uri}' does not exist. {_hint()}")
     client = make_client(uri)
     try:
         run_id, named = _resolve(address, client)
@@ -127,34 +123,34 @@ def _fetch(address: str, *, uri: str, folder: Path, prefers_bundle: bool) -> Pat
     except (MlflowException, SQLAlchemyError, OSError) as error:
         reason = first_line(error)
         raise CheckpointError(
-            f"checkpoint='{address}' is not in the MLflow store '{uri}': {reason} {_hint()}"
+            f"Cannot find checkpoint='{address}' in the MLflow store '{uri}': {reason} {_hint()}"
         ) from error
 
 
 def _find_file(artifacts: Path, path: str) -> Path:
-    """Return the artifact itself; MLflow's client would leave a copy in the temporary folder."""
+    """Return the path of an artifact in place; MLflow's client would leave a copy in the temporary folder."""
     found = artifacts / path
     if not found.exists() or not found.resolve().is_relative_to(artifacts.resolve()):
-        raise FileNotFoundError(f"'{path}' is not among the artifacts in '{artifacts}'.")
+        raise FileNotFoundError(f"No artifact '{path}' in '{artifacts}'.")
     return found
 
 
 def _hint() -> str:
     return (
-        "A run stores its best checkpoint there, and the last one with tracking.checkpoints=all. "
-        "Name the store with MLFLOW_TRACKING_URI=..., or give the path of a checkpoint."
+        "A run stores its best checkpoint there, and its last one with tracking.checkpoints=all. "
+        "Set the store with MLFLOW_TRACKING_URI=..., or give the path of a checkpoint."
     )
 
 
 def _resolve(address: str, client: Any) -> tuple[str, str | None]:
-    """Return the run ID, and the path within the run if the address has one."""
+    """Return the run ID, and the artifact path or None if the address has none."""
     run = re.fullmatch(r"runs:/([^/]+)(?:/(.+))?", address)
     if run:
         return run.group(1), run.group(2)
     model = re.fullmatch(r"models:/([^/@]+)(?:@([^/]+)|/(\d+))", address)
     if model is None:
         raise CheckpointError(
-            f"checkpoint='{address}' is not an address in MLflow. Write runs:/<run id>/checkpoints/best.ckpt, "
+            f"Invalid MLflow address checkpoint='{address}'. Use runs:/<run id>/checkpoints/best.ckpt, "
             f"models:/<name>@<alias> or models:/<name>/<version>."
         )
     name, alias, version = model.groups()
@@ -163,11 +159,11 @@ def _resolve(address: str, client: Any) -> tuple[str, str | None]:
 
 
 def save_model(bundle: Path, folder: Path) -> None:
-    """Write a bundle as an MLflow model (ONNX), with signature, input example and our spec.
+    """Write a bundle as an MLflow model (ONNX) with signature, input example and spec.
 
     Args:
         bundle: Bundle of the best checkpoint.
-        folder: Folder of the model, replaced if it exists.
+        folder: Output folder, replaced if it exists.
     """
     import mlflow.onnx
     import onnx
@@ -193,7 +189,7 @@ def save_model(bundle: Path, folder: Path) -> None:
         str(folder),
         signature=signature,
         input_example={"images": np.full((1, 3, size, size), 128, np.uint8)},
-        # Given rather than inferred: MLflow infers them by running the model in another process.
+        # To infer the requirements, MLflow would run the model in another process.
         pip_requirements=[f"{name}=={version(name)}" for name in ("mlflow", "onnx", "onnxruntime", "numpy")],
         save_as_external_data=False,
         metadata={"preprocessing_hash": spec["preprocessing_hash"]},
@@ -203,7 +199,7 @@ def save_model(bundle: Path, folder: Path) -> None:
 
 
 def _share(ours: Path, theirs: Path) -> None:
-    """Replace MLflow's copy of the network by a hard link to the bundle's; it stays a copy if the disk cannot link."""
+    """Replace MLflow's copy of the network with a hard link to the bundle's, if the file system supports it."""
     part = theirs.with_suffix(".part")
     try:
         os.link(ours, part)
@@ -213,13 +209,13 @@ def _share(ours: Path, theirs: Path) -> None:
 
 
 def register_version(client: Any, run_id: str, *, name: str, objective_key: str, objective: float) -> None:
-    """Make the model of a run a version in the registry; the alias `best` goes to the one with the highest objective.
+    """Register a run's model as a version, and point the alias `best` to the version with the highest objective.
 
     A second call with the same objective changes nothing.
 
     Args:
-        client: Client of MLflow.
-        run_id: MLflow run ID of a run that holds the artifact `model`.
+        client: MLflow client.
+        run_id: MLflow ID of a run with the artifact `model`.
         name: Name of the registered model.
         objective_key: Metric key; larger is better.
         objective: Value of the metric.
@@ -241,6 +237,6 @@ def register_version(client: Any, run_id: str, *, name: str, objective_key: str,
         best = client.get_model_version_by_alias(name, "best")
         is_best = best.tags.get("objective") != objective_key or float(best.tags.get("value", "-inf")) <= objective
     except MlflowException:
-        is_best = True  # it has no version with that alias yet
+        is_best = True  # no version has the alias yet
     if is_best:
         client.set_registered_model_alias(name, "best", version.version)

@@ -1,4 +1,4 @@
-"""A training run in MLflow, as a Lightning logger: curves, params, data, files, model, and how it ended."""
+"""Log a training run to MLflow through a Lightning logger: params, metrics, datasets, artifacts, model and status."""
 
 import json
 import math
@@ -24,27 +24,27 @@ from unmask.tracking.store import Store, SystemReadings, explained, find_server,
 from unmask.tracking.unsent import Message, Outbox
 
 CHECKPOINTS = ("best", "all", "none")
-"""Which checkpoints MLflow keeps, beside those in the run folder."""
+"""Choices of `tracking.checkpoints`: which checkpoints MLflow stores besides the run folder."""
 
 _SECONDS_BETWEEN_BATCHES = 5.0
 _LONGEST_PARAM = 6000
 
 
 class MLflowLogger(Logger):
-    """Log a run to MLflow; what the store misses is kept in the run folder and sent later.
+    """Log a run to MLflow; messages that cannot be sent are kept in the run folder for later.
 
-    The constructor only checks its arguments, and `open` creates the run. Before that, and in every process but the
-    first, nothing is logged. Metrics are sent every few seconds from a thread, so that no step waits for the store.
+    The constructor only checks its arguments; `open` creates the run. Before that, and in all processes except the
+    first, nothing is logged. A thread sends metrics every few seconds, so that no training step waits for the store.
 
     Args:
         tracking_uri: Address of a server or database; None for the sqlite file `tracking_db`.
         tracking_db: Path of the sqlite file.
-        artifact_dir: Folder of the artifacts; a server has its own.
+        artifact_dir: Artifact folder; ignored by servers, which have their own.
         experiment_name: Name of the experiment.
-        run_name: Name of the run; None for the one that `open` is given.
-        checkpoints: Checkpoints that MLflow keeps too: one of `CHECKPOINTS`.
+        run_name: Name of the run; None for the name passed to `open`.
+        checkpoints: Checkpoints to store in MLflow: one of `CHECKPOINTS`.
         log_model: Whether to store the trained network as a model for `mlflow models serve`.
-        system_metrics_seconds: Seconds between two readings of processor, memory, disk and GPU; 0 for none.
+        system_metrics_seconds: Interval between samples of CPU, memory, disk and GPU in seconds; 0 for none.
 
     Raises:
         ConfigError: Negative interval, or `checkpoints` is not one of `CHECKPOINTS`.
@@ -67,7 +67,7 @@ class MLflowLogger(Logger):
             raise ConfigError(f"tracking.checkpoints={checkpoints} must be one of: {', '.join(CHECKPOINTS)}")
         if not isinstance(system_metrics_seconds, int | float) or not system_metrics_seconds >= 0:
             raise ConfigError(
-                f"logger.system_metrics_seconds={system_metrics_seconds} must be a number from 0 on; 0 for none."
+                f"logger.system_metrics_seconds={system_metrics_seconds} must be a number of at least 0; 0 for none."
             )
         self.store = Store(tracking_uri, tracking_db, artifact_dir, experiment_name)
         self.checkpoints = checkpoints
@@ -94,17 +94,17 @@ class MLflowLogger(Logger):
         run_id: str | None = None,
         parent_run_id: str | None = None,
     ) -> None:
-        """Create store, experiment and run.
+        """Create or resume a run, and create store and experiment if they do not exist.
 
         Args:
-            folder: Run folder, where unsent messages are kept.
+            folder: Run folder; unsent messages are kept in it.
             tags: Tags of a new run.
-            run_name: Name of a new run, unless the constructor was given one.
-            run_id: ID of a run to resume; None for a new one.
-            parent_run_id: ID of the sweep's run.
+            run_name: Name of a new run if the constructor got none.
+            run_id: ID of the run to resume, or None for a new run.
+            parent_run_id: ID of the sweep's run, or None outside a sweep.
 
         Raises:
-            TrackingError: The store does not answer, or does not have the run to resume.
+            TrackingError: The store is unavailable, or does not have the run to resume.
         """
         self._folder = folder
         client, self.experiment_id = open_experiment(self.store)
@@ -138,7 +138,7 @@ class MLflowLogger(Logger):
         except MlflowException as error:
             raise TrackingError(
                 f"The MLflow store '{self.store.uri}' has no run '{run_id}' to resume: {first_line(error)} "
-                f"Name the right store with MLFLOW_TRACKING_URI=..."
+                f"Set the right store with MLFLOW_TRACKING_URI=..."
             ) from error
         return run_id
 
@@ -155,17 +155,17 @@ class MLflowLogger(Logger):
     @property
     @rank_zero_experiment
     def experiment(self) -> Any:
-        """Client of MLflow, for callbacks of your own; what it cannot send is not kept."""
+        """MLflow client for custom callbacks; its failed calls are not kept for later."""
         return self._client
 
     @property
     def page(self) -> str:
-        """Address of the run in MLflow's UI."""
+        """Address of the run's page in the MLflow UI."""
         return link_run(find_server(self.store.uri), self.experiment_id, self.run_id)
 
     @contextmanager
     def closing(self) -> Iterator[None]:
-        """Close the run as FINISHED, or with the error as FAILED or KILLED."""
+        """Close the run on exit: as FINISHED, or on an exception as FAILED or KILLED with the error."""
         try:
             yield
         except BaseException as error:
@@ -191,18 +191,18 @@ class MLflowLogger(Logger):
 
     @rank_zero_only
     def log_hyperparams(self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any) -> None:
-        """Log params such as `optimizer.lr`; a resumed run keeps its own, which MLflow cannot change."""
+        """Log params such as `optimizer.lr`; a resumed run keeps its params, since MLflow cannot change them."""
         if not self.is_resumed:
             flat = flatten(vars(params) if isinstance(params, Namespace) else params)
             self._send("params", params={key: str(value)[:_LONGEST_PARAM] for key, value in flat.items()})
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """Take a point of each metric, to be sent within seconds.
+        """Queue a value of each metric; the queue is sent within seconds.
 
         Args:
             metrics: Values by key.
-            step: Optimizer step; None for a value that belongs to no curve.
+            step: Optimizer step; None for values outside a curve, logged at step 0.
         """
         now = int(time.time() * 1000)
         points: list[list[Any]] = [
@@ -216,7 +216,7 @@ class MLflowLogger(Logger):
                 self._timer.start()
 
     def save(self) -> None:
-        """Send the points taken so far; none of them is in flight when it returns."""
+        """Send all queued metrics, and wait until they are delivered or kept for later."""
         with self._sending:
             with self._lock:
                 points, self._points = self._points, []
@@ -228,15 +228,15 @@ class MLflowLogger(Logger):
 
     @rank_zero_only
     def finalize(self, status: str) -> None:
-        """Send the remaining points."""
+        """Send the remaining metrics."""
         self.save()
 
     def set_tags(self, tags: Mapping[str, str]) -> None:
-        """Set tags."""
+        """Set tags of the run."""
         self._send("tags", tags=dict(tags))
 
     def log_dataset(self, dataset: FaceDataset, tables: Mapping[str, pd.DataFrame]) -> None:
-        """Log the crops of each split as an input of the run, with digest and counts.
+        """Log each split as a dataset input of the run, with digest and counts.
 
         Args:
             dataset: Face dataset.
@@ -256,32 +256,32 @@ class MLflowLogger(Logger):
         self._send("inputs", datasets=datasets)
 
     def log_files(self, files: Sequence[Path], folder: str | None = None, *, may_link: bool = False) -> None:
-        """Store files as artifacts; missing ones are skipped.
+        """Store files as artifacts; missing files are skipped.
 
         Args:
-            files: Paths, of any kind of file.
-            folder: Folder among the artifacts; None for the top.
-            may_link: Whether a store on the same disk may hard-link the files instead of copying them. Only for files
-                that are replaced as a whole and never written to in place.
+            files: Paths of the files.
+            folder: Artifact folder; None for the top level.
+            may_link: Whether a store on the same disk may hard-link the files instead of copying them; only for files
+                that are never modified in place.
         """
         root = self._folder.resolve()
         for path in (file.resolve() for file in files if file.is_file()):
-            # Relative, so that it can still be sent when the run folder was moved or copied.
+            # Relative, so that it can still be sent after the run folder was moved or copied.
             named = path.relative_to(root) if path.is_relative_to(root) else path
             self._send("artifact", path=str(named), folder=folder, may_link=may_link)
 
     def log_folder(self, path: Path, folder: str) -> None:
-        """Store a folder as artifacts, hard-linked where `log_files` may.
+        """Store the files of a folder as artifacts, hard-linked if possible.
 
         Args:
-            path: Folder on disk.
-            folder: Folder among the artifacts.
+            path: Folder on disk; its files are never modified in place.
+            folder: Artifact folder.
         """
         for file in sorted(path.rglob("*")):
             self.log_files([file], str(folder / file.parent.relative_to(path)), may_link=True)
 
     def log_model(self, bundle: Path) -> None:
-        """Store a bundle as an MLflow model too.
+        """Store a bundle as an MLflow model.
 
         Args:
             bundle: Bundle of the best checkpoint.
@@ -291,14 +291,14 @@ class MLflowLogger(Logger):
         self.log_folder(model, "model")
 
     def log_session_files(self, files: Sequence[Path]) -> None:
-        """Store files of this session; those of a resumed one go into a folder of their own, `resumed/<run folder>`."""
+        """Store files of this session as artifacts; those of a resumed run go into `resumed/<run folder>`."""
         self.log_files(files, f"resumed/{self._folder.name}" if self.is_resumed else None)
 
     def log_session_text(self, text: str, name: str) -> None:
-        """Store text as a file of this session.
+        """Store text as an artifact of this session.
 
         Args:
-            text: Content.
+            text: Content of the file.
             name: File name.
         """
         path = self._folder.resolve() / "tracked" / name
@@ -307,12 +307,12 @@ class MLflowLogger(Logger):
         self.log_session_files([path])
 
     def register(self, name: str, *, objective_key: str, objective: float) -> None:
-        """Make the stored model a version in the registry; see `unmask.tracking.addresses.register_version`."""
+        """Register the stored model as a version; see `unmask.tracking.addresses.register_version`."""
         self._send("register", name=name, objective_key=objective_key, objective=objective)
 
 
 def describe_error(error: BaseException) -> str:
-    """Return the message of an error of ours, and the traceback of any other."""
+    """Return the message of an `UnmaskError`, and the traceback of any other error."""
     if isinstance(error, UnmaskError):
         return f"{type(error).__name__}: {error}\n"
     return "".join(traceback.format_exception(error))
@@ -323,12 +323,12 @@ def _user_name() -> str:
 
     try:
         return getpass.getuser()
-    except (OSError, KeyError):  # a container's user may have no name
+    except (OSError, KeyError):  # a user in a container may have no name
         return "unknown"
 
 
 def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Flatten nested mappings to dotted keys, without `_target_` and the like; lists stay whole."""
+    """Flatten nested mappings to dotted keys, without keys such as `_target_`; lists are kept."""
     flat: dict[str, Any] = {}
     for key, value in config.items():
         if isinstance(value, Mapping) and value:

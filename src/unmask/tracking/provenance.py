@@ -1,4 +1,4 @@
-"""Code, data, packages and machine of a run."""
+"""Record the provenance of a run: git commit, dataset digest, package versions and hardware."""
 
 import hashlib
 import os
@@ -17,13 +17,13 @@ from unmask.config import config_dir
 
 @dataclass(frozen=True)
 class CodeState:
-    """A commit and the changes since.
+    """Git commit and uncommitted changes.
 
     Args:
-        commit: Hash; "" outside a git checkout.
+        commit: Commit hash, or "" outside a git checkout.
         is_dirty: Whether tracked files have changed.
-        diff: Diff of tracked files against the commit; "" if clean.
-        untracked: Files that git neither tracks nor ignores; the diff does not show them.
+        diff: Diff of tracked files against the commit, or "" if clean.
+        untracked: Files that git neither tracks nor ignores; the diff omits them.
     """
 
     commit: str
@@ -33,7 +33,7 @@ class CodeState:
 
 
 def find_code_state() -> CodeState:
-    """Ask git about the checkout that holds the configs."""
+    """Return the git state of the checkout that holds the configs."""
     root = config_dir().parent
     commit = _git(root, "rev-parse", "HEAD")
     is_dirty = bool(commit and _git(root, "status", "--porcelain", "--untracked-files=no"))
@@ -43,7 +43,7 @@ def find_code_state() -> CodeState:
 
 
 def describe_environment() -> dict[str, Any]:
-    """Return interpreter, package versions and hardware as plain values."""
+    """Return interpreter, package versions and hardware as plain values for JSON."""
     import torch
 
     names = {dist.metadata["Name"].lower(): dist.version for dist in distributions() if dist.metadata["Name"]}
@@ -65,7 +65,7 @@ def describe_environment() -> dict[str, Any]:
 def _memory_gigabytes() -> float | None:
     try:
         return round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1)
-    except (ValueError, OSError, AttributeError):  # not every system has them
+    except (ValueError, OSError, AttributeError):  # not available on every system
         return None
 
 
@@ -88,7 +88,7 @@ def _git(root: Path, *arguments: str) -> str:
 
 
 def digest_table(table: pd.DataFrame) -> str:
-    """Return 16 hex digits that change with any crop, label or split of a table."""
+    """Return a digest of 16 hex digits over the crops, videos, labels and splits of a table."""
     rows = table[["crop", "video_id", "label", "split"]]
     return hashlib.sha256(pd.util.hash_pandas_object(rows, index=False).to_numpy().tobytes()).hexdigest()[:16]
 

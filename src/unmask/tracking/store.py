@@ -1,4 +1,4 @@
-"""Connect to an MLflow store: its address, its errors, its experiments, and the system metrics sent to it."""
+"""Connect to an MLflow store, open its experiments, link to its UI, and log system metrics."""
 
 import json
 import logging
@@ -18,15 +18,15 @@ from unmask.paths import expand_home
 logger = logging.getLogger(__name__)
 
 LOCAL_UI = "http://127.0.0.1:5000"
-"""Where `make ui` shows a store that is not a server."""
+"""Address at which `make ui` serves a store that is not a server."""
 
 _SQLITE = "sqlite:///"
 _SERVERS = ("http", "https", "databricks", "databricks-uc", "uc")
 _VIEW = "unmask"
-"""Key of the view of the table of runs that our links open."""
+"""Key of the shared view that our links to the table of runs open."""
 _VIEW_COLUMNS = ("best/objective", "best/val/video_auroc", "best/val/auroc", "best/val/accuracy")
 _TRAINING = "workflowType=machine_learning"
-"""Opens MLflow's pages for model training; by default it opens those for language models."""
+"""URL parameter that selects MLflow's pages for model training instead of those for language models."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Store:
     Args:
         tracking_uri: Address of a server or database; None for the sqlite file `tracking_db`.
         tracking_db: Path of the sqlite file.
-        artifact_dir: Folder of the artifacts; a server has its own.
+        artifact_dir: Artifact folder; ignored by servers, which have their own.
         experiment_name: Name of the experiment.
     """
 
@@ -47,14 +47,14 @@ class Store:
 
     @property
     def uri(self) -> str:
-        """Address of the store; a sqlite path is absolute, so that it holds wherever a command is started."""
+        """Address of the store; a sqlite path is absolute, so that it is valid in any working directory."""
         return self.tracking_uri or store_uri(self.tracking_db)
 
     @property
     def artifact_location(self) -> str | None:
-        """Absolute folder of a new experiment's artifacts; None if a server decides.
+        """Absolute URI of the artifact folder for a new experiment; None for a server, which has its own.
 
-        A database cannot hold files, so MLflow would put them into `mlruns` in the current folder.
+        For a database, MLflow would otherwise use `mlruns` in the current folder.
         """
         if self.tracking_uri is not None and self.tracking_uri.partition(":")[0] in _SERVERS:
             return None
@@ -65,13 +65,13 @@ def store_uri(tracking_db: str) -> str:
     """Return the address of a sqlite file, with an absolute path.
 
     Raises:
-        ConfigError: The path contains a question mark, where SQLAlchemy ends it; there is no escape for it.
+        ConfigError: The path contains a question mark, which SQLAlchemy parses as its end and cannot escape.
     """
     path = Path(expand_home(tracking_db)).resolve()
     if "?" in str(path):
         raise ConfigError(
-            f"paths.tracking_db='{path}' contains a question mark, which the address of a sqlite file cannot. Put the "
-            f"store elsewhere with paths.tracking_db=..., or train without one: logger=none"
+            f"paths.tracking_db='{path}' contains a question mark, which is not allowed in the address of a sqlite "
+            f"file. Move the store with paths.tracking_db=..., or train without one: logger=none"
         )
     return f"{_SQLITE}{path}"
 
@@ -84,7 +84,7 @@ def store_file(uri: str) -> Path | None:
 
 
 def find_artifact_folder(client: Any, run_id: str) -> Path | None:
-    """Return the folder with the artifacts of a run; None if a server keeps them."""
+    """Return the local artifact folder of a run; None if a server stores its artifacts."""
     from mlflow.utils.file_utils import local_file_uri_to_path
 
     address = str(client.get_run(run_id).info.artifact_uri)
@@ -98,7 +98,7 @@ def first_line(error: BaseException) -> str:
 
 @contextmanager
 def explained(uri: str) -> Iterator[None]:
-    """Turn the errors of a store that does not answer into one TrackingError."""
+    """Convert errors of the store into a `TrackingError` that names the store and the fix."""
     from mlflow.exceptions import MlflowException
     from sqlalchemy.exc import SQLAlchemyError
 
@@ -106,13 +106,13 @@ def explained(uri: str) -> Iterator[None]:
         yield
     except (MlflowException, SQLAlchemyError, OSError) as error:
         raise TrackingError(
-            f"The MLflow store '{uri}' cannot be used: {first_line(error)} "
+            f"Cannot use the MLflow store '{uri}': {first_line(error)} "
             f"Start the server, fix logger.tracking_uri (or MLFLOW_TRACKING_URI), or train without it: logger=none"
         ) from error
 
 
 def make_client(uri: str) -> Any:
-    """Return a client that gives up after seconds; by default MLflow retries for minutes."""
+    """Return a client that times out within seconds; by default, MLflow retries for minutes."""
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR", "1")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
@@ -124,13 +124,13 @@ def make_client(uri: str) -> Any:
 def open_experiment(store: Store) -> tuple[Any, str]:
     """Create store and experiment if they do not exist; return a client and the experiment's ID.
 
-    Two processes that start on a fresh sqlite store would break each other's migration, so one waits for the other.
+    A lock serializes the first migration of a sqlite store, which two processes at once would break.
 
     Args:
         store: Store and experiment.
 
     Raises:
-        TrackingError: The store does not answer, or the experiment was deleted.
+        TrackingError: The store is unavailable, or the experiment was deleted.
     """
     with explained(store.uri):
         with nullcontext() if store.tracking_uri is not None else _locked(Path(store.tracking_db)):
@@ -141,8 +141,8 @@ def open_experiment(store: Store) -> tuple[Any, str]:
         _add_missing_tags(client, experiment)
         if experiment.lifecycle_stage == "deleted":
             raise TrackingError(
-                f"The experiment '{store.experiment_name}' of '{store.uri}' is deleted. Choose another name with "
-                f"experiment_name=..., or bring it back: MLFLOW_TRACKING_URI={shlex.quote(store.uri)} "
+                f"The experiment '{store.experiment_name}' of '{store.uri}' was deleted. Choose another name with "
+                f"experiment_name=..., or restore it: MLFLOW_TRACKING_URI={shlex.quote(store.uri)} "
                 f"mlflow experiments restore -x {experiment.experiment_id}"
             )
         return client, str(experiment.experiment_id)
@@ -157,20 +157,20 @@ def _create(client: Any, store: Store) -> str:
             client.create_experiment(store.experiment_name, artifact_location=location, tags=describe_experiment())
         )
     except MlflowException:
-        experiment = client.get_experiment_by_name(store.experiment_name)  # another client of the server was first
+        experiment = client.get_experiment_by_name(store.experiment_name)  # another client has just created it
         if experiment is None:
             raise
         return str(experiment.experiment_id)
 
 
 def describe_experiment() -> dict[str, str]:
-    """Return the tags that make MLflow open an experiment on training runs, with their metrics as columns."""
+    """Return experiment tags that make MLflow show training runs with our metrics as columns."""
     view = {"selectedColumns": [f"metrics.`{name}`" for name in _VIEW_COLUMNS]}
     return {"mlflow.experimentKind": "custom_model_development", f"mlflow.sharedViewState.{_VIEW}": json.dumps(view)}
 
 
 def _add_missing_tags(client: Any, experiment: Any) -> None:
-    """Add our tags to an experiment that something else created; existing tags stay."""
+    """Add our tags to an experiment created elsewhere; existing tags are kept."""
     if experiment.lifecycle_stage == "deleted":
         return
     for key, value in describe_experiment().items():
@@ -188,38 +188,38 @@ def _locked(database: Path) -> Iterator[None]:
 
 
 def find_server(uri: str) -> str:
-    """Return the address of the UI of a store: the server itself, or that of `make ui`."""
+    """Return the UI address of a store: the server itself, or the address of `make ui`."""
     return uri.rstrip("/") if uri.startswith(("http://", "https://")) else LOCAL_UI
 
 
 def link_runs(server: str, experiment_id: str) -> str:
-    """Return the page with the table of runs, with the metrics that they are chosen by among its columns.
+    """Return the address of an experiment's table of runs, with our metrics as columns.
 
     Args:
         server: Address of the UI.
-        experiment_id: Experiment whose runs are listed.
+        experiment_id: ID of the experiment.
     """
     return f"{server}/#/experiments/{experiment_id}/runs?viewStateShareKey={_VIEW}&{_TRAINING}"
 
 
 def link_run(server: str, experiment_id: str, run_id: str) -> str:
-    """Return the page of one run.
+    """Return the address of a run's page.
 
     Args:
         server: Address of the UI.
-        experiment_id: Experiment that the run is in.
+        experiment_id: ID of the run's experiment.
         run_id: MLflow run ID.
     """
     return f"{server}/#/experiments/{experiment_id}/runs/{run_id}?{_TRAINING}"
 
 
 def link_comparison(server: str, experiment_id: str, run_ids: Sequence[str]) -> str:
-    """Return the page that shows runs side by side: params, metrics, and plots of both.
+    """Return the address of the page that compares params, metrics and plots of runs.
 
     Args:
         server: Address of the UI.
-        experiment_id: Experiment that the runs are in.
-        run_ids: IDs of the runs.
+        experiment_id: ID of the runs' experiment.
+        run_ids: MLflow run IDs.
     """
     runs, experiments = (quote(json.dumps(list(ids), separators=(",", ":"))) for ids in (run_ids, [experiment_id]))
     return f"{server}/#/compare-runs?runs={runs}&experiments={experiments}&{_TRAINING}"
@@ -229,13 +229,13 @@ _SECONDS_TO_END = 10.0
 
 
 class SystemReadings:
-    """Read processor, memory, disk, network and GPU at an interval, on a thread of its own.
+    """Sample CPU, memory, disk, network and GPU at a fixed interval in a background thread.
 
-    MLflow's own monitor stops for good when the store fails to answer once; this one uses its readers and our logger.
+    MLflow's own monitor stops permanently after one failed call to the store, so we use its readers with our logger.
 
     Args:
-        log_metrics: Function that logs readings at a step.
-        seconds: Seconds between two readings.
+        log_metrics: Function that logs metrics at a step.
+        seconds: Sampling interval in seconds.
     """
 
     def __init__(self, log_metrics: Callable[[Mapping[str, float], int], None], *, seconds: float) -> None:
@@ -246,16 +246,16 @@ class SystemReadings:
         self._thread = threading.Thread(target=self._run, daemon=True, name="system-readings")
 
     def start(self) -> None:
-        """Start reading; the readers are imported first, outside of any epoch."""
+        """Import the readers and start the thread, before the first epoch is timed."""
         self._readers = _find_readers()
         self._thread.start()
 
     def stop(self) -> None:
-        """Stop reading; a reader whose driver hangs is left behind."""
+        """Stop the thread; give up on it if a reader hangs in its driver."""
         self._stopped.set()
         self._thread.join(_SECONDS_TO_END)
         if self._thread.is_alive():
-            logger.warning("A reader of the system metrics does not answer; its last readings are lost.")
+            logger.warning("A reader of system metrics hangs; its last values are lost.")
 
     def _run(self) -> None:
         step = 0
@@ -288,6 +288,6 @@ def _find_gpu_reader() -> list[Any]:
 
     try:
         return [GPUMonitor()]
-    except Exception as error:  # nvidia-ml-py is missing or finds no driver, and passes on any error of its C library
-        logger.warning("No GPU readings: %s. Install their reader with: pip install nvidia-ml-py", error)
+    except Exception as error:  # nvidia-ml-py is missing, finds no driver, or passes on an error of its C library
+        logger.warning("Cannot log GPU metrics: %s. Install the reader with: pip install nvidia-ml-py", error)
         return []

@@ -1,4 +1,4 @@
-"""Messages to MLflow, sent in order; kept in the run folder while the store does not answer, and sent later."""
+"""Send messages to MLflow in order; while the store is unavailable, keep them in the run folder and send them later."""
 
 import errno
 import fcntl
@@ -20,20 +20,20 @@ logger = logging.getLogger(__name__)
 
 FOLDER = "unsent"
 _REFUSALS = {"INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST", "BAD_REQUEST", "PERMISSION_DENIED", "INVALID_STATE"}
-"""Error codes of MLflow that a retry does not fix."""
+"""MLflow error codes for which a retry is useless."""
 _NO_LINKS = (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.EOPNOTSUPP, errno.ENOSYS)
-"""Errors of file systems without hard links, or between two file systems."""
+"""Errors of `os.link` on file systems without hard links, or across file systems."""
 _PER_CALL = 100
 _SECONDS_BETWEEN_TRIES = 30.0
 
 
 @dataclass(frozen=True)
 class Message:
-    """One call of MLflow's client, as plain values.
+    """A call of the MLflow client as plain values.
 
     Args:
         kind: `params`, `metrics`, `tags`, `inputs`, `artifact`, `register` or `end`.
-        data: Arguments of the call.
+        data: Keyword arguments of the call.
     """
 
     kind: str
@@ -41,10 +41,10 @@ class Message:
 
 
 class Outbox:
-    """Send the messages of a run; after the first failure, keep all in order until the store is back.
+    """Send the messages of a run; after a failure, keep all of them in order until the store is back.
 
     Args:
-        client: Client of MLflow.
+        client: MLflow client.
         uri: Address of the store.
         run_id: MLflow run ID.
         folder: Run folder; unsent messages are kept in `unsent/` below it.
@@ -61,14 +61,14 @@ class Outbox:
 
     @property
     def num_unsent(self) -> int:
-        """Number of messages on disk."""
+        """Number of messages kept on disk."""
         return len(self._path.read_text().splitlines()) if self._path.exists() else 0
 
     def send(self, message: Message) -> None:
-        """Send a message, or keep it.
+        """Send a message, or keep it if the store is unavailable.
 
         Args:
-            message: Next message; the `path` of an artifact may be relative to the run folder, which can move.
+            message: Next message; the `path` of an artifact may be relative to the run folder.
         """
         with self._lock:
             if self._path.exists() and (time.monotonic() - self._last_try < _SECONDS_BETWEEN_TRIES or not self.flush()):
@@ -77,20 +77,20 @@ class Outbox:
             error = self._try(message)
             if error is not None:
                 logger.warning(
-                    "The MLflow store '%s' does not answer (%s). Training continues; unsent messages are kept in %s.",
+                    "The MLflow store '%s' is unavailable (%s). Training continues; unsent messages are kept in %s.",
                     self._address["tracking_uri"], error, self._path.parent,
                 )  # fmt: skip
                 self._keep(message)
 
     def flush(self) -> bool:
-        """Send the messages on disk; return whether none is left."""
+        """Send the messages kept on disk; return whether all were sent."""
         if not self._path.exists():
             return True
         with self._exclusive():
             if not self._path.exists():
                 return True  # another process has sent them
             lines = self._path.read_text().splitlines(keepends=True)
-            # A line without an end was being written when the process was killed.
+            # An unterminated last line is incomplete: the process was killed while writing it.
             messages = [Message(**json.loads(line)) for line in lines if line.endswith("\n")]
             for index, message in enumerate(messages):
                 if self._try(message) is not None:
@@ -100,23 +100,23 @@ class Outbox:
             (self._path.parent / "run.json").unlink(missing_ok=True)
             if not any(self._path.parent.iterdir()):
                 self._path.parent.rmdir()
-            logger.info("Sent %d kept messages to '%s'.", len(messages), self._address["tracking_uri"])
+            logger.info("Sent %d messages kept on disk to '%s'.", len(messages), self._address["tracking_uri"])
             return True
 
     @contextmanager
     def _exclusive(self) -> Iterator[None]:
-        """Keep other threads and processes from the messages on disk: `task=send` may run during the training."""
+        """Lock the messages on disk against other threads and processes; `task=send` may run during training."""
         with self._lock:
             descriptor = os.open(self._folder, os.O_RDONLY)
             try:
-                with suppress(OSError):  # not every network file system locks folders
+                with suppress(OSError):  # some network file systems cannot lock folders
                     fcntl.flock(descriptor, fcntl.LOCK_EX)
                 yield
             finally:
                 os.close(descriptor)
 
     def _try(self, message: Message) -> str | None:
-        """Deliver a message; return why the store could not be reached, or None on success."""
+        """Deliver a message; return the reason if the store is unavailable, else None."""
         from mlflow.exceptions import MlflowException
         from sqlalchemy.exc import SQLAlchemyError
 
@@ -132,7 +132,7 @@ class Outbox:
                 return reason
             refused = self._path.with_name("refused.jsonl")
             self._append(refused, message)
-            logger.warning("MLflow refused %s: %s It is kept in %s.", message.kind, reason, refused)
+            logger.warning("MLflow rejected %s: %s The message is kept in %s.", message.kind, reason, refused)
         return None
 
     def _keep(self, message: Message) -> None:
@@ -153,14 +153,14 @@ class Outbox:
 
 
 def list_unsent(root: Path) -> list[Path]:
-    """Return a `run.json` for each run below a folder that kept messages."""
+    """Return the `run.json` of each run below a folder that has unsent messages."""
     return sorted(root.rglob(f"{FOLDER}/run.json"))
 
 
 def send_unsent(roots: Iterable[Path]) -> tuple[int, int]:
-    """Send what the runs below some folders kept; return how many are sent, and how many still wait.
+    """Send the unsent messages of all runs below some folders; return the numbers of runs sent and still waiting.
 
-    It can be repeated: MLflow stores a param, point, tag or file once, however often it arrives.
+    Repeating it is safe: MLflow stores a param, metric value, tag or file only once.
 
     Args:
         roots: Folders of runs or sweeps.
@@ -185,7 +185,7 @@ def _send_params(client: Any, run_id: str, *, params: dict[str, str]) -> None:
 
 
 def _send_metrics(client: Any, run_id: str, *, points: list[list[Any]]) -> None:
-    """Log points of `[key, value, milliseconds, step]`."""
+    """Log metric values given as `[key, value, milliseconds, step]`."""
     from mlflow.entities import Metric
 
     for start in range(0, len(points), 1000):
@@ -217,7 +217,7 @@ def _send_artifact(client: Any, run_id: str, *, path: str, folder: str | None = 
 
 
 def _link_artifact(client: Any, run_id: str, path: Path, folder: str | None) -> bool:
-    """Hard-link a file into the artifacts of a run; return False if a server keeps them or the disk cannot link."""
+    """Hard-link a file into a run's artifacts; return False for artifacts on a server or without hard-link support."""
     artifacts = find_artifact_folder(client, run_id)
     if artifacts is None:
         return False
