@@ -76,6 +76,6 @@ def test_without_calibration_or_score_there_is_no_probability() -> None:
 
 
 @pytest.mark.parametrize("calibration", [(0.0, 0.0), (-1.0, 0.0), (float("nan"), 0.0), (1.0, float("inf"))])
-def test_calibration_that_turns_scores_around_is_refused(calibration: tuple[float, float]) -> None:
+def test_calibration_with_a_slope_that_is_not_positive_is_refused(calibration: tuple[float, float]) -> None:
     with pytest.raises(ConfigError, match=r"slope.*0"):
         Decision(calibration=calibration)
