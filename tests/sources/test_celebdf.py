@@ -63,7 +63,7 @@ def test_validation_shows_other_people_than_training(tmp_path: Path, caplog: pyt
     for split in ("train", "val"):
         assert {video.label for video in videos if video.split == split} == set(Label)
     assert 0.15 < sum(video.split == "val" for video in videos) / len(videos) < 0.45
-    assert "2 of the 3 people of the official test list" in caplog.text
+    assert "2 of the 3 people" in caplog.text
     check_groups([v.video_id for v in videos], find_groups(videos), [v.split for v in videos])  # the audit passes
 
 

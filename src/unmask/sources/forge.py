@@ -196,7 +196,7 @@ class ForgedMedia:
         write_splits(Layout(self.output, kind), splits)
         empty = [split for split, members in splits.items() if not members]
         if empty:
-            logger.warning("%d pairs leave %s empty; at least three fill all splits.", len(pairs), " and ".join(empty))
+            logger.warning("%d pairs leave %s empty; all splits need at least three.", len(pairs), " and ".join(empty))
         paired = {name for pair in pairs for name in pair}
         skipped = [
             {
