@@ -35,7 +35,7 @@ def test_fakes_made_by_others_need_no_warning_whatever_the_source_is_called() ->
 def test_a_mixture_is_as_doubtful_as_its_worst_part_and_says_that_it_is_a_part() -> None:
     warning = warn_of_training([EXTERNAL, SELF_MADE, DRAWN])
     assert warning is not None
-    assert "in part" in warning
+    assert "partly" in warning
     assert "'drawn set'" in warning
     assert "external set" not in warning
     figures = qualify_figures([EXTERNAL, SELF_MADE])

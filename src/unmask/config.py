@@ -1,7 +1,7 @@
-"""Where the configuration is, and which root keys each command has.
+"""Locate and compose the Hydra configuration, and declare the root keys of each command.
 
-The classes below give the types of keys. Defaults are in the YAML files, which `tests/test_defaults.py` holds equal to
-those that Python callers get.
+The dataclasses below declare the types of the keys. Defaults are in the YAML files; `tests/test_defaults.py` keeps them
+equal to the defaults of the Python API.
 """
 
 import re
@@ -22,24 +22,24 @@ from unmask.paths import expand_home, is_path_key
 
 
 class HomeExpandingLoader(ConfigLoaderImpl):
-    """Hydra's composition, in whose paths `~` is the home folder, wherever they come from.
+    """Config loader that expands `~` in all paths.
 
-    Hydra makes its folders before any code of ours sees the configuration, in the processes of a launcher too, and has
-    no hook between.
+    Hydra creates its output folders before any of our code sees the configuration, in a launcher's processes too, and
+    has no hook in between.
     """
 
     def load_configuration(self, *args: Any, **kwargs: Any) -> DictConfig:
-        """Compose, and replace `~`."""
+        """Compose the configuration and expand `~`."""
         cfg = super().load_configuration(*args, **kwargs)
         expand_paths(cfg)
         return cfg
 
 
 def expand_paths(cfg: DictConfig) -> None:
-    """Replace a leading `~` by the home folder in every key that is a path.
+    """Replace a leading `~` with the home folder in every path-valued key.
 
     Args:
-        cfg: Changed in place.
+        cfg: Configuration, changed in place.
     """
     for key in list(cfg):
         node = cfg._get_node(key)
@@ -55,7 +55,7 @@ def _expand(parent: DictConfig | ListConfig, places: Iterable[Any]) -> None:
     for place in places:
         try:
             text = parent[place]
-        except (OmegaConfBaseException, ValueError):  # needs what is not there yet, such as the number of a job
+        except (OmegaConfBaseException, ValueError):  # interpolates a value not set yet, such as a job number
             continue
         if isinstance(text, str) and text != (expanded := expand_home(text)):
             with read_write(parent):
@@ -63,37 +63,37 @@ def _expand(parent: DictConfig | ListConfig, places: Iterable[Any]) -> None:
 
 
 def escape_interpolation(text: str) -> str:
-    """Return a text that OmegaConf takes as it is, also where it holds `${`."""
+    """Escape `${` so that OmegaConf takes a text literally."""
     return re.sub(r"(\\*)\$\{", r"\1\1\\${", text)
 
 
 def expand_home_in_paths() -> None:
-    """Let Hydra compose with `HomeExpandingLoader`, for commands, `compose` and the processes of launchers alike."""
+    """Make Hydra compose with `HomeExpandingLoader`, in commands, in `compose` and in launchers' processes."""
     hydra._internal.hydra.ConfigLoaderImpl = HomeExpandingLoader  # type: ignore[attr-defined]
 
 
 def read_text(override: str) -> str:
-    """Return the value of `key=value` as it was typed, without the quotes that are Hydra's."""
+    """Return the value of `key=value` as typed, without Hydra's quotes."""
     value = read_value(override)
     return value if isinstance(value, str) else override.partition("=")[2]
 
 
 def read_value(override: str) -> Any:
-    """Return the value of `key=value` as Hydra reads it on a command line, without its quotes."""
+    """Return the value of `key=value` as Hydra parses it on a command line."""
     return OverridesParser.create().parse_override(override).value()
 
 
 def config_dir() -> Path:
-    """Return the folder of the configs: inside the installed package, or at the top of a checkout."""
+    """Return the folder with the configs: inside the installed package, or at the root of a checkout."""
     packaged = Path(__file__).parent / "configs"
     return packaged if packaged.is_dir() else Path(__file__).parents[2] / "configs"
 
 
 def find_targets(group: str) -> dict[str, str]:
-    """Return the dotted name of what each option of a config group builds, by the option's name.
+    """Return the `_target_` of each option of a config group, by option name.
 
     Args:
-        group: Folder of `configs`, such as `source`.
+        group: Name of the config group, such as `source`.
     """
     paths = sorted((config_dir() / group).glob("*.yaml"))
     nodes = {path.stem: DictConfig(OmegaConf.load(path)) for path in paths}
@@ -102,7 +102,7 @@ def find_targets(group: str) -> dict[str, str]:
 
 @dataclass
 class CropKeys:
-    """How faces become crops; see `unmask.faces.crop.CropSpec`."""
+    """Keys of the crop settings; see `unmask.faces.spec.CropSpec`."""
 
     margin: float = MISSING
     crop_size: int = MISSING
@@ -113,7 +113,7 @@ class CropKeys:
 
 @dataclass
 class SplitKeys:
-    """How videos are split where the source has no splits of its own."""
+    """Split fractions for sources that define no splits."""
 
     train: float = MISSING
     val: float = MISSING
@@ -122,7 +122,7 @@ class SplitKeys:
 
 @dataclass
 class MediaLimitKeys:
-    """How much of one file is decoded."""
+    """Decoding limits of a file."""
 
     max_pixels: int = MISSING
 
@@ -148,7 +148,7 @@ class PrepareKeys:
 
 @dataclass
 class TrackingKeys:
-    """What the store keeps of a run; see `unmask.tracking.logger.MLflowLogger`."""
+    """Keys of what MLflow stores for a run; see `unmask.tracking.logger.MLflowLogger`."""
 
     checkpoints: str = MISSING
 
@@ -207,7 +207,7 @@ class EvaluateKeys:
 
 @dataclass
 class LimitKeys(MediaLimitKeys):
-    """How much of one file is looked at; see `unmask.inference.limits.Limits`."""
+    """Keys of the limits for a file; see `unmask.inference.limits.Limits`."""
 
     max_seconds: float | None = MISSING
     max_frames: int = MISSING
@@ -219,7 +219,7 @@ class LimitKeys(MediaLimitKeys):
 
 @dataclass
 class DecidingKeys:
-    """Which face decides, and what a suspicious stretch does; see `unmask.inference.deciding.Deciding`."""
+    """Keys for the deciding face and suspicious stretches; see `unmask.inference.deciding.Deciding`."""
 
     face: str = MISSING
     min_share: float = MISSING
@@ -230,7 +230,7 @@ class DecidingKeys:
 
 @dataclass
 class PredictorKeys:
-    """Keys of all that predicts; see `unmask.inference.predictor.PredictorSettings`."""
+    """Keys shared by all commands that predict; see `unmask.inference.predictor.PredictorSettings`."""
 
     checkpoint: str = MISSING
     threshold: float | None = MISSING
@@ -251,12 +251,12 @@ class PredictKeys(PredictorKeys):
 
     paths: Any = MISSING
     inputs: list[str] = field(default_factory=list)
-    save: Any = field(default_factory=list)  # names, as a list or as text
+    save: Any = field(default_factory=list)  # list of names, or a comma-separated string
 
 
 @dataclass
 class ServiceLimitKeys:
-    """What clients can ask for; see `unmask.web.api.settings.ServiceLimits`."""
+    """Keys of the limits for clients; see `unmask.web.api.settings.ServiceLimits`."""
 
     image_bytes: int = MISSING
     video_bytes: int = MISSING
@@ -297,15 +297,15 @@ COMMANDS: dict[str, type] = {
     "predict": PredictKeys,
     "serve": ServeKeys,
 }
-"""The root keys of each command."""
+"""Dataclass with the root keys of each command."""
 
 
 def list_typed_keys(keys: type, *, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield the dotted keys of a command and their types, those of nested classes too.
+    """Yield the dotted keys of a command and their types, including nested keys.
 
     Args:
-        keys: One of `COMMANDS`.
-        prefix: Of the keys, with its dot.
+        keys: Dataclass from `COMMANDS`.
+        prefix: Prefix of the keys, with a trailing dot.
     """
     for name, hint in get_type_hints(keys).items():
         if is_dataclass(hint) and isinstance(hint, type):
@@ -315,7 +315,7 @@ def list_typed_keys(keys: type, *, prefix: str = "") -> Iterator[tuple[str, Any]
 
 
 def register_schemas() -> None:
-    """Tell Hydra the root keys of each command and their types, so that a misspelt one stops the run."""
+    """Register the typed root keys of each command with Hydra, so that a misspelt key fails fast."""
     expand_home_in_paths()
     store = ConfigStore.instance()
     for name, keys in COMMANDS.items():
@@ -323,10 +323,10 @@ def register_schemas() -> None:
 
 
 def read_defaults(name: str) -> DictConfig:
-    """Compose a command's configuration outside of the command, for a program that takes its settings over.
+    """Compose a command's default configuration outside the command.
 
     Args:
-        name: Of a file in `configs`, without its suffix.
+        name: Name of a file in `configs`, without suffix.
     """
     from hydra import compose, initialize_config_dir
 
@@ -336,22 +336,22 @@ def read_defaults(name: str) -> DictConfig:
 
 
 def check_complete(cfg: DictConfig) -> None:
-    """Raise a ConfigError that names every key that still needs a value."""
+    """Raise a ConfigError that lists every key without a value."""
     missing = sorted(OmegaConf.missing_keys(cfg))
     if missing:
         example = " ".join(f"{key}=..." for key in missing)
-        raise ConfigError(f"No value for: {', '.join(missing)}. Give it on the command line: {example}")
+        raise ConfigError(f"No value for: {', '.join(missing)}. Set it on the command line: {example}")
 
 
 def run_dir() -> Path:
-    """Return the folder of the running Hydra job."""
+    """Return the output folder of the running Hydra job."""
     from hydra.core.hydra_config import HydraConfig
 
     return Path(HydraConfig.get().runtime.output_dir)
 
 
 def find_choices() -> dict[str, str]:
-    """Return the option that was chosen of each config group of the running Hydra job; nothing outside of one."""
+    """Return the chosen option of each config group of the running Hydra job; empty outside a job."""
     from hydra.core.hydra_config import HydraConfig
 
     if not HydraConfig.initialized():
@@ -361,5 +361,5 @@ def find_choices() -> dict[str, str]:
 
 
 def to_plain(node: Any) -> Any:
-    """Return a node as plain dicts, lists and values, with interpolations resolved."""
+    """Convert a node to plain dicts, lists and values, with interpolations resolved."""
     return OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node

@@ -1,7 +1,7 @@
-"""Who made the forgeries that a dataset holds or a model was trained on, and what follows for its verdicts.
+"""Origin of the forgeries in a dataset or a model's training data, and the warnings that follow from it.
 
-The one place that decides whether a verdict needs a warning: `prepare.py` records it of the source, `train.py` carries
-the record into checkpoint, bundle and MLflow, and every command and page asks `warn_of_training`.
+`prepare.py` records the origin for each source, `train.py` copies the record into the checkpoint, the bundle and
+MLflow, and every command and page calls `warn_of_training` to decide whether a verdict needs a warning.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,20 +11,20 @@ from typing import Any, Self
 
 
 class Forgeries(StrEnum):
-    """Who made the fakes of a dataset."""
+    """Origin of the fakes in a dataset."""
 
     DRAWN = "drawn"
-    """Unmask, of faces that it drew itself."""
+    """Made by Unmask from faces that it drew itself."""
     SELF_MADE = "self_made"
-    """Unmask, of faces in real images or videos."""
+    """Made by Unmask from faces in real images or videos."""
     EXTERNAL = "external"
-    """Others, as in published datasets."""
+    """Made by others, as in published datasets."""
     UNKNOWN = "unknown"
     """Not recorded."""
 
 
 _LEGACY_NAMES = {"synthetic": Forgeries.DRAWN, "forge": Forgeries.SELF_MADE}
-"""Of the sources whose fakes Unmask makes, as datasets were recorded that held a name alone."""
+"""Sources whose fakes Unmask makes, for older datasets that recorded only the source's name."""
 
 _WORDS = {
     Forgeries.DRAWN: "drawn faces",
@@ -34,16 +34,16 @@ _WORDS = {
 }
 
 _DOUBTFUL = (Forgeries.DRAWN, Forgeries.SELF_MADE, Forgeries.UNKNOWN)
-"""The gravest first: it decides where sources are mixed."""
+"""Origins that need a warning, most serious first; the most serious one decides for mixed sources."""
 
 
 @dataclass(frozen=True)
 class SourceRecord:
-    """What stays on record of a source, in datasets, checkpoints, bundles and predictions.
+    """Record of a source, stored in datasets, checkpoints, bundles and predictions.
 
     Args:
-        name: Of the source.
-        forgeries: Who made its fakes.
+        name: Name of the source.
+        forgeries: Origin of its fakes.
     """
 
     name: str
@@ -51,7 +51,7 @@ class SourceRecord:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """Rebuild a record from `to_dict`; a kind that a later version added is unknown to this one."""
+        """Rebuild a record from `to_dict`; origins added by later versions become `UNKNOWN`."""
         kind = str(values.get("forgeries"))
         known = Forgeries(kind) if kind in tuple(Forgeries) else Forgeries.UNKNOWN
         return cls(str(values.get("name") or "unnamed"), known)
@@ -69,16 +69,16 @@ def read_sources(info: Mapping[str, Any]) -> tuple[SourceRecord, ...]:
     """Return the sources of a face dataset.
 
     Args:
-        info: Content of `dataset.json`; one that was written before sources were recorded holds the name alone.
+        info: Content of `dataset.json`; older files hold only the source's name.
     """
     return _read(info.get("sources"), name=info.get("name"))
 
 
 def read_trained_on(provenance: Mapping[str, Any]) -> tuple[SourceRecord, ...]:
-    """Return what a model was trained on.
+    """Return the sources that a model was trained on.
 
     Args:
-        provenance: Of a checkpoint or bundle; an older one holds the dataset's name alone, or not even that.
+        provenance: Provenance of a checkpoint or bundle; older ones hold at most the dataset's name.
     """
     return _read(provenance.get("trained_on"), name=provenance.get("dataset"))
 
@@ -91,11 +91,11 @@ def _read(records: Any, *, name: Any) -> tuple[SourceRecord, ...]:
 
 
 def record_training(sources: Iterable[SourceRecord], *, makes_fakes: bool) -> tuple[SourceRecord, ...]:
-    """Return what a training on these sources puts on record.
+    """Return the sources to record for a training run.
 
     Args:
-        sources: Of the face dataset.
-        makes_fakes: Whether the training made its fakes itself, of the real crops alone (`augmentation=sbi`).
+        sources: Sources of the face dataset.
+        makes_fakes: Whether training generates its fakes from real crops only (`augmentation=sbi`).
     """
     if not makes_fakes:
         return tuple(sources)
@@ -106,15 +106,15 @@ def record_training(sources: Iterable[SourceRecord], *, makes_fakes: bool) -> tu
 
 
 def name_sources(sources: Iterable[SourceRecord]) -> str:
-    """Name sources and who made their fakes, as in `ffpp, synthetic (drawn faces)`."""
+    """List sources with the origin of their fakes, such as `ffpp, synthetic (drawn faces)`."""
     return ", ".join(map(str, sources)) or "unknown data"
 
 
 def name_model(provenance: Mapping[str, Any], *, network: str) -> str:
-    """Call a model by its run and by what it was trained on, not by a hash.
+    """Return a display name for a model: run name, architecture and training data.
 
     Args:
-        provenance: Of the checkpoint or bundle; an older one does not know the name of its run.
+        provenance: Provenance of the checkpoint or bundle; older ones hold no run name.
         network: Name of the architecture.
     """
     run = str(provenance.get("run_name") or "")
@@ -123,43 +123,43 @@ def name_model(provenance: Mapping[str, Any], *, network: str) -> str:
 
 
 def warn_of_training(sources: Sequence[SourceRecord]) -> str | None:
-    """Say why no verdict of a model can be relied on; None where its fakes were made by others.
+    """Return a warning that a model's verdicts are unreliable, or None if others made its training fakes.
 
     Args:
-        sources: That the model was trained on.
+        sources: Sources that the model was trained on.
     """
     kind, names = _find_gravest(sources)
     if kind is None:
         return None
-    part = "" if len(names) == len(sources) else "in part "
+    part = "" if len(names) == len(sources) else "partly "
     quoted = ", ".join(f"'{name}'" for name in names)
     if kind is Forgeries.DRAWN:
         return (
-            f"This model was trained {part}on faces that Unmask drew ({quoted}): it is a demonstration, and its "
+            f"This model was trained {part}on faces that Unmask drew ({quoted}). It is a demonstration, and its "
             "verdicts say nothing about real images and videos."
         )
     if kind is Forgeries.SELF_MADE:
         return (
-            f"This model was trained {part}on forgeries that Unmask made itself ({quoted}): how well it recognises "
-            "deepfakes made by other tools is not known, so its verdicts are not evidence."
+            f"This model was trained {part}on forgeries made by Unmask itself ({quoted}). How well it recognises "
+            "deepfakes made by other tools is unknown, so its verdicts are not evidence."
         )
     return (
-        f"This model was trained {part}on data of unknown origin ({quoted}): there is no record of who made the "
-        "forgeries, so it is not known which ones it recognises."
+        f"This model was trained {part}on data of unknown origin ({quoted}). There is no record of who made the "
+        "forgeries, so it is unknown which kinds the model recognises."
     )
 
 
 def warn_in_short(sources: Sequence[SourceRecord]) -> str | None:
-    """Return the warning in a few words, for drawings; None where there is none."""
+    """Return a short form of the warning, to be drawn into images, or None."""
     kind, _ = _find_gravest(sources)
     return None if kind is None else f"Model trained on {_WORDS[kind]}"
 
 
 def qualify_figures(sources: Sequence[SourceRecord]) -> str | None:
-    """Say what figures on a dataset do not show; None where its fakes were made by others.
+    """Return a caveat for metrics on a dataset, or None if others made its fakes.
 
     Args:
-        sources: Of the face dataset that was evaluated.
+        sources: Sources of the evaluated face dataset.
     """
     kind, names = _find_gravest(sources)
     if kind is None:
@@ -170,13 +170,13 @@ def qualify_figures(sources: Sequence[SourceRecord]) -> str | None:
         return f"{which} are of unknown origin: there is no record of who made them."
     faces = ", from faces that it drew" if kind is Forgeries.DRAWN else ""
     return (
-        f"{which} were made by Unmask itself{faces}. The figures show that the machinery works; they say nothing "
-        "about how well forgeries made by others are recognised."
+        f"{which} were made by Unmask itself{faces}. The metrics show that the pipeline works; they say nothing about "
+        "how well the model recognises forgeries made by others."
     )
 
 
 def _find_gravest(sources: Sequence[SourceRecord]) -> tuple[Forgeries | None, list[str]]:
-    """Return the kind of forgeries that tells least about others, and the sources of that kind."""
+    """Return the most serious origin among the sources, and the names of the sources of that origin."""
     for kind in _DOUBTFUL:
         names = [source.name for source in sources if source.forgeries is kind]
         if names:

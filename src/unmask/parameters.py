@@ -1,4 +1,4 @@
-"""Checks of numbers that users give."""
+"""Range checks for numeric parameters."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -10,7 +10,7 @@ from unmask.errors import ConfigError
 
 @contextmanager
 def as_config_error() -> Iterator[None]:
-    """Make a `ConfigError` of what a check raises, for a key that no object is built of."""
+    """Turn the ValueError of a check into a `ConfigError`, for keys that no constructor checks."""
     try:
         yield
     except ValueError as error:
@@ -18,21 +18,21 @@ def as_config_error() -> Iterator[None]:
 
 
 def check_number(name: str, value: Any, *, least: float, most: float = math.inf) -> None:
-    """Raise unless a value is a finite number within bounds, which are allowed themselves.
+    """Raise unless a value is a finite number in [least, most].
 
     Raises:
-        ValueError: It is not; names it.
+        ValueError: Names the parameter and its value.
     """
     if not _is_number(value) or not least <= value <= most:
-        bounds = f"from {least:g} to {most:g}" if math.isfinite(most) else f"from {least:g} on"
+        bounds = f"from {least:g} to {most:g}" if math.isfinite(most) else f"of at least {least:g}"
         raise ValueError(f"{name}={value} must be a number {bounds}.")
 
 
 def check_whole(name: str, value: Any, *, least: int, most: float = math.inf) -> None:
-    """Raise unless a value is a whole number within bounds, which are allowed themselves.
+    """Raise unless a value is a whole number in [least, most].
 
     Raises:
-        ValueError: It is not; names it.
+        ValueError: Names the parameter and its value.
     """
     check_number(name, value, least=least, most=most)
     if value != int(value):
@@ -40,23 +40,23 @@ def check_whole(name: str, value: Any, *, least: int, most: float = math.inf) ->
 
 
 def check_range(name: str, value: Any, *, least: float, most: float = math.inf, whole: bool = False) -> None:
-    """Raise unless a value is two numbers within bounds, the lower one first.
+    """Raise unless a value is a pair of numbers in [least, most], the lower one first.
 
     Args:
-        name: Of the argument.
-        value: Of the argument.
-        least: Lower bound.
-        most: Upper bound.
-        whole: Whether both must be whole.
+        name: Name of the parameter.
+        value: Value to check.
+        least: Lower bound, inclusive.
+        most: Upper bound, inclusive.
+        whole: Whether both numbers must be whole.
 
     Raises:
-        ValueError: It is not; names it.
+        ValueError: Names the parameter and its value.
     """
     is_pair = isinstance(value, Sequence) and not isinstance(value, str) and len(value) == 2
     if not is_pair or not all(_is_number(end) and (not whole or end == int(end)) for end in value) or not (
         least <= value[0] <= value[1] <= most
     ):  # fmt: skip
-        bounds = f"from {least:g} to {most:g}" if math.isfinite(most) else f"from {least:g} on"
+        bounds = f"from {least:g} to {most:g}" if math.isfinite(most) else f"of at least {least:g}"
         shown = value if isinstance(value, str) or not isinstance(value, Sequence) else list(value)
         kind = "whole numbers" if whole else "numbers"
         raise ValueError(f"{name}={shown} must be two {kind} {bounds}, the lower one first.")

@@ -1,9 +1,9 @@
-"""What is built from a file: checkpoints, bundles and datasets come from strangers too, and name what to call.
+"""Build objects described in untrusted files: checkpoints, bundles and datasets name the constructors to call.
 
-A command line and its configs are the user's own and may name anything; a file may not. From a file only these are
-called: the networks and detectors of `unmask` in `_OURS`, the `nn.Module` classes of `torch.nn`, the builders of
-`torchvision.models` and `timm.create_model`, both without weights. Every other package has to be named by the user.
-All targets of a file are checked before the first is called, and nothing is imported for one that is refused.
+A command line and its configs are the user's own and may name anything; a file may not. Files may only name the
+networks and detectors of `unmask` in `_OURS`, the `nn.Module` classes of `torch.nn`, the builders of
+`torchvision.models` and `timm.create_model`, the last two without weights. The user must trust any other package
+explicitly. All targets of a file are checked before the first is called, and a rejected target is never imported.
 """
 
 import importlib
@@ -19,7 +19,7 @@ from typing import Any
 from unmask.errors import ConfigError, UntrustedError
 
 VARIABLE = "UNMASK_TRUSTED_MODULES"
-"""Environment variable with names of trusted packages, separated by commas."""
+"""Environment variable with a comma-separated list of trusted packages."""
 
 _OURS = frozenset(
     {
@@ -42,27 +42,27 @@ _LOADS_WEIGHTS = {
     "weights", "weights_backbone", "pretrained", "pretrained_backbone", "pretrained_cfg", "pretrained_cfg_overlay",
     "pretrained_custom_load", "pretrained_filter_fn", "pretrained_strict", "checkpoint_path", "cache_dir",
 }  # fmt: skip
-"""Arguments by which builders of networks download or read weights."""
+"""Arguments with which network builders download or read weights."""
 
 Node = Mapping[str, Any]
 Build = Callable[..., Any]
 
 
 def read_trusted(given: Sequence[str] | str = ()) -> tuple[str, ...]:
-    """Return the packages that the user trusts: those given, and those of the environment.
+    """Return the trusted packages: those given and those in `UNMASK_TRUSTED_MODULES`.
 
     Args:
         given: Names of packages or modules, such as `["mylab"]`.
 
     Raises:
-        ConfigError: One is not the name of a module.
+        ConfigError: A name is not a valid module name.
     """
     named = {"trusted_modules": given.split(",") if isinstance(given, str) else [str(name) for name in given]}
     named[VARIABLE] = os.environ.get(VARIABLE, "").split(",")
     found = [(key, name.strip()) for key, names in named.items() for name in names if name.strip()]
     for key, name in found:
         if re.fullmatch(_DOTTED, name) is None:
-            raise ConfigError(f"{key}: '{name}' is not the name of a module. Give one such as mylab or mylab.nets.")
+            raise ConfigError(f"{key}: '{name}' is not a module name. Set a name such as mylab or mylab.nets.")
     return tuple(dict.fromkeys(name for _, name in found))
 
 
@@ -73,16 +73,16 @@ def build_from_file(
     trusted_modules: Sequence[str] = (),
     offered: Mapping[str, Any] | None = None,
 ) -> Any:
-    """Build the object that a node of a file describes.
+    """Build the object that a node from a file describes.
 
     Args:
-        node: `_target_` and plain arguments, which may be nodes in turn.
-        file: File that holds it, for messages.
-        trusted_modules: Packages that may be called too; those of `UNMASK_TRUSTED_MODULES` are added.
-        offered: Further arguments of the target, given where it has parameters of these names.
+        node: `_target_` and plain arguments, which may be nested nodes.
+        file: File that contains the node, for messages.
+        trusted_modules: Additional trusted packages, beside those in `UNMASK_TRUSTED_MODULES`.
+        offered: Additional arguments, passed only if the target has parameters of these names.
 
     Raises:
-        UntrustedError: A target is not trusted, or the node asks for something that is not built from a file.
+        UntrustedError: A target is not trusted, or the node is malformed.
     """
     trusted = read_trusted(trusted_modules)
     names = dict.fromkeys(_list_targets(node, file=file))
@@ -90,7 +90,9 @@ def build_from_file(
         _check_name(name, trusted, file=file)
     known = {name: _find(name, trusted, file=file) for name in names}
     if "_target_" not in node:
-        raise UntrustedError(f"'{file}' describes an object without a _target_. It is damaged, or not of unmask.")
+        raise UntrustedError(
+            f"'{file}' describes an object without a _target_. It is damaged, or was not written by unmask."
+        )
     parameters = _list_parameters(known[node["_target_"]])
     further = {key: value for key, value in (offered or {}).items() if key in parameters}
     return _build({**node, **further}, known)
@@ -99,15 +101,15 @@ def build_from_file(
 def check_overrides(
     overrides: Sequence[tuple[str, Any]], *, file: str | Path, trusted_modules: Sequence[str] = ()
 ) -> None:
-    """Raise where the overrides of a stranger's run do more than choose options and set plain values.
+    """Raise unless the overrides of an untrusted run only choose options and set plain values.
 
     Args:
-        overrides: Key and value of each.
-        file: File that holds them, for messages.
-        trusted_modules: Packages that a `_target_` among them may name.
+        overrides: Key and value of each override.
+        file: File that contains the overrides, for messages.
+        trusted_modules: Packages that a `_target_` in the overrides may name.
 
     Raises:
-        UntrustedError: One names something to call, refers to another value, or sets up Hydra.
+        UntrustedError: An override names an untrusted target, contains an interpolation, or configures Hydra.
     """
     trusted = read_trusted(trusted_modules)
     for key, value in overrides:
@@ -117,25 +119,25 @@ def check_overrides(
                 raise _refuse(name, file=file)
         if key.lstrip("+~").startswith("hydra") or "${" in str(value):
             raise UntrustedError(
-                f"'{file}' has the override '{key}={value}', which is only taken from runs below your own outputs. If "
-                f"you trust it, repeat it on the command line."
+                f"'{file}' has the override '{key}={value}', which is only accepted from runs in your own output "
+                f"folder. If you trust it, repeat it on the command line."
             )
 
 
 def list_packages(node: Any) -> tuple[str, ...]:
-    """Return the packages that the targets of a node lie in: those that its author's own configuration names.
+    """Return the top-level packages of all targets of a node.
 
     Args:
-        node: Plain values.
+        node: Nested plain values.
     """
     return tuple(dict.fromkeys(name.partition(".")[0] for name in _list_targets(node, file="the configuration")))
 
 
 def list_untrusted(node: Any) -> tuple[str, ...]:
-    """Return the packages that have to be trusted before the node of a file is built.
+    """Return the packages that a user must trust before the node can be built from a file.
 
     Args:
-        node: Plain values.
+        node: Nested plain values.
     """
     names = _list_targets(node, file="the configuration")
     return tuple(dict.fromkeys(name.partition(".")[0] for name in names if not _is_known(name)))
@@ -144,15 +146,17 @@ def list_untrusted(node: Any) -> tuple[str, ...]:
 def _list_targets(node: Any, *, file: str | Path, depth: int = 0) -> Iterator[str]:
     """Yield every `_target_` of nested plain values."""
     if depth > _MAX_DEPTH:
-        raise UntrustedError(f"'{file}' nests values more than {_MAX_DEPTH} deep. It is damaged, or not of unmask.")
+        raise UntrustedError(
+            f"'{file}' nests values more than {_MAX_DEPTH} levels deep. It is damaged, or was not written by unmask."
+        )
     if isinstance(node, Mapping):
         if "_target_" in node:
             if not isinstance(node["_target_"], str):
-                raise UntrustedError(f"'{file}' has a _target_ that is not a name: {str(node['_target_'])[:80]!r}.")
+                raise UntrustedError(f"'{file}' has an invalid _target_: {str(node['_target_'])[:80]!r}.")
             yield node["_target_"]
             unknown = [key for key in node if str(key)[:1] == "_" == str(key)[-1:] and key not in _KEYS]
             if unknown:
-                raise UntrustedError(f"'{file}' has the key '{unknown[0]}', which is not built from a file.")
+                raise UntrustedError(f"'{file}' has the key '{unknown[0]}', which is not supported in files.")
         for value in node.values():
             yield from _list_targets(value, file=file, depth=depth + 1)
     elif isinstance(node, list | tuple):
@@ -161,7 +165,7 @@ def _list_targets(node: Any, *, file: str | Path, depth: int = 0) -> Iterator[st
 
 
 def _check_name(name: str, trusted: Sequence[str], *, file: str | Path) -> None:
-    """Raise unless a name is one that may be looked up at all; nothing is imported here."""
+    """Raise unless a target is known or trusted; imports nothing."""
     is_name = "." in name and re.fullmatch(_DOTTED, name) is not None
     if not is_name or not (_is_known(name) or _is_within(name, trusted)):
         raise _refuse(name, file=file)
@@ -172,7 +176,7 @@ def _is_known(name: str) -> bool:
 
 
 def _find(name: str, trusted: Sequence[str], *, file: str | Path) -> Build:
-    """Return what a name means, by a way that leads through nothing else than its own package."""
+    """Return the class or function of a target, looked up only in its own package."""
     found: Build | None
     if name in _TIMM:
         found = _create_timm
@@ -186,14 +190,14 @@ def _find(name: str, trusted: Sequence[str], *, file: str | Path) -> Build:
 
 
 def _find_defined(name: str, trusted: Sequence[str], *, file: str | Path) -> Build | None:
-    """Return a class or function that its module, or another of the same trusted package, defines itself."""
+    """Return a class or function defined in the named module or elsewhere in the same trusted package."""
     module_name, _, attribute = name.rpartition(".")
     try:
         module = importlib.import_module(module_name)
     except ImportError as error:
         raise UntrustedError(
-            f"'{file}' needs '{name}', and '{module_name}' cannot be imported: {error}. Install the package, or put "
-            f"the folder that holds it on PYTHONPATH."
+            f"'{file}' needs '{name}', but '{module_name}' cannot be imported: {error}. Install the package, or add "
+            f"its parent folder to PYTHONPATH."
         ) from error
     found = vars(module).get(attribute)
     if not isinstance(found, type) and not inspect.isfunction(found):
@@ -203,7 +207,7 @@ def _find_defined(name: str, trusted: Sequence[str], *, file: str | Path) -> Bui
 
 
 def _find_torch(name: str) -> Build | None:
-    """Return a class of `torch.nn` that is a module."""
+    """Return an `nn.Module` class of `torch.nn`."""
     import torch
 
     found = vars(torch.nn).get(name.rpartition(".")[2])
@@ -215,7 +219,7 @@ def _find_torch(name: str) -> Build | None:
 
 
 def _find_torchvision(name: str) -> Build | None:
-    """Return a builder of an image classification network of `torchvision.models`."""
+    """Return a builder of an image classifier in `torchvision.models`."""
     import torchvision
 
     short = name.rpartition(".")[2]
@@ -227,17 +231,17 @@ def _find_torchvision(name: str) -> Build | None:
 
 
 def _create_timm(model_name: Any = None, **arguments: Any) -> Any:
-    """Build a network of timm by one of its own names: others are addresses, from which it downloads."""
+    """Build one of timm's own networks; other model names are URLs or hub IDs from which timm would download."""
     import timm
 
     if not isinstance(model_name, str) or model_name.partition(".")[0] not in timm.list_models():
-        raise ConfigError(f"timm.create_model: model_name={model_name!r} is not a network that timm itself has.")
+        raise ConfigError(f"timm.create_model: model_name={model_name!r} is not one of timm's own networks.")
     named = {key: value for key, value in arguments.items() if key not in _LOADS_WEIGHTS}
     return timm.create_model(model_name, pretrained=False, **named)
 
 
 def _without_weights(builder: Build) -> Build:
-    """Return a builder that takes named arguments alone, and none by which it would load weights."""
+    """Return a builder that takes keyword arguments only and drops those that load weights."""
 
     def build(**arguments: Any) -> Any:
         return builder(**{key: value for key, value in arguments.items() if key not in _LOADS_WEIGHTS})
@@ -262,7 +266,7 @@ def _build(node: Any, known: Mapping[str, Build]) -> Any:
 def _list_parameters(target: Build) -> Mapping[str, inspect.Parameter]:
     try:
         return inspect.signature(target).parameters
-    except (TypeError, ValueError):  # of a class without a readable signature
+    except (TypeError, ValueError):  # some classes have no readable signature
         return {}
 
 
@@ -273,11 +277,11 @@ def _is_within(name: str, packages: Sequence[str]) -> bool:
 def _refuse(name: str, *, file: str | Path) -> UntrustedError:
     package = name.partition(".")[0]
     shown = name if len(name) <= 200 else f"{name[:200]}..."
-    problem = f"'{file}' asks to call '{shown}', and that is not called for a file: it could run any code."
+    problem = f"'{file}' asks to call '{shown}', which is not allowed for files: it could run any code."
     if package in _LIBRARIES or package in sys.stdlib_module_names or not package.isidentifier():
         return UntrustedError(
-            f"{problem} No network or detector is built that way, so do not use this file. Packages of your own are "
-            f"allowed with trusted_modules=[<package>] or {VARIABLE}=<package>."
+            f"{problem} No network or detector needs this call, so do not use this file. Allow your own packages "
+            f"with trusted_modules=[<package>] or {VARIABLE}=<package>."
         )
     return UntrustedError(
         f"{problem} If you trust the file and the package '{package}', allow it with trusted_modules=[{package}] or "

@@ -199,9 +199,8 @@ def test_every_command_tells_a_misspelt_group_option_key_and_value(
 
 def test_missing_values_are_told_together(told: Told) -> None:
     text = told(command="evaluate")
-    assert (
-        "No value for: checkpoint, dataset.root. Give it on the command line: checkpoint=... dataset.root=..." in text
-    )
+    assert "checkpoint, dataset.root." in text
+    assert "checkpoint=... dataset.root=..." in text
 
 
 def test_other_commands_name_their_own_files(told: Told) -> None:

@@ -1,4 +1,5 @@
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -89,22 +90,22 @@ def test_mistakes_are_told_in_one_message(
 
 
 @pytest.mark.parametrize(
-    ("argument", "told"),
+    ("argument", "bounds"),
     [
-        ("limit=0", "limit=0 must be a number from 1 on."),
-        ("num_workers=-2", "num_workers=-2 must be a number from 0 on."),
-        ("seed=-1", "seed=-1 must be a number from 0 on."),
-        ("crop.crop_size=0", "crop.crop_size=0 must be a number from 8 to 4096."),
-        ("crop.margin=nan", "crop.margin=nan must be a number from 0.1 to 10."),
-        ("detector.confidence=2", "detector.confidence=2 must be a number from 0 to 1."),
-        ("detector.max_side=0", "detector.max_side=0 must be a number from 16 to 1e+06."),
-        ("detector.max_side=2000000", "detector.max_side=2000000 must be a number from 16 to 1e+06."),
-        ("detector.max_side=99.5", "detector.max_side=99.5 must be a whole number."),
+        ("limit=0", r"\b1\b"),
+        ("num_workers=-2", r"\b0\b"),
+        ("seed=-1", r"\b0\b"),
+        ("crop.crop_size=0", r"\b8 to 4096\b"),
+        ("crop.margin=nan", r"\b0\.1 to 10\b"),
+        ("detector.confidence=2", r"\b0 to 1\b"),
+        ("detector.max_side=0", r"\b16 to 1e\+06"),
+        ("detector.max_side=2000000", r"\b16 to 1e\+06"),
+        ("detector.max_side=99.5", r"whole number"),
     ],
 )
 def test_numbers_that_mean_nothing_are_told_before_anything_is_read(
-    in_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], argument: str, told: str
+    in_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], argument: str, bounds: str
 ) -> None:
     with pytest.raises(SystemExit, match="2"):
         _prepare(monkeypatch, "source=image_folder", "source.root=gone", "output=faces", argument)
-    assert capsys.readouterr().err == f"Error: {told}\n"
+    assert re.fullmatch(rf"Error: {re.escape(argument)} .*{bounds}.*\n", capsys.readouterr().err)

@@ -4,7 +4,6 @@ from pathlib import Path
 import pytest
 from tests.conftest import compose_config
 
-import unmask.config
 from unmask.cli.tasks import TASKS, preview
 from unmask.media.image import read_image
 
@@ -12,7 +11,7 @@ from unmask.media.image import read_image
 def test_preview_writes_its_sheets_into_the_folder_of_the_run_and_says_where(
     face_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(unmask.config, "run_dir", lambda: tmp_path)
+    monkeypatch.setattr("unmask.cli.tasks.run_dir", lambda: tmp_path)
     overrides = ["task=preview", "augmentation=sbi", "dataset.num_workers=0", "model.input_size=40"]
     preview(compose_config("train", f"dataset.root={face_dataset}", *overrides))
     result = json.loads((tmp_path / "result.json").read_text())

@@ -74,7 +74,8 @@ def test_missing_dataset_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.delenv("UNMASK_HOME", raising=False)
     done = _run(folder=tmp_path)
     assert done.returncode == 2
-    assert "No value for: dataset.root. Give it on the command line: dataset.root=..." in done.stderr
+    assert "No value for: dataset.root." in done.stderr
+    assert "dataset.root=..." in done.stderr
     assert _heavy(done) == []
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -137,7 +138,7 @@ def evaluate(
     command: str = "",
     seed: int = 0,
     trusted_modules: Sequence[str] = (),
-    sections: Mapping[str, ReportSection] | None = None,
+    sections: Mapping[str, ReportSection] = MappingProxyType({}),
 ) -> Evaluation:
     """Evaluate a checkpoint on a split, with the threshold stored in the checkpoint.
 
@@ -161,7 +162,7 @@ def evaluate(
         DatasetError: The dataset or the split is missing, or too many crops are damaged.
         SpecMismatchError: The preprocessing of the crops differs from that of the training crops.
     """
-    sections = check_sections(sections or {})
+    sections = check_sections(sections)
     model, dataset = load_checkpoint(checkpoint, trusted_modules=trusted_modules), FaceDataset.load(root)
     notes = _check_spec(model, dataset, allow_mismatch=allow_spec_mismatch)
     frames = score_frames(model, dataset, split=split, device=device, batch_size=batch_size, num_workers=num_workers)
