@@ -1,5 +1,7 @@
 # All commands run in $(VENV), which `make setup` builds from requirements.lock.
 PYTHON ?= python3
+# PYTHON=3.13 stands for python3.13.
+override PYTHON := $(if $(filter 3.%,$(PYTHON)),python$(PYTHON),$(PYTHON))
 VENV ?= .venv
 BIN := $(VENV)/bin
 UV_VERSION := 0.13.8
