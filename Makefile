@@ -1,7 +1,7 @@
 # All commands run in $(VENV), which `make setup` builds from requirements.lock.
 PYTHON ?= python3
 # PYTHON=3.13 stands for python3.13.
-override PYTHON := $(if $(filter 3.%,$(PYTHON)),python$(PYTHON),$(PYTHON))
+INTERPRETER := $(if $(filter 3.%,$(PYTHON)),python$(PYTHON),$(PYTHON))
 VENV ?= .venv
 BIN := $(VENV)/bin
 UV_VERSION := 0.13.8
@@ -11,7 +11,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 .DEFAULT_GOAL := help
 # `make setup PYTHON=python3.13` with an environment of another Python builds it anew.
 ifeq ($(origin PYTHON),command line)
-ANOTHER := $(shell test ! -x $(BIN)/python || test "$$($(PYTHON) --version 2>&1)" = "$$($(BIN)/python --version 2>&1)" || echo another-python)
+ANOTHER := $(shell test ! -x $(BIN)/python || test "$$($(INTERPRETER) --version 2>&1)" = "$$($(BIN)/python --version 2>&1)" || echo another-python)
 endif
 
 help:  ## Print these targets
@@ -20,9 +20,9 @@ help:  ## Print these targets
 setup: $(VENV)/.ready  ## Build .venv with the locked versions (about two minutes, 7 GB; a second run is free)
 
 $(VENV)/.ready: requirements.lock pyproject.toml $(ANOTHER)
-	@command -v $(PYTHON) >/dev/null || { echo "No '$(PYTHON)' found. Install Python 3.11, 3.12, 3.13 or 3.14, or name one: make setup PYTHON=python3.13"; exit 1; }
-	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 15))' || { echo "$$($(PYTHON) --version) is not supported. Use Python 3.11, 3.12, 3.13 or 3.14: make setup PYTHON=python3.13"; exit 1; }
-	@test -z "$(ANOTHER)" && $(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
+	@command -v $(INTERPRETER) >/dev/null || { echo "No '$(INTERPRETER)' found. Install Python 3.11, 3.12, 3.13 or 3.14, or name one: make setup PYTHON=python3.13"; exit 1; }
+	@$(INTERPRETER) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 15))' || { echo "$$($(INTERPRETER) --version) is not supported. Use Python 3.11, 3.12, 3.13 or 3.14: make setup PYTHON=python3.13"; exit 1; }
+	@test -z "$(ANOTHER)" && $(BIN)/python -m pip --version >/dev/null 2>&1 || $(INTERPRETER) -m venv --clear $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
 	$(BIN)/uv pip install --python $(BIN)/python --no-deps --require-hashes -r requirements.lock
 	$(BIN)/uv pip install --python $(BIN)/python --quiet --no-deps --no-build-isolation --editable .

@@ -115,6 +115,13 @@ def test_setup_with_another_python_builds_the_environment_anew(checkout: Path) -
     assert "./other -m venv --clear .venv" in make(checkout, "--dry-run", "setup", "PYTHON=./other").stdout
 
 
+def test_a_python_can_be_named_by_its_version_alone(checkout: Path) -> None:
+    (checkout / ".venv").mkdir()
+    planned = make(checkout, "--dry-run", "setup", "PYTHON=3.13").stdout
+    assert "python3.13 -m venv --clear .venv" in planned
+    assert "(PYTHON)" not in planned
+
+
 def test_an_environment_of_another_name_is_set_up_in_its_own_folder(checkout: Path) -> None:
     planned = make(checkout, "--dry-run", "setup", "VENV=.venv-3.13").stdout
     assert "-m venv --clear .venv-3.13" in planned
