@@ -20,7 +20,7 @@ help:  ## Print these targets
 setup: $(VENV)/.ready  ## Build .venv with the locked versions (about two minutes, 7 GB; a second run is free)
 
 $(VENV)/.ready: requirements.lock pyproject.toml $(ANOTHER)
-	@command -v $(INTERPRETER) >/dev/null || { echo "No '$(INTERPRETER)' found. Install Python 3.11, 3.12, 3.13 or 3.14, or name one: make setup PYTHON=python3.13"; exit 1; }
+	@$(INTERPRETER) --version >/dev/null 2>&1 || { echo "No '$(INTERPRETER)' that runs was found. Install Python 3.11, 3.12, 3.13 or 3.14, or name one: make setup PYTHON=python3.13"; exit 1; }
 	@$(INTERPRETER) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 15))' || { echo "$$($(INTERPRETER) --version) is not supported. Use Python 3.11, 3.12, 3.13 or 3.14: make setup PYTHON=python3.13"; exit 1; }
 	@test -z "$(ANOTHER)" && $(BIN)/python -m pip --version >/dev/null 2>&1 || $(INTERPRETER) -m venv --clear $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
