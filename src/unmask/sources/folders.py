@@ -135,6 +135,11 @@ def descend(folder: Path) -> Path:
     return next((folder / name for name in ("videos", "frames") if (folder / name).is_dir()), folder)
 
 
+def list_visible_names(folder: Path) -> list[str]:
+    """Return the sorted names in a folder, without hidden entries and unfinished downloads, and without logging."""
+    return [path.name for path in list_visible(folder)] if folder.is_dir() else []
+
+
 def warn_of_absent(root: Path, absent: Iterable[str]) -> None:
     """Log the parts of a dataset whose folders do not exist, as in a half-finished download."""
     names = quote_some(absent)
@@ -243,15 +248,18 @@ class RecognizingSource(Protocol):
 
 
 def recognize_folder(root: Path) -> list[Recognition]:
-    """Return the sources that recognize a folder."""
-    found = []
+    """Return the sources that recognize a folder.
+
+    A source with a true class attribute `is_generic`, which reads any folder of its kind, counts only if no other does.
+    """
+    found, generic = [], []
     for name, target in find_targets("source").items():
         module, _, attribute = target.rpartition(".")
         source = getattr(importlib.import_module(module), attribute)
         reason = source.recognize(root) if isinstance(source, RecognizingSource) else None
         if reason is not None:
-            found.append(Recognition(name, root, reason))
-    return found
+            (generic if getattr(source, "is_generic", False) else found).append(Recognition(name, root, reason))
+    return found or generic
 
 
 def suggest_source(root: Path, *, refused_by: str) -> str:

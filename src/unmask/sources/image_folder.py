@@ -76,6 +76,8 @@ class ImageFolder:
         follow_links: Whether to follow symbolic links to targets outside of the root; otherwise they raise an error.
     """
 
+    is_generic = True
+
     def __init__(
         self,
         root: str | Path,
