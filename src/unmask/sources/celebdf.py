@@ -4,7 +4,7 @@ Celeb-DF++ (Li et al., Celeb-DF++: A Large-scale Challenging Video DeepFake Benc
 
 import logging
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from unmask.errors import ConfigError, SourceError, list_problems

@@ -100,7 +100,9 @@ class DeeperForensics:
             )
         warn_of_absent(self.root / _FAKES, [variant for variant in variants if variant not in there])
         split_of = self._read_splits()
-        paths = {variant: {path.stem: path for path in list_clips(self.root / _FAKES / variant)} for variant in variants}
+        paths = {
+            variant: {path.stem: path for path in list_clips(self.root / _FAKES / variant)} for variant in variants
+        }
         self._check_names(paths, split_of)
         fakes = [
             self._make_fake(variant, name, files.get(name), split_of)
@@ -144,7 +146,9 @@ class DeeperForensics:
     def _find_originals(self, targets: Iterable[str]) -> Clips:
         """Return the originals of FaceForensics++; raise a SourceError only if `source.ffpp_root` has none."""
         wanted = set(targets)
-        folders = [self.root, *list_folders(self.root.absolute().parent)] if self.ffpp_root is None else [self.ffpp_root]
+        folders = (
+            [self.root, *list_folders(self.root.absolute().parent)] if self.ffpp_root is None else [self.ffpp_root]
+        )
         for folder in folders:
             originals = Tree(folder, self.compression).list_originals(YOUTUBE)
             found = wanted.intersection(originals.names)

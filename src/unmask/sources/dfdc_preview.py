@@ -72,6 +72,11 @@ class DFDCPreview:
     def list_videos(self) -> list[Video]:
         """Return every video in the table, whether it exists or not."""
         check_root(self.root)
+        if self.recognize(self.root) is None:
+            raise refuse_layout(
+                self.root, source="dfdc_preview", layout="the DFDC Preview dataset",
+                looked_for=f"'{TABLE}' with keys such as '{_METHODS[0]}/643049/643049_A/x.mp4', and '{_ORIGINALS}/'",
+            )  # fmt: skip
         entries = self._read_table()
         warn_of_absent(self.root, [part for part in _PARTS if not (self.root / part).is_dir()])
         videos = {key: self._make_video(key, entries) for key in sorted(entries)}
@@ -84,38 +89,25 @@ class DFDCPreview:
     def _read_table(self) -> dict[str, Mapping[str, Any]]:
         path = self.root / TABLE
         if not path.is_file():
-            if self.recognize(self.root):
-                raise SourceError(
-                    f"No table '{path}', which holds the labels and the split. Download it again and put it there."
-                )
-            raise refuse_layout(
-                self.root, source="dfdc_preview", layout="the DFDC Preview dataset",
-                looked_for=f"'{TABLE}', '{_ORIGINALS}/', '{_METHODS[0]}/' and '{_METHODS[1]}/'",
-            )  # fmt: skip
+            raise SourceError(
+                f"No table '{path}', which holds the labels and the split. Download it again and put it there."
+            )
         try:
             content = json.loads(path.read_text(encoding="utf-8-sig"))
-            entries = {str(key): dict(entry) for key, entry in content.items()}
+            entries: dict[str, Mapping[str, Any]] = {str(key): dict(entry) for key, entry in content.items()}
         except (ValueError, TypeError, AttributeError) as error:
-            if not self.recognize(self.root):
-                entries = {}
-            else:
-                raise SourceError(
-                    f'\'{path}\' is not an object such as {{"method_A/1/1_A/a.mp4": {{"label": "fake", "set": '
-                    f'"train"}}}}: {error}. Download it again.'
-                ) from error
-        if not any(PurePosixPath(key).parts[0] in _PARTS for key in entries if key):
-            raise refuse_layout(
-                self.root, source="dfdc_preview", layout="the DFDC Preview dataset",
-                looked_for=f"keys such as '{_METHODS[0]}/643049/643049_A/x.mp4' in '{TABLE}'",
-            )  # fmt: skip
+            raise SourceError(
+                f'\'{path}\' is not an object such as {{"method_A/1/1_A/a.mp4": {{"label": "fake", "set": '
+                f'"train"}}}}: {error}. Download it again.'
+            ) from error
         problems = [
             f"{key}: label '{entry.get('label')}', set '{entry.get('set')}'" for key, entry in entries.items()
             if str(entry.get("label")).lower() not in _LABELS or str(entry.get("set")).lower() not in _SETS
         ]  # fmt: skip
-        if problems:
+        if problems or not entries:
             raise SourceError(
-                f"{len(problems)} entries of '{path}' have a label other than real or fake, or a set other than train "
-                f"or test:\n{list_problems(problems)}\nDownload the table again."
+                f"{len(problems)} of the {len(entries)} entries of '{path}' have a label other than real or fake, or a "
+                f"set other than train or test:\n{list_problems(problems)}\nDownload the table again."
             )
         return entries
 
@@ -124,7 +116,7 @@ class DFDCPreview:
         part, _, rest = key.partition("/")
         label = _LABELS[str(entry["label"]).lower()]
         path = self._find_path(part, rest)
-        actor = rest.partition("/")[0]
+        actors = [rest.partition("/")[0]] if "/" in rest else []
         given = [str(entry[name]) for name in ("target_id", "swapped_id") if entry.get(name) not in (None, "")]
         original = self._find_original(rest, entries) if label == Label.FAKE else None
         return Video(
@@ -133,7 +125,7 @@ class DFDCPreview:
             label=label,
             method=part if label == Label.FAKE else ORIGINAL,
             kind=kind_of(path),
-            identities=tuple(dict.fromkeys([actor, *given])),
+            identities=tuple(dict.fromkeys([*actors, *given])),
             original=original,
         )
 

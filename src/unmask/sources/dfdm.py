@@ -124,7 +124,9 @@ class DFDM:
             )
         others = [path.name for path in clips if path not in found and not _REAL_NAME.fullmatch(path.stem)]
         if others:
-            logger.warning("Skipped %d entries of '%s' with other names: %s.", len(others), self.root, quote_some(others))
+            logger.warning(
+                "Skipped %d entries of '%s' with other names: %s.", len(others), self.root, quote_some(others)
+            )
         fakes = [fake for fake in found.values() if self.compression in (None, fake.compression)]
         if not fakes:
             there = sorted({fake.compression for fake in found.values()})
@@ -152,8 +154,8 @@ class DFDM:
         if self.celebdf_root is not None:
             raise SourceError(
                 f"None of the {len(names)} clips such as '{_CELEBRITIES}/{names[0]}.mp4' is in "
-                f"source.celebdf_root='{self.celebdf_root}'; found: {describe_folder(self.celebdf_root)}. Set it to the "
-                f"folder of Celeb-DF v2 that contains '{_CELEBRITIES}'."
+                f"source.celebdf_root='{self.celebdf_root}'; found: {describe_folder(self.celebdf_root)}. Set it to "
+                f"the folder of Celeb-DF v2 that contains '{_CELEBRITIES}'."
             )
         logger.warning(
             "The real class of DFDM, the clips of '%s' in Celeb-DF v2, was not found in or beside '%s', so all real "

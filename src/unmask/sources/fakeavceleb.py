@@ -9,7 +9,15 @@ from pathlib import Path, PurePosixPath
 
 from unmask.errors import ConfigError, SourceError, list_problems
 from unmask.forgeries import Forgeries
-from unmask.sources.folders import check_root, find_forgeries, kind_of, list_root, quote_some, refuse_layout, warn_of_absent
+from unmask.sources.folders import (
+    check_root,
+    find_forgeries,
+    kind_of,
+    list_root,
+    quote_some,
+    refuse_layout,
+    warn_of_absent,
+)
 from unmask.sources.labels import PeopleSplit
 from unmask.types import ORIGINAL, Label, Video
 
@@ -95,14 +103,13 @@ class FakeAVCeleb:
             )  # fmt: skip
         warn_of_absent(self.root, [name for name in _TYPES if not (self.root / name).is_dir()])
         rows = self._list_rows()
-        left_out = [row for row in rows if row.place.parts[0] == _REAL_FACE and self.fake_audio == "skip"]
-        if left_out:
+        kept = [row for row in rows if row.place.parts[0] != _REAL_FACE or self.fake_audio == "real"]
+        if len(kept) < len(rows):
             logger.info(
                 "Left out %d videos of '%s': their faces are real and the same as in '%s'. source.fake_audio=real "
                 "reads them as real.",
-                len(left_out), _REAL_FACE, _REAL,
+                len(rows) - len(kept), _REAL_FACE, _REAL,
             )  # fmt: skip
-        kept = [row for row in rows if row not in set(left_out)]
         originals = {self._make_id(row) for row in kept if row.place.parts[0] == _REAL}
         return self.split.apply([self._make_video(row, originals) for row in kept])
 

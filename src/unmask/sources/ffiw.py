@@ -70,7 +70,9 @@ class FFIW:
                 for split in SPLITS:
                     if (folder / split).is_dir():
                         return f"'{(folder / split).relative_to(root).as_posix()}/'"
-                name = next((name for name in list_visible_names(descend(folder)) if _PREFIX.fullmatch(Path(name).stem)), None)
+                name = next(
+                    (name for name in list_visible_names(descend(folder)) if _PREFIX.fullmatch(Path(name).stem)), None
+                )
                 if name is not None:
                     return f"'{(descend(folder) / name).relative_to(root).as_posix()}'"
         return None
@@ -153,7 +155,10 @@ def _read_pairs(releases: list[Path]) -> dict[str, tuple[str, ...]]:
     partners: dict[str, set[str]] = {}
     for release in releases:
         for split in SPLITS:
-            path = next((path for path in (release / "splits" / f"{split}.json", release / f"{split}.json") if path.is_file()), None)
+            path = next(
+                (path for path in (release / "splits" / f"{split}.json", release / f"{split}.json") if path.is_file()),
+                None,
+            )
             for one, other in _read_list(path) if path else ():
                 first, second = f"{split}/{_strip(one)}", f"{split}/{_strip(other)}"
                 partners.setdefault(first, set()).add(second)

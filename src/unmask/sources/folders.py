@@ -252,7 +252,8 @@ def recognize_folder(root: Path) -> list[Recognition]:
 
     A source with a true class attribute `is_generic`, which reads any folder of its kind, counts only if no other does.
     """
-    found, generic = [], []
+    found: list[Recognition] = []
+    generic: list[Recognition] = []
     for name, target in find_targets("source").items():
         module, _, attribute = target.rpartition(".")
         source = getattr(importlib.import_module(module), attribute)

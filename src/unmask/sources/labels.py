@@ -234,9 +234,7 @@ def check_fraction(key: str, value: float) -> None:
         raise ConfigError(f"source.{key}={value} must be at least 0 and less than 1.")
 
 
-def split_around_test(
-    test: Sequence[Video], others: Sequence[Video], *, val_fraction: float, seed: int
-) -> list[Video]:
+def split_around_test(test: Sequence[Video], others: Sequence[Video], *, val_fraction: float, seed: int) -> list[Video]:
     """Keep a published test split, and take a validation split of separate people from the other videos.
 
     Args:
@@ -273,8 +271,7 @@ def split_around_test(
     videos = kept + apart
     split_of = {video.video_id: video.split for video in videos}
     return [
-        video if split_of.get(str(video.original)) == video.split else replace(video, original=None)
-        for video in videos
+        video if split_of.get(str(video.original)) == video.split else replace(video, original=None) for video in videos
     ]
 
 
