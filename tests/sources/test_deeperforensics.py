@@ -111,6 +111,17 @@ def test_unlisted_files_are_counted_and_read_without_lists(tmp_path: Path, caplo
     assert len(set(find_groups(videos))) == 1  # one actor
 
 
+def test_clips_of_one_youtube_video_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    # 605 and 606 are cut from one video: ondyari/FaceForensics, dataset/conversion_dict.json.
+    lists = {"train": ["605_M101.mp4"], "val": ["606_M102.mp4"], "test": ["000_M103.mp4"]}
+    root = _lay_out(tmp_path, *(f"{FAKES}/{name}" for names in lists.values() for name in names), lists=lists)
+    DeeperForensics(root).list_videos()
+    assert "1 groups of target clips" in caplog.text
+    videos = DeeperForensics(root, splits=None).list_videos()
+    groups = dict(zip((video.video_id.rpartition("/")[2] for video in videos), find_groups(videos), strict=True))
+    assert groups["605_M101"] == groups["606"] == groups["606_M102"] != groups["000"]
+
+
 def test_files_of_which_none_is_listed_are_refused(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match=r"'900_M101'.*source\.splits=null"):
         DeeperForensics(_lay_out(tmp_path, f"{FAKES}/900_M101.mp4")).list_videos()

@@ -33,7 +33,7 @@ def test_source_is_real_and_target_is_fake_in_the_published_splits(tmp_path: Pat
     ]
 
 
-@pytest.mark.parametrize("above", ["", "unpacked/"])
+@pytest.mark.parametrize("above", ["", "FFIW10K-v1/"])
 def test_both_downloads_are_read_from_their_folder(
     tmp_path: Path, above: str, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -15,8 +15,8 @@ from unmask.sources.dfdc import DFDC
 from unmask.sources.dfdc_preview import DFDCPreview
 from unmask.sources.dfdm import DFDM
 from unmask.sources.fakeavceleb import FakeAVCeleb
-from unmask.sources.ffpp import FaceForensics
 from unmask.sources.ffiw import FFIW
+from unmask.sources.ffpp import FaceForensics
 from unmask.sources.folders import recognize_folder
 from unmask.sources.image_folder import ImageFolder
 from unmask.sources.uadfv import UADFV
@@ -41,6 +41,8 @@ TREES = {
     "image_folder": ("train/0_real/a.jpg", "train/1_fake/b.jpg"),
     "csv": ("train.csv", "a.jpg"),
 }
+READ_AS_FOLDERS = ("uadfv", "fakeavceleb")
+"""Layouts of folders named after their label, which `image_folder` reads too, with a hint."""
 TEXTS = {
     "metadata.json": '{"a.mp4": {"label": "REAL"}}',
     "train.csv": "path,label\na.jpg,0\n",
@@ -70,12 +72,22 @@ def test_each_layout_is_recognized_by_its_source_alone(tmp_path: Path, source: s
 @pytest.mark.parametrize("source", SOURCES)
 def test_a_refusal_names_the_source_that_reads_the_folder(tmp_path: Path, source: type) -> None:
     for name, names in TREES.items():
-        if find_targets("source")[name].endswith(f".{source.__name__}"):
+        is_own = find_targets("source")[name].endswith(f".{source.__name__}")
+        if is_own or (source is ImageFolder and name in READ_AS_FOLDERS):
             continue
         root = _lay_out(tmp_path / name, names)
         with pytest.raises(SourceError) as refused:
             source(root).list_videos()
         assert f"use source={name} source.root='{root}'" in str(refused.value)
+
+
+@pytest.mark.parametrize("name", READ_AS_FOLDERS)
+def test_folders_of_labels_hint_at_the_source_that_knows_more(
+    tmp_path: Path, name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    assert len(ImageFolder(_lay_out(tmp_path, TREES[name])).list_videos()) == 2
+    assert f"source={name} also recognizes" in caplog.text
 
 
 @pytest.mark.parametrize(("low", "high"), [("x/data", "x"), ("x/y/data", "x")])

@@ -4,11 +4,12 @@ CVPR 2020).
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from unmask.errors import ConfigError, SourceError, list_problems
 from unmask.forgeries import Forgeries
-from unmask.sources.ffpp import YOUTUBE, Clips, Tree
+from unmask.sources.ffpp import YOUTUBE, Clips, Tree, read_same_youtube_video
 from unmask.sources.folders import (
     check_root,
     describe_folder,
@@ -112,7 +113,28 @@ class DeeperForensics:
         targets = sorted({video.identities[0] for video in fakes})
         splits = {video.identities[0]: video.split for video in fakes}
         originals = self._find_originals(targets)
-        return [self._make_real(target, originals, splits[target]) for target in targets] + fakes
+        videos = [self._make_real(target, originals, splits[target]) for target in targets] + fakes
+        return self._join_same_youtube_video(videos, splits)
+
+    def _join_same_youtube_video(self, videos: Sequence[Video], splits: Mapping[str, str | None]) -> list[Video]:
+        """Give clips of the same YouTube video a common identity, or warn that the authors' lists separate them."""
+        same = read_same_youtube_video()
+        if self.splits is None:
+            return [
+                replace(video, identities=tuple(same.get(person, person) for person in video.identities))
+                for video in videos
+            ]
+        splits_of: dict[str, set[str | None]] = {}
+        for target, split in splits.items():
+            splits_of.setdefault(same.get(target, target), set()).add(split)
+        num_cut = sum(len(found) > 1 for found in splits_of.values())
+        if num_cut:
+            logger.warning(
+                "In the official split of DeeperForensics-1.0, %d groups of target clips cut from the same YouTube video "
+                "are in more than one split. Set source.splits=null to split by identity instead.",
+                num_cut,
+            )
+        return list(videos)
 
     def _make_fake(self, variant: str, name: str, path: Path | None, split_of: Mapping[str, str]) -> Video:
         target, _, actor = name.partition("_")

@@ -33,6 +33,10 @@ MODELS = {
 _FAKE_NAME = re.compile(r"(?P<target>id\d+)_(?P<donor>id\d+)_(?P<clip>\d+)_\d+_?(?P<model>[a-z][a-z0-9_-]*)", re.I)
 _REAL_NAME = re.compile(r"(id\d+)_\d+")
 _QUALITY = re.compile(r"(?:.*_)?(crf\d+|c\d+)", re.I)
+_OF_RELEASE = re.compile(
+    r"dfdm.*|.*crf\d+|c\d+|faceswap|lightweight|iae|dfaker|dfl.?h128|manipulated_content|videos|frames", re.I
+)
+"""Folders that may contain fakes; recognition descends into no others, which may be large."""
 _CELEBRITIES = "Celeb-real"
 
 logger = logging.getLogger(__name__)
@@ -88,14 +92,14 @@ class DFDM:
 
     @staticmethod
     def recognize(root: Path) -> str | None:
-        """Recognize a fake by its name, in the root or in folders down to three levels."""
+        """Recognize a fake by its name, in the root or in the folders of the release."""
         level = [root]
         for _ in range(4):
             for folder in level:
                 name = next((name for name in list_visible_names(folder) if _read_fake(folder / name)), None)
                 if name is not None:
                     return f"'{(folder / name).relative_to(root).as_posix()}'"
-            level = [child for folder in level for child in list_folders(folder)][:60]
+            level = [child for folder in level for child in list_folders(folder) if _OF_RELEASE.fullmatch(child.name)]
         return None
 
     @property

@@ -123,13 +123,13 @@ class FFIW:
 
 
 def _find_releases(root: Path) -> list[Path]:
-    """Return the folders with `source` or `target`: the root, or folders below it down to two levels."""
+    """Return the folders with `source` or `target`: the root, or folders named FFIW below it, down to two levels."""
     level = [root]
     for _ in range(3):
         found = [folder for folder in level if any((folder / part).is_dir() for part in _PARTS)]
         if found:
             return found
-        level = [child for folder in level for child in list_folders(folder) if child.name not in SPLITS][:60]
+        level = [child for folder in level for child in list_folders(folder) if "ffiw" in child.name.lower()]
     return []
 
 
