@@ -7,8 +7,8 @@ from unmask.errors import ConfigError, SourceError
 from unmask.sources.deeperforensics import VARIANTS, DeeperForensics
 from unmask.types import Label, MediaKind
 
-# Folders, names and the advice to take FaceForensics++'s c23 originals as the real class: EndlessSora/DeeperForensics-1.0,
-# dataset/README.md. Frames in `<variant>/frames`: SCLBD/DeepfakeBench, preprocessing/rearrange.py.
+# Folders, names and the advice to take FaceForensics++'s c23 originals as the real class: dataset/README.md of
+# EndlessSora/DeeperForensics-1.0. Frames in `<variant>/frames`: SCLBD/DeepfakeBench, preprocessing/rearrange.py.
 FAKES = "DeeperForensics-1.0/manipulated_videos/end_to_end"
 LISTS = {"train": ["000_M101.mp4", "001_W102.mp4"], "val": ["002_M103.mp4"], "test": ["003_W104.mp4"]}
 OFFICIAL = "FaceForensics++/original_sequences/youtube/c23/videos"

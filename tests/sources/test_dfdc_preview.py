@@ -8,8 +8,8 @@ from unmask.errors import ConfigError, SourceError
 from unmask.sources.dfdc_preview import DFDCPreview
 from unmask.types import Label, MediaKind
 
-# Keys and values as SCLBD/DeepfakeBench, preprocessing/rearrange.py, and code around `pdfdc_utils.py` read them: labels
-# in lower case, sets train and test, `target_id`, `swapped_id` in fakes; `method_B/1260311/1260311_C/1255229_1260311_C_001`.
+# Keys and values as SCLBD/DeepfakeBench, preprocessing/rearrange.py, and a public `pdfdc_utils.py` read them: labels in
+# lower case, sets train and test, `target_id` in real and `swapped_id` in fake videos.
 REAL, FAKE_A = "original_videos/643049/643049_A_001.mp4", "method_A/643049/643049_A/1523373_643049_A_001.mp4"
 TEST_REAL, FAKE_B = "original_videos/1260311/1260311_C_001.mp4", "method_B/1260311/1260311_C/1255229_1260311_C_001.mp4"
 ENTRIES = {
@@ -68,13 +68,14 @@ def test_validation_shows_other_people_than_training(tmp_path: Path) -> None:
     for circle in (range(5), range(5, 10)):
         for one in circle:
             entries[f"original_videos/{one}/{one}_A_001.mp4"] = {"label": "real", "set": "train", "target_id": one}
-            entries |= {
-                f"method_A/{one}/{one}_A/{other}_{one}_A_001.mp4": {"label": "fake", "set": "train", "swapped_id": other}
-                for other in circle if other != one
-            }  # fmt: skip
+            for other in circle:
+                if other != one:
+                    entry = {"label": "fake", "set": "train", "target_id": one, "swapped_id": other}
+                    entries[f"method_A/{one}/{one}_A/{other}_{one}_A_001.mp4"] = entry
     videos = DFDCPreview(_lay_out(tmp_path, entries=entries), val_fraction=0.3).list_videos()
     people = {split: {p for v in videos if v.split == split for p in v.identities} for split in ("train", "val")}
-    assert people["train"] and people["val"] and not people["train"] & people["val"]
+    assert people["val"]
+    assert not people["train"] & people["val"]
     for split in ("train", "val"):
         assert {video.label for video in videos if video.split == split} == set(Label)
     check_groups([v.video_id for v in videos], find_groups(videos), [v.split for v in videos])

@@ -7,7 +7,7 @@ from unmask.errors import ConfigError, SourceError
 from unmask.sources.fakeavceleb import FakeAVCeleb
 from unmask.types import Label
 
-# Header and rows as published loaders of FakeAVCeleb v1.2 (DASH-Lab/FakeAVCeleb) quote them: the column of the folder has
+# Header and rows as public loaders of FakeAVCeleb v1.2 (DASH-Lab/FakeAVCeleb) quote them: the column of the folder has
 # no name, and the folder starts with 'FakeAVCeleb/'.
 HEADER = "source,target1,target2,method,category,type,race,gender,path,\n"
 AFRICAN = "African/men/id00076"
@@ -21,7 +21,8 @@ TABLE = (
 )
 PLACES = (
     f"RealVideo-RealAudio/{AFRICAN}/00109.mp4", f"RealVideo-FakeAudio/{AFRICAN}/00109_fake.mp4",
-    f"FakeVideo-RealAudio/{AFRICAN}/00109_id00166_f.mp4", f"FakeVideo-FakeAudio/{AFRICAN}/00109_10_id00476_wavtolip.mp4",
+    f"FakeVideo-RealAudio/{AFRICAN}/00109_id00166_f.mp4",
+    f"FakeVideo-FakeAudio/{AFRICAN}/00109_10_id00476_wavtolip.mp4",
 )  # fmt: skip
 REAL = f"fakeavceleb/original/{AFRICAN}/00109"
 
@@ -83,7 +84,8 @@ def test_splits_by_identity_keep_everybody_in_one_split(tmp_path: Path, caplog: 
         rows += f"{one},-,-,real,A,RealVideo-RealAudio,Asian (East),women,1.mp4,F/RealVideo-RealAudio/a/w/{one}\n"
         for other in people:
             if other != one:
-                rows += f"{one},{other},-,fsgan,C,FakeVideo-RealAudio,a,w,1_{other}_fsgan.mp4,F/FakeVideo-RealAudio/a/w/{one}\n"
+                file = f"1_{other}_fsgan.mp4,F/FakeVideo-RealAudio/a/w/{one}"
+                rows += f"{one},{other},-,fsgan,C,FakeVideo-RealAudio,a,w,{file}\n"
     root = _lay_out(tmp_path, f"RealVideo-RealAudio/a/w/{people[0]}/1.mp4", table=HEADER + rows)
     videos = FakeAVCeleb(root, splits="identity").list_videos()
     check_groups([v.video_id for v in videos], find_groups(videos), [v.split for v in videos])

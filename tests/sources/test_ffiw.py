@@ -8,7 +8,7 @@ from unmask.sources.ffiw import FFIW
 from unmask.types import Label
 
 # Layout as mapooon/SelfBlendedImages, src/inference/datasets.py (`FFIW10K-v1-release/source/val/videos/*.mp4`), and
-# loaders that read `source/train/*.mp4` and `target/train/*.mp4` state it; 1 in a mask folder `target_mask/<split>`.
+# loaders that read `source/train/*.mp4` and `target/train/*.mp4` state it; masks lie in `target_mask/<split>/`.
 RELEASE, TEST = "FFIW10K-v1-release", "FFIW10K-v1-release-test"
 
 

@@ -1,5 +1,7 @@
-"""Celeb-DF v1 and v2 (Li et al., Celeb-DF: A Large-scale Challenging Dataset for DeepFake Forensics, CVPR 2020), and
-Celeb-DF++ (Li et al., Celeb-DF++: A Large-scale Challenging Video DeepFake Benchmark for Generalizable Forensics, 2025).
+"""Celeb-DF v1 and v2 (Li et al., Celeb-DF: A Large-scale Challenging Dataset for DeepFake Forensics, CVPR 2020).
+
+Also Celeb-DF++ (Li et al., Celeb-DF++: A Large-scale Challenging Video DeepFake Benchmark for Generalizable Forensics,
+2025).
 """
 
 import logging

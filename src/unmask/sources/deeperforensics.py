@@ -130,8 +130,8 @@ class DeeperForensics:
         num_cut = sum(len(found) > 1 for found in splits_of.values())
         if num_cut:
             logger.warning(
-                "In the official split of DeeperForensics-1.0, %d groups of target clips cut from the same YouTube video "
-                "are in more than one split. Set source.splits=null to split by identity instead.",
+                "In the official split of DeeperForensics-1.0, %d groups of target clips cut from the same YouTube "
+                "video are in more than one split. Set source.splits=null to split by identity instead.",
                 num_cut,
             )
         return list(videos)
