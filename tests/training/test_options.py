@@ -3,7 +3,6 @@
 import json
 import math
 import os
-import shutil
 import stat
 import sys
 from importlib.util import find_spec
@@ -39,27 +38,7 @@ SMALLER = {
     ("debug", "profile"): ("trainer.profiler.dirpath=null",),  # which Hydra fills in
     ("source", "synthetic"): ("source.num_identities=6", "source.num_frames=2", "source.size=128"),
     ("source", "forge"): ("source.num_frames=2",),
-    ("source", "deeperforensics"): ("source.splits=null",),
     ("logger", "wandb"): ("logger.offline=true",),
-}
-# Of video datasets in their authors' layout, where clips lie.
-_CELEBRITIES = ("Celeb-real/id0_0000", "Celeb-real/id1_0000", "Celeb-synthesis/id0_id1_0000", "YouTube-real/00000")
-DATASETS = {
-    "celebdf": [f"{name}.mp4" for name in _CELEBRITIES],
-    "dfd": [
-        "original_sequences/actors/c23/videos/01__walking.mp4",
-        "manipulated_sequences/DeepFakeDetection/c23/videos/01_02__walking__ABCDEFGH.mp4",
-    ],
-    "dfdc": [f"dfdc_train_part_0/{number}.mp4" for number in range(6)],
-    "dfdc_preview": ["original_videos/1/1_A_001.mp4", "method_A/1/1_A/2_1_A_001.mp4"],
-    "deeperforensics": ["original/000.mp4", "manipulated_videos/end_to_end/000_M101.mp4"],
-    "uadfv": ["real/0000.mp4", "fake/0000_fake.mp4"],
-    "dfdm": ["Celeb-real/id0_0000.mp4", "DFDM_crf23/DFaker/id0_id1_0000_4dfaker.mp4"],
-    "ffiw": ["source/test/0.mp4", "target/test/0.mp4"],
-    "fakeavceleb": [
-        "RealVideo-RealAudio/African/men/id00076/00109.mp4",
-        "FakeVideo-RealAudio/African/men/id00076/00109_id00476_faceswap.mp4",
-    ],
 }
 # What this machine lacks, and the error that tells it.
 SLOW = {("model", "resnet34"), ("model", "resnet50")}  # to export and to load
@@ -168,21 +147,9 @@ def images(in_folder: Path, synthetic_root: Path) -> dict[str, Path]:
             write_jpeg(in_folder / folder / f"{number}.jpg", image, quality=quality)
     rows = [f"labelled/{label}/{number}.jpg,{label}" for label in ("real", "fake") for number in range(len(clips))]
     (in_folder / "labels.csv").write_text("\n".join(["path,label", *rows]) + "\n")
-    for name, names in DATASETS.items():
-        for clip, place in zip(clips, names, strict=False):
-            (in_folder / name / place).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(clip, in_folder / name / place)
-    metadata = {f"{number}.mp4": {"label": "REAL"} for number in range(3)}
-    metadata |= {f"{number + 3}.mp4": {"label": "FAKE", "original": f"{number}.mp4"} for number in range(3)}
-    (in_folder / "dfdc/dfdc_train_part_0/metadata.json").write_text(json.dumps(metadata))
-    preview = {
-        place: {"label": "fake" if "method" in place else "real", "set": "test"} for place in DATASETS["dfdc_preview"]
-    }
-    (in_folder / "dfdc_preview/dataset.json").write_text(json.dumps(preview))
-    (in_folder / "celebdf/List_of_testing_videos.txt").write_text("1 Celeb-real/id0_0000.mp4\n")
     return {
         "ffpp": synthetic_root, "image_folder": in_folder / "labelled", "forge": in_folder / "photographs",
-        "csv": in_folder / "labels.csv", **{name: in_folder / name for name in DATASETS},
+        "csv": in_folder / "labels.csv", **lay_out_published(in_folder, clips),
     }  # fmt: skip
 
 
