@@ -43,6 +43,10 @@ PUBLISHED = {
 }  # fmt: skip
 
 
+READS = ("source.root", "source.ffpp_root", "source.celebdf_root", "dataset.root", "checkpoint")
+"""Keys whose value is one of the places above."""
+
+
 def find_blocks(path: Path, language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```", path.read_text(), flags=re.MULTILINE | re.DOTALL)
 
@@ -95,13 +99,7 @@ def places(in_folder: Path, synthetic_root: Path, face_dataset: Path, checkpoint
 
 def substitute(argument: str, places: dict[str, Path]) -> str:
     key, _, value = argument.partition("=")
-    reads = key in (
-        "source.root",
-        "source.ffpp_root",
-        "source.celebdf_root",
-        "dataset.root",
-        "checkpoint",
-    ) and not value.startswith("models:/")
+    reads = key in READS and not value.startswith("models:/")
     return f"{key}={places[value]}" if reads else argument
 
 

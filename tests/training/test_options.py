@@ -16,6 +16,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from tests.conftest import compose_config
+from tests.published import PUBLISHED, lay_out_published
 
 from unmask.config import config_dir, register_schemas
 from unmask.errors import ConfigError, UnmaskError
@@ -179,7 +180,7 @@ def test_option_prepares(
     do_task(compose_config("prepare", *given))
     dataset = FaceDataset.load(in_folder / "faces")
     assert len(dataset.faces) >= 2
-    if source not in DATASETS:  # these few clips of which go where the dataset's own rules say
+    if source not in PUBLISHED:  # these few clips of which go where the dataset's own rules say
         assert {"train", "val"} <= set(dataset.faces["split"])
 
 
