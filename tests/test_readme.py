@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from tests.conftest import train_tiny
+from tests.published import lay_out_published
 
 from unmask.media.image import write_jpeg
 from unmask.media.video import read_frames
@@ -33,6 +34,17 @@ SMALL_SOURCES = {
     "synthetic": ["source.num_identities=6", "source.num_frames=2", "source.size=128"],
     "forge": ["source.num_frames=2"],
 }
+
+
+PUBLISHED = {
+    "/data/Celeb-DF-v2": "celebdf", "/data/Celeb-DF++": "celebdfpp", "/data/dfdc_preview_set": "dfdc_preview",
+    "/data/DeeperForensics-1.0": "deeperforensics", "/data/UADFV": "uadfv", "/data/DFDM": "dfdm",
+    "/data/FFIW10K": "ffiw", "/data/FakeAVCeleb_v1.2": "fakeavceleb",
+}  # fmt: skip
+
+
+READS = ("source.root", "source.ffpp_root", "source.celebdf_root", "dataset.root", "checkpoint")
+"""Keys whose value is one of the places above."""
 
 
 def find_blocks(path: Path, language: str) -> list[str]:
@@ -71,10 +83,12 @@ def places(in_folder: Path, synthetic_root: Path, face_dataset: Path, checkpoint
     for path in (Path("photo.jpg"), Path("-odd=name.jpg"), Path("folder/photo.jpg")):
         path.parent.mkdir(exist_ok=True)
         shutil.copy(photographs / "0.jpg", path)
+    published = lay_out_published(in_folder / "published", clips)
     trained = ["best.ckpt", *(f"outputs/train/{run}/checkpoints/best.ckpt" for run in ("<run>", "first"))]
     return {
         "/data/FaceForensics++": synthetic_root,
         "/data/photographs": photographs,
+        **{place: published[name] for place, name in PUBLISHED.items()},
         **dict.fromkeys(("/data/140k", "/data/photos"), labelled),
         **dict.fromkeys(("data/ffpp-c23", "data/celebdf", "data/synthetic-faces"), face_dataset),
         **dict.fromkeys(trained, checkpoint),
@@ -85,7 +99,7 @@ def places(in_folder: Path, synthetic_root: Path, face_dataset: Path, checkpoint
 
 def substitute(argument: str, places: dict[str, Path]) -> str:
     key, _, value = argument.partition("=")
-    reads = key in ("source.root", "dataset.root", "checkpoint") and not value.startswith("models:/")
+    reads = key in READS and not value.startswith("models:/")
     return f"{key}={places[value]}" if reads else argument
 
 

@@ -107,6 +107,66 @@ def test_folders_of_frames_are_videos(tmp_path: Path) -> None:
     assert {video.kind for video in videos} == {MediaKind.FRAMES}
 
 
+# Folders of Celeb-DF++: OUC-VAS/Celeb-DF-PP, README.md; which methods are cropped already: its issue 1; lines of its
+# list and `<method>/frames/`: a rearrange.py for 'Celeb-DF-v3' derived from SCLBD/DeepfakeBench.
+PLUS = {
+    "FaceSwap/BlendFace": "BlendFace", "FaceSwap/Celeb-DF": "Celeb-DF", "FaceReenact/LivePortrait": "LivePortrait",
+    "FaceReenact/MCNET": "MCNET", "TalkingFace/SadTalker": "SadTalker",
+}  # fmt: skip
+PLUS_LIST = TEST.replace("Celeb-synthesis/", "Celeb-synthesis/FaceSwap/BlendFace/")
+
+
+def _plus(root: Path, *, nested: str = "") -> Path:
+    names = [f"Celeb-synthesis/{place}{nested}/id0_id1_0000.mp4" for place in PLUS]
+    return _lay_out(root, *names, f"Celeb-real{nested}/id0_0000.mp4", f"YouTube-real{nested}/00000.mp4", test=PLUS_LIST)
+
+
+@pytest.mark.parametrize("nested", ["", "/videos"])
+def test_methods_of_the_plus_version_are_told_apart(
+    tmp_path: Path, nested: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    videos = CelebDF(_plus(tmp_path, nested=nested), splits=None).list_videos()
+    real = "celebdf/original/Celeb-real/id0_0000"
+    fakes = {(v.video_id, v.method, v.identities, v.original, v.is_there) for v in videos if v.label == Label.FAKE}
+    assert fakes == {(f"celebdf/{method}/id0_id1_0000", method, ("id0", "id1"), real, True) for method in PLUS.values()}
+    cropped, absent = (next(r.message for r in caplog.records if word in r.message) for word in ("cropped", "Missing"))
+    assert "'MCNET', 'SadTalker'" in cropped
+    assert "LivePortrait" not in cropped
+    assert "'FaceSwap/GHOST'" in absent
+    assert "SadTalker" not in absent
+
+
+def test_the_list_of_the_plus_version_names_methods(tmp_path: Path) -> None:
+    videos = CelebDF(_plus(tmp_path), val_fraction=0).list_videos()
+    test = {video.video_id for video in videos if video.split == "test"}
+    assert test == {
+        "celebdf/original/YouTube-real/00000", "celebdf/original/Celeb-real/id0_0000", "celebdf/BlendFace/id0_id1_0000",
+    }  # fmt: skip
+    (tmp_path / "Celeb-synthesis/FaceSwap/BlendFace/id0_id1_0000.mp4").unlink()
+    missing = [video.video_id for video in CelebDF(tmp_path, val_fraction=0).list_videos() if not video.is_there]
+    assert missing == ["celebdf/BlendFace/id0_id1_0000"]
+
+
+def test_methods_of_the_plus_version_are_chosen(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    videos = CelebDF(_plus(tmp_path), methods=["LivePortrait"], val_fraction=0).list_videos()
+    assert {video.method for video in videos} == {"original", "LivePortrait"}
+    assert "cropped" not in caplog.text
+    with pytest.raises(SourceError, match=r"source\.methods has 'GHOST'.*'BlendFace', 'Celeb-DF'"):
+        CelebDF(tmp_path, methods=["GHOST"]).list_videos()
+
+
+def test_methods_cannot_be_chosen_where_there_is_one(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match=r"source\.methods=\['SimSwap'\]"):
+        CelebDF(_whole(tmp_path), methods=["SimSwap"]).list_videos()
+
+
+def test_videos_driven_by_audio_have_one_person(tmp_path: Path) -> None:
+    root = _lay_out(tmp_path, "Celeb-synthesis/TalkingFace/SadTalker/id3_0002.mp4", "Celeb-real/id3_0002.mp4")
+    videos = {video.video_id: video for video in CelebDF(root, splits=None).list_videos()}
+    fake = videos["celebdf/SadTalker/id3_0002"]
+    assert (fake.label, fake.identities) == (Label.FAKE, ("id3",))
+
+
 def test_unknown_choices_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"source\.splits='strict'.*official"):
         CelebDF(tmp_path, splits="strict")

@@ -9,11 +9,17 @@ from unmask.config import find_targets
 from unmask.errors import SourceError
 from unmask.sources.celebdf import CelebDF
 from unmask.sources.csv_table import CsvTable
+from unmask.sources.deeperforensics import DeeperForensics
 from unmask.sources.dfd import DeepFakeDetection
 from unmask.sources.dfdc import DFDC
+from unmask.sources.dfdc_preview import DFDCPreview
+from unmask.sources.dfdm import DFDM
+from unmask.sources.fakeavceleb import FakeAVCeleb
+from unmask.sources.ffiw import FFIW
 from unmask.sources.ffpp import FaceForensics
 from unmask.sources.folders import recognize_folder
 from unmask.sources.image_folder import ImageFolder
+from unmask.sources.uadfv import UADFV
 
 TREES = {
     "ffpp": ("original_sequences/youtube/c23/videos/071.mp4", "manipulated_sequences/Deepfakes/c23/videos/071_054.mp4"),
@@ -23,11 +29,29 @@ TREES = {
     ),
     "celebdf": ("Celeb-real/id0_0000.mp4", "Celeb-synthesis/id0_id1_0000.mp4"),
     "dfdc": ("dfdc_train_part_0/a.mp4", "dfdc_train_part_0/metadata.json"),
+    "dfdc_preview": ("original_videos/1/1_A_001.mp4", "method_A/1/1_A/2_1_A_001.mp4", "dataset.json"),
+    "deeperforensics": ("manipulated_videos/end_to_end/000_M101.mp4", "lists/splits/train.txt"),
+    "uadfv": ("real/0000.mp4", "fake/0000_fake.mp4"),
+    "dfdm": ("DFDM_crf23/DFaker/id0_id1_0000_4dfaker.mp4",),
+    "ffiw": ("source/train/00000.mp4", "target/train/00000.mp4"),
+    "fakeavceleb": (
+        "RealVideo-RealAudio/African/men/id00076/00109.mp4",
+        "FakeVideo-FakeAudio/African/men/id00076/00109_10_id00476_wavtolip.mp4",
+    ),
     "image_folder": ("train/0_real/a.jpg", "train/1_fake/b.jpg"),
     "csv": ("train.csv", "a.jpg"),
 }
-TEXTS = {"metadata.json": '{"a.mp4": {"label": "REAL"}}', "train.csv": "path,label\na.jpg,0\n"}
-SOURCES = (FaceForensics, DeepFakeDetection, CelebDF, DFDC, ImageFolder)
+READ_AS_FOLDERS = ("uadfv", "fakeavceleb")
+"""Layouts of folders named after their label, which `image_folder` reads too, with a hint."""
+TEXTS = {
+    "metadata.json": '{"a.mp4": {"label": "REAL"}}',
+    "train.csv": "path,label\na.jpg,0\n",
+    "dataset.json": '{"method_A/1/1_A/2_1_A_001.mp4": {}}',
+}
+SOURCES = (
+    FaceForensics, DeepFakeDetection, CelebDF, DFDC, DFDCPreview, DeeperForensics, UADFV, DFDM, FFIW, FakeAVCeleb,
+    ImageFolder,
+)  # fmt: skip
 
 
 def _lay_out(root: Path, names: tuple[str, ...]) -> Path:
@@ -48,12 +72,22 @@ def test_each_layout_is_recognized_by_its_source_alone(tmp_path: Path, source: s
 @pytest.mark.parametrize("source", SOURCES)
 def test_a_refusal_names_the_source_that_reads_the_folder(tmp_path: Path, source: type) -> None:
     for name, names in TREES.items():
-        if find_targets("source")[name].endswith(f".{source.__name__}"):
+        is_own = find_targets("source")[name].endswith(f".{source.__name__}")
+        if is_own or (source is ImageFolder and name in READ_AS_FOLDERS):
             continue
         root = _lay_out(tmp_path / name, names)
         with pytest.raises(SourceError) as refused:
             source(root).list_videos()
         assert f"use source={name} source.root='{root}'" in str(refused.value)
+
+
+@pytest.mark.parametrize("name", READ_AS_FOLDERS)
+def test_folders_of_labels_hint_at_the_source_that_knows_more(
+    tmp_path: Path, name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    assert len(ImageFolder(_lay_out(tmp_path, TREES[name])).list_videos()) == 2
+    assert f"source={name} also recognizes" in caplog.text
 
 
 @pytest.mark.parametrize(("low", "high"), [("x/data", "x"), ("x/y/data", "x")])

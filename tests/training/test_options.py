@@ -3,7 +3,6 @@
 import json
 import math
 import os
-import shutil
 import stat
 import sys
 from importlib.util import find_spec
@@ -17,6 +16,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from tests.conftest import compose_config
+from tests.published import PUBLISHED, lay_out_published
 
 from unmask.config import config_dir, register_schemas
 from unmask.errors import ConfigError, UnmaskError
@@ -40,16 +40,6 @@ SMALLER = {
     ("source", "synthetic"): ("source.num_identities=6", "source.num_frames=2", "source.size=128"),
     ("source", "forge"): ("source.num_frames=2",),
     ("logger", "wandb"): ("logger.offline=true",),
-}
-# Of video datasets in their authors' layout, where clips lie.
-_CELEBRITIES = ("Celeb-real/id0_0000", "Celeb-real/id1_0000", "Celeb-synthesis/id0_id1_0000", "YouTube-real/00000")
-DATASETS = {
-    "celebdf": [f"{name}.mp4" for name in _CELEBRITIES],
-    "dfd": [
-        "original_sequences/actors/c23/videos/01__walking.mp4",
-        "manipulated_sequences/DeepFakeDetection/c23/videos/01_02__walking__ABCDEFGH.mp4",
-    ],
-    "dfdc": [f"dfdc_train_part_0/{number}.mp4" for number in range(6)],
 }
 # What this machine lacks, and the error that tells it.
 SLOW = {("model", "resnet34"), ("model", "resnet50")}  # to export and to load
@@ -158,17 +148,9 @@ def images(in_folder: Path, synthetic_root: Path) -> dict[str, Path]:
             write_jpeg(in_folder / folder / f"{number}.jpg", image, quality=quality)
     rows = [f"labelled/{label}/{number}.jpg,{label}" for label in ("real", "fake") for number in range(len(clips))]
     (in_folder / "labels.csv").write_text("\n".join(["path,label", *rows]) + "\n")
-    for name, names in DATASETS.items():
-        for clip, place in zip(clips, names, strict=False):
-            (in_folder / name / place).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(clip, in_folder / name / place)
-    metadata = {f"{number}.mp4": {"label": "REAL"} for number in range(3)}
-    metadata |= {f"{number + 3}.mp4": {"label": "FAKE", "original": f"{number}.mp4"} for number in range(3)}
-    (in_folder / "dfdc/dfdc_train_part_0/metadata.json").write_text(json.dumps(metadata))
-    (in_folder / "celebdf/List_of_testing_videos.txt").write_text("1 Celeb-real/id0_0000.mp4\n")
     return {
         "ffpp": synthetic_root, "image_folder": in_folder / "labelled", "forge": in_folder / "photographs",
-        "csv": in_folder / "labels.csv", **{name: in_folder / name for name in DATASETS},
+        "csv": in_folder / "labels.csv", **lay_out_published(in_folder, clips),
     }  # fmt: skip
 
 
@@ -198,7 +180,7 @@ def test_option_prepares(
     do_task(compose_config("prepare", *given))
     dataset = FaceDataset.load(in_folder / "faces")
     assert len(dataset.faces) >= 2
-    if source not in DATASETS:  # these few clips of which go where the dataset's own rules say
+    if source not in PUBLISHED:  # these few clips of which go where the dataset's own rules say
         assert {"train", "val"} <= set(dataset.faces["split"])
 
 

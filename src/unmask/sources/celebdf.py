@@ -1,24 +1,47 @@
-"""Celeb-DF v1 and v2 (Li et al., Celeb-DF: A Large-scale Challenging Dataset for DeepFake Forensics, CVPR 2020)."""
+"""Celeb-DF v1 and v2 (Li et al., Celeb-DF: A Large-scale Challenging Dataset for DeepFake Forensics, CVPR 2020).
+
+Also Celeb-DF++ (Li et al., Celeb-DF++: A Large-scale Challenging Video DeepFake Benchmark for Generalizable Forensics,
+2025).
+"""
 
 import logging
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from collections.abc import Sequence
 from pathlib import Path
 
 from unmask.errors import ConfigError, SourceError, list_problems
 from unmask.forgeries import Forgeries
-from unmask.media.kinds import VIDEO_SUFFIXES
-from unmask.media.listing import holds_frames
-from unmask.sources.folders import check_root, find_forgeries, list_entries, list_folders, quote_some, refuse_layout
-from unmask.sources.labels import split_people
-from unmask.types import ORIGINAL, Label, MediaKind, Video
+from unmask.sources.folders import (
+    check_root,
+    descend,
+    find_forgeries,
+    kind_of,
+    list_clips,
+    list_folders,
+    quote_some,
+    refuse_layout,
+    warn_of_absent,
+)
+from unmask.sources.labels import check_fraction, split_around_test
+from unmask.types import ORIGINAL, Label, Video
 
 TEST_LIST = "List_of_testing_videos.txt"
 
 _CELEBRITIES, _YOUTUBE, _FAKES = "Celeb-real", "YouTube-real", "Celeb-synthesis"
 _PARTS = (_CELEBRITIES, _YOUTUBE, _FAKES)
 _PERSON = re.compile(r"id\d+")
+
+SCENARIOS = {
+    "FaceSwap": (
+        "Celeb-DF", "BlendFace", "GHOST", "HifiFace", "InSwapper", "MobileFaceSwap", "SimSwap", "UniFace",
+    ),
+    "FaceReenact": ("DaGAN", "FSRT", "HyperReenact", "LIA", "LivePortrait", "MCNET", "TPSMM"),
+    "TalkingFace": ("AniTalker", "EchoMimic", "EDTalk", "FLOAT", "IP_LAP", "Real3DPortrait", "SadTalker"),
+}  # fmt: skip
+"""Folders of Celeb-DF++ below `Celeb-synthesis`, with the methods in each."""
+
+_WHOLE_FRAMES = (*SCENARIOS["FaceSwap"], "LivePortrait")
+"""Methods of Celeb-DF++ whose videos show the whole frame; those of the others are cropped to the face."""
 
 logger = logging.getLogger(__name__)
 
@@ -29,9 +52,12 @@ class CelebDF:
     `id0_id1_0000` shows the face of id1 in a video of id0. The videos, or folders of frames, may be one level deeper
     (`videos/` or `frames/`). In the test list, 1 means real and 0 means fake, and it must agree with the folders.
 
+    Celeb-DF++ has `Celeb-synthesis/<scenario>/<method>/id0_id1_0000.mp4`, with the scenarios of `SCENARIOS`.
+
     Args:
         root: Folder that contains the three folders and the test list.
         name: First part of every `video_id`.
+        methods: Methods of Celeb-DF++ to read; None for all that exist. v1 and v2 have only one.
         splits: `official` for the test list, with a validation split of separate people taken from the rest; None to
             let `prepare` split by identity, as far as the swaps allow.
         val_fraction: Share of the people outside the test list for validation.
@@ -43,16 +69,17 @@ class CelebDF:
         root: str | Path,
         *,
         name: str = "celebdf",
+        methods: Sequence[str] | None = None,
         splits: str | None = "official",
         val_fraction: float = 0.15,
         seed: int = 0,
     ) -> None:
         if splits not in (None, "official"):
             raise ConfigError(f"source.splits='{splits}' is unknown. Choose official or null.")
-        if not 0 <= val_fraction < 1:
-            raise ConfigError(f"source.val_fraction={val_fraction} must be at least 0 and less than 1.")
+        check_fraction("val_fraction", val_fraction)
         self.root = Path(root)
         self.name = name
+        self.methods = None if methods is None else tuple(methods)
         self.splits = splits
         self.val_fraction = val_fraction
         self.seed = seed
@@ -77,72 +104,78 @@ class CelebDF:
                 self.root, source="celebdf", layout="Celeb-DF", looked_for=quote_some(f"{part}/" for part in _PARTS),
                 advice="Set source.root to the folder that contains them.",
             )  # fmt: skip
-        absent = [part for part in _PARTS if part not in parts]
-        if absent:
-            logger.warning("Missing in '%s': %s.", self.root, quote_some(absent))
+        warn_of_absent(self.root, [part for part in _PARTS if part not in parts])
+        folders = {part: descend(folder) for part, folder in parts.items()}
+        if _FAKES in parts and _has_scenarios(parts[_FAKES]):
+            del folders[_FAKES]
+            folders |= self._find_methods(parts[_FAKES])
+        elif self.methods is not None:
+            raise SourceError(
+                f"source.methods={list(self.methods)} needs Celeb-DF++, but '{parts.get(_FAKES, self.root / _FAKES)}' "
+                f"has none of {quote_some(f'{scenario}/' for scenario in SCENARIOS)}. Remove the key."
+            )
         videos = {
             f"{part}/{path.stem}": self._make_video(part, path)
-            for part, folder in parts.items()
-            for path in _list_clips(folder)
+            for part, folder in folders.items()
+            for path in list_clips(folder)
         }
         if self.splits is None:
             return list(videos.values())
         listed = self._read_test_list()
         for key, label in listed.items():
-            part, _, stem = key.partition("/")
-            video = videos.setdefault(key, self._make_video(part, parts.get(part, self.root / part) / f"{stem}.mp4"))
+            part, _, stem = key.rpartition("/")
+            place = folders.get(part, self.root / part) / f"{stem}.mp4"
+            video = videos.setdefault(key, self._make_video(part, place))
             if video.label != label:
                 raise SourceError(
                     f"'{TEST_LIST}' labels '{key}' {label.name.lower()}, but its folder is "
                     f"{video.label.name.lower()} (in this list 1 means real). Download the list again."
                 )
-        return self._split(videos, listed)
+        others = [video for key, video in videos.items() if key not in listed]
+        test = [videos[key] for key in listed]
+        return split_around_test(test, others, val_fraction=self.val_fraction, seed=self.seed)
 
-    def _split(self, videos: Mapping[str, Video], listed: Iterable[str]) -> list[Video]:
-        test = [replace(videos[key], split="test") for key in listed]
-        others = [video for key, video in videos.items() if key not in set(listed)]
-        kept, mixed = split_people(
-            others, fractions={"train": 1 - self.val_fraction, "val": self.val_fraction}, seed=self.seed
+    def _find_methods(self, folder: Path) -> dict[str, Path]:
+        """Return the folders of Celeb-DF++'s methods by `Celeb-synthesis/<scenario>/<method>`."""
+        found = {
+            (scenario, method.name): descend(method)
+            for scenario in SCENARIOS
+            for method in list_folders(descend(folder / scenario))
+        }
+        there = {method for _, method in found}
+        unknown = [method for method in self.methods or () if method not in there]
+        if unknown:
+            raise SourceError(
+                f"source.methods has {quote_some(unknown)}, which '{folder}' lacks. Found: {quote_some(sorted(there))}."
+            )
+        warn_of_absent(
+            folder,
+            [f"{scenario}/{name}" for scenario, names in SCENARIOS.items() for name in names if name not in there],
         )
-        if mixed:
+        chosen = {key: path for key, path in found.items() if self.methods is None or key[1] in self.methods}
+        cropped = sorted(method for _, method in chosen if method not in _WHOLE_FRAMES)
+        if cropped:
             logger.warning(
-                "Dropped %d of %d fakes outside the test list that mix people from train and val. "
-                "source.val_fraction=0 keeps them all; prepare then takes val from train.",
-                len(mixed), sum(video.label == Label.FAKE for video in others),
+                "The videos of %d methods are cropped to the face already, unlike the real ones: %s. Their crops show "
+                "less around the face, which a model can take for a sign of forgery; source.methods=[...] selects.",
+                len(cropped), quote_some(cropped),
             )  # fmt: skip
-        people_of_test = {person for video in test for person in video.identities}
-        shared = people_of_test & {person for video in kept for person in video.identities}
-        if shared:
-            logger.warning(
-                "%d of the %d people in the official test list are also in train or val. This is a flaw of the "
-                "published list, which is kept for comparability: metrics on it overestimate performance on unseen "
-                "people.",
-                len(shared), len(people_of_test),
-            )  # fmt: skip
-        # The overlap is part of the published list and was logged above; renaming keeps the audit from refusing it.
-        apart = [
-            replace(video, identities=tuple(f"{person} (test list)" for person in video.identities)) for video in test
-        ]
-        videos_of_all = kept + apart
-        split_of = {video.video_id: video.split for video in videos_of_all}
-        return [
-            video if split_of.get(str(video.original)) == video.split else replace(video, original=None)
-            for video in videos_of_all
-        ]
+        return {"/".join((_FAKES, *key)): path for key, path in chosen.items()}
 
     def _make_video(self, part: str, path: Path) -> Video:
         people = _PERSON.findall(path.stem) if part != _YOUTUBE else []
-        is_fake = part == _FAKES
+        is_fake = part.startswith(_FAKES)
         original = None
         if is_fake and len(people) == 2:
             original = self._make_id(ORIGINAL, _CELEBRITIES, f"{people[0]}_{path.stem.rpartition('_')[2]}")
+        method = part.rpartition("/")[2] if is_fake else ORIGINAL
         return Video(
-            video_id=self._make_id(_FAKES if is_fake else ORIGINAL, part, path.stem),
+            video_id=self._make_id(method, method if is_fake else part, path.stem),
             path=path,
             label=Label.FAKE if is_fake else Label.REAL,
-            method=_FAKES if is_fake else ORIGINAL,
-            kind=MediaKind.FRAMES if path.is_dir() else MediaKind.VIDEO,
-            identities=tuple(people) or (f"{part}/{path.stem}",),
+            method=method,
+            kind=kind_of(path),
+            identities=tuple(dict.fromkeys(people)) or (f"{part}/{path.stem}",),
             original=original,
         )
 
@@ -150,7 +183,10 @@ class CelebDF:
         return "/".join((self.name, method, stem) if method == part else (self.name, method, part, stem))
 
     def _read_test_list(self) -> dict[str, Label]:
-        """Return the label of each listed video by `<part>/<stem>`; in the list, 1 means real."""
+        """Return the label of each listed video by `<part>/<stem>`; in the list, 1 means real.
+
+        Leaves out the methods of Celeb-DF++ that `source.methods` does not name.
+        """
         path = self.root / TEST_LIST
         if not path.is_file():
             raise SourceError(
@@ -161,11 +197,16 @@ class CelebDF:
             if not line.strip():
                 continue
             match = re.fullmatch(r"([01])\s+(\S+)/([^/\s]+)\.\w+", line.strip())
-            part = match and _name_part(match.group(2).split("/")[0])
+            first, *inner = match.group(2).split("/") if match else [""]
+            part = _name_part(first)
             if not match or not part:
                 problems.append(f"line {number}: '{line.strip()}'")
-            else:
-                listed[f"{part}/{match.group(3)}"] = Label.REAL if match.group(1) == "1" else Label.FAKE
+                continue
+            inner = [name for name in inner if name not in ("videos", "frames")]
+            if part == _FAKES and inner and self.methods is not None and inner[-1] not in self.methods:
+                continue
+            key = "/".join((part, *(inner if part == _FAKES else ()), match.group(3)))
+            listed[key] = Label.REAL if match.group(1) == "1" else Label.FAKE
         if problems:
             raise SourceError(
                 f"'{path}' has {len(problems)} lines not in the format '1 YouTube-real/00170.mp4':\n"
@@ -181,17 +222,8 @@ def _name_part(name: str) -> str | None:
 
 def _find_parts(root: Path) -> dict[str, Path]:
     found = {part: folder for folder in list_folders(root) if (part := _name_part(folder.name))}
-    return {part: _descend(found[part]) for part in _PARTS if part in found}
+    return {part: found[part] for part in _PARTS if part in found}
 
 
-def _descend(folder: Path) -> Path:
-    return next((folder / name for name in ("videos", "frames") if (folder / name).is_dir()), folder)
-
-
-def _list_clips(folder: Path) -> list[Path]:
-    entries = list_entries(folder)
-    clips = [path for path in entries if path.suffix.lower() in VIDEO_SUFFIXES or holds_frames(path)]
-    others = [path.name for path in entries if path not in set(clips)]
-    if others:
-        logger.warning("Skipped in '%s': %s.", folder, quote_some(others))
-    return clips
+def _has_scenarios(folder: Path) -> bool:
+    return any((folder / scenario).is_dir() for scenario in SCENARIOS)

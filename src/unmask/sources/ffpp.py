@@ -195,7 +195,7 @@ class FaceForensics:
         fakes_of = {method: self.tree.list_fakes(method) for method in methods}
         self._check_found(originals, fakes_of)
         split_of = self._read_splits()
-        same_person = _read_same_youtube_video() if self.splits is None else {}
+        same_person = read_same_youtube_video() if self.splits is None else {}
         reals = self._list_reals(originals, split_of)
         known = {video.video_id for video in reals}
         fakes = [video for method in methods for video in self._list_fakes(method, fakes_of[method], split_of, known)]
@@ -342,7 +342,7 @@ class FaceForensics:
             ) from error
 
 
-def _read_same_youtube_video() -> dict[str, str]:
+def read_same_youtube_video() -> dict[str, str]:
     """Map clips cut from the same YouTube video to a common identity."""
     groups = json.loads((files("unmask.sources") / "ffpp_splits" / "same_youtube_video.json").read_text())
     return {clip: "+".join(group) for group in groups for clip in group}

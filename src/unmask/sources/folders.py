@@ -12,8 +12,8 @@ from typing import Protocol, runtime_checkable
 from unmask.config import find_targets
 from unmask.errors import SourceError, list_problems
 from unmask.forgeries import Forgeries, SourceRecord
-from unmask.media.kinds import IMAGE_SUFFIXES
-from unmask.media.listing import Listing, is_passed_over, list_folder, list_visible
+from unmask.media.kinds import IMAGE_SUFFIXES, VIDEO_SUFFIXES
+from unmask.media.listing import Listing, holds_frames, is_passed_over, list_folder, list_visible
 from unmask.types import MediaKind, Video
 
 logger = logging.getLogger(__name__)
@@ -114,6 +114,37 @@ def list_entries(folder: Path) -> list[Path]:
             len(passed_over), folder, quote_some(sorted(passed_over)),
         )  # fmt: skip
     return list_visible(folder)
+
+
+def list_clips(folder: Path) -> list[Path]:
+    """Return the sorted videos and folders of frames directly in a folder, and log everything else in it.
+
+    They may be one level deeper, in `videos/` or `frames/`, as DeepfakeBench lays them out.
+    """
+    folder = descend(folder)
+    entries = list_entries(folder)
+    clips = [path for path in entries if path.suffix.lower() in VIDEO_SUFFIXES or holds_frames(path)]
+    others = [path.name for path in entries if path not in set(clips)]
+    if others:
+        logger.warning("Skipped in '%s': %s.", folder, quote_some(others))
+    return clips
+
+
+def descend(folder: Path) -> Path:
+    """Return the folder `videos/` or `frames/` inside a folder if there is one, otherwise the folder itself."""
+    return next((folder / name for name in ("videos", "frames") if (folder / name).is_dir()), folder)
+
+
+def list_visible_names(folder: Path) -> list[str]:
+    """Return the sorted names in a folder, without hidden entries and unfinished downloads, and without logging."""
+    return [path.name for path in list_visible(folder)] if folder.is_dir() else []
+
+
+def warn_of_absent(root: Path, absent: Iterable[str]) -> None:
+    """Log the parts of a dataset whose folders do not exist, as in a half-finished download."""
+    names = quote_some(absent)
+    if names:
+        logger.warning("Missing in '%s': %s.", root, names)
 
 
 def describe_folder(folder: Path, *, limit: int = 8) -> str:
@@ -217,15 +248,19 @@ class RecognizingSource(Protocol):
 
 
 def recognize_folder(root: Path) -> list[Recognition]:
-    """Return the sources that recognize a folder."""
-    found = []
+    """Return the sources that recognize a folder.
+
+    A source with a true class attribute `is_generic`, which reads any folder of its kind, counts only if no other does.
+    """
+    found: list[Recognition] = []
+    generic: list[Recognition] = []
     for name, target in find_targets("source").items():
         module, _, attribute = target.rpartition(".")
         source = getattr(importlib.import_module(module), attribute)
         reason = source.recognize(root) if isinstance(source, RecognizingSource) else None
         if reason is not None:
-            found.append(Recognition(name, root, reason))
-    return found
+            (generic if getattr(source, "is_generic", False) else found).append(Recognition(name, root, reason))
+    return found or generic
 
 
 def suggest_source(root: Path, *, refused_by: str) -> str:

@@ -17,6 +17,7 @@ from unmask.sources.folders import (
     quote_some,
     recognize_folder,
     refuse_layout,
+    suggest_source,
 )
 from unmask.sources.labels import (
     FAKE_WORDS,
@@ -76,6 +77,8 @@ class ImageFolder:
         follow_links: Whether to follow symbolic links to targets outside of the root; otherwise they raise an error.
     """
 
+    is_generic = True
+
     def __init__(
         self,
         root: str | Path,
@@ -118,7 +121,7 @@ class ImageFolder:
         for path in listing.files:
             by_parent[path.parent].append(path)
         by_folder = {folder.relative_to(self.root): files for folder, files in by_parent.items()}
-        places = _read_places(by_folder, self.words)
+        places = _read_places(by_folder, self.words, root=self.root)
         labelled = {folder: files for folder, files in by_folder.items() if places[folder].label is not None}
         self._check_labels(places, by_folder)
         below = {folder: files for folder, files in labelled.items() if not self._is_label_folder(folder)}
@@ -185,7 +188,7 @@ class ImageFolder:
         )
 
 
-def _read_places(folders: Iterable[Path], words: Words) -> dict[Path, _Place]:
+def _read_places(folders: Iterable[Path], words: Words, *, root: Path) -> dict[Path, _Place]:
     """Infer label, split and method of each folder from its path.
 
     Raises:
@@ -204,10 +207,12 @@ def _read_places(folders: Iterable[Path], words: Words) -> dict[Path, _Place]:
             problems.append(problem)
         places[folder] = _describe(folder, label, next(iter(splits), None), containers, words)
     if problems:
+        suggestion = suggest_source(root, refused_by="image_folder")
         raise SourceError(
             f"The names of {len(problems)} folders are ambiguous about label or split:\n"
             f"{list_problems(sorted(problems))}\n"
-            f"Rename them, or define their whole names: source.real=[...] source.fake=[...]."
+            f"{suggestion + ' ' if suggestion else ''}Rename them, or define their whole names: source.real=[...] "
+            f"source.fake=[...]."
         )
     weak = {place.weak_split for place in places.values()} - {None}
     if len(weak) > 1 and not any(place.split for place in places.values()):
