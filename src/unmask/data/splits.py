@@ -275,7 +275,9 @@ def read_protocol(path: Path) -> Protocol:
         version, digest = content["version"], content.pop("sha256")
         is_known = content["format"] == PROTOCOL_FORMAT
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DatasetError(f"split.protocol='{path}' is not a split protocol ({error!r}). Write one: {write}") from error
+        raise DatasetError(
+            f"split.protocol='{path}' is not a split protocol ({error!r}). Write one: {write}"
+        ) from error
     if not is_known or version != PROTOCOL_VERSION:
         raise DatasetError(
             f"split.protocol='{path}' has the format '{content['format']}', version {version}; this Unmask reads "

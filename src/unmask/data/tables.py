@@ -153,7 +153,9 @@ def _split_again(dataset: FaceDataset, *, folds: int, fold: int) -> FaceDataset:
     seed = int(dataset.info.get("seed", 0))
     splits = split_by_fold(groups, videos["method"].tolist(), folds=folds, fold=fold, seed=seed, key="dataset")
     videos = videos.assign(split=splits, group=groups)
-    faces = dataset.faces.assign(split=dataset.faces["video_id"].map(dict(zip(videos["video_id"], splits, strict=True))))
+    faces = dataset.faces.assign(
+        split=dataset.faces["video_id"].map(dict(zip(videos["video_id"], splits, strict=True)))
+    )
     return replace(dataset, videos=videos, faces=faces, info={**dataset.info, "counts": count_rows(videos, faces)})
 
 
