@@ -1,8 +1,8 @@
 """Find crops that look alike but lie in different splits: leaks that no name, identity or checksum betrays.
 
 Crops are compared by perceptual hash: the signs of the low frequencies of their discrete cosine transform (Zauner,
-"Implementation and Benchmarking of Perceptual Image Hash Functions", 2010). The transform is OpenCV's; a package such as
-ImageHash would add a dependency for these few lines, and has no search among many hashes.
+"Implementation and Benchmarking of Perceptual Image Hash Functions", 2010). The transform is OpenCV's; ImageHash, the usual
+package, would add a dependency for these few lines, and cannot search among many hashes.
 """
 
 import itertools
@@ -38,7 +38,7 @@ _NUM_CHUNKS = 4
 _LARGE = 2048
 """Number of hashes with a common chunk from which on further chunks are compared before whole hashes."""
 _MAX_ALIKE = 64
-"""Number of crops of one and the same hash that are compared, so that thousands of them do not give millions of pairs."""
+"""Number of crops with the same hash that are compared, so that thousands of them do not give millions of pairs."""
 
 MAX_DISTANCE = _NUM_CHUNKS - 1
 """Number of differing bits, of 64, up to which crops are candidates."""
@@ -146,7 +146,8 @@ def _sample_crops(faces: pd.DataFrame) -> pd.DataFrame:
     places, sizes = grouped.cumcount().to_numpy(), grouped["crop"].transform("size").to_numpy()
     last = _CROPS_PER_VIDEO - 1
     steps = np.arange(_CROPS_PER_VIDEO)[:, None] * (sizes - 1) // last
-    return faces[(steps == places).any(axis=0)].reset_index(drop=True)
+    sampled: pd.DataFrame = faces[(steps == places).any(axis=0)].reset_index(drop=True)
+    return sampled
 
 
 def _hash_file(path: Path) -> npt.NDArray[np.uint64] | None:
@@ -200,12 +201,12 @@ def find_pairs(
     found = [np.empty((0, 2), np.int64)]
     for one, other in itertools.chain([(itself, itself)], _list_candidates(bits, np.arange(len(distinct)), order)):
         keep = _count_bits((distinct[one] ^ distinct[other])[:, None]) <= MAX_DISTANCE
-        one, other = one[keep], other[keep]
-        totals = sizes[one] * sizes[other]
+        left, right = one[keep], other[keep]
+        totals = sizes[left] * sizes[right]
         steps = np.arange(totals.sum()) - np.repeat(np.cumsum(totals) - totals, totals)
-        width = np.repeat(sizes[other], totals)
-        first = members[np.repeat(starts[one], totals) + steps // width]
-        second = members[np.repeat(starts[other], totals) + steps % width]
+        width = np.repeat(sizes[right], totals)
+        first = members[np.repeat(starts[left], totals) + steps // width]
+        second = members[np.repeat(starts[right], totals) + steps % width]
         keep = (sides[first] != sides[second]) & (owners[first] != owners[second])
         first, second = first[keep], second[keep]
         keep = _count_bits(fine[first] ^ fine[second]) <= MAX_FINE_DISTANCE
@@ -216,8 +217,8 @@ def find_pairs(
 
 def _list_candidates(bits: npt.NDArray[np.uint8], rows: Rows, order: Rows) -> Iterator[tuple[Rows, Rows]]:
     """Yield pairs of rows with a common chunk; large sets with one are divided by the chunks of the other bits."""
-    for number, chunk in enumerate(np.array_split(order, _NUM_CHUNKS)):
-        others = np.setdiff1d(order, chunk, assume_unique=True)
+    for chunk in np.array_split(order, _NUM_CHUNKS):
+        others = order[~np.isin(order, chunk)]
         keys = bits[np.ix_(rows, chunk)] @ (1 << np.arange(len(chunk), dtype=np.int64))
         sequence = np.argsort(keys, kind="stable")
         rows_sorted, keys_sorted = rows[sequence], keys[sequence]

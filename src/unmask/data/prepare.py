@@ -102,7 +102,7 @@ def prepare(
         protocol: Protocol file that gives every video its split; None for no protocol.
         limit: Maximum number of existing videos per method, for a trial run.
         duplicates: `warn` about identical files in different splits, or `refuse` them.
-        near_duplicates: `warn` about crops in different splits that look alike, `refuse` them, or `skip` the comparison.
+        near_duplicates: `warn` about crops in different splits that look alike, `refuse` them, or `skip` this.
         max_pixels: Maximum number of pixels of an image or video frame.
 
     Raises:

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -47,7 +48,7 @@ class SweepResult:
         """Return the `mean` of the objective over the jobs that have one, and from two on the sample `std`."""
         values = self.table["objective"].dropna()
         figures = {"mean": float(values.mean()), "std": float(values.std(ddof=1))}
-        return {name: value for name, value in figures.items() if value == value}
+        return {name: value for name, value in figures.items() if not math.isnan(value)}
 
 
 def finish_sweep(folder: Path, *, was_interrupted: bool) -> SweepResult:
