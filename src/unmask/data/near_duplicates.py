@@ -1,8 +1,8 @@
 """Find crops that look alike but lie in different splits: leaks that no name, identity or checksum betrays.
 
 Crops are compared by perceptual hash: the signs of the low frequencies of their discrete cosine transform (Zauner,
-"Implementation and Benchmarking of Perceptual Image Hash Functions", 2010). The transform is OpenCV's; ImageHash, the usual
-package, would add a dependency for these few lines, and cannot search among many hashes.
+"Implementation and Benchmarking of Perceptual Image Hash Functions", 2010). The transform is OpenCV's; ImageHash, the
+usual package, would add a dependency for these few lines, and cannot search among many hashes.
 """
 
 import itertools
