@@ -55,8 +55,8 @@ def list_pairs() -> list[Video]:
         real = f"ffpp/original/c23/{own}"
         videos.append(Video(real, Path(own), Label.REAL, "original", identities=(own,)))
         videos += [
-            Video(f"ffpp/{method}/c23/{own}_{other}", Path(own), Label.FAKE, method, identities=(own, other), original=real)
-            for method in METHODS
+            Video(f"ffpp/{name}/c23/{own}_{other}", Path(own), Label.FAKE, name, identities=(own, other), original=real)
+            for name in METHODS
         ]  # fmt: skip
     return videos
 

@@ -111,8 +111,11 @@ def divide(groups: Sequence[int], strata: Sequence[str], *, shares: Mapping[str,
     chosen: dict[int, str] = {}
     for group in order:
         content = members[group]
-        distinct = content if len(content) == 1 else list(dict.fromkeys(content))
-        scores = [sum([lack[number] for number in distinct]) for lack in lacks]
+        if len(content) == 1:
+            distinct, scores = content, [lack[content[0]] for lack in lacks]
+        else:
+            distinct = list(dict.fromkeys(content))
+            scores = [sum([lack[number] for number in distinct]) for lack in lacks]
         part = scores.index(max(scores))
         for number in content:
             filled[part][number] += 1
