@@ -4,7 +4,6 @@ import json
 import os
 import shlex
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -64,7 +63,6 @@ def count_workers(cfg: DictConfig) -> int:
 def prepare_dataset(cfg: DictConfig) -> "PrepareResult":
     """Prepare, and write `result.json` into the run folder."""
     from unmask.config import run_dir
-    from unmask.data import audit, near_duplicates
     from unmask.data.prepare import prepare
     from unmask.data.tables import SPLITS
     from unmask.paths import write_bytes
@@ -84,8 +82,8 @@ def prepare_dataset(cfg: DictConfig) -> "PrepareResult":
         protocol=None if cfg.split.protocol is None else Path(cfg.split.protocol),
         num_workers=count_workers(cfg),
         limit=cfg.limit,
-        duplicates=_check_choice(cfg, "duplicates", audit.CHOICES),
-        near_duplicates=_check_choice(cfg, "near_duplicates", near_duplicates.CHOICES),
+        duplicates=cfg.duplicates,
+        near_duplicates=cfg.near_duplicates,
         max_pixels=cfg.limits.max_pixels,
     )
     summary = {
@@ -112,13 +110,6 @@ def prepare(cfg: DictConfig) -> None:
     else:
         use = f"Evaluate on it with: python evaluate.py checkpoint=... {shlex.quote(root)}"
     print(f"Took {result.seconds:.0f} s. {use}")
-
-
-def _check_choice(cfg: DictConfig, key: str, choices: Sequence[str]) -> str:
-    choice = str(cfg[key])
-    if choice not in choices:
-        raise ConfigError(f"{key}='{choice}' is unknown. Choose {' or '.join(choices)}.")
-    return choice
 
 
 def write_protocol(cfg: DictConfig) -> None:
