@@ -22,7 +22,7 @@ from unmask.media.image import decode_crop_file
 from unmask.paths import write_bytes
 from unmask.types import Image, Label
 
-CHOICES = ("warn", "refuse", "skip")
+NEAR_CHOICES = ("warn", "refuse", "skip")
 
 NEAR_DUPLICATES_FILE = "near_duplicates.csv"
 

@@ -12,8 +12,8 @@ from typing import Any
 import pandas as pd
 
 from unmask import __version__
-from unmask.data.audit import find_copies, report_copies
-from unmask.data.near_duplicates import report_near_duplicates
+from unmask.data.audit import CHOICES, find_copies, report_copies
+from unmask.data.near_duplicates import NEAR_CHOICES, report_near_duplicates
 from unmask.data.prepare_video import VideoRecord, build_tables
 from unmask.data.splits import (
     LeftOut,
@@ -27,7 +27,7 @@ from unmask.data.splits import (
 )
 from unmask.data.tables import SPLITS, FaceDataset, count_rows, write_dataset
 from unmask.data.work import Journal, Workshop, count_remade, plan_tasks, run_tasks
-from unmask.errors import DatasetError, list_problems, names_limit
+from unmask.errors import ConfigError, DatasetError, list_problems, names_limit
 from unmask.faces.detector import Detector
 from unmask.faces.spec import CropSpec
 from unmask.media.image import MAX_PIXELS
@@ -114,6 +114,12 @@ def prepare(
         OutputError: The disk is full; finished videos are kept.
     """
     start = time.monotonic()
+    for key, choice, choices in (
+        ("duplicates", duplicates, CHOICES),
+        ("near_duplicates", near_duplicates, NEAR_CHOICES),
+    ):
+        if choice not in choices:
+            raise ConfigError(f"{key}='{choice}' is unknown. Choose {' or '.join(choices)}.")
     options = SplitOptions(fractions, seed, hold_out, folds, fold, protocol)
     if isinstance(source, CreatedSource):
         source.create(num_workers=num_workers)
