@@ -113,11 +113,22 @@ class CropKeys:
 
 @dataclass
 class SplitKeys:
-    """Split fractions for sources that define no splits."""
+    """Keys of the splits; see `unmask.data.splits.SplitOptions`."""
 
     train: float = MISSING
     val: float = MISSING
     test: float = MISSING
+    hold_out: list[str] = field(default_factory=list)
+    folds: int | None = MISSING
+    fold: int = MISSING
+    protocol: str | None = MISSING
+
+
+@dataclass
+class PreparedKeys:
+    """Keys of a face dataset that `prepare.py` reads."""
+
+    root: str | None = MISSING
 
 
 @dataclass
@@ -136,12 +147,14 @@ class PrepareKeys:
     detector: Any = MISSING
     paths: Any = MISSING
     output: str = MISSING
+    dataset: PreparedKeys = field(default_factory=PreparedKeys)
     crop: CropKeys = field(default_factory=CropKeys)
     split: SplitKeys = field(default_factory=SplitKeys)
     seed: int = MISSING
     num_workers: int | None = MISSING
     limit: int | None = MISSING
     duplicates: str = MISSING
+    near_duplicates: str = MISSING
     trusted_modules: list[str] = field(default_factory=list)
     limits: MediaLimitKeys = field(default_factory=MediaLimitKeys)
 

@@ -1,9 +1,11 @@
 import json
 import re
+import shutil
 import sys
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from unmask.cli.prepare import main
@@ -109,3 +111,94 @@ def test_numbers_that_mean_nothing_are_told_before_anything_is_read(
     with pytest.raises(SystemExit, match="2"):
         _prepare(monkeypatch, "source=image_folder", "source.root=gone", "output=faces", argument)
     assert re.fullmatch(rf"Error: {re.escape(argument)} .*{bounds}.*\n", capsys.readouterr().err)
+
+
+def _index(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
+    _prepare(monkeypatch, "source=image_folder", "source.root=raw", "detector=none", "num_workers=0", *arguments)
+
+
+def _splits(root: str) -> dict[str, str]:
+    videos = FaceDataset.load(root).videos
+    return dict(zip(videos["video_id"], videos["split"], strict=True))
+
+
+def test_a_protocol_reproduces_the_splits_of_another_machine(
+    images: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _index(monkeypatch, "output=faces")
+    _prepare(monkeypatch, "task=protocol", "dataset.root=faces", "output=mine.json")
+    assert "split.protocol=mine.json" in capsys.readouterr().out
+    write_jpeg(images / "real" / "new.jpg", np.full((16, 16, 3), 99, np.uint8), quality=90)
+    (images / "real" / "0.jpg").unlink()
+    _index(monkeypatch, "output=again", "split.protocol=mine.json", "seed=9")
+    expected = _splits("faces")
+    del expected["image_folder/real/0.jpg"]
+    assert _splits("again") == expected
+    table = pd.read_csv("again/left_out.csv")
+    assert table[["video_id", "label", "reason"]].to_numpy().tolist() == [
+        ["image_folder/real/new.jpg", "real", "not in the protocol"],
+        ["image_folder/real/0.jpg", "real", "in the protocol, but not in the source"],
+    ]
+
+
+def test_a_method_held_out_on_the_command_line_is_in_test_alone(images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (images / "fake_gan").rename(images / "fake_unseen")
+    for index in range(20):
+        write_jpeg(images / f"fake_gan/{index}.jpg", np.full((16, 16, 3), 100 + index, np.uint8), quality=90)
+    _index(monkeypatch, "output=faces", "split.hold_out=[fake_unseen]")
+    videos = FaceDataset.load("faces").videos
+    assert set(videos.loc[videos["method"] == "fake_unseen", "split"]) == {"test"}
+    assert set(videos.loc[videos["method"] == "fake_gan", "split"]) == {"train", "val", "test"}
+
+
+def test_folds_of_prepare_are_those_of_training(images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _index(monkeypatch, "output=faces", "seed=4")
+    _index(monkeypatch, "output=folded", "seed=4", "split.folds=5", "split.fold=2")
+    again = FaceDataset.load("faces", folds=5, fold=2).videos
+    assert _splits("folded") == dict(zip(again["video_id"], again["split"], strict=True))
+    assert again["split"].value_counts().to_dict() == {"train": 24, "val": 8, "test": 8}
+
+
+def test_images_that_look_alike_across_splits_can_be_refused(
+    images: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for split, quality in (("train", 90), ("test", 60)):  # one image, encoded twice under two names
+        pixels = np.random.default_rng(0).integers(0, 255, (8, 8, 3), np.uint8).repeat(8, 0).repeat(8, 1)
+        for label in ("real", "fake"):
+            pixels = np.roll(pixels, 16, axis=1)
+            write_jpeg(images / split / label / f"{split}.jpg", pixels, quality=quality)
+    arguments = ("source=image_folder", "source.root=raw", "detector=none", "num_workers=0", "output=faces")
+    for folder in ("real", "fake_gan"):
+        shutil.rmtree(images / folder)
+    with pytest.raises(SystemExit, match="2"):
+        _prepare(monkeypatch, *arguments, "near_duplicates=refuse")
+    text = capsys.readouterr().err
+    for word in ("2 pairs", "train/real/train.jpg", "test/real/test.jpg", "near_duplicates=warn"):
+        assert word in text
+    assert len(pd.read_csv("faces/near_duplicates.csv")) == 2
+    assert not Path("faces/dataset.json").exists()
+    _prepare(monkeypatch, *arguments)
+    assert Path("faces/dataset.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("split.folds=2",), ("split.folds=2", "3")),
+        (("split.fold=1",), ("split.fold=1", "split.folds")),
+        (("split.hold_out=[fake_gam]",), ("'fake_gam'", "Did you mean 'fake_gan'", "split.hold_out")),
+        (("split.protocol=gone.json",), ("split.protocol='gone.json'", "task=protocol")),
+        (("near_duplicates=drop",), ("near_duplicates='drop'", "warn or refuse or skip")),
+        (("task=protocol",), ("dataset.root",)),
+        (("task=protocol", "dataset.root=gone"), ("dataset.root='gone'",)),
+    ],
+)
+def test_mistakes_in_the_keys_of_splits_are_told_in_one_message(
+    images: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+    arguments: tuple[str, ...], words: tuple[str, ...],
+) -> None:  # fmt: skip
+    with pytest.raises(SystemExit, match="2"):
+        _index(monkeypatch, "output=faces", *arguments)
+    text = capsys.readouterr().err
+    for word in words:
+        assert word in text

@@ -50,6 +50,8 @@ def evaluate_dataset(cfg: DictConfig) -> "Evaluation":
     return evaluate(
         find_checkpoint(cfg.checkpoint, cfg.paths),
         root=cfg.dataset.root,
+        folds=cfg.dataset.folds,
+        fold=cfg.dataset.fold,
         output=run_dir(),
         split=cfg.split,
         device=cfg.device,

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from unmask.faces.detector import Detector
     from unmask.faces.spec import CropSpec
 
-TASKS = ("prepare", "repair")
+TASKS = ("prepare", "repair", "protocol")
 _KEPT = (
     "Videos that are finished are kept: run the same command again, and it continues after them. "
     "output=... names another folder for the dataset, UNMASK_HOME=... one for everything."
@@ -42,10 +42,13 @@ def main() -> None:
 
 
 def do_task(cfg: DictConfig) -> int:
-    """Prepare or repair; return how much could not be repaired."""
+    """Prepare, repair or write a protocol; return how much could not be repaired."""
     check_values(cfg, **{"seed": 0, "num_workers": 0, "limit": 1, "limits.max_pixels": 1})
     if cfg.task == "repair":
         return repair(cfg)
+    if cfg.task == "protocol":
+        write_protocol(cfg)
+        return 0
     if cfg.task != "prepare":
         raise ConfigError(f"No task '{cfg.task}' (task). Choose one of: {', '.join(TASKS)}")
     prepare(cfg)
@@ -59,8 +62,9 @@ def count_workers(cfg: DictConfig) -> int:
 
 def prepare_dataset(cfg: DictConfig) -> "PrepareResult":
     """Prepare, and write `result.json` into the run folder."""
-    from unmask.config import run_dir, to_plain
+    from unmask.config import run_dir
     from unmask.data.prepare import prepare
+    from unmask.data.tables import SPLITS
     from unmask.paths import write_bytes
     from unmask.training.parts import build_node
 
@@ -70,11 +74,16 @@ def prepare_dataset(cfg: DictConfig) -> "PrepareResult":
         output=Path(cfg.output),
         detector=detector,
         spec=describe_crops(cfg, detector),
-        fractions=to_plain(cfg.split),
+        fractions={name: float(cfg.split[name]) for name in SPLITS},
         seed=cfg.seed,
+        hold_out=list(cfg.split.hold_out),
+        folds=cfg.split.folds,
+        fold=cfg.split.fold,
+        protocol=None if cfg.split.protocol is None else Path(cfg.split.protocol),
         num_workers=count_workers(cfg),
         limit=cfg.limit,
-        duplicates=_check_duplicates(cfg.duplicates),
+        duplicates=cfg.duplicates,
+        near_duplicates=cfg.near_duplicates,
         max_pixels=cfg.limits.max_pixels,
     )
     summary = {
@@ -103,12 +112,23 @@ def prepare(cfg: DictConfig) -> None:
     print(f"Took {result.seconds:.0f} s. {use}")
 
 
-def _check_duplicates(choice: str) -> str:
-    from unmask.data.audit import CHOICES
+def write_protocol(cfg: DictConfig) -> None:
+    """Write the protocol of a face dataset and `result.json`, and print how to use it."""
+    from unmask.config import run_dir
+    from unmask.data.splits import write_protocol as write
+    from unmask.data.tables import FaceDataset
+    from unmask.paths import write_bytes
 
-    if choice not in CHOICES:
-        raise ConfigError(f"duplicates='{choice}' is unknown. Choose {' or '.join(CHOICES)}.")
-    return choice
+    if cfg.dataset.root is None:
+        raise ConfigError("No value for: dataset.root. Set it on the command line to a face dataset: dataset.root=...")
+    path = Path(cfg.output)
+    if path.is_dir():
+        raise ConfigError(f"output='{path}' is a folder. With task=protocol, name a file, such as ffpp-c23.json.")
+    protocol = write(FaceDataset.load(cfg.dataset.root), path)
+    summary = {"protocol": str(path), "dataset": str(cfg.dataset.root), "videos": len(protocol.videos)}
+    write_bytes(run_dir() / "result.json", (json.dumps(summary, indent=2) + "\n").encode())
+    print(f"Splits and labels of {len(protocol.videos):,} videos written to '{path}'.")
+    print(f"Use it with: {show_command('prepare.py', 'source=...', f'split.protocol={path}', 'output=...')}")
 
 
 def describe_crops(cfg: DictConfig, detector: "Detector | None") -> "CropSpec":

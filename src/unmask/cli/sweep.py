@@ -74,6 +74,9 @@ def _print(result: "SweepResult") -> None:
         shown = f"{row['objective']:.4f}" if row["objective"] == row["objective"] else row["status"]
         table.add_row(str(row["job"]), *(str(row[key]) for key in keys), shown)
     Console().print(table)
+    figures = result.summarize()
+    if "std" in figures:
+        print(f"Objective   {figures['mean']:.4f} +/- {figures['std']:.4f} (mean and standard deviation of the jobs)")
     print(f"Table       {result.folder / 'sweep.csv'}")
     if result.run_id is not None:
         from unmask.tracking.store import find_server, link_comparison

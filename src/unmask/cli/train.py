@@ -123,7 +123,9 @@ def _print_result(cfg: DictConfig, result: "TrainResult") -> None:
         print(f"MLflow run  {result.run_id} in {result.tracking_uri}")
         opened = "" if str(result.run_page).startswith(str(result.tracking_uri)) else ", after: make ui"
         print(f"Its page    {result.run_page}{opened}")
-    evaluate = ("evaluate.py", f"checkpoint={result.best_checkpoint}", f"dataset.root={cfg.dataset.root}")
+    evaluate = ["evaluate.py", f"checkpoint={result.best_checkpoint}", f"dataset.root={cfg.dataset.root}"]
+    if cfg.dataset.get("folds") is not None:
+        evaluate += [f"dataset.folds={cfg.dataset.folds}", f"dataset.fold={cfg.dataset.fold}"]
     print(f"Next        {show_command(*evaluate)}")
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from unmask.data.tables import FaceDataset
+from unmask.data.tables import COPIES_FILE, FaceDataset
 from unmask.errors import DatasetError, LeakageError, MediaError, list_problems
 from unmask.media.image import decode_crop_file
 from unmask.paths import show_command
@@ -90,8 +90,6 @@ def _describe_damage(path: Path, *, size: int | None) -> str:
 
 
 CHOICES = ("warn", "refuse")
-
-COPIES_FILE = "copies.csv"
 
 _END_BYTES = 4096
 """Bytes compared at either end of files of equal size, before whole files are hashed."""

@@ -31,6 +31,8 @@ class FaceDataModule(L.LightningDataModule):
     Args:
         root: Folder of the face dataset.
         input_spec: Size of the network's input.
+        folds: Number of folds that replace the stored splits; None to keep these.
+        fold: Fold that becomes test; the next one becomes val.
         augmentation: Augmentation of training crops; a `FakeMaker` receives only real crops.
         batch_size: Number of crops per step and process.
         num_workers: Number of worker processes that decode crops; None for one per core, at most 8.
@@ -46,6 +48,8 @@ class FaceDataModule(L.LightningDataModule):
         root: str,
         *,
         input_spec: InputSpec,
+        folds: int | None = None,
+        fold: int = 0,
         augmentation: Augmentation | FakeMaker | None = None,
         batch_size: int = 32,
         num_workers: int | None = None,
@@ -57,6 +61,7 @@ class FaceDataModule(L.LightningDataModule):
     ) -> None:
         super().__init__()
         self.root = root
+        self.folds, self.fold = folds, fold
         self.batch_size = batch_size
         self.num_workers = min(8, os.cpu_count() or 1) if num_workers is None else num_workers
         self.sampling = sampling
@@ -172,7 +177,7 @@ class FaceDataModule(L.LightningDataModule):
     @property
     def dataset(self) -> FaceDataset:
         """The face dataset, read from disk."""
-        return FaceDataset.load(self.root)
+        return FaceDataset.load(self.root, folds=self.folds, fold=self.fold)
 
     def table(self, split: str) -> pd.DataFrame:
         """Return the selected rows of `train` or `val`; call `setup` first."""

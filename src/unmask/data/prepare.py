@@ -4,7 +4,7 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -12,12 +12,22 @@ from typing import Any
 import pandas as pd
 
 from unmask import __version__
-from unmask.data.audit import find_copies, report_copies
+from unmask.data.audit import CHOICES, find_copies, report_copies
+from unmask.data.near_duplicates import NEAR_CHOICES, report_near_duplicates
 from unmask.data.prepare_video import VideoRecord, build_tables
-from unmask.data.splits import assign_splits, audit_splits, find_groups
+from unmask.data.splits import (
+    LeftOut,
+    SplitOptions,
+    SplitResult,
+    apply_protocol,
+    audit_splits,
+    read_protocol,
+    split_videos,
+    write_left_out,
+)
 from unmask.data.tables import SPLITS, FaceDataset, count_rows, write_dataset
 from unmask.data.work import Journal, Workshop, count_remade, plan_tasks, run_tasks
-from unmask.errors import DatasetError, list_problems, names_limit
+from unmask.errors import ConfigError, DatasetError, list_problems, names_limit
 from unmask.faces.detector import Detector
 from unmask.faces.spec import CropSpec
 from unmask.media.image import MAX_PIXELS
@@ -65,8 +75,13 @@ def prepare(
     fractions: Mapping[str, float],
     seed: int,
     num_workers: int,
+    hold_out: Sequence[str] = (),
+    folds: int | None = None,
+    fold: int = 0,
+    protocol: Path | None = None,
     limit: int | None = None,
     duplicates: str = "warn",
+    near_duplicates: str = "warn",
     max_pixels: int = MAX_PIXELS,
 ) -> PrepareResult:
     """Write the face dataset of a source; unusable videos become rows with their outcome.
@@ -79,28 +94,40 @@ def prepare(
         detector: Face detector; None if the images are already crops.
         spec: Crop settings.
         fractions: Shares of train, val and test, for a source without its own splits.
-        seed: Seed of that split.
+        seed: Seed of that split, and of the folds.
         num_workers: Number of worker processes; 0 runs in this process.
+        hold_out: Forgery methods that only the test split contains; see `unmask.data.groups.hold_out`.
+        folds: Number of folds that replace the source's own splits; None for no folds.
+        fold: Fold that becomes test; the next one becomes val.
+        protocol: Protocol file that gives every video its split; None for no protocol.
         limit: Maximum number of existing videos per method, for a trial run.
         duplicates: `warn` about identical files in different splits, or `refuse` them.
+        near_duplicates: `warn` about crops in different splits that look alike, `refuse` them, or `skip` this.
         max_pixels: Maximum number of pixels of an image or video frame.
 
     Raises:
+        ConfigError: The settings of the split are invalid or contradict each other.
         SourceError: The source cannot be read.
-        DatasetError: None of the videos is usable.
-        LeakageError: A group spans several splits, or so do copies of a file and `duplicates` is `refuse`.
+        DatasetError: None of the videos is usable, or the source contradicts the protocol.
+        LeakageError: A group spans several splits, or so do copies of a file and `duplicates` is `refuse`, or crops
+            that look alike and `near_duplicates` is `refuse`.
         OutputError: The disk is full; finished videos are kept.
     """
     start = time.monotonic()
+    for key, choice, choices in (
+        ("duplicates", duplicates, CHOICES),
+        ("near_duplicates", near_duplicates, NEAR_CHOICES),
+    ):
+        if choice not in choices:
+            raise ConfigError(f"{key}='{choice}' is unknown. Choose {' or '.join(choices)}.")
+    options = SplitOptions(fractions, seed, hold_out, folds, fold, protocol)
     if isinstance(source, CreatedSource):
         source.create(num_workers=num_workers)
-    videos = _take_first(source.list_videos(), limit)
-    copies = find_copies(videos)
-    # Keep copies together, but never change the splits that a source publishes.
-    groups = find_groups(videos, copies=() if any(video.split for video in videos) else copies)
-    splits = assign_splits(videos, fractions=fractions, seed=seed, groups=groups)
+    split = _list_and_split(source, options, limit=limit)
+    videos, splits = split.videos, split.splits
     _log_overview(videos, splits, name=source.name)
-    report_copies(videos, splits, copies, choice=duplicates, root=output)
+    report_copies(videos, splits, split.copies, choice=duplicates, root=output)
+    write_left_out(output, split.left_out)
     journal = Journal(output / "prepare.jsonl", spec_hash=spec.hash)
     records = {name: record for name, record in journal.read(videos).items() if not names_limit(record.message)}
     num_reused = len(records)
@@ -112,13 +139,24 @@ def prepare(
     num_repaired = count_remade(tasks, workshop)
     ordered = [records[video.video_id] for video in videos]
     _check_usable(ordered, source)
-    video_table, face_table = build_tables(videos, ordered, groups, splits)
+    video_table, face_table = build_tables(videos, ordered, split.groups, splits)
+    report_near_duplicates(video_table, face_table, choice=near_duplicates, root=output)
     info = _describe(source, spec, video_table, face_table, seed=seed)
     write_dataset(output, info=info, videos=video_table, faces=face_table)
     audit_splits(FaceDataset.load(output))
     _warn_of_shortcuts(video_table, face_table)
     outcomes = {str(name): int(count) for name, count in video_table["outcome"].value_counts().items()}
     return PrepareResult(output, outcomes, num_reused, num_repaired, len(face_table), time.monotonic() - start)
+
+
+def _list_and_split(source: Source, options: SplitOptions, *, limit: int | None) -> SplitResult:
+    protocol = None if options.protocol is None else read_protocol(options.protocol)
+    videos, left_out = source.list_videos(), list[LeftOut]()
+    if protocol is not None:
+        videos, left_out = apply_protocol(videos, protocol)
+    videos = _take_first(videos, limit)
+    result = split_videos(videos, options, copies=find_copies(videos))
+    return replace(result, left_out=left_out + result.left_out)
 
 
 def _take_first(videos: Sequence[Video], limit: int | None) -> list[Video]:

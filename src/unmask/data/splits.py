@@ -1,50 +1,27 @@
 """Group related videos, assign splits that keep groups whole, and audit splits for leakage."""
 
+import hashlib
+import json
 import logging
-from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
 
-import numpy as np
 import pandas as pd
-from scipy.sparse import coo_matrix
-from scipy.sparse.csgraph import connected_components
 
+from unmask.data.groups import check_folds, check_groups, divide, find_groups, hold_out, split_by_fold
 from unmask.data.tables import SPLITS, FaceDataset
-from unmask.errors import ConfigError, LeakageError, list_problems
-from unmask.types import Video
+from unmask.errors import ConfigError, DatasetError, LeakageError, list_problems
+from unmask.paths import show_command, write_bytes
+from unmask.types import Label, Video
+
+LEFT_OUT_FILE = "left_out.csv"
+
+PROTOCOL_FORMAT = "unmask split protocol"
+PROTOCOL_VERSION = 1
 
 logger = logging.getLogger(__name__)
-
-
-def find_groups(videos: Sequence[Video], *, copies: Sequence[Sequence[int]] = ()) -> list[int]:
-    """Assign a group to each video: connected components of the graph of videos, identities and originals.
-
-    A fake `AAA_BBB` connects the videos of AAA and of BBB; in FaceForensics++ this reproduces the official pairs.
-
-    Args:
-        videos: Videos of one source.
-        copies: Sets of positions in `videos` with identical files, which also belong to one group.
-
-    Returns:
-        Group number of each video, counted from 0.
-    """
-    nodes: dict[tuple[str, str], int] = {}
-    rows, columns = [], []
-    for index, video in enumerate(videos):
-        keys = [("video", video.video_id), *(("identity", identity) for identity in video.identities)]
-        if video.original is not None:
-            keys.append(("video", video.original))
-        for key in keys:
-            rows.append(index)
-            columns.append(len(videos) + nodes.setdefault(key, len(nodes)))
-    for same in copies:
-        rows += same
-        columns += [same[0]] * len(same)
-    size = len(videos) + len(nodes)
-    graph = coo_matrix((np.ones(len(rows), np.int8), (rows, columns)), shape=(size, size))
-    labels = connected_components(graph, directed=False)[1][: len(videos)]
-    _, groups = np.unique(labels, return_inverse=True)
-    return [int(group) for group in groups]
 
 
 def assign_splits(
@@ -70,37 +47,22 @@ def assign_splits(
     check_groups([video.video_id for video in videos], groups, given)
     strata = [video.method for video in videos]
     if not any(given):
-        return _divide(range(len(videos)), groups, strata, fractions, seed)
+        return divide(groups, strata, shares=fractions, seed=seed)
     homes = {group: split for group, split in zip(groups, given, strict=True) if split}
     splits = [split or homes.get(group, "train") for group, split in zip(groups, given, strict=True)]
     if "val" not in splits and "train" in splits and fractions["val"] > 0:
         train = [index for index, split in enumerate(splits) if split == "train"]
         share = fractions["val"] / (fractions["val"] + fractions["train"])
-        parts = _divide(train, groups, strata, {"train": 1 - share, "val": share, "test": 0.0}, seed)
+        parts = divide(
+            [groups[index] for index in train], [strata[index] for index in train],
+            shares={"train": 1 - share, "val": share}, seed=seed,
+        )  # fmt: skip
         logger.info(
             "The source has no val split; moved %d of its %d train files to val.", parts.count("val"), len(train)
         )
         for index, part in zip(train, parts, strict=True):
             splits[index] = part
     return splits
-
-
-def check_groups(video_ids: Sequence[str], groups: Sequence[int], splits: Sequence[str | None]) -> None:
-    """Raise a LeakageError if a group spans several splits; ignore videos without a split."""
-    found: dict[int, dict[str, str]] = defaultdict(dict)
-    for video_id, group, split in zip(video_ids, groups, splits, strict=True):
-        if split:
-            found[group].setdefault(split, video_id)
-    cut = {group: members for group, members in found.items() if len(members) > 1}
-    if cut:
-        rows = (
-            ", ".join(f"'{name}' in {split}" for split, name in sorted(members.items())) for members in cut.values()
-        )
-        raise LeakageError(
-            f"{len(cut)} groups of videos that share a person or an original are in more than one split:\n"
-            f"{list_problems(rows)}\n"
-            f"Move each group into one split, or let prepare.py split by identity (source.splits=null)."
-        )
 
 
 def audit_splits(dataset: FaceDataset) -> None:
@@ -118,14 +80,23 @@ def audit_splits(dataset: FaceDataset) -> None:
 
 
 def _check_column(table: pd.DataFrame, column: str, dataset: FaceDataset) -> None:
-    splits = table.groupby(column)["split"].unique()
-    crossing = splits[splits.map(len) > 1]
+    table = table.drop_duplicates([column, "split"])
+    crossing = table[table.duplicated(column, keep=False)]
     if len(crossing):
-        rows = (f"{value}: {', '.join(sorted(names))}" for value, names in crossing.items())
+        rows = [_describe_crossing(str(value), column, rows) for value, rows in crossing.groupby(column)]
         raise LeakageError(
-            f"{len(crossing)} values of '{column}' in '{dataset.root}' are in more than one split:\n"
+            f"{len(rows)} values of '{column}' in '{dataset.root}' are in more than one split:\n"
             f"{list_problems(rows)}\nRun prepare.py again, or keep them together if you edited the table by hand."
         )
+
+
+def _describe_crossing(value: str, column: str, rows: pd.DataFrame) -> str:
+    """Return a value with the splits that contain it, each with a video that shows it there."""
+    rows = rows.sort_values("split")
+    if column == "video_id":
+        return f"{value}: {', '.join(rows['split'])}"
+    named = zip(rows["video_id"], rows["split"], strict=True)
+    return f"{value}: " + ", ".join(f"'{video_id}' in {split}" for video_id, split in named)
 
 
 def _check_fractions(fractions: Mapping[str, float]) -> None:
@@ -136,27 +107,235 @@ def _check_fractions(fractions: Mapping[str, float]) -> None:
         )
 
 
-def _divide(
-    indices: Sequence[int], groups: Sequence[int], strata: Sequence[str], fractions: Mapping[str, float], seed: int
-) -> list[str]:
-    """Assign each group, largest first in seeded order, to the split furthest below its share of the group's strata."""
-    members: dict[int, list[int]] = defaultdict(list)
-    for index in indices:
-        members[groups[index]].append(index)
-    order = sorted(members)
-    np.random.default_rng(seed).shuffle(order)
-    order.sort(key=lambda group: -len(members[group]))
-    totals = Counter(strata[index] for index in indices)
-    filled: dict[str, Counter[str]] = {split: Counter() for split in SPLITS}
-    chosen: dict[int, str] = {}
-    for group in order:
-        content = Counter(strata[index] for index in members[group])
+@dataclass(frozen=True)
+class LeftOut:
+    """A video that takes no part in a face dataset.
 
-        def lack(split: str, content: Counter[str] = content) -> float:
-            return sum(fractions[split] - filled[split][key] / totals[key] for key in content)
+    Args:
+        video_id: ID of the video.
+        label: `real` or `fake`.
+        method: Forgery method, or "" if unknown.
+        reason: Reason why it is left out.
+    """
 
-        split = max((name for name in SPLITS if fractions[name] > 0), key=lack)
-        filled[split].update(content)
-        for index in members[group]:
-            chosen[index] = split
-    return [chosen[index] for index in indices]
+    video_id: str
+    label: str
+    method: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class SplitOptions:
+    """How the videos of a source are split.
+
+    Args:
+        fractions: Shares of `train`, `val` and `test`, for a source without its own splits.
+        seed: Seed of these splits and of the folds.
+        hold_out: Forgery methods that only the test split contains.
+        folds: Number of folds that replace the splits of the source; None for no folds.
+        fold: Fold that becomes test; the next one becomes val.
+        protocol: Protocol file that gives every video its split; None for no protocol.
+    """
+
+    fractions: Mapping[str, float]
+    seed: int
+    hold_out: Sequence[str] = ()
+    folds: int | None = None
+    fold: int = 0
+    protocol: Path | None = None
+
+    def __post_init__(self) -> None:
+        _check_fractions(self.fractions)
+        check_folds(self.folds, self.fold, key="split")
+        for key in ("hold_out", "folds"):
+            if self.protocol is not None and getattr(self, key):
+                raise ConfigError(
+                    f"split.protocol='{self.protocol}' gives every video its split, so split.{key}="
+                    f"{getattr(self, key)} cannot change it. Drop one of the two."
+                )
+
+
+@dataclass(frozen=True)
+class SplitResult:
+    """Videos with their groups and splits.
+
+    Args:
+        videos: Videos that take part.
+        groups: Group of each video.
+        splits: Split of each video.
+        copies: Sets of positions in `videos` with identical files.
+        left_out: Videos that take no part.
+    """
+
+    videos: list[Video]
+    groups: list[int]
+    splits: list[str]
+    copies: list[list[int]]
+    left_out: list[LeftOut]
+
+
+def split_videos(videos: Sequence[Video], options: SplitOptions, *, copies: Sequence[Sequence[int]]) -> SplitResult:
+    """Split the videos of a source, without those that no split may contain.
+
+    Args:
+        videos: Videos of one source; with a protocol, those that `apply_protocol` returned.
+        options: How to split them.
+        copies: Sets of positions in `videos` with identical files.
+
+    Raises:
+        ConfigError: A method to hold out does not exist.
+        DatasetError: There are too few groups for the folds, or nothing of a held-out method can be in test.
+        LeakageError: A group spans several of the given splits.
+    """
+    has_own = any(video.split for video in videos)
+    keeps_own = has_own and options.folds is None
+    # Keep copies together, but never change the splits that a source publishes.
+    groups = find_groups(videos, copies=() if keeps_own else copies)
+    if options.folds is not None:
+        if has_own:
+            logger.info("split.folds=%d replaces the splits of the source.", options.folds)
+        strata = [video.method for video in videos]
+        folds, fold, seed = options.folds, options.fold, options.seed
+        splits = split_by_fold(groups, strata, folds=folds, fold=fold, seed=seed, key="split")
+    elif options.protocol is not None:
+        splits = [str(video.split) for video in videos]
+        check_groups([video.video_id for video in videos], groups, splits)
+    else:
+        splits = assign_splits(videos, fractions=options.fractions, seed=options.seed, groups=groups)
+    held = hold_out(videos, groups, splits, methods=options.hold_out) if options.hold_out else splits
+    kept = [index for index, split in enumerate(held) if split is not None]
+    places = {index: place for place, index in enumerate(kept)}
+    reason = "method is held out, and the group is in train or val"
+    moved = ([places[index] for index in same if index in places] for same in copies)
+    return SplitResult(
+        videos=[videos[index] for index in kept],
+        groups=[groups[index] for index in kept],
+        splits=[split for split in held if split is not None],
+        copies=[same for same in moved if len(same) > 1],
+        left_out=[
+            LeftOut(video.video_id, video.label.name.lower(), video.method, reason)
+            for video, split in zip(videos, held, strict=True) if split is None
+        ],
+    )  # fmt: skip
+
+
+def write_left_out(root: Path, rows: Sequence[LeftOut]) -> None:
+    """List the videos that take no part in `left_out.csv`; remove the file if there are none."""
+    if rows:
+        content = pd.DataFrame([asdict(row) for row in rows]).to_csv(index=False)
+        write_bytes(root / LEFT_OUT_FILE, content.encode())
+    else:
+        (root / LEFT_OUT_FILE).unlink(missing_ok=True)
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """The split and label of every video of a dataset, without its media.
+
+    Args:
+        path: Protocol file.
+        name: Name of the source.
+        videos: Split and label of each video, by `video_id`.
+    """
+
+    path: Path
+    name: str
+    videos: Mapping[str, tuple[str, str]]
+
+
+def write_protocol(dataset: FaceDataset, path: Path) -> Protocol:
+    """Write the split and label of every video of a face dataset to a small JSON file.
+
+    The file holds no media and no paths, and ends with the SHA-256 of its content.
+
+    Raises:
+        OutputError: The file cannot be written.
+    """
+    rows = zip(dataset.videos["video_id"], dataset.videos["split"], dataset.videos["label"], strict=True)
+    videos = {
+        str(name): {"split": str(split), "label": Label(int(label)).name.lower()} for name, split, label in sorted(rows)
+    }
+    content = {"format": PROTOCOL_FORMAT, "version": PROTOCOL_VERSION, "name": dataset.name, "videos": videos}
+    write_bytes(path, (json.dumps(content | {"sha256": _hash_content(content)}, indent=1) + "\n").encode())
+    return read_protocol(path)
+
+
+def read_protocol(path: Path) -> Protocol:
+    """Read a protocol.
+
+    Raises:
+        DatasetError: The file is missing, is not a protocol, has another version, or has changed.
+    """
+    write = show_command("prepare.py", "task=protocol", "dataset.root=...", f"output={path}")
+    if not path.is_file():
+        raise DatasetError(f"No such file: split.protocol='{path}'. Write one with: {write}")
+    try:
+        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        version, digest = content["version"], content.pop("sha256")
+        is_known = content["format"] == PROTOCOL_FORMAT
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DatasetError(
+            f"split.protocol='{path}' is not a split protocol ({error!r}). Write one: {write}"
+        ) from error
+    if not is_known or version != PROTOCOL_VERSION:
+        raise DatasetError(
+            f"split.protocol='{path}' has the format '{content['format']}', version {version}; this Unmask reads "
+            f"'{PROTOCOL_FORMAT}', version {PROTOCOL_VERSION}. Write it again with: {write}"
+        )
+    if _hash_content(content) != digest:
+        raise DatasetError(
+            f"split.protocol='{path}' has changed since it was written: its content does not have the SHA-256 "
+            f"{digest}. Fetch the file again, or write it again with: {write}"
+        )
+    videos = {name: (video["split"], video["label"]) for name, video in content["videos"].items()}
+    return Protocol(path, str(content["name"]), videos)
+
+
+def _hash_content(content: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def apply_protocol(videos: Sequence[Video], protocol: Protocol) -> tuple[list[Video], list[LeftOut]]:
+    """Give videos the splits of a protocol; log what only one of them has.
+
+    Args:
+        videos: Videos of one source.
+        protocol: Protocol of the same source.
+
+    Returns:
+        The videos of the protocol, and what is left out: videos that it lacks, and its videos that the source lacks.
+
+    Raises:
+        DatasetError: Labels contradict the protocol, or it has none of the videos.
+    """
+    known, where = protocol.videos, f"split.protocol='{protocol.path}'"
+    wrong = [
+        f"{video.video_id}: {known[video.video_id][1]} in the protocol, {video.label.name.lower()} in the source"
+        for video in videos if video.video_id in known and known[video.video_id][1] != video.label.name.lower()
+    ]  # fmt: skip
+    if wrong:
+        raise DatasetError(
+            f"{len(wrong)} labels contradict {where}:\n{list_problems(wrong)}\n"
+            f"Check the labels of the source, or use the protocol of this dataset."
+        )
+    kept = [replace(video, split=known[video.video_id][0]) for video in videos if video.video_id in known]
+    if not kept:
+        first, theirs = videos[0].video_id if videos else "none", next(iter(known), "none")
+        raise DatasetError(
+            f"{where} is of the dataset '{protocol.name}' and has none of these {len(videos):,} videos: it names "
+            f"'{theirs}', the source '{first}'. Use the protocol of this dataset."
+        )
+    listed = {video.video_id for video in kept}
+    unlisted = [video for video in videos if video.video_id not in known]
+    absent = [name for name in known if name not in listed]
+    missing = absent + [video.video_id for video in kept if not video.is_there]
+    for ids, problem in (
+        (missing, "videos of the protocol are missing on this disk"),
+        ([video.video_id for video in unlisted], "videos are not in the protocol and take no part"),
+    ):
+        if ids:
+            logger.warning("%s: %s %s:\n%s", where, f"{len(ids):,}", problem, list_problems(ids))
+    logger.info("%s: %s of its %s videos are in the source.", where, f"{len(kept):,}", f"{len(known):,}")
+    rows = [LeftOut(v.video_id, v.label.name.lower(), v.method, "not in the protocol") for v in unlisted]
+    rows += [LeftOut(name, known[name][1], "", "in the protocol, but not in the source") for name in absent]
+    return kept, rows

@@ -2,13 +2,14 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from unmask.data.groups import check_folds, connect, split_by_fold
 from unmask.errors import DatasetError, suggest
 from unmask.faces.spec import CropSpec
 from unmask.forgeries import SourceRecord, read_sources
@@ -25,6 +26,9 @@ FACE_COLUMNS = (
     "crop", "video_id", "frame_index", "time_seconds", "track", "box", "landmarks", "confidence", "label", "method",
     "split",
 )  # fmt: skip
+
+COPIES_FILE = "copies.csv"
+"""Lists files with identical bytes."""
 
 _FILES = ("dataset.json", "videos.parquet", "faces.parquet")
 
@@ -50,12 +54,19 @@ class FaceDataset:
     faces: pd.DataFrame
 
     @classmethod
-    def load(cls, root: str | Path) -> "FaceDataset":
+    def load(cls, root: str | Path, *, folds: int | None = None, fold: int = 0) -> "FaceDataset":
         """Read the tables of a face dataset.
 
+        Args:
+            root: Folder of the dataset.
+            folds: Number of folds that replace the stored splits; None to keep these.
+            fold: Fold that becomes test; the next one becomes val.
+
         Raises:
-            DatasetError: Missing, unfinished or not a face dataset.
+            ConfigError: `fold` is not one of `folds` folds.
+            DatasetError: Missing, unfinished or not a face dataset, or with fewer groups than folds.
         """
+        check_folds(folds, fold, key="dataset")
         root = Path(expand_home(str(root)))
         if not root.is_dir():
             raise DatasetError(f"No such folder: dataset.root='{root}'. Create it with: {_prepare(root)}")
@@ -74,7 +85,8 @@ class FaceDataset:
                 f"The tables of the face dataset '{root}' cannot be read: {error}. "
                 f"Write them again with: {_prepare(root)}"
             ) from error
-        return cls(root, info, videos, faces)
+        dataset = cls(root, info, videos, faces)
+        return dataset if folds is None else _split_again(dataset, folds=folds, fold=fold)
 
     @property
     def name(self) -> str:
@@ -124,6 +136,27 @@ class FaceDataset:
                     f"Split '{split}' of '{self.root}' has only one class: {len(labels)} {other} crops and no "
                     f"{label.name.lower()} crops. Add {label.name.lower()} media to the source and rerun prepare.py."
                 )
+
+
+def _split_again(dataset: FaceDataset, *, folds: int, fold: int) -> FaceDataset:
+    """Replace the splits of a dataset by folds of its groups, with the seed that it was prepared with.
+
+    Identical files count as one group, even where the splits of the source separated them.
+    """
+    videos, copies, path = dataset.videos, list[list[int]](), dataset.root / COPIES_FILE
+    if path.is_file():
+        places = {name: place for place, name in enumerate(videos["video_id"])}
+        listed = pd.read_csv(path, dtype={"video_id": str})
+        listed = listed[listed["video_id"].isin(list(places))]
+        copies = [[places[name] for name in rows] for _, rows in listed.groupby("file")["video_id"]]
+    groups = connect(len(videos), ((group,) for group in videos["group"].tolist()), same=copies)
+    seed = int(dataset.info.get("seed", 0))
+    splits = split_by_fold(groups, videos["method"].tolist(), folds=folds, fold=fold, seed=seed, key="dataset")
+    videos = videos.assign(split=splits, group=groups)
+    faces = dataset.faces.assign(
+        split=dataset.faces["video_id"].map(dict(zip(videos["video_id"], splits, strict=True)))
+    )
+    return replace(dataset, videos=videos, faces=faces, info={**dataset.info, "counts": count_rows(videos, faces)})
 
 
 def write_dataset(root: Path, *, info: Mapping[str, Any], videos: pd.DataFrame, faces: pd.DataFrame) -> None:

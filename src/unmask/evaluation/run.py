@@ -136,6 +136,8 @@ def evaluate(
     num_workers: int = 0,
     allow_spec_mismatch: bool = False,
     command: str = "",
+    folds: int | None = None,
+    fold: int = 0,
     seed: int = 0,
     trusted_modules: Sequence[str] = (),
     sections: Mapping[str, ReportSection] = MappingProxyType({}),
@@ -152,18 +154,23 @@ def evaluate(
         num_workers: Number of decoding processes; 0 decodes in the main process.
         allow_spec_mismatch: Whether crops with a different preprocessing only cause a warning.
         command: Command line for the report.
+        folds: Number of folds that replace the stored splits; None to keep these.
+        fold: Fold that becomes test; the next one becomes val.
         seed: Seed for the report.
         trusted_modules: Packages whose networks may be built from the checkpoint; see `unmask.trust`.
         sections: Custom report sections by name.
 
     Raises:
-        ConfigError: A section has no title or no `render`, or does not return HTML.
+        ConfigError: A section has no title or no `render`, or does not return HTML; or the checkpoint was trained on
+            other folds of this dataset.
         CheckpointError: The checkpoint is missing, damaged or not one of Unmask.
         DatasetError: The dataset or the split is missing, or too many crops are damaged.
         SpecMismatchError: The preprocessing of the crops differs from that of the training crops.
     """
     sections = check_sections(sections)
-    model, dataset = load_checkpoint(checkpoint, trusted_modules=trusted_modules), FaceDataset.load(root)
+    model = load_checkpoint(checkpoint, trusted_modules=trusted_modules)
+    dataset = FaceDataset.load(root, folds=folds, fold=fold)
+    _check_folds(model, dataset, (folds, fold))
     notes = _check_spec(model, dataset, allow_mismatch=allow_spec_mismatch)
     frames = score_frames(model, dataset, split=split, device=device, batch_size=batch_size, num_workers=num_workers)
     videos = score_videos(frames, dataset, split=split, decision=model.decision)
@@ -207,6 +214,19 @@ def _render(name: str, section: ReportSection, frames: pd.DataFrame, videos: pd.
     if not isinstance(html, str):
         raise ConfigError(f"sections.{name}: render returned {type(html).__name__} instead of HTML text.")
     return html
+
+
+def _check_folds(model: Checkpoint, dataset: FaceDataset, given: tuple[int | None, int]) -> None:
+    """Raise a ConfigError if the model was trained on other folds of this dataset: test would contain training data."""
+    known = model.provenance
+    trained = (known.get("folds"), known.get("fold", 0))
+    if known.get("dataset") == dataset.name and trained != given:
+        keys = [f"dataset.folds={'null' if folds is None else folds} dataset.fold={fold}" for folds, fold in
+                (trained, given)]  # fmt: skip
+        raise ConfigError(
+            f"'{model.path}' was trained on '{dataset.name}' with {keys[0]}, and {keys[1]} would score it on videos "
+            f"that it was trained on. Set {keys[0]}"
+        )
 
 
 def _check_spec(model: Checkpoint, dataset: FaceDataset, *, allow_mismatch: bool) -> list[str]:

@@ -153,7 +153,7 @@ def check_resume(checkpoint: Checkpoint, model: DeepfakeClassifier, *, dataset_r
     """Raise unless a checkpoint holds the network that is configured, trained on crops made alike.
 
     Raises:
-        CheckpointError: The networks differ; says in what.
+        CheckpointError: The networks differ, or the folds of the dataset; says in what.
         SpecMismatchError: The crops differ.
     """
     ours, theirs = model.network.config, checkpoint.network_config
@@ -168,6 +168,16 @@ def check_resume(checkpoint: Checkpoint, model: DeepfakeClassifier, *, dataset_r
             f"Give the same model as then, or start a new training."
         )
     check_same_crops(checkpoint.crop_spec, model.origin.crop_spec, where=dataset_root)
+    now, then = model.origin.provenance, checkpoint.provenance
+    given, before = ((known.get("folds"), known.get("fold", 0)) for known in (now, then))
+    if now.get("dataset") == then.get("dataset") and given != before:
+        keys = [
+            f"dataset.folds={'null' if pair[0] is None else pair[0]} dataset.fold={pair[1]}" for pair in (before, given)
+        ]
+        raise CheckpointError(
+            f"resume='{checkpoint.path}' was trained with {keys[0]}; with {keys[1]}, val and test would contain videos "
+            f"that it was trained on. Give the same folds as then, or start a new training."
+        )
 
 
 def check_objective(checkpoint: Checkpoint, objective: str) -> bool:

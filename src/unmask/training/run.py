@@ -48,7 +48,7 @@ def train(cfg: DictConfig, *, folder: Path, overrides: list[str]) -> TrainResult
     quieten()
     request = StopRequest()
     with request.watching():
-        dataset = FaceDataset.load(cfg.dataset.root)
+        dataset = FaceDataset.load(cfg.dataset.root, folds=cfg.dataset.get("folds"), fold=cfg.dataset.get("fold", 0))
         check_config(cfg, dataset)
         resumed = None if cfg.resume is None else open_resumed(cfg.resume)
         L.seed_everything(cfg.seed, workers=True, verbose=False)
@@ -81,6 +81,8 @@ def _describe_origin(cfg: DictConfig, dataset: FaceDataset, overrides: list[str]
         "dataset": dataset.name,
         "dataset_root": str(dataset.root),
         "preprocessing_hash": dataset.spec.hash,
+        "folds": cfg.dataset.get("folds"),
+        "fold": cfg.dataset.get("fold", 0),
     }
 
 

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -42,6 +43,12 @@ class SweepResult:
     def num_failed(self) -> int:
         """Jobs that did not end well."""
         return int((self.table["status"] != "done").sum())
+
+    def summarize(self) -> dict[str, float]:
+        """Return the `mean` of the objective over the jobs that have one, and from two on the sample `std`."""
+        values = self.table["objective"].dropna()
+        figures = {"mean": float(values.mean()), "std": float(values.std(ddof=1))}
+        return {name: value for name, value in figures.items() if not math.isnan(value)}
 
 
 def finish_sweep(folder: Path, *, was_interrupted: bool) -> SweepResult:
@@ -189,6 +196,7 @@ def _close_parent(client: Any, record: dict[str, Any], result: SweepResult, *, w
         metrics.append(Metric("sweep/best_objective", float(best["objective"]), now, 0))
         tags += [RunTag("best_run_id", str(best["run_id"])), RunTag("best_job", str(best["job"]))]
         tags += [RunTag(f"best.{key}", str(best[key])) for key in record["keys"]]  # another, once it was resumed
+    metrics += [Metric(f"sweep/{name}_objective", value, now, 0) for name, value in result.summarize().items()]
     known = {metric.step for metric in client.get_metric_history(run_id, "sweep/objective")}
     for row in done.sort_values("job").to_dict("records"):
         if row["job"] not in known:
