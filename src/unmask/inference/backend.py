@@ -42,7 +42,8 @@ class Scored:
 
     Args:
         scores: P(fake), shape `(N,)`.
-        activation_maps: Activation maps, high where the crop looks fake, shape `(N, h, w)`; None if the network has none.
+        activation_maps: Activation maps, high where the crop looks fake, shape `(N, h, w)`; None if the network has
+        none.
             Grad-CAM maps are scaled to [0, 1], others are unscaled: compare positions within a map, not maps.
     """
 

@@ -99,7 +99,7 @@ def note_scene(reasons: Sequence[str | None], *, is_video: bool) -> list[str]:
         return []
     where = f"{len(found)} of the {len(reasons)} frames checked look" if is_video else "this one looks"
     return [
-        f"The model takes whole images, as in its training (detector=none), but {where} like a scene rather than a face "
+        f"The model takes whole images, as trained (detector=none), but {where} like a scene rather than a face "
         f"crop: {found[0]}. If its training images were crops, the score says little: cut the face out first, or use "
         f"a model that was trained with a detector."
     ]

@@ -84,7 +84,7 @@ def show_examined(num_examined: int, num_frames: int) -> str:
 
 
 def entitle(prediction: Prediction) -> list[str]:
-    """Return the title lines of a drawing: the headline, and a short warning about the training data if there is one."""
+    """Return the title lines of a drawing: the headline, and a short warning about the training data if any."""
     short = warn_in_short(prediction.trained_on)
     return [prediction.headline or str(prediction.verdict), *([short] if short else [])]
 
