@@ -28,7 +28,7 @@ def told(in_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
     return run
 
 
-def test_misspelt_root_key_is_told_with_file_and_choices(told: Told) -> None:
+def test_misspelt_root_key_is_named_with_file_and_choices(told: Told) -> None:
     text = told("sed=3")
     assert "No key 'sed' (in 'sed=3'). Did you mean 'seed'?" in text
     assert "configs/train.yaml" in text
@@ -36,7 +36,7 @@ def test_misspelt_root_key_is_told_with_file_and_choices(told: Told) -> None:
         assert key in text.rpartition("has the keys: ")[2]
 
 
-def test_misspelt_key_of_a_group_is_told_with_the_file_of_the_chosen_option(told: Told) -> None:
+def test_misspelt_key_of_a_group_is_named_with_the_file_of_the_chosen_option(told: Told) -> None:
     text = told("optimizer=sgd", "optimizer.momentun=0.5")
     assert "No key 'optimizer.momentun' (in 'optimizer.momentun=0.5'). Did you mean 'optimizer.momentum'?" in text
     assert "'optimizer' in " in text
@@ -46,26 +46,26 @@ def test_misspelt_key_of_a_group_is_told_with_the_file_of_the_chosen_option(told
     assert "betas" not in choices  # that is Adam's
 
 
-def test_misspelt_key_of_the_default_option_is_told(told: Told) -> None:
+def test_misspelt_key_of_the_default_option_is_named(told: Told) -> None:
     text = told("optimizer.learning_rate=0.5")
     assert "No key 'optimizer.learning_rate'" in text
     assert "configs/optimizer/adamw.yaml has the keys: _partial_, _target_, betas, head_lr_ratio, lr, weight_" in text
 
 
-def test_misspelt_key_deep_in_a_group_is_told(told: Told) -> None:
+def test_misspelt_key_deep_in_a_group_is_named(told: Told) -> None:
     text = told("augmentation.steps.flip.prob=1")
     assert "No key 'augmentation.steps.flip.prob'" in text
     assert "configs/augmentation/light.yaml has the keys: _target_, p" in text
 
 
-def test_misspelt_group_is_told(told: Told) -> None:
+def test_misspelt_group_is_named(told: Told) -> None:
     text = told("optimiser=sgd")
     assert "'optimiser'" in text
     assert "Did you mean 'optimizer'?" in text
     assert "configs/train.yaml has the keys: " in text
 
 
-def test_misspelt_option_is_told_with_the_choices(told: Told) -> None:
+def test_misspelt_option_is_named_with_the_choices(told: Told) -> None:
     text = told("optimizer=adamq")
     assert "No option 'adamq' for 'optimizer'" in text
     assert "configs/optimizer)" in text
@@ -93,13 +93,13 @@ def test_names_of_options_known_from_elsewhere_lead_to_ours(
     assert "Choose one of: " in text
 
 
-def test_option_far_from_any_is_told_without_a_guess(told: Told) -> None:
+def test_option_unlike_any_other_gets_no_suggestion(told: Told) -> None:
     text = told("scheduler=xyz")
     assert "Did you mean" not in text
     assert "Choose one of: cosine, none, onecycle, plateau" in text
 
 
-def test_value_of_the_wrong_type_is_told_with_the_file(told: Told) -> None:
+def test_value_of_the_wrong_type_is_named_with_the_file(told: Told) -> None:
     text = told("seed=often")
     assert "Bad value in 'seed=often'" in text
     assert "'often'" in text
@@ -107,11 +107,11 @@ def test_value_of_the_wrong_type_is_told_with_the_file(told: Told) -> None:
     assert "configs/train.yaml" in text
 
 
-def test_deleting_an_unknown_key_is_told(told: Told) -> None:
+def test_deleting_an_unknown_key_is_an_error(told: Told) -> None:
     assert "optimizer.colour" in told("~optimizer.colour")
 
 
-def test_argument_that_is_no_override_is_told(told: Told) -> None:
+def test_argument_that_is_not_an_override_is_named(told: Told) -> None:
     assert "'faces' is neither an option nor key=value. Write a value behind it: faces=..." in told("faces")
 
 
@@ -124,14 +124,14 @@ def test_unreadable_argument_is_named_with_the_way_to_quote_it(told: Told, comma
     assert text.strip().endswith(f"needs two pairs of quotes: seed='\"{value}\"'")
 
 
-def test_misspelt_part_in_the_middle_of_a_key_is_told(told: Told) -> None:
+def test_misspelt_part_in_the_middle_of_a_key_is_named(told: Told) -> None:
     text = told("callbacks.early_stoping.patience=3")
     assert "No key 'callbacks.early_stoping' (in 'callbacks.early_stoping.patience=3')." in text
     assert "Did you mean 'callbacks.early_stopping'? 'callbacks' in " in text
     assert "configs/callbacks/default.yaml has the keys: early_stopping, " in text
 
 
-def test_misspelt_start_of_a_key_is_told(told: Told) -> None:
+def test_misspelt_start_of_a_key_is_named(told: Told) -> None:
     text = told("datasett.root=x")
     assert "No key 'datasett' (in 'datasett.root=x'). Did you mean 'dataset'? The root in " in text
 
@@ -149,17 +149,17 @@ def test_options_of_plugins_are_among_the_choices(told: Told) -> None:
     assert "slurm" in text.rpartition("Choose one of: ")[2]
 
 
-def test_keys_of_hydra_are_told_with_the_option_that_has_them(told: Told) -> None:
+def test_keys_of_hydra_are_named_with_their_option(told: Told) -> None:
     text = told("hydra/launcher=joblib", "hydra.launcher.n_jbs=2")
     assert "Did you mean 'hydra.launcher.n_jobs'? 'hydra.launcher' in hydra/launcher=joblib has the keys: " in text
 
 
-def test_several_values_without_a_sweep_are_told(told: Told) -> None:
+def test_several_values_without_a_sweep_are_an_error(told: Told) -> None:
     text = told("optimizer.lr=1e-4,3e-4")
     assert "'optimizer.lr=1e-4,3e-4' holds several values. Add -m for a job with each; " in text
 
 
-def test_overrides_behind_a_flag_are_taken(
+def test_overrides_after_a_flag_are_applied(
     in_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     arguments = ["dataset.root=x", "--cfg", "job", "seed=7", "--package", "optimizer", "optimizer.lr=0.5"]
@@ -189,7 +189,7 @@ MISSPELT = [
 
 
 @pytest.mark.parametrize(("command", "argument", "words"), MISSPELT)
-def test_every_command_tells_a_misspelt_group_option_key_and_value(
+def test_every_command_names_a_misspelt_group_option_key_and_value(
     told: Told, command: str, argument: str, words: str
 ) -> None:
     text = told(argument, command=command)
@@ -197,7 +197,7 @@ def test_every_command_tells_a_misspelt_group_option_key_and_value(
     assert argument in text or argument.split("=", maxsplit=1)[0] in text
 
 
-def test_missing_values_are_told_together(told: Told) -> None:
+def test_missing_values_are_reported_together(told: Told) -> None:
     text = told(command="evaluate")
     assert "checkpoint, dataset.root." in text
     assert "checkpoint=... dataset.root=..." in text
@@ -211,7 +211,7 @@ def test_other_commands_name_their_own_files(told: Told) -> None:
     assert "Did you mean 'threshold'?" in told("treshold=0.3", command="predict")
 
 
-def test_option_of_another_command_is_told(told: Told) -> None:
+def test_option_of_another_command_is_named(told: Told) -> None:
     text = told("detector=harr", command="prepare")
     assert "Choose one of: haar, none, retinaface, retinaface_mobilenet" in text
     assert "Did you mean 'detector=haar'?" in text

@@ -41,14 +41,14 @@ def test_every_command_is_listed(run: Run, arguments: tuple[str, ...]) -> None:
     assert {line.split()[0] for line in shown.splitlines() if line.startswith("  ")} == set(COMMANDS)
 
 
-def test_a_misspelt_command_names_the_near_one_and_all(run: Run) -> None:
+def test_a_misspelt_command_gets_a_suggestion_and_the_list(run: Run) -> None:
     code, _, told = run("trian", "dataset.root=x")
     assert code == 2
     for text in ("'trian'", "'train'", *COMMANDS):
         assert text in told
 
 
-def test_the_version_is_told(run: Run) -> None:
+def test_the_version_is_printed(run: Run) -> None:
     from unmask import __version__
 
     assert run("--version") == (0, f"unmask {__version__}\n", "")

@@ -44,7 +44,7 @@ def run(in_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     return run
 
 
-def test_detector_of_ones_own_is_kept_in_the_spec_and_built_from_it(
+def test_custom_detector_is_stored_in_the_spec_and_built_from_it(
     run: Run, in_folder: Path, synthetic_root: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     words = shlex.split(find_block("sh"))[2:]

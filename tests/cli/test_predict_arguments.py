@@ -18,7 +18,7 @@ def in_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "{x}.jpg", "-",
     ],
 )  # fmt: skip
-def test_what_looks_like_no_override_is_a_path(name: str) -> None:
+def test_argument_that_does_not_look_like_an_override_is_a_path(name: str) -> None:
     assert split_arguments([name]) == Arguments(paths=(name,), overrides=())
 
 

@@ -156,7 +156,7 @@ def test_a_bundle_without_maps_says_where_they_are(
 HOSTILE = ["=1+cmd.jpg", "<script>x.jpg", "a\nb\x1b[31mc.jpg", "\u202egpj.exe.jpg", "byte\udcff.jpg", "x..\\..\\up.jpg"]
 
 
-def test_names_made_to_do_damage_do_none(
+def test_hostile_names_do_no_damage(
     folder: Path, predict: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("COLUMNS", "400")  # so that no name is folded
@@ -182,7 +182,7 @@ def test_names_made_to_do_damage_do_none(
     assert {path.name for path in folder.iterdir()} == {"best.ckpt", "media", "outputs", HOSTILE[0]}
 
 
-def test_limits_stand_in_the_configuration_and_notes_are_printed(
+def test_limits_of_the_config_apply_and_notes_are_printed(
     folder: Path, predict: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_video(folder / "a.mp4", [np.zeros((32, 32, 3), np.uint8)] * 9, fps=5)
@@ -219,7 +219,7 @@ def test_a_drawing_that_fails_is_a_note_and_costs_no_verdict(
     assert {path: len(files) for path, files in result["saved"].items()} == {"a.jpg": 1, "b.jpg": 0, "c.jpg": 1}
 
 
-def test_verdicts_are_written_before_a_drawing_breaks_off(
+def test_verdicts_are_written_before_a_drawing_fails(
     folder: Path, predict: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def fill_the_disk(*_: object, **__: object) -> None:

@@ -31,7 +31,7 @@ def shown(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -
     return capsys
 
 
-def test_table_says_how_probable_a_fake_is_if_the_model_knows(shown: pytest.CaptureFixture[str]) -> None:
+def test_table_has_a_probability_if_the_model_is_calibrated(shown: pytest.CaptureFixture[str]) -> None:
     print_table([make_prediction(probability=0.25)])
     text = shown.readouterr().out
     assert "P(fake)" in text
@@ -41,7 +41,7 @@ def test_table_says_how_probable_a_fake_is_if_the_model_knows(shown: pytest.Capt
     assert "P(fake)" not in shown.readouterr().out
 
 
-def test_what_speaks_against_a_verdict_is_told_in_its_own_words(shown: pytest.CaptureFixture[str]) -> None:
+def test_contradictions_of_a_verdict_are_printed(shown: pytest.CaptureFixture[str]) -> None:
     odd = replace(
         make_prediction(TimeRange(1.0, 2.0, 0.9)), headline="Real, though it looks forged", reason="See\x1b[2J."
     )
@@ -51,7 +51,7 @@ def test_what_speaks_against_a_verdict_is_told_in_its_own_words(shown: pytest.Ca
     assert "\x1b[2J" not in text
 
 
-def test_the_warning_of_the_model_is_told_once_before_all_and_stands_in_every_row(
+def test_the_warning_of_the_model_is_printed_once_and_stored_in_every_row(
     shown: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     trained_on = (SourceRecord("mine\x1b[2J", Forgeries.DRAWN),)
@@ -90,8 +90,8 @@ def test_extras_are_a_list_or_text(save: str | list[str]) -> None:
     assert list_extras(save) == ["heatmaps", "video"]
 
 
-def test_extra_that_is_none_is_told() -> None:
-    with pytest.raises(ConfigError, match=r"names 'heatmap'. Choose of: heatmaps, video, timeline"):
+def test_unknown_extra_is_named_with_the_choices() -> None:
+    with pytest.raises(ConfigError, match=r"'heatmap'.*heatmaps, video, timeline"):
         list_extras("heatmap")
     with pytest.raises(ConfigError, match=r"save=3 is no list of names"):
         list_extras(3)  # type: ignore[arg-type]

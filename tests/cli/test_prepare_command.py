@@ -79,7 +79,7 @@ def test_limit_and_detector_of_the_command_line_are_used(
         (("source=celebdf", "source.root=raw"), ("'Celeb-real/'", "source=image_folder source.root='raw'")),
     ],
 )
-def test_mistakes_are_told_in_one_message(
+def test_mistakes_are_reported_in_one_message(
     images: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
     arguments: tuple[str, ...], words: tuple[str, ...],
 ) -> None:  # fmt: skip
@@ -105,7 +105,7 @@ def test_mistakes_are_told_in_one_message(
         ("detector.max_side=99.5", r"whole number"),
     ],
 )
-def test_numbers_that_mean_nothing_are_told_before_anything_is_read(
+def test_invalid_numbers_are_reported_before_anything_is_read(
     in_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], argument: str, bounds: str
 ) -> None:
     with pytest.raises(SystemExit, match="2"):

@@ -80,7 +80,7 @@ def read(command: str, *arguments: str) -> DictConfig:
 
 
 @pytest.mark.parametrize(("command", "path"), path_keys(), ids=lambda part: getattr(part, "stem", part))
-def test_every_path_is_taken_as_it_is_typed(command: str, path: Path) -> None:
+def test_every_path_is_accepted_as_typed(command: str, path: Path) -> None:
     name = "/".join(NAMES)  # all in one: a configuration takes a tenth of a second to compose
     keys = path_keys()[command, path]
     cfg = read(command, *choose_option(path), *(f"{key}={name}" for key in keys))
@@ -88,7 +88,7 @@ def test_every_path_is_taken_as_it_is_typed(command: str, path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_every_name_is_read_as_it_stands(name: str) -> None:
+def test_every_name_is_read_literally(name: str) -> None:
     (argument,) = quote_arguments([f"output={name}"], config_name="prepare")
     value = OverridesParser.create().parse_override(argument).value()
     assert OmegaConf.create({"output": value}).output == name
@@ -96,16 +96,14 @@ def test_every_name_is_read_as_it_stands(name: str) -> None:
 
 
 @pytest.mark.parametrize(("command", "path"), path_keys(), ids=lambda part: getattr(part, "stem", part))
-def test_the_home_folder_is_meant_in_every_path(command: str, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tilde_is_expanded_in_every_path(command: str, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/home/it's me")
     keys, typed = path_keys()[command, path], cycle(["~/Daten ü", '"~/Daten ü"'])
     cfg = read(command, *choose_option(path), *(f"{key}={value}" for key, value in zip(keys, typed, strict=False)))
     assert {OmegaConf.select(cfg, key) for key in keys} == {"/home/it's me/Daten ü"}
 
 
-def test_the_home_folder_is_meant_in_files_and_in_the_environment(
-    in_folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_tilde_is_expanded_in_files_and_in_the_environment(in_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/home/me")
     monkeypatch.setenv("UNMASK_HOME", "~/work")
     monkeypatch.setenv("DATA", "~/faces")
@@ -119,7 +117,7 @@ def test_the_home_folder_is_meant_in_files_and_in_the_environment(
     assert cfg.hydra.run.dir.startswith(f"{cfg.paths.output_dir}/train/")
 
 
-def test_lists_of_paths_are_taken_as_typed(in_folder: Path) -> None:
+def test_lists_of_paths_are_accepted_as_typed(in_folder: Path) -> None:
     (in_folder / "a, b.jpg").touch()
     parser = OverridesParser.create()
     for typed, meant in {
@@ -158,7 +156,7 @@ def test_interpolations_stay_unless_such_a_path_exists(in_folder: Path) -> None:
     assert read("prepare", typed).output == "${paths.data_dir}/archive (1)"
 
 
-def test_null_stays_null_and_values_of_other_keys_are_hydras() -> None:
+def test_null_stays_null_and_hydra_parses_other_keys() -> None:
     cfg = read("train", "model.weights=null", "resume=null", "optimizer.lr=1e-3", "run_name=it's, (1)")
     assert (cfg.model.weights, cfg.resume, cfg.optimizer.lr, cfg.run_name) == (None, None, 1e-3, "it's, (1)")
 

@@ -60,7 +60,7 @@ def test_composed_config_is_shown_without_heavy_imports(tmp_path: Path) -> None:
         ("seed=x", ("Bad value in 'seed=x'", "configs/train.yaml")),
     ],
 )
-def test_mistakes_are_told_without_heavy_imports(tmp_path: Path, argument: str, words: tuple[str, ...]) -> None:
+def test_mistakes_are_reported_without_heavy_imports(tmp_path: Path, argument: str, words: tuple[str, ...]) -> None:
     done = _run(argument, folder=tmp_path)
     assert done.returncode == 2
     for word in words:
@@ -70,7 +70,7 @@ def test_mistakes_are_told_without_heavy_imports(tmp_path: Path, argument: str, 
     assert list(tmp_path.iterdir()) == []
 
 
-def test_missing_dataset_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_dataset_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("UNMASK_HOME", raising=False)
     done = _run(folder=tmp_path)
     assert done.returncode == 2
@@ -90,7 +90,7 @@ def test_missing_dataset_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         (("objective=val/beauty",), ("Unknown metric 'val/beauty'", "val/video_auroc")),
     ],
 )
-def test_wrong_value_is_told_with_the_choices(
+def test_invalid_value_is_named_with_the_choices(
     face_dataset: Path, in_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
     arguments: tuple[str, ...], words: tuple[str, ...],
 ) -> None:  # fmt: skip
@@ -108,7 +108,7 @@ def test_wrong_value_is_told_with_the_choices(
         assert word in text
 
 
-def test_command_prints_where_everything_is_and_how_to_go_on(
+def test_command_prints_output_paths_and_the_next_command(
     face_dataset: Path, in_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from unmask.cli.train import main

@@ -19,7 +19,7 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
 
 
 @pytest.mark.parametrize("variable", [None, "UNMASK_HOME", "MLFLOW_TRACKING_URI"])
-def test_pages_are_of_the_store_that_the_runs_went_to(
+def test_ui_shows_the_store_of_the_runs(
     started: list[list[str]],
     in_folder: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -41,7 +41,7 @@ def test_pages_are_of_the_store_that_the_runs_went_to(
     assert "Default" not in told
 
 
-def test_store_that_is_not_there_is_named_and_not_made(
+def test_missing_store_is_named_and_not_created(
     started: list[list[str]], in_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as end:

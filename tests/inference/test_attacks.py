@@ -227,7 +227,7 @@ def test_limits_of_a_video_refuse_or_thin_out_and_say_so(predictor: Predictor, i
 
 
 def test_a_limit_that_lets_nothing_through_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"limits\.max_faces=0 lets nothing through"):
+    with pytest.raises(ConfigError, match=r"limits\.max_faces=0 must be above 0"):
         Limits(max_faces=0)
 
 

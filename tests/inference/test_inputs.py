@@ -52,7 +52,7 @@ def test_a_file_whose_name_reads_like_a_pattern_is_a_file(folder: Path) -> None:
     [
         ("gone.mp4", "No such file or folder: '{path}'"),
         ("*.webm", "Nothing matches the pattern '{path}'"),
-        ("empty", "The folder '{path}' holds no images or videos"),
+        ("empty", "The folder '{path}' contains no images or videos"),
     ],
 )
 def test_what_leads_nowhere_becomes_a_row_with_an_error(folder: Path, name: str, message: str) -> None:

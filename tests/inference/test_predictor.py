@@ -230,7 +230,7 @@ def test_a_checkpoint_that_is_not_there_says_how_to_train_one(tmp_path: Path) ->
 )
 def test_an_array_that_is_no_image_is_told(shape: tuple[int, ...], dtype: str) -> None:
     pixels: Any = np.zeros(shape, dtype)
-    with pytest.raises(MediaError, match=rf"array 'one' of {dtype} and shape {re.escape(str(shape))} is no image"):
+    with pytest.raises(MediaError, match=rf"array 'one' of {dtype} and shape {re.escape(str(shape))} is not an image"):
         make_predictor().predict_image(pixels, name="one")
 
 

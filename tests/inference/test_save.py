@@ -76,7 +76,7 @@ def test_a_video_without_sound_is_annotated(
     ]
 
 
-def test_heat_maps_decode_the_frames_they_show_alone(
+def test_heat_maps_decode_only_the_frames_they_show(
     clip: Path, spec: CropSpec, make_checkpoint: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     prediction = Predictor.load(make_checkpoint(spec), device="cpu", every_n=1).predict_video(clip)
@@ -106,7 +106,7 @@ def test_the_heat_map_of_an_image_keeps_the_limit_of_pixels(
         save_extras(prediction, tmp_path, names=["heatmaps"], spec=whole_image_spec, max_pixels=1599)
 
 
-def test_a_face_comes_with_the_first_frame_that_has_it_and_stays_till_the_next_looked_at() -> None:
+def test_a_face_appears_with_its_first_frame_and_stays_until_the_next_examined_one() -> None:
     first, then = (
         FrameResult(10 * at, at, tuple(FaceScore(track, (at, 0, at + 9, 9), 1.0, 0.5) for track in tracks))
         for at, tracks in enumerate([(0, 1), (1, 2)])
@@ -132,7 +132,7 @@ def prediction(clip: Path, spec: CropSpec, make_checkpoint: Callable[..., Path])
     ],
 )
 @pytest.mark.parametrize("name", ["heatmaps", "video"])
-def test_whatever_ffmpeg_raises_on_damage_names_the_file_and_leaves_none(
+def test_every_ffmpeg_error_names_the_file_and_leaves_no_output(
     prediction: Prediction,
     spec: CropSpec,
     tmp_path: Path,
@@ -152,7 +152,7 @@ def test_whatever_ffmpeg_raises_on_damage_names_the_file_and_leaves_none(
 
 @pytest.mark.parametrize("name", ["heatmaps", "video"])
 @pytest.mark.parametrize("error", [ValueError, IndexError, ZeroDivisionError])
-def test_a_mistake_in_our_own_drawing_is_not_blamed_on_the_file(
+def test_a_bug_in_drawing_is_not_blamed_on_the_file(
     prediction: Prediction,
     spec: CropSpec,
     tmp_path: Path,
@@ -170,7 +170,7 @@ def test_a_mistake_in_our_own_drawing_is_not_blamed_on_the_file(
     assert list(tmp_path.glob("x/*")) == []
 
 
-def test_a_video_that_cannot_be_written_names_the_file_and_leaves_none(
+def test_a_failed_video_names_the_file_and_leaves_no_output(
     clip: Path, spec: CropSpec, make_checkpoint: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: object, **__: object) -> None:
@@ -183,7 +183,7 @@ def test_a_video_that_cannot_be_written_names_the_file_and_leaves_none(
     assert list(tmp_path.glob("x/*")) == []
 
 
-def test_every_nth_frame_is_looked_at(clip: Path, spec: CropSpec, make_checkpoint: Callable[..., Path]) -> None:
+def test_every_nth_frame_is_examined(clip: Path, spec: CropSpec, make_checkpoint: Callable[..., Path]) -> None:
     predictor = Predictor.load(make_checkpoint(spec), device="cpu", every_n=10)
     steps = list(predictor.watch_video(clip))
     assert steps[-1].prediction is not None
@@ -220,5 +220,5 @@ def test_a_heat_map_is_hot_where_the_map_is_high() -> None:
 
 
 def test_an_unknown_extra_lists_the_choices() -> None:
-    with pytest.raises(ConfigError, match=r"names 'gif'. Choose of: heatmaps, video, timeline"):
+    with pytest.raises(ConfigError, match=r"'gif'.*heatmaps, video, timeline"):
         check_extras(["video", "gif"])

@@ -72,7 +72,7 @@ def test_frames_without_faces_keep_their_place() -> None:
     assert [len(frame) for frame in found] == [0, 1, 0, 0, 1]
 
 
-def test_few_faces_are_one_call_with_the_whole_machine_and_many_go_in_streams() -> None:
+def test_few_faces_are_scored_in_one_call_and_many_in_streams() -> None:
     few, many = Recorder(), Recorder()
     run(few, [1] * 4, batch_size=8, num_streams=2)
     run(many, [1] * 40, batch_size=8, num_streams=2)
@@ -82,12 +82,12 @@ def test_few_faces_are_one_call_with_the_whole_machine_and_many_go_in_streams() 
 
 
 @pytest.mark.parametrize("fail_at", [0, 20, 39])
-def test_what_goes_wrong_in_a_stream_comes_out(fail_at: int) -> None:
+def test_an_error_in_a_stream_is_raised(fail_at: int) -> None:
     with pytest.raises(CheckpointError, match="damaged"):
         run(Recorder(fail_at=fail_at), [1] * 40, batch_size=8, num_streams=2)
 
 
-def test_streams_score_as_the_whole_machine_does(tmp_path: Path) -> None:
+def test_streams_give_the_same_scores_as_one_call(tmp_path: Path) -> None:
     torch.manual_seed(0)
     export_onnx(make_network(name="tiny", input_size=32).eval(), tmp_path / "model.onnx")
     images = np.random.default_rng(0).integers(0, 256, (4, 3, 32, 32), np.uint8)
@@ -98,7 +98,7 @@ def test_streams_score_as_the_whole_machine_does(tmp_path: Path) -> None:
     assert OnnxBackend(tmp_path / "model.onnx", device="cpu", num_threads=1).num_streams == 1
 
 
-def test_a_bundle_that_was_exchanged_meanwhile_is_not_mixed_in(tmp_path: Path) -> None:
+def test_a_bundle_replaced_meanwhile_is_not_mixed_in(tmp_path: Path) -> None:
     images = np.random.default_rng(0).integers(0, 256, (4, 3, 32, 32), np.uint8)
     torch.manual_seed(0)
     export_onnx(make_network(name="tiny", input_size=32).eval(), tmp_path / "model.onnx")

@@ -58,7 +58,7 @@ def test_share_of_frames_that_a_face_needs_is_set() -> None:
 
 
 def test_face_or_share_that_is_none_is_told() -> None:
-    with pytest.raises(ConfigError, match=r"deciding\.face=largest is none of: most_fake, main"):
+    with pytest.raises(ConfigError, match=r"deciding\.face=largest must be one of: most_fake, main"):
         Deciding("largest")
-    with pytest.raises(ConfigError, match=r"deciding\.min_share=7 is no share of frames"):
+    with pytest.raises(ConfigError, match=r"deciding\.min_share=7 must be a number from 0 to 1"):
         Deciding(min_share=7)

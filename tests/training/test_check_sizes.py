@@ -21,7 +21,7 @@ from unmask.training.checks import check_batch
     ],
     ids=["resnet18", "tiny", "timm"],
 )
-def test_batch_of_one_on_maps_of_one_pixel_is_found_and_what_works_is_named(
+def test_batch_of_one_on_maps_of_one_pixel_is_refused_with_a_fix(
     options: dict[str, str], size: int, works: tuple[str, ...]
 ) -> None:
     network = make_network(**options, input_size=size)  # type: ignore[arg-type]
@@ -73,7 +73,7 @@ def test_training_with_sizes_that_do_not_fit_ends_before_its_first_step(face_dat
         train_tiny(face_dataset, tmp_path, *step, *sizes)
 
 
-def test_a_step_sees_the_size_that_the_steps_before_leave() -> None:
+def test_a_step_sees_the_size_after_the_previous_steps() -> None:
     import albumentations as A
 
     steps = {"small": A.Resize(20, 20, p=0.1), "cut": A.OneOf([A.CenterCrop(10, 10), A.CenterCrop(40, 40)], p=0.1)}

@@ -56,7 +56,7 @@ from unmask.training.parts import build_node
         (("augmentation=sbi", "dataset.batch_size=7"), r"^dataset\.batch_size=7 is odd"),
     ],
 )
-def test_value_that_means_nothing_is_named(face_dataset: Path, overrides: tuple[str, ...], message: str) -> None:
+def test_invalid_value_is_named(face_dataset: Path, overrides: tuple[str, ...], message: str) -> None:
     options = (f"dataset.root={face_dataset}", "model=tiny", "trainer=cpu", *overrides)
     cfg = compose_config("train", *options)
     if not any("early_stopping" in override for override in overrides):
@@ -77,7 +77,7 @@ def test_value_that_means_nothing_is_named(face_dataset: Path, overrides: tuple[
         (("logger=mlflow", "+logger.color=red"), "Error: logger cannot be built: "),
     ],
 )
-def test_command_tells_it_before_anything_is_written(
+def test_command_reports_it_before_anything_is_written(
     face_dataset: Path, in_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
     arguments: tuple[str, ...], message: str,
 ) -> None:  # fmt: skip
@@ -93,7 +93,7 @@ def test_command_tells_it_before_anything_is_written(
     assert not list(in_folder.glob("mlflow.db")) + list(in_folder.glob("outputs/train/*/checkpoints"))
 
 
-def test_preview_tells_a_bad_augmentation_alike(
+def test_preview_reports_a_bad_augmentation_too(
     face_dataset: Path, in_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from unmask.cli.train import main
@@ -105,7 +105,7 @@ def test_preview_tells_a_bad_augmentation_alike(
     assert "Error: augmentation.scale=2 must be a number from 0 to 0.9." in capsys.readouterr().err
 
 
-def test_paired_sampling_of_images_without_originals_is_told(face_dataset: Path, tmp_path: Path) -> None:
+def test_paired_sampling_without_originals_is_an_error(face_dataset: Path, tmp_path: Path) -> None:
     import shutil
 
     import pandas as pd
@@ -119,7 +119,7 @@ def test_paired_sampling_of_images_without_originals_is_told(face_dataset: Path,
         assert named in str(told.value)
 
 
-def test_bugs_of_ours_are_not_dressed_as_mistakes_of_users() -> None:
+def test_bugs_are_not_reported_as_user_errors() -> None:
     from hydra.errors import InstantiationException
     from omegaconf import OmegaConf
 

@@ -28,7 +28,7 @@ def _check(dataset: Path, *overrides: str) -> None:
         ("callbacks.freeze=null", "callbacks.ema=null", "trainer.gradient_clip_val=null"),
     ],
 )
-def test_settings_that_fit_pass(face_dataset: Path, overrides: tuple[str, ...]) -> None:
+def test_consistent_settings_pass(face_dataset: Path, overrides: tuple[str, ...]) -> None:
     _check(face_dataset, *overrides)
 
 
@@ -97,13 +97,13 @@ def test_settings_that_contradict_each_other_are_named(
         _check(face_dataset, *overrides)
 
 
-def test_nothing_is_written_where_settings_contradict_each_other(face_dataset: Path, tmp_path: Path) -> None:
+def test_contradicting_settings_write_nothing(face_dataset: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"callbacks\.ema\.decay=2"):
         train_tiny(face_dataset, tmp_path, "callbacks.ema.decay=2", "logger=mlflow")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_other_mistakes_of_the_trainer_are_told_in_its_words(face_dataset: Path, tmp_path: Path) -> None:
+def test_other_trainer_errors_are_passed_on(face_dataset: Path, tmp_path: Path) -> None:
     with pytest.raises(
         ConfigError, match=r"These keys of trainer do not fit .*`gradient_clip_algorithm` foo is invalid"
     ):

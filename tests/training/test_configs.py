@@ -126,6 +126,6 @@ def test_complete_configuration_passes() -> None:
     check_complete(compose_config("train", "dataset.root=faces"))
 
 
-def test_sources_without_a_root_say_so() -> None:
+def test_missing_source_root_is_named() -> None:
     with pytest.raises(ConfigError, match=r"No value for: source\.root"):
         check_complete(compose_config("prepare", "source=ffpp", "output=x"))

@@ -67,7 +67,7 @@ def test_processes_look_for_gradients_only_where_weights_stand_still() -> None:
     "overrides",
     [("trainer=gpu",), ("trainer=ddp", "trainer.accelerator=gpu"), ("trainer=gpu", "trainer.devices=[0,3]")],
 )
-def test_what_the_machine_has_is_taken(monkeypatch: pytest.MonkeyPatch, overrides: tuple[str, ...]) -> None:
+def test_available_devices_are_accepted(monkeypatch: pytest.MonkeyPatch, overrides: tuple[str, ...]) -> None:
     monkeypatch.setattr(devices, "_count_gpus", lambda: 4)
     check_devices(_trainer(*overrides))
 
@@ -102,7 +102,7 @@ def test_what_the_machine_has_is_taken(monkeypatch: pytest.MonkeyPatch, override
         ),
     ],
 )
-def test_what_the_machine_has_not_is_named_with_the_way_out(
+def test_missing_device_is_named_with_a_fix(
     monkeypatch: pytest.MonkeyPatch, num_gpus: int, overrides: tuple[str, ...], message: str
 ) -> None:
     monkeypatch.setattr(devices, "_count_gpus", lambda: num_gpus)

@@ -79,7 +79,7 @@ def test_resumed_training_has_both_the_weights_and_their_average(
         assert _distance(whole[state], resumed[state]) == 0, state
 
 
-def test_checkpoint_without_an_average_can_be_gone_on_from_with_one(face_dataset: Path, tmp_path: Path) -> None:
+def test_checkpoint_without_an_average_can_be_resumed_with_one(face_dataset: Path, tmp_path: Path) -> None:
     first = train_tiny(face_dataset, tmp_path / "first", *OPTIONS[1:])
     resume = ("trainer.max_epochs=2", f"resume={first['last_checkpoint']}", EMA)
     content = _read(train_tiny(face_dataset, tmp_path / "on", *OPTIONS[1:], *resume))

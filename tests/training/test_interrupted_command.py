@@ -72,7 +72,7 @@ def whole(face_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[
     ("number", "code", "status"),
     [(signal.SIGTERM, 143, "KILLED"), (signal.SIGINT, 130, "KILLED"), (signal.SIGKILL, -9, "RUNNING")],
 )
-def test_resume_last_goes_on_to_the_same_weights_in_the_same_run(
+def test_resume_last_reaches_the_same_weights_in_the_same_run(
     face_dataset: Path, tmp_path: Path, whole: dict[str, torch.Tensor], number: int, code: int, status: str
 ) -> None:
     own = ["hydra.run.dir=my own runs"] if number == signal.SIGINT else []
@@ -107,7 +107,7 @@ def test_second_resume_knows_the_configuration_of_the_first_session(face_dataset
         assert f"Epoch {epochs} of {epochs}" in output
 
 
-def test_sweep_that_is_ended_closes_its_runs(face_dataset: Path, tmp_path: Path) -> None:
+def test_terminated_sweep_closes_its_runs(face_dataset: Path, tmp_path: Path) -> None:
     process = _start(tmp_path, "-m", f"dataset.root={face_dataset}", *OPTIONS, "seed=0,1")
     _wait_for_first_epoch(process)
     process.send_signal(signal.SIGTERM)
@@ -129,7 +129,7 @@ def test_two_processes_stop_at_the_same_step(face_dataset: Path, tmp_path: Path)
     assert "Epoch 2 of 2" in output
 
 
-def test_loss_that_is_no_number_fails_the_run(face_dataset: Path, tmp_path: Path) -> None:
+def test_nan_loss_fails_the_run(face_dataset: Path, tmp_path: Path) -> None:
     lost = ("optimizer=sgd", "optimizer.lr=1e30", "scheduler=none", "trainer.gradient_clip_val=null")
     code, output = _finish(_start(tmp_path, f"dataset.root={face_dataset}", *OPTIONS, *lost))
     assert code == 2

@@ -75,7 +75,7 @@ def whole(face_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[
     [(signal.SIGTERM, 1, 2), (signal.SIGINT, 0, 0), (signal.SIGINT, 1, None)],
     ids=["in the second epoch", "in the first step", "while validating"],
 )
-def test_interrupted_training_ends_with_the_weights_and_figures_of_a_whole_one(
+def test_interrupted_training_ends_with_the_weights_and_metrics_of_an_uninterrupted_one(
     whole: dict[str, Any],
     face_dataset: Path,
     tmp_path: Path,
@@ -123,7 +123,7 @@ def test_accumulated_gradients_are_never_cut(face_dataset: Path, tmp_path: Path)
     assert load_checkpoint(tmp_path / "checkpoints" / "last.ckpt").batch == 3
 
 
-def test_checkpoint_within_an_epoch_is_written_when_it_is_time(
+def test_checkpoint_within_an_epoch_is_written_on_schedule(
     face_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("unmask.training.run.drop_previous", lambda folder: None)
@@ -236,7 +236,7 @@ def test_last_checkpoint_and_the_one_before_are_both_kept(tmp_path: Path) -> Non
     assert kept == {"last.ckpt": 2, "previous.ckpt": 1, "best.ckpt": 2}
 
 
-def test_loss_that_is_no_number_names_the_batch(face_dataset: Path, tmp_path: Path) -> None:
+def test_nan_loss_names_the_batch(face_dataset: Path, tmp_path: Path) -> None:
     options = ("optimizer=sgd", "optimizer.lr=1e30", "scheduler=none", "trainer.gradient_clip_val=null")
     with pytest.raises(TrainingError) as caught:
         train_tiny(face_dataset, tmp_path, *OPTIONS, *options)
@@ -248,7 +248,7 @@ def test_loss_that_is_no_number_names_the_batch(face_dataset: Path, tmp_path: Pa
     assert "Lower optimizer.lr" in str(caught.value)
 
 
-def test_batch_that_does_not_fit_names_the_key_to_lower(
+def test_out_of_memory_names_the_key_to_lower(
     face_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from unmask.models.network import FaceNetwork
@@ -268,7 +268,7 @@ def test_newest_last_checkpoint_is_found(tmp_path: Path) -> None:
     assert found == tmp_path / "outputs" / "train" / "b" / "checkpoints" / "last.ckpt"
 
 
-def test_no_last_checkpoint_says_where_it_was_looked_for(tmp_path: Path) -> None:
+def test_missing_last_checkpoint_names_the_searched_folder(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"resume=last finds no last\.ckpt below '.*'. Name one: resume="):
         find_last([tmp_path])
 

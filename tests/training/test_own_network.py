@@ -50,7 +50,7 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
     return run
 
 
-def test_network_of_ones_own_is_trained_by_a_config_or_by_overrides_and_predicts(
+def test_custom_network_trains_by_config_or_overrides_and_predicts(
     lab: Path, run: Callable[..., int], face_dataset: Path, synthetic_root: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     first, second, predict = (shlex.split(line)[1:] for line in find_block("sh").splitlines())
@@ -77,7 +77,7 @@ def test_network_of_ones_own_is_trained_by_a_config_or_by_overrides_and_predicts
     assert run("evaluate.py", *without, "trusted_modules=[mylab]") == 0, capfd.readouterr().err
 
 
-def test_logits_of_another_shape_stop_before_the_training(
+def test_logits_of_another_shape_stop_before_training(
     lab: Path, run: Callable[..., int], face_dataset: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     arguments = ("model=custom", "model._target_=torchvision.models.resnet18", "+model.num_classes=3")

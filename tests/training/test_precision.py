@@ -14,7 +14,7 @@ from unmask.training.devices import choose_precision
         ("fp16", True, "16-mixed"),
     ],
 )
-def test_named_precision_is_taken(name: str, has_gpu: bool, expected: str) -> None:
+def test_given_precision_is_used(name: str, has_gpu: bool, expected: str) -> None:
     assert choose_precision(name, has_gpu=has_gpu) == expected
 
 

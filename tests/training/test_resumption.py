@@ -45,7 +45,7 @@ def _resume(dataset: Path, folder: Path, last: Path, *options: str) -> dict[str,
     ],
     ids=["sgd", "adam", "another option of the same"],
 )
-def test_another_optimizer_keeps_the_weights_and_starts_anew(
+def test_another_optimizer_keeps_the_weights_and_resets_its_state(
     face_dataset: Path, tmp_path: Path, last: Path, caplog: Any, options: tuple[str, ...], named: str
 ) -> None:
     caplog.set_level("INFO", logger="unmask")
@@ -89,7 +89,7 @@ def test_other_rates_apply_and_the_state_of_each_weight_is_kept(
 
 @pytest.mark.parametrize("scheduler", ["onecycle", "plateau"])
 @pytest.mark.slow
-def test_another_schedule_stands_where_it_would_be(
+def test_another_schedule_continues_at_the_current_step(
     face_dataset: Path, tmp_path: Path, last: Path, scheduler: str
 ) -> None:
     content = _resume(face_dataset, tmp_path, last, f"scheduler={scheduler}")
@@ -112,7 +112,7 @@ def test_epochs_of_another_length_end_where_the_schedule_ends(
 
 
 @pytest.mark.slow
-def test_average_of_the_weights_can_begin(face_dataset: Path, tmp_path: Path, last: Path) -> None:
+def test_weight_average_can_start_on_resume(face_dataset: Path, tmp_path: Path, last: Path) -> None:
     content = _resume(face_dataset, tmp_path, last, "callbacks.ema.decay=0.9")
     assert content["current_model_state"].keys() == content["state_dict"].keys()
 
@@ -155,7 +155,7 @@ def test_more_patience_applies(face_dataset: Path, tmp_path: Path, last: Path) -
 
 
 @pytest.mark.slow
-def test_another_objective_chooses_the_best_epoch_anew(
+def test_another_objective_selects_a_new_best_epoch(
     face_dataset: Path, tmp_path: Path, last: Path, caplog: Any
 ) -> None:
     options = (*OPTIONS, "trainer.max_epochs=2", "objective=val/accuracy", f"resume={last}")
@@ -180,7 +180,7 @@ def test_checkpoint_without_recorded_settings_is_resumed(
 
 
 @pytest.mark.slow
-def test_fewer_epochs_than_are_done_is_one_message(face_dataset: Path, tmp_path: Path) -> None:
+def test_fewer_epochs_than_already_trained_is_an_error(face_dataset: Path, tmp_path: Path) -> None:
     first = train_tiny(face_dataset, tmp_path / "a", *OPTIONS, "trainer.max_epochs=2")
     (tmp_path / "a" / "result.json").unlink()
     with pytest.raises(ConfigError, match=r"trainer\.max_epochs=1.* has 2 behind it"):
@@ -192,7 +192,7 @@ def test_best_checkpoint_names_the_one_to_resume_from(face_dataset: Path, tmp_pa
         train_tiny(face_dataset, tmp_path, *OPTIONS, "optimizer=sgd", f"resume={last.with_name('best.ckpt')}")
 
 
-def test_changes_are_told_by_their_keys() -> None:
+def test_changes_are_named_by_key() -> None:
     then = {"optimizer._target_": "a", "optimizer.lr": 1, "seed": 0, "old": 2}
     assert describe_changes(then, then) == []
     assert describe_changes({}, then) == []
@@ -212,7 +212,7 @@ def test_changes_are_told_by_their_keys() -> None:
     ],
     ids=lambda options: options[0],
 )
-def test_other_settings_apply_from_then_on(
+def test_other_changes_apply_from_the_resume_on(
     face_dataset: Path, tmp_path: Path, last: Path, options: tuple[str, ...]
 ) -> None:
     extra = ("callbacks.early_stopping.mode=min",) if "callbacks.freeze.num_epochs=2" in options else ()

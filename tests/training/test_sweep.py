@@ -88,7 +88,7 @@ def test_parent_holds_the_table_the_best_child_and_the_plot(swept: tuple[Path, s
     assert set(table["run_id"]) == set(objectives)
 
 
-def test_failed_jobs_are_told_at_the_end(swept: tuple[Path, str]) -> None:
+def test_failed_jobs_are_listed_at_the_end(swept: tuple[Path, str]) -> None:
     text = swept[1]
     assert "3 of 4 jobs failed." in text
     assert "Job 1 failed: " in text
@@ -223,7 +223,7 @@ def test_job_of_a_resumed_search_that_failed_stays_failed_if_others_came_after_i
     ],
     ids=lambda arguments: arguments[0],
 )
-def test_every_launcher_gives_one_parent_and_goes_on_after_a_failure(
+def test_every_launcher_has_one_parent_and_continues_after_a_failure(
     face_dataset: Path, in_folder: Path, monkeypatch: pytest.MonkeyPatch, launcher: tuple[str, ...]
 ) -> None:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)

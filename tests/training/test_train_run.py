@@ -35,7 +35,7 @@ def _same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> bo
     return all(torch.equal(first[key], second[key]) for key in first)
 
 
-def test_result_names_checkpoints_figures_and_decision(run: tuple[Path, dict[str, Any]]) -> None:
+def test_result_names_checkpoints_metrics_and_decision(run: tuple[Path, dict[str, Any]]) -> None:
     folder, result = run
     assert result["objective_key"] == "val/video_auroc"
     assert result["objective"] == result["metrics"]["val/video_auroc"]
@@ -81,7 +81,7 @@ def test_threshold_of_the_checkpoint_is_chosen_on_validation_videos(
     assert evaluation.figures["video"]["auroc"] == pytest.approx(run[1]["objective"], abs=1e-6)
 
 
-def test_checkpoint_tells_where_it_comes_from(run: tuple[Path, dict[str, Any]], face_dataset: Path) -> None:
+def test_checkpoint_records_its_provenance(run: tuple[Path, dict[str, Any]], face_dataset: Path) -> None:
     found = load_checkpoint(run[1]["best_checkpoint"])
     assert found.crop_spec == FaceDataset.load(face_dataset).spec
     told = found.provenance
@@ -104,7 +104,7 @@ def test_seeded_loss_repeats_and_another_seed_changes_it(
     assert other["metrics"]["val/loss"] != pytest.approx(run[1]["metrics"]["val/loss"], abs=1e-6)  # type: ignore[index]
 
 
-def test_resume_goes_on_with_epochs_and_weights(face_dataset: Path, tmp_path: Path) -> None:
+def test_resume_continues_epochs_and_weights(face_dataset: Path, tmp_path: Path) -> None:
     still = ("optimizer=sgd", "optimizer.lr=1e-60", "optimizer.weight_decay=0", "scheduler=none")
     first = train_tiny(face_dataset, tmp_path / "first", *still)
     resume = ("trainer.max_epochs=3", f"resume={first['last_checkpoint']}", "seed=1")  # would start elsewhere
@@ -129,7 +129,7 @@ def test_resume_can_train_longer_with_every_schedule(face_dataset: Path, tmp_pat
     assert load_checkpoint(str(resumed["last_checkpoint"])).epoch == 2
 
 
-def test_resume_with_no_epoch_left_says_so(
+def test_resume_with_no_epoch_left_is_an_error(
     run: tuple[Path, dict[str, Any]], face_dataset: Path, tmp_path: Path
 ) -> None:
     last = run[1]["last_checkpoint"]
@@ -142,7 +142,9 @@ def test_resume_with_another_network_names_the_difference(checkpoint: Path, face
         train_tiny(face_dataset, tmp_path, "model.input_size=32", f"resume={checkpoint.with_name('last.ckpt')}")
 
 
-def test_resume_on_crops_made_otherwise_is_refused(checkpoint: Path, face_dataset: Path, tmp_path: Path) -> None:
+def test_resume_on_crops_with_other_preprocessing_is_refused(
+    checkpoint: Path, face_dataset: Path, tmp_path: Path
+) -> None:
     dataset = FaceDataset.load(face_dataset)
     info = dataset.info | {"preprocessing": replace(dataset.spec, margin=1.7).to_dict()}
     faces = dataset.faces.assign(crop=[str(face_dataset / crop) for crop in dataset.faces["crop"]])
@@ -158,7 +160,7 @@ def test_resume_from_something_else_is_refused(face_dataset: Path, tmp_path: Pat
         train_tiny(face_dataset, tmp_path, f"resume={tmp_path / 'x.ckpt'}")
 
 
-def test_first_lines_of_the_log_tell_device_precision_samples_and_folder(
+def test_log_starts_with_device_precision_samples_and_folder(
     face_dataset: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.INFO):
@@ -195,7 +197,7 @@ def make_images(tmp_path: Path, face_dataset: Path) -> Callable[..., Path]:
     return make
 
 
-def test_early_stopping_looks_at_the_objective(face_dataset: Path, tmp_path: Path) -> None:
+def test_early_stopping_monitors_the_objective(face_dataset: Path, tmp_path: Path) -> None:
     still = ("optimizer=sgd", "optimizer.lr=1e-60", "optimizer.weight_decay=0", "scheduler=none")
     frozen = ("callbacks.early_stopping.patience=1", "callbacks.early_stopping.min_delta=1")
     result = train_tiny(face_dataset, tmp_path, *still, *(f"+{key}" if "min_delta" in key else key for key in frozen),
@@ -213,12 +215,12 @@ def test_criterion_and_aggregation_reach_the_checkpoint(
 
 
 @pytest.mark.parametrize("objective", ["val/beauty", "val/loss"])  # the best loss is not the largest
-def test_unknown_objective_lists_the_figures(face_dataset: Path, tmp_path: Path, objective: str) -> None:
+def test_unknown_objective_lists_the_metrics(face_dataset: Path, tmp_path: Path, objective: str) -> None:
     with pytest.raises(ConfigError, match=rf"Unknown metric '{objective}' .*one of: auto, .*val/video_f1"):
         train_tiny(face_dataset, tmp_path, f"objective={objective}")
 
 
-def test_figures_that_can_be_chosen_are_those_reported(run: tuple[Path, dict[str, Any]]) -> None:
+def test_selectable_metrics_are_those_reported(run: tuple[Path, dict[str, Any]]) -> None:
     reported = {name for name in run[1]["metrics"] if name.startswith("val/")}
     assert reported == {"val/loss"} | {f"val/{prefix}{name}" for prefix in ("", "video_") for name in FIGURES}
 
@@ -257,7 +259,7 @@ def test_debug_run_is_short(face_dataset: Path, tmp_path: Path) -> None:
     assert np.isfinite(json.loads((tmp_path / "result.json").read_text())["metrics"]["train/loss"])
 
 
-def test_a_training_that_blends_its_own_fakes_puts_that_on_record(face_dataset: Path, tmp_path: Path) -> None:
+def test_training_on_self_blended_fakes_records_it(face_dataset: Path, tmp_path: Path) -> None:
     faces = tmp_path / "faces"
     faces.mkdir()
     for path in face_dataset.iterdir():
@@ -270,12 +272,12 @@ def test_a_training_that_blends_its_own_fakes_puts_that_on_record(face_dataset: 
     assert told == [{"name": "ff", "forgeries": "self_made"}]
 
 
-def test_a_share_of_too_few_batches_is_refused(face_dataset: Path, tmp_path: Path) -> None:
+def test_a_fraction_that_gives_no_batch_is_refused(face_dataset: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"limit_train_batches=0\.\d+"):
         train_tiny(face_dataset, tmp_path / "run", "trainer.limit_train_batches=0.01")
 
 
-def test_overfitting_repeats_the_same_crops_until_they_are_known(face_dataset: Path, tmp_path: Path) -> None:
+def test_overfitting_repeats_the_same_crops_until_memorized(face_dataset: Path, tmp_path: Path) -> None:
     from unmask.training.run import train
 
     options = ("debug=overfit", "model=tiny", "trainer=cpu", "precision=fp32", "optimizer.lr=1e-2")

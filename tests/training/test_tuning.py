@@ -51,9 +51,7 @@ def test_steepest_fall_is_that_of_the_plot() -> None:
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
-def test_batch_grows_until_the_memory_ends(
-    face_dataset: Path, in_folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_batch_grows_until_out_of_memory(face_dataset: Path, in_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from unmask.training import tuning
 
     step = DeepfakeClassifier.training_step

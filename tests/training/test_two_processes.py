@@ -92,7 +92,7 @@ def test_two_processes_train_and_report_as_one_with_a_batch_of_both(
     assert said.count("Epoch 3 of 3") == said.count("Checkpoint  ") == 1  # one process speaks for both
 
 
-def test_figures_of_two_processes_are_those_of_the_checkpoint_in_one(odd_dataset: Path, tmp_path: Path) -> None:
+def test_metrics_of_two_processes_match_the_checkpoint_in_one(odd_dataset: Path, tmp_path: Path) -> None:
     options = (f"dataset.root={odd_dataset}", "logger=none", "model=tiny", "dataset.batch_size=8", "optimizer.lr=0.01")
     result, _ = _train(tmp_path, *options, *TWO)  # batch normalisation, of which each process has its own statistics
     found = evaluate(result["best_checkpoint"], root=odd_dataset, output=tmp_path / "val", split="val", device="cpu")

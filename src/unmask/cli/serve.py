@@ -97,7 +97,7 @@ def serve(cfg: DictConfig) -> None:
         cfg: Configuration of `serve.yaml`.
 
     Raises:
-        ConfigError: Host, port or folder cannot be used, or a setting lets nothing through.
+        ConfigError: Host, port or folder cannot be used, or a limit is not above 0.
         CheckpointError: The model cannot be read.
         UnmaskError: The workers cannot load the model.
     """
@@ -108,7 +108,7 @@ def serve(cfg: DictConfig) -> None:
     from unmask.web.api.uploads import copied_model, own_folder
 
     if cfg.connections < 1:
-        raise ConfigError(f"connections={cfg.connections} lets nothing through. Give a number above 0.")
+        raise ConfigError(f"connections={cfg.connections} must be above 0.")
     log_as_json()
     settings = build_settings(cfg)
     with own_folder(settings.folder), copied_model(settings.model, settings.folder) as model:

@@ -34,16 +34,16 @@ _COLOURS: dict[Verdict, Colour] = {
 }
 
 PERSONS = ("#4c78a8", "#f58518", "#54a24b", "#b279a2", "#9d755d", "#72b7b2", "#eeca3b", "#ff9da6")
-"""Of the persons in a chart, in the order of its legend."""
+"""Colours of the persons in a chart, in the order of its legend."""
 
 
 def colour_of(verdict: Verdict | None) -> Colour:
-    """Return the colour of a verdict; grey where there is none."""
+    """Return the colour of a verdict; grey if there is none."""
     return _COLOURS[verdict or Verdict.NO_FACE]
 
 
 def hex_of(verdict: Verdict | None) -> str:
-    """Return the colour of a verdict as charts and pages write it, such as `#d6453d`."""
+    """Return the colour of a verdict in hexadecimal, such as `#d6453d`."""
     red, green, blue = colour_of(verdict)
     return f"#{red:02x}{green:02x}{blue:02x}"
 
@@ -51,7 +51,7 @@ def hex_of(verdict: Verdict | None) -> str:
 _INK: Colour = (40, 40, 40)
 
 LETTERS = 0.55
-"""Size of the numbers and scores where not asked for otherwise: about 12 pixels in an image 640 pixels wide."""
+"""Default size of numbers and scores: about 12 pixels in an image 640 pixels wide."""
 
 
 def draw_faces(
@@ -62,7 +62,7 @@ def draw_faces(
     Args:
         image: RGB.
         faces: Faces of this frame.
-        title: Lines for the upper left corner, shrunk where they would be too long.
+        title: Lines for the upper left corner, shrunk if too long.
         letters: Size of the numbers and scores; 0 leaves them out.
     """
     marked = image.copy()
@@ -83,7 +83,7 @@ def draw_faces(
 
 
 def _measure(text: str, size: float, thickness: int) -> int:
-    """Return how wide a label is, in pixels."""
+    """Return the width of a label in pixels."""
     (width, _), base = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, size, thickness)
     return int(width + 2 * max(base // 2, 2))
 
@@ -98,10 +98,10 @@ def _write(
     thickness: int,
     is_below: bool = False,
 ) -> int:
-    """Write on a filled label above or below a corner, moved into the image where it would leave it.
+    """Write on a filled label above or below a corner, moved if necessary so that it stays inside the image.
 
     Returns:
-        Where the label ends.
+        Lower edge of the label.
     """
     (width, height), base = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, size, thickness)
     pad = max(base // 2, 2)
@@ -116,20 +116,20 @@ def _write(
 
 
 def spread_map(activation_map: Array, *, size: int) -> npt.NDArray[np.float32]:
-    """Return a map as large as the crop, 0 where nothing speaks for fake, 1 where most does.
+    """Return a map as large as the crop, from 0 (no evidence for fake) to 1 (most evidence).
 
     Args:
         activation_map: Shape `(h, w)`.
         size: Side of the crop in pixels.
     """
-    positive = np.maximum(activation_map, 0).astype(np.float32)  # as Grad-CAM: what speaks for real is left out
+    positive = np.maximum(activation_map, 0).astype(np.float32)  # as in Grad-CAM, evidence for real is dropped
     peak = float(positive.max())
     large = cv2.resize(positive / peak if peak > 0 else positive, (size, size), interpolation=cv2.INTER_LINEAR)
     return np.asarray(np.clip(large, 0, 1), np.float32)
 
 
 def list_heat_colours(count: int) -> list[str]:
-    """Return the colours of `draw_heat` from 0 to 1, as a page writes them.
+    """Return the colours of `draw_heat` from 0 to 1, in hexadecimal.
 
     Args:
         count: Number of points, at least 2.
@@ -155,7 +155,7 @@ def _colour(heat: npt.NDArray[np.uint8]) -> Image:
 
 
 def draw_face_heat(image: Image, face: FaceScore, spec: CropSpec, *, opacity: float = 0.5) -> Image | None:
-    """Cut a face out of its frame and lay its map over it; None from a network without maps.
+    """Cut a face out of its frame and lay its map over it; None if the network has no maps.
 
     Args:
         image: The frame.

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from unmask.models.heatmaps import GradCam, NetworkWithMap
 
 ADDRESSES = ("runs:/", "models:/")
-"""What an address in MLflow starts with; those who call resolve it."""
+"""Prefixes of MLflow addresses, which callers resolve."""
 
 Floats = npt.NDArray[np.float32]
 
@@ -42,8 +42,9 @@ class Scored:
 
     Args:
         scores: P(fake), shape `(N,)`.
-        activation_maps: High where the crop looks fake, shape `(N, h, w)`; None from a network without such maps. Those
-            of Grad-CAM are scaled from 0 to 1, others not at all: compare places in a map, not maps.
+        activation_maps: Activation maps, high where the crop looks fake, shape `(N, h, w)`; None if the network has
+        none.
+            Grad-CAM maps are scaled to [0, 1], others are unscaled: compare positions within a map, not maps.
     """
 
     scores: Floats
@@ -60,7 +61,7 @@ class Backend(Protocol):
 
     @property
     def num_streams(self) -> int:
-        """How many calls of `score` should go side by side where there is much to score."""
+        """Number of concurrent calls of `score` for large workloads."""
         ...
 
     def score(self, images: npt.NDArray[np.uint8], *, in_stream: bool = False) -> Scored:
@@ -74,7 +75,7 @@ class Backend(Protocol):
 
 
 def to_scores(logits: npt.NDArray[np.floating]) -> Floats:
-    """Return P(fake) of logits of any shape, as a row of numbers."""
+    """Return P(fake) of logits of any shape, flattened."""
     return np.exp(-np.logaddexp(0.0, -logits.reshape(-1).astype(np.float64))).astype(np.float32)
 
 
@@ -156,12 +157,12 @@ class OnnxBackend:
         self._session = _open_session(path, providers, num_threads=num_threads)
         inputs, outputs = self._session.get_inputs(), [item.name for item in self._session.get_outputs()]
         if "logit" not in outputs or [item.name for item in inputs] != ["images"]:
-            raise BundleError(f"'{path}' is a network of something else: its outputs are {', '.join(outputs)}.")
+            raise BundleError(f"'{path}' is not a network of Unmask: its outputs are {', '.join(outputs)}.")
         shape = [3, input_size or "size", input_size or "size"]
         if inputs[0].type != "tensor(uint8)" or (input_size and list(inputs[0].shape[1:]) != shape):
             raise BundleError(
-                f"'{path}' takes {inputs[0].type} of shape {inputs[0].shape}, where its spec says uint8 of "
-                f"['N', {', '.join(map(str, shape))}]. Copy the bundle again, whole."
+                f"'{path}' takes {inputs[0].type} of shape {inputs[0].shape}, but its spec says uint8 of "
+                f"['N', {', '.join(map(str, shape))}]. Copy the whole bundle again."
             )
         self._outputs = [name for name in _OUTPUTS if name in outputs]
         is_free = providers[0] == _CPU and num_threads is None
@@ -176,15 +177,15 @@ class OnnxBackend:
         return Scored(to_scores(found["logit"]), found.get("activation_map"))
 
     def _get_stream(self) -> Any:
-        """Return a second session, opened when first needed: for one image it would be a waste of time and memory.
+        """Return a second session, opened on first use: for one image it would waste time and memory.
 
-        Threads of one call wait for each other at every layer. While others prepare crops on the same cores, calls of
-        one thread each get more done.
+        The threads of one call wait for each other at every layer. While other threads prepare crops on the same cores,
+        single-threaded calls have a higher throughput.
         """
         with self._opening:
             if self._stream is None and _identify(self._path) == self._identity:
                 self._stream = _open_session(self._path, self._providers, num_threads=1)
-        return self._stream or self._session  # the file may be another network's by now, or gone
+        return self._stream or self._session  # the file may have been replaced or deleted
 
 
 def _identify(path: Path) -> tuple[int, ...] | None:
@@ -230,13 +231,13 @@ def load_model(
     maps: bool = True,
     trusted_modules: Sequence[str] = (),
 ) -> tuple[Bundle | Checkpoint, Backend]:
-    """Read a bundle or a checkpoint, and start what runs its network.
+    """Read a bundle or a checkpoint, and create the backend of its network.
 
     Args:
         path: Folder or file of a bundle, or file of a checkpoint.
         device: `auto`, `cpu`, `cuda` ...
         num_threads: Threads of ONNX Runtime on the CPU; None for one a core.
-        maps: Whether activation maps are wanted where they cost more than the score.
+        maps: Whether to compute activation maps that cost more than the score.
         trusted_modules: Packages whose networks may be built, beside those of `unmask.trust`.
 
     Raises:
@@ -271,7 +272,7 @@ class Score(Protocol):
 class Scorer:
     """Collect the faces of frames, and score them in threads while the next ones are cut out.
 
-    OpenCV, FFmpeg and the networks release the GIL, so that they run in parallel. Use it in a `with`.
+    OpenCV, FFmpeg and the networks release the GIL, so that they run in parallel. Use it as a context manager.
 
     Args:
         cut: Function that cuts a face out of a frame; should be fast, since the streams can do the rest.
@@ -364,7 +365,9 @@ class CropScorer:
             batch = stack_planes(crops[start : start + self._batch_size])
             scored = self._backend.score(batch, in_stream=in_stream)
             if not np.isfinite(scored.scores).all():
-                raise CheckpointError("The network gives no number for a crop: its weights are damaged. Train again.")
+                raise CheckpointError(
+                    "The network returned NaN or infinity for a crop: its weights are damaged. Train again."
+                )
             maps = scored.activation_maps
             scores += [
                 (float(score), None if maps is None else maps[position].copy())

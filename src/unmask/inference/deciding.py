@@ -1,4 +1,4 @@
-"""From scored frames to a verdict: which face decides, what a suspicious stretch counts, and the summary."""
+"""From scored frames to a verdict: which faces decide, when a stretch is suspicious, and the summary."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -32,30 +32,28 @@ class Moment:
 
 @dataclass(frozen=True)
 class Deciding:
-    """Which tracks count for the score of the whole, which is the highest of theirs, and when a score is not enough.
+    """Rules for which faces decide, and for when a score of `real` is not enough.
 
-    The rule for suspicious stretches: A face whose score says `real` is `uncertain` all the same where it looks
-    fake for a while, since a mean over a video that was forged in part says little. That is: where at least
-    `suspicious_share` of the frames it was found in score from the threshold on, or where at least `suspicious_frames`
-    examined frames in a row do, over at least `suspicious_seconds`. A file whose score says `real` is `uncertain` where
-    a face that decides is.
+    The score of a file is the highest score of its deciding faces. The mean over a partly forged video says little, so
+    a face that scores as `real` becomes `uncertain` if it looks fake for a while: if at least `suspicious_share` of its
+    frames reach the threshold, or at least `suspicious_frames` consecutive examined frames do over at least
+    `suspicious_seconds`. A file that scores as `real` is `uncertain` if one of its deciding faces is.
 
     Shorter runs are noise: if one frame in ten of a real person reaches the threshold by chance, four in a row occur in
     0.25 % of videos with 32 frames, and in 4 % if one in five does; three in a row in 3 % and 18 %. Neighbouring frames
     of a densely examined video are nearly the same image, so a blink may be several of them; it does not last a second.
 
     Args:
-        face: `most_fake` lets all count, `main` one alone: that seen in most frames, and the largest of those.
-        min_share: A track found in a smaller share of the frames with faces does not count: a false alarm of the
-            detector, or a passer-by. It does if it is at least half as long as the longest: where cuts show many
-            people, nobody is seen for long.
-        suspicious_share: Of a face's frames; None leaves the share out of account.
-        suspicious_frames: In a row; None leaves runs out of account.
-        suspicious_seconds: That such a run lasts, from the middle between its first frame and the one before to the
-            middle between its last frame and the one after.
+        face: `most_fake` for all faces, or `main` for the one seen in most frames, the largest if there are several.
+        min_share: Minimum fraction of the frames with faces in which a deciding face is found; others are false
+            detections or passers-by. A track at least half as long as the longest always decides, because in a video
+            with many cuts and people each is seen briefly.
+        suspicious_share: Fraction of a face's frames; None disables this rule.
+        suspicious_frames: Number of consecutive frames; None disables this rule.
+        suspicious_seconds: Minimum duration of such a run; each frame lasts until half-way to its neighbours.
 
     Raises:
-        ConfigError: No such face, no share, or a number out of its range.
+        ConfigError: Unknown face, or a number out of range.
     """
 
     face: str = "most_fake"
@@ -66,29 +64,28 @@ class Deciding:
 
     def __post_init__(self) -> None:
         if self.face not in _FACES:
-            raise ConfigError(f"deciding.face={self.face} is none of: {', '.join(_FACES)}")
+            raise ConfigError(f"deciding.face={self.face} must be one of: {', '.join(_FACES)}.")
         if not 0 <= self.min_share <= 1:
-            raise ConfigError(f"deciding.min_share={self.min_share} is no share of frames. Give a number from 0 to 1.")
+            raise ConfigError(f"deciding.min_share={self.min_share} must be a number from 0 to 1.")
         share, frames, seconds = self.suspicious_share, self.suspicious_frames, self.suspicious_seconds
         if share is not None and not (_is_number(share) and 0 < share <= 1):
             raise ConfigError(
-                f"deciding.suspicious_share={share} is not a share of frames. Give a number above 0, 1 at most, or "
-                f"null to leave it out."
+                f"deciding.suspicious_share={share} must be a number above 0 and at most 1, or null to "
+                f"disable this rule."
             )
         if frames is not None and (not isinstance(frames, int) or isinstance(frames, bool) or frames < 1):
             raise ConfigError(
-                f"deciding.suspicious_frames={frames} is not a number of frames. Give 1 or more, or null to leave it "
-                f"out."
+                f"deciding.suspicious_frames={frames} must be an integer of at least 1, or null to disable this rule."
             )
         if not (_is_number(seconds) and 0 <= seconds < float("inf")):
-            raise ConfigError(f"deciding.suspicious_seconds={seconds} is not a duration. Give a number from 0 on.")
+            raise ConfigError(f"deciding.suspicious_seconds={seconds} must be a number of at least 0.")
 
     def choose(self, tracks: Mapping[int, Sequence[FaceScore]], *, num_frames: int) -> set[int]:
-        """Return the numbers of the tracks that count.
+        """Return the numbers of the deciding tracks.
 
         Args:
-            tracks: The faces of each, by its number.
-            num_frames: Frames with faces.
+            tracks: Faces of each track, by its number.
+            num_frames: Number of frames with faces.
         """
         if not tracks:
             return set()
@@ -103,8 +100,8 @@ class Deciding:
         """Return the verdict of a face: that of its score, or `uncertain` by the rule for suspicious stretches.
 
         Args:
-            score: Aggregated over its frames.
-            moments: Its frames in order of time.
+            score: Score aggregated over its frames.
+            moments: Frames of the face, in order of time.
             times: Times of all examined frames, in seconds.
             decision: Decision with the threshold.
             margin: Margin of `Decision.verdict`.
@@ -129,7 +126,7 @@ def find_runs(moments: Sequence[Moment], *, threshold: float) -> Iterator[list[M
 
     Args:
         moments: Moments of a face, in order of time.
-        threshold: A score from here on is fake.
+        threshold: Lowest score that is fake.
     """
     fake = [moment for moment in moments if moment.score >= threshold]
     for _, run in groupby(enumerate(fake), key=lambda pair: pair[1].position - pair[0]):
@@ -137,7 +134,7 @@ def find_runs(moments: Sequence[Moment], *, threshold: float) -> Iterator[list[M
 
 
 def measure(moments: Sequence[Moment], times: Sequence[float]) -> float:
-    """Return for how many seconds some examined frames stand, each until half-way to its neighbours.
+    """Return the duration of examined frames in seconds, each lasting until half-way to its neighbours.
 
     Args:
         moments: Any frames.
@@ -162,7 +159,7 @@ _FEW_SECONDS = 2.0
 """Shorter videos are described in frames instead of seconds."""
 
 _SHORTEST_TOLD = 0.1
-"""Seconds; less would be told as none."""
+"""Minimum duration in seconds that is not shown as 0."""
 
 
 def conclude(
@@ -177,19 +174,19 @@ def conclude(
     num_frames: int = 1,
     trained_on: Sequence[SourceRecord] = (),
 ) -> Prediction:
-    """Make a prediction of scored frames: its score is that of the most fake face that decides.
+    """Make a prediction from scored frames; its score is the highest of the deciding faces.
 
-    Its verdict is that of the score; but `uncertain` where that is `real` and a face that decides is not, by the rule
-    of `Deciding`.
+    Its verdict is that of the score, but `uncertain` if that is `real` and a deciding face is `uncertain`; see
+    `Deciding`.
 
     Args:
         name: File name.
         kind: Image or video.
-        frames: In order of time, faces numbered by their track.
+        frames: Frames in order of time, with faces numbered by track.
         decision: Threshold and aggregation.
         deciding: Rule for which faces decide.
         margin: Fraction of the way from the threshold to 0, and to 1, that is `uncertain`.
-        notes: Notes on the file beside those on its frames.
+        notes: Further notes on the file.
         num_frames: Frames in the file.
         trained_on: Sources of the model's training data.
     """
@@ -222,17 +219,17 @@ def conclude(
 
 
 def _judge_faces(frames: Iterable[FrameResult], *, decision: Decision, margin: float) -> Iterable[FrameResult]:
-    """Give every face the verdict of its own score, which is its colour in this frame."""
+    """Set the verdict of each face to that of its score in this frame, which is also its colour."""
     for frame in frames:
         faces = (replace(face, verdict=decision.verdict(face.score, margin=margin)) for face in frame.faces)
         yield replace(frame, faces=tuple(faces))
 
 
 def measure_extent(frames: Sequence[FrameResult], suspicious: Sequence[TimeRange]) -> str:
-    """Describe how much of a video is suspicious, such as `2 of 4 seconds`; of a short one `3 of 6 frames`.
+    """Describe how much of a video is suspicious, such as `2 of 4 seconds`; or `3 of 6 frames` for a short video.
 
     Args:
-        frames: All that were examined, in order of time.
+        frames: All examined frames, in order of time.
         suspicious: Time ranges from `find_ranges`.
     """
     times = [frame.time_seconds for frame in frames]
@@ -245,11 +242,11 @@ def measure_extent(frames: Sequence[FrameResult], suspicious: Sequence[TimeRange
 
 
 def number_tracks(frames: Sequence[FrameResult], *, looks: Sequence[Sequence[Look]] | None = None) -> list[FrameResult]:
-    """Give every face the number of the person it belongs to.
+    """Number the faces by person.
 
     Args:
-        frames: In order of time.
-        looks: The appearance of each of their faces; None to tell people apart by position alone.
+        frames: Frames in order of time.
+        looks: Appearance of each face; None to tell people apart by position only.
     """
     tracks = link_tracks([[face.face for face in frame.faces] for frame in frames], looks=looks)
     return [
@@ -259,10 +256,10 @@ def number_tracks(frames: Sequence[FrameResult], *, looks: Sequence[Sequence[Loo
 
 
 def sum_up(frames: Sequence[FrameResult], *, decision: Decision, deciding: Deciding, margin: float) -> list[FaceResult]:
-    """Make one row of each track's faces.
+    """Summarize the faces of each track in one row.
 
     Args:
-        frames: In order of time.
+        frames: Frames in order of time.
         decision: Threshold and aggregation.
         deciding: Rule for which faces decide.
         margin: Fraction of the way from the threshold to 0, and to 1, that is `uncertain`.
@@ -288,12 +285,12 @@ def sum_up(frames: Sequence[FrameResult], *, decision: Decision, deciding: Decid
 def find_ranges(
     frames: Sequence[FrameResult], faces: Sequence[FaceResult], *, threshold: float
 ) -> tuple[TimeRange, ...]:
-    """List the stretches of a video in which a face that decides scores as fake in every examined frame.
+    """List the stretches of a video in which a deciding face scores as fake in every examined frame.
 
     Args:
-        frames: In order of time.
+        frames: Frames in order of time.
         faces: Faces from `sum_up`.
-        threshold: A score from here on is fake.
+        threshold: Lowest score that is fake.
     """
     deciding = {face.track for face in faces if face.decides}
     ranges: list[TimeRange] = []
@@ -312,18 +309,18 @@ def find_ranges(
 def find_key_frames(
     frames: Sequence[FrameResult], faces: Sequence[FaceResult], *, threshold: float, limit: int = NUM_KEY_FRAMES
 ) -> tuple[int, ...]:
-    """List the frames that weighed most in the result: of the person it is about, those farthest on the verdict's side.
+    """List the key frames: those of the main person that lie farthest on the side of the verdict.
 
-    Of an uncertain person they are the most fake ones: those to look at.
+    For an uncertain person these are the frames with the highest scores.
 
     Args:
-        frames: In order of time.
+        frames: Frames in order of time.
         faces: Faces from `sum_up`.
-        threshold: A score from here on is fake.
+        threshold: Lowest score that is fake.
         limit: Maximum number.
 
     Returns:
-        Their `index`, the weightiest first.
+        Frame indices, most important first.
     """
     main = find_main(faces)
     if main is None:

@@ -1,4 +1,4 @@
-"""The media that a user names, and the limits on each, so that no file takes all memory or runs forever."""
+"""Input files, and limits per file on memory and time."""
 
 import glob
 import logging
@@ -24,7 +24,10 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Limits:
-    """Limits of one file. A file over the first two is refused; over the others, the rest is left out, with a note.
+    """Limits per file.
+
+    A file that exceeds `max_pixels`, `max_seconds`, `max_scans` or `max_parts` is refused. Frames and faces beyond the
+    other limits are left out, with a note.
 
     Args:
         max_pixels: Maximum number of pixels of an image or a video frame.
@@ -36,7 +39,7 @@ class Limits:
         max_parts: Maximum number of segments, chunks, blocks, tags or strips of an image file.
 
     Raises:
-        ConfigError: One of them is not above 0, or `max_search` below it.
+        ConfigError: A limit is not above 0; `max_search` may be 0.
     """
 
     max_pixels: int = MAX_PIXELS
@@ -49,7 +52,7 @@ class Limits:
 
     @property
     def bounds(self) -> Bounds:
-        """The work that an image may ask for."""
+        """Limits on the decoding work of an image."""
         return Bounds(self.max_scans, self.max_parts)
 
     def __post_init__(self) -> None:
@@ -57,16 +60,16 @@ class Limits:
             if name == "max_search" and value == 0:
                 continue
             if value is not None and not value > 0:
-                raise ConfigError(f"limits.{name}={value} lets nothing through. Give a number above 0.")
+                raise ConfigError(f"limits.{name}={value} must be above 0.")
 
 
 def choose_within(index: VideoIndex, asked: Sequence[int], *, limits: Limits) -> list[int]:
-    """Return those of the frames asked for that the limits let through, evenly spaced.
+    """Return the requested frames, thinned evenly to the limit on their number.
 
     Args:
         index: Video index.
-        asked: Positions of frames, rising.
-        limits: Limits; a video that is too long is refused, too many frames are thinned out.
+        asked: Positions of the requested frames, in ascending order.
+        limits: Limits of a file.
 
     Raises:
         MediaError: The video is longer than `max_seconds`.
@@ -82,11 +85,11 @@ def choose_within(index: VideoIndex, asked: Sequence[int], *, limits: Limits) ->
 
 @dataclass(frozen=True)
 class Input:
-    """One file to predict, or what a user named in vain.
+    """A file to predict, or an unmatched input.
 
     Args:
-        path: Path as named, or as found.
-        error: Reason why there is nothing to predict, or None.
+        path: Path as given, or as found in a folder.
+        error: Reason why there is nothing to predict; None for a file.
     """
 
     path: Path
@@ -96,10 +99,10 @@ class Input:
 def expand_inputs(names: Sequence[str | Path]) -> list[Input]:
     """List the media behind files, folders (searched to the bottom) and patterns such as `clips/*.mp4`.
 
-    A file is taken whatever its suffix; below a folder, images and videos are told by suffix, what is hidden is
-    passed over (a log line counts it), and links are followed. A name that is a path is never read as a pattern. What
-    leads nowhere becomes a row with an error. No file comes twice, however it is spelled (`a.jpg`, `./a.jpg`, through
-    a link): the first spelling is kept.
+    A file given by name is accepted with any suffix. In folders, images and videos are recognized by suffix, hidden
+    entries are skipped and counted in the log, and links are followed. An existing path is never read as a pattern. An
+    unmatched input becomes a row with an error. A file given in several spellings (`a.jpg`, `./a.jpg`, through a link)
+    is listed once, in the first spelling.
     """
     found: dict[str, Input] = {}
     for name in names:
@@ -109,7 +112,7 @@ def expand_inputs(names: Sequence[str | Path]) -> list[Input]:
 
 
 def _identify(entry: Input) -> str:
-    """Return the same for all spellings of a file; what is none may be spelled in ways that no disk knows."""
+    """Return a key that is equal for all spellings of a file; an unmatched input may not be a valid path."""
     return os.path.realpath(entry.path) if entry.error is None else str(entry.path)
 
 
@@ -126,7 +129,7 @@ def _expand(name: str) -> list[Input]:
 
 
 def _leads_aside(match: Path, pattern: Path) -> bool:
-    """Tell whether a match lies in a folder such as `__MACOSX`, which the pattern does not name itself."""
+    """Return whether a match lies in a folder such as `__MACOSX` that the pattern does not name."""
     return any(is_passed_over(part) and part not in pattern.parts for part in match.parent.parts)
 
 
@@ -138,10 +141,10 @@ def _list_folder(path: Path) -> list[Input]:
     listing = list_folder(path)
     passed_over = listing.describe_passed_over()
     if not listing.files:
-        told = f" Passed over: {passed_over}." if passed_over else ""
-        return [Input(path, error=f"The folder '{path}' holds no images or videos.{told}")]
+        told = f" Skipped: {passed_over}." if passed_over else ""
+        return [Input(path, error=f"The folder '{path}' contains no images or videos.{told}")]
     if listing.num_media_passed_over:
-        logger.warning("Passed over in '%s': %s.", path, passed_over)
+        logger.warning("Skipped in '%s': %s.", path, passed_over)
     return [Input(file) for file in listing.files]
 
 
@@ -149,19 +152,19 @@ def take_image(image: str | Path | Image, *, name: str, limits: Limits) -> Still
     """Read an image file, or check that an array is an image.
 
     Args:
-        image: A file, or RGB pixels: uint8 of shape `(height, width, 3)`.
+        image: File, or RGB pixels: uint8 of shape `(height, width, 3)`.
         name: Name in messages.
-        limits: A file with more pixels, or that asks for more work, is refused.
+        limits: Limits of a file.
 
     Raises:
-        MediaError: It is no image.
+        MediaError: It is not an image, or exceeds a limit.
     """
     if not isinstance(image, np.ndarray):
         return read_still(Path(image), name=name, max_pixels=limits.max_pixels, bounds=limits.bounds)
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
         called = f" '{name}'" if name else ""
         raise MediaError(
-            f"The array{called} of {image.dtype} and shape {image.shape} is no image. Give RGB pixels: uint8 "
+            f"The array{called} of {image.dtype} and shape {image.shape} is not an image. Give RGB pixels: uint8 "
             f"of shape (height, width, 3)."
         )
     return Still(image)

@@ -98,7 +98,7 @@ class Predictor:
         maps: bool = True,
         trusted_modules: Sequence[str] = (),
     ) -> Self:
-        """Make a predictor of a bundle, which runs without PyTorch, or of a checkpoint.
+        """Load a bundle, which runs without PyTorch, or a checkpoint.
 
         Args:
             path: Folder of a bundle, or a checkpoint; `train.py` wrote both. `unmask.fetch_model` returns the path of
@@ -160,7 +160,7 @@ class Predictor:
             name: Name in results and messages; None for the path.
 
         Raises:
-            MediaError: It can be read as neither.
+            MediaError: It is neither an image nor a video, or is damaged.
         """
         if sniff_kind(path, name=name) is MediaKind.VIDEO:
             yield from self.watch_video(path, name=name)
@@ -214,7 +214,7 @@ class Predictor:
     def predict_video(self, path: str | Path, *, name: str | None = None) -> Prediction:
         """Predict a video from frames spread evenly over it, or from every n-th, and more where those show no face.
 
-        Each person's frame scores make one score; the video's is that of the most fake person who decides.
+        The frame scores of each person are aggregated; the score of the video is the highest of the deciding persons.
 
         Args:
             path: A video.
@@ -278,7 +278,7 @@ def _wait(steps: Iterable[Progress]) -> Prediction:
 
 @dataclass(frozen=True)
 class PredictorSettings:
-    """Keywords of `Predictor.load`, kept until a model is loaded, in this process or another.
+    """Keyword arguments of `Predictor.load`, for a model that is loaded later or in another process.
 
     Args:
         device: `auto`, `cpu`, `cuda` ...
@@ -306,10 +306,10 @@ class PredictorSettings:
 
     @classmethod
     def from_config(cls, cfg: Mapping[Any, Any]) -> Self:
-        """Take the keys of this class out of a configuration that may have more.
+        """Select the keys of this class from a configuration.
 
         Raises:
-            ConfigError: A limit is not above 0, or `deciding` names no face.
+            ConfigError: A limit is not above 0, or `deciding` is invalid.
         """
         values = {name: cfg[name] for name in cls.__dataclass_fields__ if name not in ("limits", "deciding")}
         values["trusted_modules"] = tuple(values["trusted_modules"])

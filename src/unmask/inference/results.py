@@ -61,10 +61,10 @@ class FaceResult:
     """A face of an image, or one person's track through a video.
 
     Args:
-        track: Its number.
+        track: Number of the track.
         box: Box with the highest confidence of the detector.
-        confidence: The highest of the detector.
-        score: Aggregated over its frames.
+        confidence: Highest confidence of the detector.
+        score: Score aggregated over its frames.
         verdict: Verdict of this face alone; see `Deciding.judge`.
         num_frames: Number of frames with this face.
         decides: Whether it counts for the verdict of the whole; see `Deciding`.
@@ -95,7 +95,7 @@ class TimeRange:
     Args:
         start_seconds: Time of the first frame.
         end_seconds: Time of the last frame.
-        score: The highest in it.
+        score: Highest score in the stretch.
     """
 
     start_seconds: float
@@ -110,8 +110,8 @@ class Prediction:
     Args:
         path: File as the user named it.
         kind: Kind of the file; None if it could not be read.
-        verdict: None where the file could not be read. That of the score, but `uncertain` where the score says `real`
-            and a deciding face looks fake for a while; see `Deciding.judge`.
+        verdict: Verdict of the score, but `uncertain` if that is `real` and a deciding face looks fake for a while;
+            see `Deciding.judge`. None if the file could not be read.
         score: Score of the most fake face that decides; None without a face.
         threshold: Lowest score whose verdict is fake.
         faces: A row per face or track.
@@ -149,7 +149,7 @@ class Prediction:
 
     @property
     def warning(self) -> str | None:
-        """Why no verdict of this model can be relied on; None where nothing is known against it."""
+        """Why this model's verdicts are unreliable; None if no reason is known."""
         return warn_of_training(self.trained_on)
 
     def to_dict(self) -> dict[str, Any]:

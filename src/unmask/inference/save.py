@@ -20,14 +20,14 @@ EXTRAS = ("heatmaps", "video", "timeline")
 
 
 def check_extras(names: Sequence[str]) -> None:
-    """Raise unless all names are of `EXTRAS`."""
+    """Raise a ConfigError unless all names are in `EXTRAS`."""
     unknown = [name for name in names if name not in EXTRAS]
     if unknown:
-        raise ConfigError(f"save={list(names)} names '{unknown[0]}'. Choose of: {', '.join(EXTRAS)}.")
+        raise ConfigError(f"save={list(names)} contains '{unknown[0]}'. Choose from: {', '.join(EXTRAS)}.")
 
 
 def has_no_maps(predictions: Sequence[Prediction]) -> bool:
-    """Tell whether faces were scored, and none with a map."""
+    """Return whether faces were scored, but none has a heat map."""
     faces = [face for prediction in predictions for frame in prediction.frames for face in frame.faces]
     return bool(faces) and all(face.activation_map is None for face in faces)
 
@@ -41,7 +41,7 @@ def save_extras(
     max_pixels: int = MAX_PIXELS,
     tell: Callable[[str], None] = logger.warning,
 ) -> list[Path]:
-    """Write what was asked for of one file; what does not apply to it is left out.
+    """Write the requested files of one input; those that do not apply to its kind are skipped.
 
     Args:
         prediction: Prediction of a readable file.
@@ -83,7 +83,7 @@ def _write_heatmaps(prediction: Prediction, folder: Path, spec: CropSpec, *, max
 
 
 def _shown_frames(prediction: Prediction, *, max_pixels: int) -> Iterator[tuple[FrameResult, Image]]:
-    """Yield the image, or the frames of a video that weighed most, in order of time."""
+    """Yield the image, or the key frames of a video in order of time."""
     path = Path(prediction.path)
     if prediction.kind is not MediaKind.VIDEO:
         yield prediction.frames[0], read_image(path, max_pixels=max_pixels, bounds=None)

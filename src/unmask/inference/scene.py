@@ -1,4 +1,4 @@
-"""Search a video for faces, and tell whole scenes from crops where a model takes images whole."""
+"""Search a video for faces, and recognize scenes given to a model that takes whole images."""
 
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -37,7 +37,7 @@ _RIVAL = 0.6
 
 
 class SceneCheck:
-    """Tells scenes from face crops by their shape, and by the small RetinaFace where its weights are on this machine.
+    """Tells scenes from face crops by their shape, and by the small RetinaFace if its weights are on this machine.
 
     Nothing is fetched for it: without the weights, or with damaged ones, the shape alone tells.
 
@@ -50,7 +50,7 @@ class SceneCheck:
         self._is_open = detector is not None
 
     def explain(self, image: Image) -> str | None:
-        """Say why an image looks like a scene; None where it looks like a face crop.
+        """Return why an image looks like a scene; None if it looks like a face crop.
 
         Args:
             image: RGB pixels.
@@ -66,7 +66,7 @@ class SceneCheck:
         sides = [max(face.box[2] - face.box[0], face.box[3] - face.box[1]) for face in faces]
         rivals = sum(side >= _RIVAL * max(sides) for side in sides)
         if rivals > 1:
-            return f"{rivals} faces of like size are found in it"
+            return f"{rivals} faces of similar size are found in it"
         share = max(sides) / _SIDE
         return f"its face takes {share:.0%} of its longer side" if share < _MIN_SHARE else None
 
@@ -99,7 +99,7 @@ def note_scene(reasons: Sequence[str | None], *, is_video: bool) -> list[str]:
         return []
     where = f"{len(found)} of the {len(reasons)} frames checked look" if is_video else "this one looks"
     return [
-        f"The model takes images whole, as it was trained (detector=none), and {where} like a scene rather than a face "
+        f"The model takes whole images, as trained (detector=none), but {where} like a scene rather than a face "
         f"crop: {found[0]}. If its training images were crops, the score says little: cut the face out first, or use "
         f"a model that was trained with a detector."
     ]

@@ -1,4 +1,4 @@
-"""The wording of a prediction: headlines, explanations and notes, the same for every way in."""
+"""The wording of a prediction: headlines, explanations and notes, shared by command line, API and app."""
 
 from collections.abc import Iterable, Sequence
 
@@ -23,12 +23,12 @@ _ODD = {Verdict.FAKE: "looks forged", Verdict.UNCERTAIN: "is uncertain"}
 
 
 def name_face(track: int) -> str:
-    """Return what people call a face: `face 1` is track 0."""
+    """Return the displayed name of a face: `face 1` is track 0."""
     return f"face {track + 1}"
 
 
 def show_probability(probability: float | None) -> str:
-    """Write a probability without claiming certainty: never 0 % and never 100 %."""
+    """Format a probability without claiming certainty: never 0 % or 100 %."""
     if probability is None:
         return "unknown"
     if probability < 0.01:
@@ -37,7 +37,7 @@ def show_probability(probability: float | None) -> str:
 
 
 def compare(score: float, threshold: float) -> str:
-    """Say on which side of the threshold a score lies; with more digits where three would make them equal."""
+    """Say on which side of the threshold a score lies, with more than three digits if they would look equal."""
     side = "above" if score > threshold else "at" if score == threshold else "below"
     digits = 3
     while score != threshold and digits < 9 and f"{score:.{digits}f}" == f"{threshold:.{digits}f}":
@@ -46,12 +46,12 @@ def compare(score: float, threshold: float) -> str:
 
 
 def show_seconds(seconds: float) -> str:
-    """Write a duration: `4`, `2.5`, `90`."""
+    """Format a duration: `4`, `2.5`, `90`."""
     return f"{seconds:.0f}" if seconds >= 10 else f"{seconds:.1f}".removesuffix(".0")
 
 
 def show_clock(seconds: float) -> str:
-    """Write a moment of a video as its player does, such as `0:02.4`."""
+    """Format a time in a video as players do, such as `0:02.4`."""
     tenths = round(seconds * 10)
     minutes, rest = divmod(tenths, 600)
     hours, minutes = divmod(minutes, 60)
@@ -73,7 +73,7 @@ def show_stretches(ranges: Sequence[TimeRange], *, most: int = _MOST_STRETCHES) 
 
 
 def show_stretch(stretch: TimeRange) -> str:
-    """Write when a stretch begins and ends; one frame alone has one moment."""
+    """Format the start and end of a stretch; a single frame has one time."""
     start, end = show_clock(stretch.start_seconds), show_clock(stretch.end_seconds)
     return start if start == end else f"{start} to {end}"
 
@@ -84,17 +84,17 @@ def show_examined(num_examined: int, num_frames: int) -> str:
 
 
 def entitle(prediction: Prediction) -> list[str]:
-    """Return the lines that head a drawing: the headline, and what the model was trained on where that is doubtful."""
+    """Return the title lines of a drawing: the headline, and a short warning about the training data if any."""
     short = warn_in_short(prediction.trained_on)
     return [prediction.headline or str(prediction.verdict), *([short] if short else [])]
 
 
 def say_headline(verdict: Verdict, *, faces: Sequence[FaceResult], extent: str) -> str:
-    """Say the verdict and what it rests on in one line.
+    """State the verdict and its basis in one line.
 
     Args:
         verdict: Verdict of the file.
-        faces: All of them.
+        faces: All faces.
         extent: Part of a video that looks forged, such as `2 of 4 seconds`; "" for none and for images.
     """
     word = VERDICTS[verdict]
@@ -129,13 +129,13 @@ def say_reason(
     faces: Sequence[FaceResult],
     suspicious: Sequence[TimeRange],
 ) -> str:
-    """Say in sentences with numbers how a verdict came about, and what speaks against it.
+    """Explain in sentences with numbers how a verdict was reached, and what contradicts it.
 
     Args:
         verdict: Verdict of the file.
-        threshold: A score from here on is fake.
-        faces: All of them.
-        suspicious: Stretches in which a face that decides looks forged.
+        threshold: Lowest score that is fake.
+        faces: All faces.
+        suspicious: Stretches in which a deciding face looks forged.
     """
     main = find_main(faces)
     if main is None:
@@ -155,7 +155,7 @@ def say_reason(
 
 
 def say_bystanders(faces: Iterable[FaceResult]) -> list[str]:
-    """Say which faces look forged, or may be in part, although they do not decide."""
+    """Name the faces that look forged or uncertain but do not decide."""
     found = [face for face in faces if not face.decides and face.verdict in (Verdict.FAKE, Verdict.UNCERTAIN)]
     return [
         f"{name_face(face.track).capitalize()} does not decide, found in {face.num_frames} "
@@ -177,16 +177,16 @@ def _name_decider(main: FaceResult, faces: Sequence[FaceResult]) -> str:
 
 
 SMALL_FACE = 40
-"""A face whose longer side has fewer pixels shows little of what a detector looks for. A rule of thumb of ours."""
+"""Longer side in pixels below which a score says little; our rule of thumb."""
 
 
 def note_crowd(most: int, *, max_faces: int, is_video: bool) -> list[str]:
     """Return the note on faces left out.
 
     Args:
-        most: Faces found in one frame, at most.
+        most: Highest number of faces found in a frame.
         max_faces: Maximum number of faces scored per frame.
-        is_video: Whether there is more than one frame.
+        is_video: Whether the file is a video.
     """
     if most <= max_faces:
         return []
@@ -198,7 +198,7 @@ def note_frames(*, asked: int, looked_at: int, planned: int, decoded: int) -> li
     """Return the note on frames left out.
 
     Args:
-        asked: Number of frames that the settings ask for.
+        asked: Number of requested frames.
         looked_at: Number of frames within the limits.
         planned: Number of frames to decode, with those of a closer search.
         decoded: Number of frames decoded.

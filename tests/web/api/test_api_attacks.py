@@ -286,7 +286,7 @@ class Sender:
         return self.answer[0]["status"], dict(self.answer[0]["headers"]), json.loads(self.answer[1]["body"])
 
 
-def test_file_above_the_limit_ends_the_request_in_its_middle(client: TestClient, home: Path) -> None:
+def test_file_above_the_limit_ends_the_request_early(client: TestClient, home: Path) -> None:
     sender = Sender(home, num_pieces=11)  # below the limit of the request, above that of a file
     status, headers, problem = sender.start(client)
     assert (status, problem["code"]) == (413, "file_too_large")
@@ -296,7 +296,9 @@ def test_file_above_the_limit_ends_the_request_in_its_middle(client: TestClient,
     assert sender.left > 5
 
 
-def test_client_that_hangs_up_is_no_defect(client: TestClient, home: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_disconnecting_client_is_not_logged_as_a_bug(
+    client: TestClient, home: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     sender = Sender(home, num_pieces=3)
     status, _, problem = sender.start(client)
     assert (status, problem["code"]) == (400, "broken_off")

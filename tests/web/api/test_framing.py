@@ -98,7 +98,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("case", REFUSED)
-def test_request_that_could_be_read_in_two_ways_is_refused_and_its_connection_ends(
+def test_ambiguous_request_is_refused_and_its_connection_closed(
     port: int, seen: list[tuple[str, bytes]], case: str
 ) -> None:
     seen.clear()
@@ -120,9 +120,7 @@ def test_request_that_could_be_read_in_two_ways_is_refused_and_its_connection_en
     [b"5;\n\r\nhello\r\n0\r\n\r\n", b"5\nhello\n0\n\n", b"-5\r\nhello\r\n0\r\n\r\n", b"0x5\r\nhello\r\n0\r\n\r\n",
      b"5\r\nhelloXX0\r\n\r\n", b"fffffffffffffffffffffff\r\nhello"],
 )  # fmt: skip
-def test_chunk_that_could_be_read_in_two_ways_hides_no_request(
-    port: int, seen: list[tuple[str, bytes]], bad: bytes
-) -> None:
+def test_ambiguous_chunk_hides_no_request(port: int, seen: list[tuple[str, bytes]], bad: bytes) -> None:
     seen.clear()
     talk(port, b"POST /a HTTP/1.1\r\n" + HOST + b"Transfer-Encoding: chunked\r\n\r\n" + bad + SMUGGLED)
     assert "/smuggled" not in [path for path, _ in seen]
@@ -138,7 +136,7 @@ def test_chunk_that_could_be_read_in_two_ways_hides_no_request(
         (b"GET / HTTP/1.1\r\n" + HOST + b"\r\n", b""),
     ],
 )
-def test_request_that_can_be_read_in_one_way_is_answered(
+def test_unambiguous_request_is_answered(
     port: int, seen: list[tuple[str, bytes]], request_: bytes, body: bytes
 ) -> None:
     seen.clear()
@@ -146,7 +144,7 @@ def test_request_that_can_be_read_in_one_way_is_answered(
     assert seen == [("/", body)]
 
 
-def test_connections_of_one_address_leave_some_to_others(port: int) -> None:
+def test_one_address_cannot_take_all_connections(port: int) -> None:
     clients = [socket.create_connection(("127.0.0.1", port), timeout=2) for _ in range(13)]
     try:
         time.sleep(0.2)

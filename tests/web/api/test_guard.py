@@ -30,12 +30,12 @@ def open_client(bundle: Path, tmp_path: Path) -> Open:
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1:8000", "localhost", "LocalHost:80", "[::1]:8000", "[::1]"])
-def test_service_of_this_machine_answers_to_its_names(open_client: Open, host: str) -> None:
+def test_loopback_service_accepts_names_of_this_machine(open_client: Open, host: str) -> None:
     assert open_client(is_loopback=True).get("/healthz", headers={"Host": host}).status_code == 200
 
 
 @pytest.mark.parametrize("host", ["evil.example", "evil.example:8000", "localhost.evil.example", "127.0.0.1.evil:80"])
-def test_service_of_this_machine_answers_to_no_other_name(open_client: Open, host: str) -> None:
+def test_loopback_service_refuses_other_names(open_client: Open, host: str) -> None:
     client = open_client(is_loopback=True)
     answer = client.get("/v1/model", headers={"Host": host})
     problem = answer.json()
@@ -60,7 +60,7 @@ def test_service_of_this_machine_answers_to_no_other_name(open_client: Open, hos
         {"Origin": "null"},
     ],
 )
-def test_pages_of_others_change_nothing(open_client: Open, headers: dict[str, str]) -> None:
+def test_foreign_pages_cannot_change_anything(open_client: Open, headers: dict[str, str]) -> None:
     client = open_client(cors_origins=("https://news.example",))
     files = [("files", ("a.mp4", bytes(1000)))]
     for answer in (client.post("/v1/videos", files=files, headers=headers), client.delete(JOB, headers=headers)):
@@ -84,16 +84,16 @@ def test_pages_of_others_change_nothing(open_client: Open, headers: dict[str, st
         {"Origin": "https://news.example", "Sec-Fetch-Site": "cross-site"},
     ],
 )
-def test_own_page_programs_and_named_origins_may_ask(open_client: Open, headers: dict[str, str]) -> None:
+def test_own_page_programs_and_allowed_origins_are_accepted(open_client: Open, headers: dict[str, str]) -> None:
     assert open_client(cors_origins=("https://news.example",)).delete(JOB, headers=headers).status_code == 404
 
 
-def test_every_origin_may_ask_where_all_are_named(open_client: Open) -> None:
+def test_wildcard_allows_every_origin(open_client: Open) -> None:
     headers = {"Origin": "https://any.example", "Sec-Fetch-Site": "cross-site"}
     assert open_client(cors_origins=("*",)).delete(JOB, headers=headers).status_code == 404
 
 
-def test_page_that_may_ask_can_read_why_it_is_turned_away(open_client: Open) -> None:
+def test_allowed_page_can_read_why_it_is_refused(open_client: Open) -> None:
     client = open_client(cors_origins=("https://news.example",), connections=0)
     answer = client.get("/v1/model", headers={"Origin": "https://news.example"})
     assert answer.status_code == 503
@@ -115,7 +115,7 @@ async def ask(app: Any, path: str) -> list[dict[str, Any]]:
     return sent
 
 
-def test_requests_above_the_number_are_told_when_to_come_back() -> None:
+def test_requests_above_the_limit_get_retry_after() -> None:
     async def check() -> None:
         go_on = asyncio.Event()
 
@@ -144,14 +144,14 @@ def test_requests_above_the_number_are_told_when_to_come_back() -> None:
     asyncio.run(check())
 
 
-def test_description_has_what_is_told_to_those_turned_away(open_client: Open) -> None:
+def test_openapi_describes_refusals(open_client: Open) -> None:
     paths = open_client().get("/openapi.json").json()["paths"]
     assert {"403", "421", "503"} <= paths["/v1/videos"]["post"]["responses"].keys()
     assert {"403", "421", "503"} <= paths["/v1/jobs/{job_id}"]["delete"]["responses"].keys()
     assert "403" not in paths["/v1/model"]["get"]["responses"]
 
 
-def test_defect_is_told_under_its_request_id(open_client: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_internal_error_has_its_request_id(open_client: Open, monkeypatch: pytest.MonkeyPatch) -> None:
     client = open_client()
     service = client.app.state.service  # type: ignore[attr-defined]
     monkeypatch.setattr(service, "model", None)

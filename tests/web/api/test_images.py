@@ -51,14 +51,14 @@ def test_bad_file_among_good_ones_has_its_own_error(client: TestClient, media: P
     assert str(tmp_path) not in bad["error"]
 
 
-def test_text_is_told_what_it_is_and_what_is_accepted(client: TestClient, tmp_path: Path) -> None:
+def test_text_file_error_names_its_kind_and_the_accepted_formats(client: TestClient, tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("hello " * 50)
     detail = send(client, tmp_path / "notes.txt").json()["detail"]
     for told in ("'notes.txt' is neither an image nor a video, but text", "JPEG", "HEIC", "MP4", "POST /v1/videos"):
         assert told in detail
 
 
-def test_video_is_sent_to_its_own_route(client: TestClient, media: Path) -> None:
+def test_video_among_images_is_refused_with_its_route(client: TestClient, media: Path) -> None:
     answer = send(client, media / "clip.mp4")
     assert answer.status_code == 422
     assert all(part in answer.json()["detail"] for part in ("'clip.mp4'", "POST /v1/videos"))
@@ -71,9 +71,7 @@ def test_video_is_sent_to_its_own_route(client: TestClient, media: Path) -> None
         ("a\x1b[31m.jpg", "a"), ("x" * 500 + ".jpg", "xxx"), ("...", "upload"),
     ],
 )  # fmt: skip
-def test_file_names_are_cut_down_to_harmless_ones(
-    client: TestClient, media: Path, service_folder: Path, name: str, shown: str
-) -> None:
+def test_file_names_are_sanitized(client: TestClient, media: Path, service_folder: Path, name: str, shown: str) -> None:
     (row,) = send(client, media / "face.jpg", names=(name,)).json()["results"]
     assert row["name"].startswith(shown)
     assert not set(row["name"]) & set('<>"/\\\x1b')
@@ -110,7 +108,7 @@ def list_texts(value: Any) -> list[str]:
     return [text for part in value for text in list_texts(part)] if isinstance(value, list) else [str(value)]
 
 
-def test_model_tells_decision_and_limits_but_no_paths(
+def test_model_description_has_decision_and_limits_but_no_paths(
     client: TestClient, face_dataset: Path, bundle: Path, service_folder: Path
 ) -> None:
     model = client.get("/v1/model").json()
@@ -125,7 +123,7 @@ def test_model_tells_decision_and_limits_but_no_paths(
     assert model["limits"]["file"]["max_faces"] == 64
 
 
-def test_figures_count_requests_by_route(client: TestClient, media: Path) -> None:
+def test_metrics_count_requests_by_route(client: TestClient, media: Path) -> None:
     send(client, media / "face.jpg")
     text = client.get("/metrics").text
     assert 'unmask_requests_total{method="POST",route="/v1/images",status="200"}' in text
@@ -133,7 +131,7 @@ def test_figures_count_requests_by_route(client: TestClient, media: Path) -> Non
     assert 'unmask_verdicts_total{kind="image"' in text
 
 
-def test_figures_do_not_grow_with_what_clients_make_up(client: TestClient) -> None:
+def test_invented_routes_and_methods_add_no_metrics(client: TestClient) -> None:
     for number in range(3):
         assert client.request(f"MADEUP{number}", "/v1/model").status_code == 405
         assert client.get(f"/made/up/{number}").status_code == 404
@@ -144,7 +142,7 @@ def test_figures_do_not_grow_with_what_clients_make_up(client: TestClient) -> No
     assert 'unmask_requests_total{method="any",route="unknown",status="404"}' in text
 
 
-def test_load_balancers_may_ask_with_head(client: TestClient) -> None:
+def test_health_checks_answer_head_requests(client: TestClient) -> None:
     for path in ("/", "/healthz", "/readyz"):
         assert client.head(path).status_code == 200
         assert client.put(path).headers["allow"] == "GET, HEAD"
@@ -163,14 +161,14 @@ def test_page_loads_nothing_from_elsewhere(client: TestClient) -> None:
     assert "http" not in page.text.replace("</", "")
 
 
-def test_page_is_told_every_suffix_of_a_video(client: TestClient) -> None:
+def test_page_knows_every_video_suffix(client: TestClient) -> None:
     formats = client.get("/v1/model").json()["formats"]
     assert set(formats["video_suffixes"]) == VIDEO_SUFFIXES
     assert set(formats["images"]) == set(IMAGE_NAMES)
     assert "formats.video_suffixes" in (STATIC / "page.js").read_text()
 
 
-def test_model_is_called_by_its_run_and_its_training_data(client: TestClient) -> None:
+def test_model_title_names_run_and_training_data(client: TestClient) -> None:
     model = client.get("/v1/model").json()
     assert model["trained_on"] == [{"name": "synthetic", "forgeries": "drawn"}]
     assert "drew" in model["warning"]

@@ -58,7 +58,7 @@ def test_drawings_of_a_job_are_images_and_nothing_else_is_sent(
     assert not (service_folder / "jobs" / job["id"] / "upload").exists()  # a judged video is not kept
 
 
-def test_deleted_job_is_gone_with_its_files(client: TestClient, media: Path, service_folder: Path) -> None:
+def test_deleted_job_leaves_no_files(client: TestClient, media: Path, service_folder: Path) -> None:
     job_id = send(client, media / "clip.mp4").json()["id"]
     assert client.delete(f"/v1/jobs/{job_id}").status_code == 204
     assert client.get(f"/v1/jobs/{job_id}").json()["code"] == "no_job"
@@ -80,7 +80,7 @@ def test_bad_video_fails_its_job_and_leaves_no_file(client: TestClient, media: P
     assert all(part in job["error"]["detail"] for part in ("'face.jpg'", "POST /v1/images"))
 
 
-def test_job_that_takes_too_long_is_ended(start: Callable[..., Any], media: Path, tmp_path: Path) -> None:
+def test_job_over_its_time_limit_is_stopped(start: Callable[..., Any], media: Path, tmp_path: Path) -> None:
     with start(tmp_path, limits={"job_seconds": 0.02}) as client:
         job = wait(client, send(client, media / "clip.mp4").json()["id"])
         assert job["error"]["code"] == "too_slow"
@@ -97,7 +97,7 @@ def test_jobs_above_the_limit_are_refused(start: Callable[..., Any], media: Path
         assert int(answer.headers["retry-after"]) > 0
 
 
-def test_open_jobs_go_on_after_a_restart_and_a_job_that_kills_twice_is_given_up(
+def test_open_jobs_continue_after_a_restart_and_a_job_that_kills_its_worker_twice_fails(
     start: Callable[..., Any], media: Path, tmp_path: Path
 ) -> None:
     store = JobStore(tmp_path / "jobs")
@@ -133,9 +133,7 @@ def test_old_jobs_are_deleted_with_their_files(tmp_path: Path) -> None:
     assert store.count()[JobState.DONE] == 0
 
 
-def test_result_of_a_service_from_before_is_still_answered(
-    client: TestClient, media: Path, service_folder: Path
-) -> None:
+def test_result_of_an_older_version_is_still_readable(client: TestClient, media: Path, service_folder: Path) -> None:
     job_id = send(client, media / "clip.mp4").json()["id"]
     result = wait(client, job_id)["result"]
     for key in ("headline", "reason", "trained_on", "warning", "num_examined", "num_frames"):

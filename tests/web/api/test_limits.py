@@ -50,7 +50,7 @@ def test_too_large_a_request_is_refused_before_it_is_read(client: TestClient) ->
     assert answer.headers["connection"] == "close"
 
 
-def test_too_many_files_are_refused_with_what_to_do(client: TestClient, media: Path) -> None:
+def test_too_many_files_are_refused_with_a_fix(client: TestClient, media: Path) -> None:
     data = (media / "face.jpg").read_bytes()
     answer = client.post("/v1/images", files=[("files", ("a.jpg", data))] * 4)
     assert (answer.status_code, answer.json()["code"]) == (400, "too_many_files")
@@ -68,14 +68,14 @@ def test_other_fields_are_refused(client: TestClient, media: Path) -> None:
     assert (answer.status_code, answer.json()["code"]) == (422, "unknown_field")
 
 
-def test_body_that_is_no_form_is_refused(client: TestClient) -> None:
+def test_body_that_is_not_a_form_is_refused(client: TestClient) -> None:
     assert client.post("/v1/images", json={}).json()["code"] == "not_multipart"
     broken = client.post("/v1/images", content=b"--y", headers={"Content-Type": "multipart/form-data; boundary=x"})
     assert (broken.status_code, broken.json()["code"]) == (400, "malformed_body")
 
 
 @pytest.mark.parametrize("charset", ["undefined", "idna", "punycode", "zlib", "klingon", "utf-16", '"a\0b"', "\xe9"])
-def test_form_in_a_charset_of_nobody_is_refused(client: TestClient, charset: str) -> None:
+def test_form_in_an_unknown_charset_is_refused(client: TestClient, charset: str) -> None:
     headers = {"Content-Type": f"multipart/form-data; boundary=x; charset={charset}".encode("latin-1")}
     body = b'--x\r\nContent-Disposition: form-data; name="files"; filename="\xff.jpg"\r\n\r\nx\r\n--x--\r\n'
     answer = client.post("/v1/images", content=body, headers=headers)
@@ -146,7 +146,7 @@ def test_animation_of_ten_thousand_frames_is_judged_by_its_first(client: TestCli
     assert any("only its first image" in note for note in row["notes"])
 
 
-def test_slow_body_is_given_up(client: TestClient) -> None:
+def test_slow_body_times_out(client: TestClient) -> None:
     """Speaks ASGI itself, as a server does for a client that sends half a body and then nothing."""
     sent: list[dict[str, Any]] = []
     calls = 0
@@ -173,7 +173,7 @@ def test_slow_body_is_given_up(client: TestClient) -> None:
     assert b"no data for 1 s" in sent[1]["body"]
 
 
-def test_busy_service_says_when_to_come_back(client: TestClient, media: Path) -> None:
+def test_busy_service_sends_retry_after(client: TestClient, media: Path) -> None:
     service = client.app.state.service  # type: ignore[attr-defined]
     taken = 0
     while service.take_place():
@@ -186,7 +186,7 @@ def test_busy_service_says_when_to_come_back(client: TestClient, media: Path) ->
     assert post(client, (media / "face.jpg").read_bytes()).status_code == 200
 
 
-def test_key_is_asked_for_where_there_are_keys(start: Callable[..., Any], tmp_path: Path) -> None:
+def test_key_is_required_if_keys_are_configured(start: Callable[..., Any], tmp_path: Path) -> None:
     key = make_key()
     with start(tmp_path, api_keys=(hash_key(make_key()), hash_key(key)), cors_origins=("https://a.example",)) as client:
         for headers in ({}, {"X-API-Key": "wrong"}, {"Authorization": f"Basic {key}"}):
@@ -216,7 +216,7 @@ def test_configuration_holds_hashes_of_keys_only() -> None:
         assert wrong[:7] not in str(caught.value).replace("'sha256:'", "")
 
 
-def test_limits_that_let_nothing_through_are_refused(tmp_path: Path) -> None:
+def test_limits_must_be_above_zero(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"service\.files=0 must be above 0"):
         ServiceLimits(files=0)
     with pytest.raises(ConfigError, match="image_workers=0 must be at least 1"):
@@ -224,7 +224,7 @@ def test_limits_that_let_nothing_through_are_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("asked", "taken"), [(None, min(4, os.cpu_count() or 1)), (3, 3), (0, None)])
-def test_number_of_workers_is_the_one_asked_for(bundle: Path, asked: int | None, taken: int | None) -> None:
+def test_number_of_workers_is_as_configured(bundle: Path, asked: int | None, taken: int | None) -> None:
     cfg = read_defaults("serve")
     cfg.checkpoint, cfg.image_workers = str(bundle), asked
     if taken is None:

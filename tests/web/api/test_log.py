@@ -44,7 +44,7 @@ def test_whatever_is_logged_is_a_line_of_json(tmp_path: Path) -> None:
     assert not done.stderr
 
 
-def test_log_that_hydra_began_is_removed_unless_it_holds_something(tmp_path: Path) -> None:
+def test_empty_hydra_log_is_removed(tmp_path: Path) -> None:
     subprocess.run(
         [sys.executable, "-c", WRITERS, str(tmp_path / "runs")], capture_output=True, timeout=300, check=True
     )
@@ -52,6 +52,6 @@ def test_log_that_hydra_began_is_removed_unless_it_holds_something(tmp_path: Pat
     assert (tmp_path / "runs" / "full" / "serve.log").read_text() == "kept"
 
 
-def test_line_says_when_in_universal_time() -> None:
+def test_log_line_has_utc_time() -> None:
     record = logging.makeLogRecord({"msg": "x", "created": 0.25, "msecs": 250.0})
     assert json.loads(JsonLines().format(record))["time"] == "1970-01-01T00:00:00.250Z"

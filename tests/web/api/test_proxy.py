@@ -61,7 +61,7 @@ def test_page_and_what_it_loads_are_found_below_the_prefix(stripped: Callable[..
     assert not re.search(r"""["'`]/(v1|static)/""", script.replace('lastIndexOf("/v1/jobs/")', ""))
 
 
-def test_addresses_that_are_told_have_the_prefix(stripped: Callable[..., Any]) -> None:
+def test_reported_urls_have_the_prefix(stripped: Callable[..., Any]) -> None:
     missing = stripped("GET", "/v1/nowhere")
     assert (missing.status_code, missing.json()["instance"]) == (404, "/unmask/v1/nowhere")
     assert "/unmask/openapi.json" in missing.json()["detail"]
@@ -73,7 +73,7 @@ def test_addresses_that_are_told_have_the_prefix(stripped: Callable[..., Any]) -
     assert (moved.status_code, moved.headers["location"]) == (307, "/unmask/v1/model")
 
 
-def test_health_is_told_below_the_prefix_however_much_there_is_to_do(open_client: Open) -> None:
+def test_busy_service_reports_health_below_the_prefix(open_client: Open) -> None:
     client = open_client(root_path="/unmask", connections=0)
     assert client.get("/unmask/healthz").status_code == 200
     assert client.get("/healthz").status_code == 200
@@ -93,12 +93,12 @@ def test_every_refusal_below_the_prefix_is_a_problem(stripped: Callable[..., Any
         assert answer.json()["instance"].startswith("/unmask/") or answer.request.url.path.startswith("/x")
 
 
-def test_page_asked_for_without_its_slash_is_found(open_client: Open) -> None:
+def test_prefix_without_slash_redirects_to_the_page(open_client: Open) -> None:
     answer = open_client(root_path="/unmask").get("/unmask", follow_redirects=False)
     assert (answer.status_code, answer.headers["location"]) == (307, "/unmask/")
 
 
-def test_job_is_told_at_its_address_below_the_prefix(start: Callable[..., Any], media: Path, tmp_path: Path) -> None:
+def test_job_is_reported_below_the_prefix(start: Callable[..., Any], media: Path, tmp_path: Path) -> None:
     from tests.web.api.test_jobs import send, wait
 
     with start(tmp_path, root_path="/unmask") as client:
@@ -117,7 +117,7 @@ def test_job_is_told_at_its_address_below_the_prefix(start: Callable[..., Any], 
 
 
 @pytest.mark.parametrize("prefix", ["//evil.example", "/a b", "/../x", "https://evil.example", '/a"b', "/a//b"])
-def test_prefix_that_is_none_is_not_believed(open_client: Open, prefix: str) -> None:
+def test_invalid_prefix_is_ignored(open_client: Open, prefix: str) -> None:
     answer = open_client().get("/v1/nowhere", headers={"X-Forwarded-Prefix": prefix})
     assert answer.json()["instance"] == "/v1/nowhere"
 
@@ -127,7 +127,7 @@ def test_prefixes_of_several_proxies_add_up(open_client: Open) -> None:
     assert answer.json()["instance"] == "/outer/inner/v1/nowhere"
 
 
-def test_stranger_is_not_believed(open_client: Open) -> None:
+def test_headers_of_untrusted_clients_are_ignored(open_client: Open) -> None:
     headers = {"X-Forwarded-Prefix": "/x", "X-Forwarded-For": "203.0.113.9", "X-Forwarded-Host": "evil.example"}
     assert open_client(peer=STRANGER).get("/v1/nowhere", headers=headers).json()["instance"] == "/v1/nowhere"
     headers["Origin"] = "http://evil.example"
@@ -137,17 +137,17 @@ def test_stranger_is_not_believed(open_client: Open) -> None:
     assert believed.get("/v1/nowhere", headers=headers).json()["instance"] == "/x/v1/nowhere"
 
 
-def test_own_page_may_ask_through_a_proxy_that_names_itself_as_host(open_client: Open) -> None:
+def test_own_page_works_behind_a_proxy_that_sends_its_own_host(open_client: Open) -> None:
     headers = {"Origin": "http://unmask.example", "X-Forwarded-Host": "unmask.example"}
     assert open_client(is_loopback=True).delete(f"/v1/jobs/{'0' * 32}", headers=headers).status_code == 404
 
 
-def test_name_that_leads_here_is_refused_whatever_is_forwarded(open_client: Open) -> None:
+def test_foreign_host_is_refused_whatever_is_forwarded(open_client: Open) -> None:
     headers = {"Host": "evil.example", "X-Forwarded-Host": "127.0.0.1:8000"}
     assert open_client(is_loopback=True).get("/v1/model", headers=headers).json()["code"] == "foreign_host"
 
 
-def test_service_answers_to_the_names_it_is_given(open_client: Open) -> None:
+def test_service_accepts_configured_host_names(open_client: Open) -> None:
     for client in (open_client(is_loopback=True, hosts=("Unmask.example",)), open_client(hosts=("unmask.example",))):
         assert client.get("/healthz", headers={"Host": "unmask.example:8443"}).status_code == 200
         assert client.get("/healthz").status_code == 200
@@ -166,7 +166,7 @@ def test_service_answers_to_the_names_it_is_given(open_client: Open) -> None:
         ("hosts", ["*"], r"hosts: '\*'"),
     ],
 )
-def test_prefix_or_name_that_is_none_is_told(bundle: Path, tmp_path: Path, key: str, value: object, told: str) -> None:
+def test_invalid_prefix_or_host_is_named(bundle: Path, tmp_path: Path, key: str, value: object, told: str) -> None:
     cfg = read_defaults("serve")
     cfg.checkpoint, cfg.folder, cfg[key] = str(bundle), str(tmp_path), value
     with pytest.raises(ConfigError, match=told):

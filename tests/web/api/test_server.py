@@ -159,7 +159,7 @@ def wait(address: str, job_id: str) -> dict[str, Any]:
     return job
 
 
-def test_killed_service_goes_on_with_its_jobs(bundle: Path, media: Path, tmp_path: Path) -> None:
+def test_killed_service_continues_its_jobs(bundle: Path, media: Path, tmp_path: Path) -> None:
     files = {"files": ("clip.mp4", (media / "clip.mp4").read_bytes())}
     with serve(tmp_path, bundle) as (address, process):
         workers = psutil.Process(process.pid).children(recursive=True)
@@ -174,7 +174,7 @@ def test_killed_service_goes_on_with_its_jobs(bundle: Path, media: Path, tmp_pat
 
 
 @pytest.mark.parametrize("whom", ["server", "all"])
-def test_terminated_service_leaves_no_process_and_goes_on_with_its_job(bundle: Path, tmp_path: Path, whom: str) -> None:
+def test_terminated_service_leaves_no_process_and_continues_its_job(bundle: Path, tmp_path: Path, whom: str) -> None:
     noise = np.random.default_rng(0).integers(0, 255, (1, 640, 640, 3), dtype=np.uint8)
     write_video(tmp_path / "long.mp4", np.repeat(noise, 300, axis=0), fps=25)
     with serve(tmp_path, bundle, "every_n=1") as (address, process):
@@ -196,9 +196,7 @@ def test_terminated_service_leaves_no_process_and_goes_on_with_its_job(bundle: P
         assert job["state"] == "done", job
 
 
-def test_file_above_the_limit_is_told_to_a_client_that_sends_on(
-    server: tuple[str, "subprocess.Popen[str]"], home: Path
-) -> None:
+def test_client_still_sending_sees_the_size_error(server: tuple[str, "subprocess.Popen[str]"], home: Path) -> None:
     for _ in range(5):
         answer = httpx2.post(f"{server[0]}/v1/images", files={"files": ("a.jpg", bytes(5_000_000))})
         assert (answer.status_code, answer.json()["code"]) == (413, "file_too_large")
@@ -230,7 +228,7 @@ def refuse_start(home: Path, bundle: Path, *arguments: str) -> str:
     return done.stderr
 
 
-def test_taken_port_is_told(server: tuple[str, "subprocess.Popen[str]"], bundle: Path, tmp_path: Path) -> None:
+def test_port_in_use_is_named(server: tuple[str, "subprocess.Popen[str]"], bundle: Path, tmp_path: Path) -> None:
     port = server[0].rpartition(":")[2]
     told = refuse_start(tmp_path, bundle, f"port={port}")
     assert f"host=127.0.0.1 port={port}" in told
@@ -247,11 +245,11 @@ def test_taken_port_is_told(server: tuple[str, "subprocess.Popen[str]"], bundle:
         ("device=cuda:9", "device=cuda:9 cannot be used"),
     ],
 )
-def test_setting_that_leads_nowhere_is_told(bundle: Path, tmp_path: Path, argument: str, told: str) -> None:
+def test_invalid_setting_is_named(bundle: Path, tmp_path: Path, argument: str, told: str) -> None:
     assert told in refuse_start(tmp_path, bundle, "port=0", argument)
 
 
-def test_second_service_of_a_folder_is_told(
+def test_second_service_in_a_folder_is_refused_on_the_command_line(
     server: tuple[str, "subprocess.Popen[str]"], home: Path, bundle: Path
 ) -> None:
     assert "Another service is using folder=" in refuse_start(home, bundle, "port=0")
@@ -273,7 +271,7 @@ def test_log_is_json_whoever_writes_it(server: tuple[str, "subprocess.Popen[str]
     assert not [path for path in (home / "outputs").rglob("*") if path.parent.name == "serve"]
 
 
-def test_crowded_service_tells_so_and_holds_no_more_connections(bundle: Path, tmp_path: Path) -> None:
+def test_overloaded_service_answers_503_and_limits_connections(bundle: Path, tmp_path: Path) -> None:
     with serve(tmp_path, bundle, "connections=2", "service.idle_seconds=4") as (address, _):
         body = b"POST /v1/images HTTP/1.1\r\nHost: localhost\r\nContent-Type: multipart/form-data; boundary=x\r\n"
         with _open_socket(address) as first, _open_socket(address) as second:
@@ -315,7 +313,7 @@ def test_processes_end_with_a_service_that_is_killed(bundle: Path, tmp_path: Pat
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here")
-def test_page_of_somebody_else_reaches_nothing(server: tuple[str, "subprocess.Popen[str]"], other_page: str) -> None:
+def test_foreign_page_reaches_nothing(server: tuple[str, "subprocess.Popen[str]"], other_page: str) -> None:
     assert httpx2.get(f"{server[0]}/v1/model", headers={"Host": "evil.example"}).json()["code"] == "foreign_host"
     jobs = re.findall("unmask_jobs{.*", httpx2.get(f"{server[0]}/metrics").text)
     with sync_playwright() as play:

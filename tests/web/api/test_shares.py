@@ -77,7 +77,7 @@ def test_no_client_holds_more_places_than_are_free() -> None:
 
 
 @pytest.mark.parametrize("total", [1, 2, 3])
-def test_few_places_are_not_kept_from_a_client_that_is_alone(total: int) -> None:
+def test_single_client_may_take_the_last_places(total: int) -> None:
     places = Places(total)
     assert take_all(places, "a") == min(total, 2)
     assert take_all(Places(total), "a") + 1 >= total
@@ -91,7 +91,7 @@ def test_few_places_are_not_kept_from_a_client_that_is_alone(total: int) -> None
         ("", ""),
     ],
 )  # fmt: skip
-def test_client_has_one_name_for_all_addresses_it_can_choose(host: str, name: str) -> None:
+def test_all_addresses_of_a_client_share_one_name(host: str, name: str) -> None:
     assert name_address(host) == name
 
 
@@ -136,7 +136,7 @@ def test_slow_clients_leave_a_worker_to_the_others(clock: Clock) -> None:
     assert desk.at_work
 
 
-def test_client_that_is_slow_since_the_machine_is_busy_is_not_held_up_by_far_slower_ones(clock: Clock) -> None:
+def test_client_slowed_by_load_is_not_blocked_by_much_slower_ones(clock: Clock) -> None:
     desk = Desk(2, clock)
     for number in range(3):
         desk.ask("hostile", f"hostile {number}")
@@ -147,7 +147,7 @@ def test_client_that_is_slow_since_the_machine_is_busy_is_not_held_up_by_far_slo
     assert "polite 1" in desk.at_work
 
 
-def test_work_that_is_given_up_lets_the_next_begin(clock: Clock) -> None:
+def test_cancelled_work_frees_its_worker(clock: Clock) -> None:
     desk = Desk(1, clock)
     desk.ask("a", "first")
     waiting = desk.ask("b", "second")
@@ -158,7 +158,7 @@ def test_work_that_is_given_up_lets_the_next_begin(clock: Clock) -> None:
     assert desk.begun == ["first", "third"]
 
 
-def test_turn_that_is_cancelled_while_it_waits_is_left() -> None:
+def test_cancelled_turn_leaves_the_queue() -> None:
     async def check() -> None:
         turns = Turns(1, slow_seconds=2)
         async with turns.one("a"):
@@ -171,7 +171,7 @@ def test_turn_that_is_cancelled_while_it_waits_is_left() -> None:
     asyncio.run(check())
 
 
-def test_clients_without_number_are_not_all_remembered(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_number_of_remembered_clients_is_limited(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shares, "_MOST_REMEMBERED", 10)
     desk = Desk(1, clock)
     for number in range(100):
@@ -246,7 +246,7 @@ def test_client_with_its_share_waits_and_others_do_not(start: Ask, media: Path, 
         assert not service._open_uploads
 
 
-def test_video_of_another_client_overtakes_those_that_wait(
+def test_video_of_another_client_overtakes_queued_ones(
     start: Ask, media: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     keys = make_key(), make_key()
@@ -266,7 +266,7 @@ def test_video_of_another_client_overtakes_those_that_wait(
         assert all(job["error"] is None for job in open_jobs)
 
 
-def test_hungry_image_is_refused_by_the_service_at_once(start: Ask, tmp_path: Path) -> None:
+def test_expensive_image_is_refused_at_once(start: Ask, tmp_path: Path) -> None:
     from tests.media.test_amplifiers import progressive
 
     with start(tmp_path) as client:

@@ -34,7 +34,9 @@ def judge(client: TestClient, path: Path) -> Any:
     return client.post("/v1/images?heatmaps=false", files=[("files", ("face.jpg", path.read_bytes()))])
 
 
-def test_service_goes_on_when_idle_processes_are_killed(start: Callable[..., Any], media: Path, tmp_path: Path) -> None:
+def test_service_continues_when_idle_processes_are_killed(
+    start: Callable[..., Any], media: Path, tmp_path: Path
+) -> None:
     with start(tmp_path) as client:
         score = judge(client, media / "face.jpg").json()["results"][0]["score"]
         workers = multiprocessing.active_children()
@@ -48,7 +50,7 @@ def test_service_goes_on_when_idle_processes_are_killed(start: Callable[..., Any
         assert wait(client, send(client, media / "clip.mp4").json()["id"])["state"] == "done"
 
 
-def test_images_whose_process_somebody_ended_are_not_blamed(
+def test_images_are_not_blamed_for_a_killed_process(
     start: Callable[..., Any], media: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def end(*arguments: Any, **options: Any) -> None:
@@ -61,7 +63,7 @@ def test_images_whose_process_somebody_ended_are_not_blamed(
     assert answer.headers["retry-after"] == "5"
 
 
-def test_calls_that_a_broken_pool_forgot_end_too() -> None:
+def test_calls_lost_by_a_broken_pool_end_too() -> None:
     pool = Pool(1, int)
     task = pool.schedule(time.sleep, 60)
     pool._pool._context.status = PoolStatus.ERROR  # as if one of its threads had died
@@ -74,7 +76,7 @@ def test_calls_that_a_broken_pool_forgot_end_too() -> None:
         pool.schedule(abs, -1)
 
 
-def test_pool_whose_processes_hang_as_they_start_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pool_that_hangs_at_startup_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("unmask.web.api.workers._SECONDS_WITHOUT_WORK", 0.5)
     pool = Pool(1, time.sleep, 600)
     task = pool.schedule(abs, -1)
@@ -90,7 +92,7 @@ def test_pool_whose_processes_hang_as_they_start_is_replaced(monkeypatch: pytest
     pool.stop()
 
 
-def test_pool_that_works_on_long_calls_is_not_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pool_busy_with_long_calls_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     pool = Pool(1, int)
     assert pool.schedule(abs, -1).result(timeout=30) == 1
     monkeypatch.setattr("unmask.web.api.workers._SECONDS_WITHOUT_WORK", 0.2)
@@ -105,7 +107,9 @@ def test_pool_that_works_on_long_calls_is_not_replaced(monkeypatch: pytest.Monke
     pool.stop()
 
 
-def test_pool_that_does_not_end_is_left(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+def test_pool_that_does_not_stop_is_abandoned(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     # Loaders that earlier tests left to the garbage collector may have processes too.
     before = set(multiprocessing.active_children())
     pool = Pool(1, int)
@@ -131,7 +135,7 @@ def test_pool_that_does_not_end_is_left(monkeypatch: pytest.MonkeyPatch, caplog:
     assert not set(multiprocessing.active_children()) - before
 
 
-def test_job_whose_end_could_not_be_kept_is_scored_again(
+def test_job_whose_result_could_not_be_saved_is_scored_again(
     start: Callable[..., Any], media: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(service, "_SECONDS_BETWEEN_ROUNDS", 0.2)
@@ -150,7 +154,7 @@ def test_job_whose_end_could_not_be_kept_is_scored_again(
         assert job["state"] == "done"
 
 
-def test_rounds_go_on_after_one_that_failed(
+def test_maintenance_continues_after_a_failed_round(
     start: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(service, "_SECONDS_BETWEEN_ROUNDS", 0.05)
@@ -191,9 +195,7 @@ def test_folder_without_job_is_deleted_once_it_is_not_new(tmp_path: Path, monkey
     assert store.upload_of(job.id).exists()
 
 
-def test_videos_that_are_being_sent_count_against_the_queue(
-    start: Callable[..., Any], media: Path, tmp_path: Path
-) -> None:
+def test_open_uploads_count_against_the_queue(start: Callable[..., Any], media: Path, tmp_path: Path) -> None:
     with start(tmp_path, limits={"jobs": 1}) as client:
         with client.app.state.service.one_more_video() as has_place:
             assert has_place
@@ -217,7 +219,7 @@ def test_second_service_in_a_folder_is_refused(tmp_path: Path) -> None:
         pass  # free again
 
 
-def test_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
+def test_folder_with_foreign_files_is_refused_untouched(tmp_path: Path) -> None:
     (tmp_path / "model").mkdir()
     with pytest.raises(ConfigError, match=r"holds 'model'.*Give an empty or new folder"):
         own_folder(tmp_path).__enter__()
@@ -228,7 +230,7 @@ def test_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
             (tmp_path / "model").mkdir(exist_ok=True)
 
 
-def test_disk_without_locks_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_disk_without_locks_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(file: Any, operation: int) -> None:
         raise OSError(errno.ENOLCK, "No locks available")
 
@@ -237,7 +239,7 @@ def test_disk_without_locks_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         own_folder(tmp_path).__enter__()
 
 
-def test_folder_that_cannot_be_written_is_told() -> None:
+def test_unwritable_folder_is_named() -> None:
     with pytest.raises(ConfigError, match="cannot write in folder=/proc/unmask"):
         own_folder(Path("/proc/unmask")).__enter__()
 
@@ -253,7 +255,7 @@ def test_model_in_the_folder_of_the_service_is_not_deleted(bundle: Path, tmp_pat
 
 
 @pytest.mark.parametrize("kind", ["bundle", "checkpoint"])
-def test_service_keeps_the_model_it_began_with(bundle: Path, checkpoint: Path, tmp_path: Path, kind: str) -> None:
+def test_service_keeps_the_model_it_started_with(bundle: Path, checkpoint: Path, tmp_path: Path, kind: str) -> None:
     original = tmp_path / "original"
     if kind == "bundle":
         shutil.copytree(bundle, original)
@@ -269,7 +271,7 @@ def test_service_keeps_the_model_it_began_with(bundle: Path, checkpoint: Path, t
     assert not list((tmp_path / "service").iterdir())
 
 
-def test_model_that_the_workers_cannot_load_is_told(bundle: Path, tmp_path: Path) -> None:
+def test_model_that_workers_cannot_load_is_reported(bundle: Path, tmp_path: Path) -> None:
     model = ModelSettings(str(bundle), PredictorSettings(device="cuda"))
     app = create_app(ServiceSettings(model, tmp_path, image_workers=1))
     told: list[bool] = []

@@ -75,7 +75,7 @@ def make_video(folder: Path, *, num_frames: int = 8) -> Path:
 
 
 @pytest.mark.parametrize("case", REFUSED)
-def test_a_hostile_file_is_said_to_be_unreadable_in_one_message(bundle: Path, temporary: Path, case: str) -> None:
+def test_a_hostile_file_gets_one_error_message(bundle: Path, temporary: Path, case: str) -> None:
     name, make, _ = REFUSED[case]
     page = give(open_app(), (name, make()))
     assert "Cannot be read" in said(page)
@@ -95,7 +95,7 @@ def test_an_odd_image_gets_a_verdict(bundle: Path, temporary: Path, case: str) -
 
 
 @pytest.mark.parametrize(("kind", "name"), [("GIF", "a.gif"), ("WEBP", "a.webp"), ("PNG", "a.png")])
-def test_of_an_animation_only_the_first_image_is_looked_at_and_that_is_said(
+def test_only_the_first_image_of_an_animation_is_examined_with_a_note(
     bundle: Path, temporary: Path, kind: str, name: str
 ) -> None:
     page = give(open_app(), (name, make_animation(kind, 20)))
@@ -126,13 +126,13 @@ def test_a_lying_duration_does_not_stretch_the_timeline(bundle: Path, temporary:
     assert list(temporary.iterdir()) == []
 
 
-def test_a_zip_behind_a_video_is_not_looked_into(bundle: Path, temporary: Path, clip_bytes: bytes) -> None:
+def test_a_zip_appended_to_a_video_is_ignored(bundle: Path, temporary: Path, clip_bytes: bytes) -> None:
     page = give(open_app(), ("clip.zip", clip_bytes + archive()))
     assert "Suspicious stretches" in said(page)
     assert list(temporary.iterdir()) == []
 
 
-def test_no_face_is_said_and_not_called_real(bundle: Path, find: Callable[..., None]) -> None:
+def test_no_face_is_not_called_real(bundle: Path, find: Callable[..., None]) -> None:
     find(0, 0)
     page = give(open_app(), ("a.png", save(draw(), "PNG")))
     assert "No face found" in said(page)
@@ -140,7 +140,7 @@ def test_no_face_is_said_and_not_called_real(bundle: Path, find: Callable[..., N
     assert not page.metric
 
 
-def test_two_hundred_faces_are_scored_in_part_and_that_is_said(bundle: Path, find: Callable[..., None]) -> None:
+def test_the_largest_of_two_hundred_faces_are_scored_with_a_note(bundle: Path, find: Callable[..., None]) -> None:
     find(200, 60)
     page = give(open_app(), ("a.png", save(draw((100, 900)), "PNG")))
     assert "200 faces were found: only the 64 largest were scored (limits.max_faces)." in said(page)
@@ -148,13 +148,13 @@ def test_two_hundred_faces_are_scored_in_part_and_that_is_said(bundle: Path, fin
     assert len(faces.options) == 12  # as many as are kept to look closer at
 
 
-def test_faces_of_twenty_pixels_are_doubted(bundle: Path, find: Callable[..., None]) -> None:
+def test_faces_of_twenty_pixels_get_a_note(bundle: Path, find: Callable[..., None]) -> None:
     find(1, 20)
     page = give(open_app(), ("a.png", save(draw(), "PNG")))
     assert "The face is smaller than 40 pixels (the smallest 20): such a score says little." in said(page)
 
 
-def test_what_was_left_out_of_a_video_is_said(
+def test_notes_say_what_was_left_out_of_a_video(
     bundle: Path, temporary: Path, find: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings, limits = read_settings(), Limits(max_frames=4, max_faces=3)
@@ -167,7 +167,7 @@ def test_what_was_left_out_of_a_video_is_said(
     assert "3 of 3 faces are smaller than 40 pixels" in text
 
 
-def test_a_batch_has_what_was_left_out_of_each_file(bundle: Path, find: Callable[..., None]) -> None:
+def test_a_batch_has_the_notes_of_each_file(bundle: Path, find: Callable[..., None]) -> None:
     find(1, 20)
     page = give(open_app(), ("a.gif", make_animation("GIF", 3)), ("b.png", save(draw(), "PNG")), ("c.png", b""))
     notes = dict(zip(page.dataframe[0].value["file"], page.dataframe[0].value["notes"], strict=True))

@@ -191,7 +191,7 @@ def test_about_the_model(page: Any, finish: Callable[[], None]) -> None:
     finish()
 
 
-def test_names_of_files_are_not_html(page: Any, make_png: Callable[[int], bytes], finish: Callable[[], None]) -> None:
+def test_file_names_are_not_html(page: Any, make_png: Callable[[int], bytes], finish: Callable[[], None]) -> None:
     names = [
         "<img src=x onerror=alert(1)>.png",
         "<script>alert(2)<script>.png",
@@ -209,7 +209,7 @@ def test_names_of_files_are_not_html(page: Any, make_png: Callable[[int], bytes]
     finish()
 
 
-def test_a_file_over_the_limit_is_refused_and_said(page: Any, finish: Callable[[], None]) -> None:
+def test_a_file_over_the_limit_is_refused_with_a_message(page: Any, finish: Callable[[], None]) -> None:
     open_page(page)
     give(page, ("huge.mp4", bytes(1_100_000)))
     page.get_by_text("must be 1.0MB or smaller").wait_for()

@@ -32,7 +32,7 @@ def test_bundles_and_checkpoints_are_found_newest_first(tmp_path: Path) -> None:
     assert list_models(folders)[0].label.startswith("train/s/0 · 24 Jan 2065")
 
 
-def test_a_named_model_comes_first_and_only_once(tmp_path: Path) -> None:
+def test_a_given_model_comes_first_and_only_once(tmp_path: Path) -> None:
     path = tmp_path / "outputs/a/checkpoints/best.ckpt"
     touch(path, seconds=1e9)
     touch(tmp_path / "outputs/b/checkpoints/best.ckpt", seconds=2e9)
@@ -41,7 +41,7 @@ def test_a_named_model_comes_first_and_only_once(tmp_path: Path) -> None:
     assert list_models([], given="gone.ckpt")[0].made == "date unknown"
 
 
-def test_a_model_is_named_by_argument_or_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_model_is_given_by_argument_or_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.argv", ["main.py", "--flag"])
     monkeypatch.setenv("UNMASK_CHECKPOINT", "from/environment")
     assert given_model() == "from/environment"
@@ -49,7 +49,7 @@ def test_a_model_is_named_by_argument_or_environment(monkeypatch: pytest.MonkeyP
     assert given_model() == "runs:/abc"
 
 
-def test_what_a_run_wrote_about_itself_is_found(tmp_path: Path) -> None:
+def test_the_record_of_a_run_is_found(tmp_path: Path) -> None:
     (tmp_path / "run/bundle").mkdir(parents=True)
     (tmp_path / "run/result.json").write_text('{"best_checkpoint": "b", "metrics": {"val/auroc": 0.9}}')
     assert read_training(tmp_path / "run/bundle")["metrics"] == {"val/auroc": 0.9}
@@ -58,7 +58,7 @@ def test_what_a_run_wrote_about_itself_is_found(tmp_path: Path) -> None:
     assert read_training(tmp_path / "run/bundle") == {}
 
 
-def test_a_dataset_prepared_anew_since_the_training_is_not_taken_for_the_old_one(tmp_path: Path) -> None:
+def test_a_dataset_prepared_again_after_the_training_is_not_mistaken_for_the_old_one(tmp_path: Path) -> None:
     provenance = {"dataset": "ffpp", "dataset_root": str(tmp_path), "preprocessing_hash": "a"}
     (tmp_path / "dataset.json").write_text('{"name": "ffpp", "preprocessing_hash": "a", "counts": {}}')
     assert read_dataset(provenance)
@@ -66,7 +66,7 @@ def test_a_dataset_prepared_anew_since_the_training_is_not_taken_for_the_old_one
     assert not read_dataset({})
 
 
-def test_evaluations_of_other_models_are_passed_over(tmp_path: Path) -> None:
+def test_evaluations_of_other_models_are_skipped(tmp_path: Path) -> None:
     for name, provenance in (("mine", {"checkpoint": "x/best.ckpt"}), ("other", {"checkpoint": "y/best.ckpt"})):
         (tmp_path / name).mkdir()
         content = {"datasets": {name: {"split": "test"}}, "provenance": provenance}
@@ -75,9 +75,7 @@ def test_evaluations_of_other_models_are_passed_over(tmp_path: Path) -> None:
     assert [row.dataset for row in find_evaluations(None, "x/best.ckpt", [tmp_path])] == ["mine"]
 
 
-def test_a_result_that_is_gone_when_it_is_looked_at_is_passed_over(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_result_deleted_meanwhile_is_skipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     content = {"datasets": {"mine": {"split": "test"}}, "provenance": {"training: run id": "run-1"}}
     (tmp_path / "result.json").write_text(json.dumps(content))
     (tmp_path / "dangling.json").symlink_to(tmp_path / "gone")
@@ -86,7 +84,7 @@ def test_a_result_that_is_gone_when_it_is_looked_at_is_passed_over(
     assert [row.dataset for row in find_evaluations("run-1", None, [tmp_path])] == ["mine"]
 
 
-def test_visitors_see_of_a_path_only_what_lies_below_our_own_folders(
+def test_visitors_see_only_paths_below_our_own_folders(
     home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert place_of(str(home / "outputs/train/first/bundle")) == "outputs/train/first/bundle"
@@ -100,7 +98,7 @@ def test_visitors_see_of_a_path_only_what_lies_below_our_own_folders(
     assert place_of("/srv/secret/first/bundle") == "first"  # everything lies below /
 
 
-def test_an_alias_is_asked_for_once_a_minute_and_an_answer_that_fails_changes_nothing(
+def test_an_alias_is_resolved_once_a_minute_and_a_failed_request_changes_nothing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     clock, answers = [0.0], iter([None, 5.0, None, 7.0])

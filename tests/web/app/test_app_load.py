@@ -49,7 +49,7 @@ def left_behind(app: App) -> list[Path]:
     return list(app.temporary.glob("unmask-app-*"))
 
 
-def test_visitors_get_their_own_results_and_memory_does_not_pile_up(
+def test_visitors_get_their_own_results_and_memory_stays_bounded(
     app: App, visit: Callable[[], Any], make_png: Callable[[int], bytes], tmp_path: Path
 ) -> None:
     files: dict[str, list[tuple[str, bytes]]] = {}
@@ -94,9 +94,7 @@ def read_json(page: Any) -> dict[str, float]:
     return {row["path"]: row["score"] for row in json.loads(Path(download.value.path()).read_text())}
 
 
-def test_two_hours_of_video_move_on_without_taking_more_memory(
-    app: App, visit: Callable[[], Any], tmp_path: Path
-) -> None:
+def test_two_hours_of_video_use_constant_memory(app: App, visit: Callable[[], Any], tmp_path: Path) -> None:
     stills = [paint(number) for number in range(50)]
     write_video(tmp_path / "long.mp4", (stills[second % 50] for second in range(7200)), fps=1)
     page = visit()

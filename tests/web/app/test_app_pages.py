@@ -24,7 +24,7 @@ from unmask.web.app.views import NO_PROOF
 MakePng = Callable[[int], bytes]
 
 
-def test_without_a_model_the_page_says_how_to_make_one(home: Path) -> None:
+def test_without_a_model_the_page_explains_how_to_train_one(home: Path) -> None:
     page = open_app()
     assert "There is no model yet" in page.info[0].value
     commands = "\n".join(code.value for code in page.code)
@@ -55,7 +55,7 @@ def test_the_score_is_that_of_the_predictor(bundle: Path, make_png: MakePng, tmp
     assert known.prediction.score == score
 
 
-def test_opacity_changes_the_heat_map_alone(bundle: Path, make_png: MakePng) -> None:
+def test_opacity_changes_only_the_heat_map(bundle: Path, make_png: MakePng) -> None:
     page = give(open_app(), ("photo.png", make_png(1)))
     before = [image.proto.imgs[0].url for image in page.get("image")]
     page.slider[0].set_value(0).run()
@@ -81,7 +81,9 @@ def test_a_video_shows_its_timeline_and_the_frame_that_the_slider_chooses(bundle
     assert page.get("image")[0].proto.imgs[0].url != first
 
 
-def test_bad_files_get_one_message_each_and_the_others_go_on(bundle: Path, make_png: MakePng, tmp_path: Path) -> None:
+def test_bad_files_get_one_message_each_and_the_others_are_scored(
+    bundle: Path, make_png: MakePng, tmp_path: Path
+) -> None:
     page = give(
         open_app(),
         ("cut.png", make_png(1)[:60]),
@@ -97,7 +99,7 @@ def test_bad_files_get_one_message_each_and_the_others_go_on(bundle: Path, make_
     assert "#### 3 :gray" in said(page)
 
 
-def test_no_file_stays_behind(
+def test_no_file_is_left_on_disk(
     bundle: Path, make_png: MakePng, clip_bytes: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = tmp_path / "temporary"
@@ -130,7 +132,7 @@ def test_results_outlive_a_visit_to_another_page(bundle: Path, make_png: MakePng
     assert other.session_state["results-check"] == {}
 
 
-def test_files_beyond_the_limit_are_left_out_with_a_warning(
+def test_files_beyond_the_limit_are_skipped_with_a_warning(
     bundle: Path, make_png: MakePng, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("unmask.web.app.session.MAX_FILES", 2)
@@ -139,7 +141,7 @@ def test_files_beyond_the_limit_are_left_out_with_a_warning(
     assert len(page.dataframe[0].value) == 2
 
 
-def test_images_of_older_files_are_let_go_and_their_scores_stay(
+def test_images_of_older_files_are_dropped_but_their_scores_stay(
     bundle: Path, make_png: MakePng, clip_bytes: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     files = [("clip.mp4", clip_bytes), *((f"{seed}.png", make_png(seed)) for seed in range(4))]
@@ -160,7 +162,7 @@ def test_images_of_older_files_are_let_go_and_their_scores_stay(
         assert "above the threshold" in said(page)
 
 
-def test_images_of_another_page_are_let_go_first(
+def test_images_of_another_page_are_dropped_first(
     bundle: Path, home: Path, make_png: MakePng, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shutil.copytree(bundle, home / "outputs/train/second/bundle")
@@ -178,7 +180,7 @@ def test_images_of_another_page_are_let_go_first(
     assert page.session_state["results-check"]["a"].prediction == looked.prediction
 
 
-def test_a_comparison_says_where_images_were_let_go(
+def test_a_comparison_says_that_images_were_dropped(
     bundle: Path, home: Path, make_png: MakePng, clip_bytes: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shutil.copytree(bundle, home / "outputs/train/second/bundle")
@@ -188,7 +190,7 @@ def test_a_comparison_says_where_images_were_let_go(
         assert said(page).count("drop the file again") == 1  # what came last keeps its images, whatever their size
 
 
-def test_names_of_files_are_never_read_as_markdown(bundle: Path, make_png: MakePng) -> None:
+def test_file_names_are_never_read_as_markdown(bundle: Path, make_png: MakePng) -> None:
     evil = "![x](http://evil.example/x.png) <img src=x onerror=alert(1)> :red[a] www.evil.example.png"
     page = give(open_app(), (evil, make_png(1)))
     for part in [*page.markdown, *page.caption]:
@@ -210,7 +212,7 @@ def test_the_model_of_the_command_line_comes_first(
 
 
 @pytest.mark.parametrize("folder", ["home/outputs/train/first", "elsewhere/first"])
-def test_no_page_tells_visitors_where_on_the_machine_a_model_lies(
+def test_no_page_reveals_the_path_of_a_model(
     home: Path, app_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: str
 ) -> None:
     bundle = Path(shutil.copytree(app_bundle, tmp_path / folder / "bundle"))
@@ -248,7 +250,7 @@ def register(home: Path, app_bundle: Path, tmp_path: Path, monkeypatch: pytest.M
     return register
 
 
-def test_a_new_best_model_is_loaded_and_scores_anew_without_a_restart(
+def test_a_new_best_model_is_loaded_and_rescores_without_a_restart(
     register: Callable[[float], None], make_png: MakePng, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     register(0.0)
@@ -306,13 +308,13 @@ def test_two_models_are_compared_on_one_file(bundle: Path, home: Path, make_png:
     assert len(page.get("image")) == 6
 
 
-def test_one_model_alone_cannot_be_compared(bundle: Path) -> None:
+def test_a_single_model_cannot_be_compared(bundle: Path) -> None:
     page = open_page("compare_models")
     assert "There is only one model here" in page.info[0].value
     assert not page.get("file_uploader")
 
 
-def test_what_is_not_known_of_a_model_is_said_to_be_unknown(bundle: Path) -> None:
+def test_missing_facts_about_a_model_are_shown_as_unknown(bundle: Path) -> None:
     text = said(open_page("describe_model"))
     assert "| Dataset | celebs |" in text
     assert "| Commit | *unknown* |" in text
@@ -321,7 +323,7 @@ def test_what_is_not_known_of_a_model_is_said_to_be_unknown(bundle: Path) -> Non
     assert "The dataset itself is not on this machine" in text
 
 
-def test_paths_of_the_machine_that_trained_are_shown_on_that_machine_alone(home: Path, tmp_path: Path) -> None:
+def test_paths_of_the_training_machine_are_shown_only_there(home: Path, tmp_path: Path) -> None:
     folder = home / "outputs/train/first"
     provenance: dict[str, object] = {
         "dataset": "celebs", "dataset_root": str(tmp_path / "celebs"), "preprocessing_hash": "a",
@@ -342,7 +344,7 @@ def test_paths_of_the_machine_that_trained_are_shown_on_that_machine_alone(home:
     assert provenance["command"] in [code.value for code in page.code]
 
 
-def test_figures_per_method_are_shown_where_the_model_was_evaluated(bundle: Path, home: Path) -> None:
+def test_metrics_per_method_are_shown_after_an_evaluation(bundle: Path, home: Path) -> None:
     figures = {
         "frame": {"auroc": 0.9},
         "video": {"auroc": 0.91, "balanced_accuracy": 0.8},

@@ -53,7 +53,7 @@ def look(
     return look_at(model, DroppedFile("1", name, io.BytesIO(data)), max_bytes=max_bytes, on_step=on_step)
 
 
-def test_a_video_tells_the_frames_done(model: Model, clip_bytes: bytes) -> None:
+def test_a_video_reports_its_progress_in_frames(model: Model, clip_bytes: bytes) -> None:
     steps: list[tuple[int, int]] = []
     looked = look(model, "clip.mp4", clip_bytes, lambda done, total: steps.append((done, total)))
     assert steps[-1] == (6, 6)
@@ -78,13 +78,13 @@ def test_a_visitor_who_leaves_in_the_middle_leaves_no_file(
 @pytest.mark.parametrize(
     "name", ["../../etc/passwd.png", "a/b.png", "x" * 300 + ".png", "photo", "photo.p\x00ng", ".."]
 )
-def test_names_of_files_choose_no_path(model: Model, make_png: Callable[[int], bytes], name: str) -> None:
+def test_file_names_are_never_paths(model: Model, make_png: Callable[[int], bytes], name: str) -> None:
     looked = look(model, name, make_png(1))
     assert looked.prediction.error is None
     assert "/" not in looked.name
 
 
-def test_an_error_names_the_file_and_not_our_own_copy(model: Model) -> None:
+def test_an_error_names_the_file_not_our_copy(model: Model) -> None:
     error = look(model, "broken <b>.png", b"\x89PNG\r\n\x1a\n").prediction.error
     assert error is not None
     assert "broken <b>.png" in error
@@ -112,7 +112,7 @@ def test_large_frames_are_thinned_evenly_until_they_fit() -> None:
     assert len(small.views) == 1  # whatever its size
 
 
-def test_a_video_keeps_no_more_than_it_may_beside_the_frames_that_weighed_most(model: Model, clip_bytes: bytes) -> None:
+def test_a_video_keeps_within_its_memory_limit_beside_key_frames(model: Model, clip_bytes: bytes) -> None:
     whole = look(model, "clip.mp4", clip_bytes)
     assert whole.num_image_bytes == sum(view.num_bytes for view in whole.views) > 0
     assert len(whole.thumbnails) == 6
@@ -123,7 +123,7 @@ def test_a_video_keeps_no_more_than_it_may_beside_the_frames_that_weighed_most(m
 
 
 @pytest.mark.parametrize("text", ["much", "0", "-1", "inf", "nan"])
-def test_a_wrong_size_for_images_is_refused(home: Path, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+def test_an_invalid_image_memory_is_refused(home: Path, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
     assert read_settings().image_bytes == 200_000_000
     monkeypatch.setenv("UNMASK_IMAGES_MB", "0.5")
     assert read_settings().image_bytes == 500_000
@@ -153,7 +153,7 @@ def test_a_crowd_keeps_the_crops_of_the_most_suspicious(model: Model, make_png: 
     assert {scores[place] for place in looked.views[0].crops} == set(sorted(scores)[-MAX_FACES:])
 
 
-def test_the_chart_holds_the_frames_that_are_pointed_at(model: Model, clip_bytes: bytes) -> None:
+def test_the_chart_holds_the_frames_to_hover_over(model: Model, clip_bytes: bytes) -> None:
     looked = look(model, "clip.mp4", clip_bytes)
     points = list_points(looked)
     assert len(points) == 6
@@ -165,7 +165,7 @@ def test_the_chart_holds_the_frames_that_are_pointed_at(model: Model, clip_bytes
     assert "clip.mp4" not in json.dumps(chart)
 
 
-def test_frames_that_weighed_most_are_kept_though_others_are_thinned_out(
+def test_key_frames_are_kept_when_others_are_thinned(
     model: Model, clip_bytes: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("unmask.web.app.views.MAX_FRAMES", 2)
@@ -190,7 +190,7 @@ def test_sampled_points_are_dots_and_never_joined(model: Model, clip_bytes: byte
         assert chart["config"]["axis"]["labelFontSize"] >= 12
 
 
-def test_the_most_suspicious_frame_is_kept_and_found_whatever_weighed_most(
+def test_the_most_suspicious_frame_is_kept_and_found(
     model: Model, clip_bytes: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model.predictor.decision = replace(model.predictor.decision, threshold=1.0)  # real: what weighed most looks real
@@ -203,7 +203,7 @@ def test_the_most_suspicious_frame_is_kept_and_found_whatever_weighed_most(
     assert find_suspect(looked.prediction, [view.index for view in looked.views]) == suspect
 
 
-def test_a_face_that_does_not_decide_is_no_reason_to_open_a_frame() -> None:
+def test_a_face_that_does_not_decide_does_not_choose_the_open_frame() -> None:
     faces = (FaceResult(0, BOX, 1.0, 0.4, Verdict.REAL), FaceResult(1, BOX, 1.0, 0.9, Verdict.FAKE, decides=False))
     scores = {0: (0.1, 0.9), 5: (0.7, 0.1), 9: (0.2, 0.2)}
     frames = tuple(
@@ -216,7 +216,7 @@ def test_a_face_that_does_not_decide_is_no_reason_to_open_a_frame() -> None:
     assert find_suspect(replace(prediction, frames=()), []) is None
 
 
-def test_a_model_is_called_by_its_run_and_training_data_and_never_by_a_hash(model: Model) -> None:
+def test_a_model_title_names_run_and_training_data_never_a_hash(model: Model) -> None:
     provenance = {"run_name": "trial", "trained_on": [{"name": "celebs", "forgeries": "external"}]}
     assert replace(model, provenance=provenance).title == "trial (tiny), trained on celebs"
     assert replace(model, provenance={"dataset": "synthetic"}).title.startswith("first (tiny), trained on synthetic")
@@ -228,12 +228,12 @@ def test_a_model_is_called_by_its_run_and_training_data_and_never_by_a_hash(mode
     ("length", "marks"),
     [(3.9, "0:00.5 0:01.0 0:01.5"), (90, "0:15 0:30 0:45"), (7200, "15:00 30:00 45:00"), (1e6, "35:00:00 70:00:00")],
 )
-def test_the_axis_of_time_is_marked_as_on_a_clock(length: float, marks: str) -> None:
+def test_the_time_axis_is_formatted_as_a_clock(length: float, marks: str) -> None:
     names = _time_axis(length).to_dict()["labelExpr"]
     assert list(json.loads(names.removesuffix("[datum.value]")).values())[1:][: len(marks.split())] == marks.split()
 
 
-def test_shades_that_touch_become_one() -> None:
+def test_touching_shades_are_merged() -> None:
     ranges = tuple(TimeRange(second, second, 0.9) for second in (0.0, 0.5, 1.0, 50.0))
     frames = tuple(FrameResult(second, float(second), ()) for second in (0, 100))
     prediction = Prediction("a", MediaKind.VIDEO, Verdict.FAKE, 0.9, 0.5, frames=frames, suspicious=ranges)
@@ -248,9 +248,7 @@ def test_the_chart_shows_the_most_suspicious_of_many_persons() -> None:
     assert shown == list(range(19 - MAX_PERSONS, 19))
 
 
-def test_downloads_hold_what_predict_writes_and_whose_verdict_it_is(
-    model: Model, make_png: Callable[[int], bytes]
-) -> None:
+def test_downloads_hold_the_columns_of_predict_and_the_model(model: Model, make_png: Callable[[int], bytes]) -> None:
     files = [look(model, "a.png", make_png(1)), look(model, "broken.png", b"\x89PNG\r\n\x1a\n")]
     rows = json.loads(write_json(model, files))
     assert [row["path"] for row in rows] == ["a.png", "broken.png"]
@@ -289,7 +287,7 @@ def test_downloads_hold_what_was_left_out(model: Model) -> None:
 
 
 @pytest.mark.parametrize("name", ['=HYPERLINK("http://evil.example")', "+1", "-1", "@a", "\t=1"])
-def test_names_do_not_become_formulas_in_a_spreadsheet(
+def test_file_names_do_not_become_spreadsheet_formulas(
     model: Model, make_png: Callable[[int], bytes], name: str
 ) -> None:
     looked = look(model, "a.png", make_png(1))
@@ -298,7 +296,7 @@ def test_names_do_not_become_formulas_in_a_spreadsheet(
     assert row["path"] == f"'{name}"
 
 
-def test_a_bug_is_not_taken_for_a_bad_file(model: Model, make_png: Callable[[int], bytes]) -> None:
+def test_a_bug_is_not_reported_as_a_bad_file(model: Model, make_png: Callable[[int], bytes]) -> None:
     class Broken:
         name, weights_sha256 = "none", ""
 

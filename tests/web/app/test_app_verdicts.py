@@ -61,7 +61,7 @@ def test_a_half_forged_video_is_uncertain_in_every_place_and_opens_at_its_worst_
     assert captions[-1].startswith(plain("0:02.9") + " 0.800 :red[")
 
 
-def test_both_sides_of_a_comparison_say_it_in_the_same_words(
+def test_both_sides_of_a_comparison_use_the_same_wording(
     bundle: Path, home: Path, half_forged: None, clip_bytes: bytes
 ) -> None:
     shutil.copytree(bundle, home / "outputs/train/second/bundle")

@@ -58,7 +58,7 @@ def image(verdict: Verdict | None, score: float | None, *, num_faces: int = 1, n
         ("two\nlines\u202egpj.exe", "two\ufffdlines\ufffdgpj.exe"),
     ],
 )
-def test_text_is_shown_as_it_is(name: str, shown: str) -> None:
+def test_text_is_shown_literally(name: str, shown: str) -> None:
     assert plain(name) == shown
 
 
@@ -80,7 +80,7 @@ def test_long_names_keep_start_and_suffix() -> None:
 @pytest.mark.parametrize(
     ("seconds", "said"), [(0, "0:00.0"), (59.96, "1:00.0"), (723.04, "12:03.0"), (3723, "1:02:03.0")]
 )
-def test_moments_are_written_as_on_a_clock(seconds: float, said: str) -> None:
+def test_times_are_formatted_as_a_clock(seconds: float, said: str) -> None:
     assert show_clock(seconds) == said
 
 
@@ -91,7 +91,7 @@ def test_probabilities_never_claim_certainty(probability: float | None, said: st
     assert show_probability(probability) == said
 
 
-def test_a_headline_is_shown_in_the_colour_of_its_verdict_and_as_it_is() -> None:
+def test_a_headline_is_shown_literally_in_the_colour_of_its_verdict() -> None:
     unsure = replace(image(Verdict.UNCERTAIN, 0.3), headline="Uncertain: 2 of 4 seconds look forged")
     assert say(unsure).head(unsure.headline).startswith(":orange[")
     assert say(unsure).head(unsure.headline).endswith(" Uncertain\\: 2 of 4 seconds look forged]")
@@ -110,7 +110,7 @@ def test_numbers_of_an_uncalibrated_model_are_not_called_probabilities() -> None
     assert "and the person seen most often decides" in calibrated
 
 
-def test_a_video_is_said_to_be_examined_in_part() -> None:
+def test_a_video_shows_how_much_was_examined() -> None:
     frames = tuple(FrameResult(second, float(second), ()) for second in (0, 3600))
     prediction = Prediction(
         "a", MediaKind.VIDEO, Verdict.NO_FACE, None, 0.5, frames=frames, num_examined=2, num_frames=9000
@@ -131,13 +131,15 @@ def test_a_video_is_said_to_be_examined_in_part() -> None:
         (Verdict.UNCERTAIN, 0.9, ""),
     ],
 )
-def test_a_probability_against_the_verdict_is_explained(verdict: Verdict, probability: float | None, said: str) -> None:
+def test_a_probability_that_contradicts_the_verdict_is_explained(
+    verdict: Verdict, probability: float | None, said: str
+) -> None:
     text = explain_contradiction(replace(image(verdict, 0.5), probability=probability))
     assert text.startswith(said)
     assert bool(text) == bool(said)
 
 
-def test_an_unreadable_file_is_said_to_be_unreadable() -> None:
+def test_an_unreadable_file_is_called_unreadable() -> None:
     assert say(Prediction("a", None, None, None, 0.5, error="broken")).word == "Cannot be read"
 
 
