@@ -150,5 +150,19 @@ def test_the_house_keeps_its_size() -> None:
     assert not [folder for folder, count in folders.items() if count > 16]
 
 
+def test_no_module_binds_a_name_twice() -> None:
+    def name_bound(node: ast.stmt) -> list[str]:
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            return [] if "overload" in map(ast.unparse, node.decorator_list) else [node.name]
+        targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
+        return [target.id for target in targets if isinstance(target, ast.Name)]
+
+    bound = {
+        module: Counter(name for node in ast.parse(path.read_text()).body for name in name_bound(node))
+        for module, path in FILES.items()
+    }
+    assert not [(module, name) for module, names in bound.items() for name, count in names.items() if count > 1]
+
+
 def test_no_file_is_longer_than_400_lines() -> None:
     assert not [module for module, path in FILES.items() if len(path.read_text().splitlines()) > 400]
