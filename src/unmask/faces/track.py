@@ -177,7 +177,7 @@ _SAME_SURROUNDINGS = 0.41
 _ANYWHERE = 0.38
 """And this unlike one in other surroundings, as after a cut, where position means nothing."""
 
-_SURROUNDINGS = 0.25
+_SAME_BACKGROUND = 0.25
 """Surroundings that differ less in colour are the same: those of one shot lie below 0.16."""
 
 _UNCHANGED = 0.07
@@ -284,8 +284,8 @@ def _rate(track: _Track, places: Floats, looks: Sequence[Look]) -> Floats:
     views = [*track.views, track.look]
     unlike = face_distances(views, some).min(axis=0)
     around = surroundings_distances(views, some)
-    stays = (around[-1] < _SURROUNDINGS) & (places[known] > 0)
-    limits = np.where(around.min(axis=0) < _SURROUNDINGS, _SAME_SURROUNDINGS, _ANYWHERE)
+    stays = (around[-1] < _SAME_BACKGROUND) & (places[known] > 0)
+    limits = np.where(around.min(axis=0) < _SAME_BACKGROUND, _SAME_SURROUNDINGS, _ANYWHERE)
     limits = np.where(stays, np.where(around[-1] < _UNCHANGED, _SAME_SHOT, _SAME_PLACE), limits)
     ratings = places.copy()
     ratings[known] = np.where(unlike < limits, 2 - unlike + np.where(stays, places[known], 0.0), 0.0)
