@@ -10,7 +10,16 @@ from unmask.errors import ConfigError, SourceError, list_problems
 from unmask.forgeries import Forgeries
 from unmask.media.kinds import VIDEO_SUFFIXES
 from unmask.media.listing import holds_frames
-from unmask.sources.folders import check_root, find_forgeries, list_entries, list_folders, quote_some, refuse_layout
+from unmask.sources.folders import (
+    Unexpected,
+    check_root,
+    find_forgeries,
+    list_entries,
+    list_folders,
+    note_unexpected,
+    quote_some,
+    refuse_layout,
+)
 from unmask.sources.labels import split_people
 from unmask.types import ORIGINAL, Label, MediaKind, Video
 
@@ -56,6 +65,8 @@ class CelebDF:
         self.splits = splits
         self.val_fraction = val_fraction
         self.seed = seed
+        self.unexpected: list[Unexpected] = []
+        self.known_leaks: list[str] = []
 
     @staticmethod
     def recognize(root: Path) -> str | None:
@@ -71,6 +82,7 @@ class CelebDF:
     def list_videos(self) -> list[Video]:
         """Return every video in the folders, and missing ones from the test list."""
         check_root(self.root)
+        self.unexpected, self.known_leaks = [], []
         parts = _find_parts(self.root)
         if not parts:
             raise refuse_layout(
@@ -83,7 +95,7 @@ class CelebDF:
         videos = {
             f"{part}/{path.stem}": self._make_video(part, path)
             for part, folder in parts.items()
-            for path in _list_clips(folder)
+            for path in self._list_clips(part, folder)
         }
         if self.splits is None:
             return list(videos.values())
@@ -97,6 +109,24 @@ class CelebDF:
                     f"{video.label.name.lower()} (in this list 1 means real). Download the list again."
                 )
         return self._split(videos, listed)
+
+    def part_of(self, video: Video) -> str:
+        """Return the folder of a video: `Celeb-real`, `YouTube-real` or `Celeb-synthesis`."""
+        return next(part for part in _PARTS if part in video.video_id.split("/"))
+
+    def _list_clips(self, part: str, folder: Path) -> list[Path]:
+        passed_over: list[str] = []
+        clips, others = [], []
+        for path in list_entries(folder, skipped=passed_over):
+            if path.suffix.lower() in VIDEO_SUFFIXES or holds_frames(path):
+                clips.append(path)
+            else:
+                others.append(path.name)
+        if others:
+            logger.warning("Skipped in '%s': %s.", folder, quote_some(others))
+        note_unexpected(self, part, "of another kind", others)
+        note_unexpected(self, part, "hidden or unfinished", passed_over)
+        return clips
 
     def _split(self, videos: Mapping[str, Video], listed: Iterable[str]) -> list[Video]:
         test = [replace(videos[key], split="test") for key in listed]
@@ -113,6 +143,7 @@ class CelebDF:
         people_of_test = {person for video in test for person in video.identities}
         shared = people_of_test & {person for video in kept for person in video.identities}
         if shared:
+            self.known_leaks = [f"{len(shared)} of the {len(people_of_test)} people in test are in train or val too"]
             logger.warning(
                 "%d of the %d people in the official test list are also in train or val. This is a flaw of the "
                 "published list, which is kept for comparability: metrics on it overestimate performance on unseen "
@@ -186,12 +217,3 @@ def _find_parts(root: Path) -> dict[str, Path]:
 
 def _descend(folder: Path) -> Path:
     return next((folder / name for name in ("videos", "frames") if (folder / name).is_dir()), folder)
-
-
-def _list_clips(folder: Path) -> list[Path]:
-    entries = list_entries(folder)
-    clips = [path for path in entries if path.suffix.lower() in VIDEO_SUFFIXES or holds_frames(path)]
-    others = [path.name for path in entries if path not in set(clips)]
-    if others:
-        logger.warning("Skipped in '%s': %s.", folder, quote_some(others))
-    return clips

@@ -9,7 +9,15 @@ from pathlib import Path, PurePosixPath
 
 from unmask.errors import SourceError, list_problems
 from unmask.forgeries import Forgeries
-from unmask.sources.folders import describe_folder, find_forgeries, kind_of, list_folders, quote_some
+from unmask.sources.folders import (
+    Unexpected,
+    describe_folder,
+    find_forgeries,
+    kind_of,
+    list_folders,
+    note_unexpected,
+    quote_some,
+)
 from unmask.sources.labels import SPLIT_NAMES, read_split
 from unmask.sources.table import SUFFIXES, Row, find_columns, read_header, read_labels, read_table
 from unmask.types import ORIGINAL, Label, MediaKind, Video
@@ -76,6 +84,7 @@ class CsvTable:
         self.fake_label = None if fake_label is None else str(fake_label)
         self.real_label = None if real_label is None else str(real_label)
         self.replace = dict(replace or {})
+        self.unexpected: list[Unexpected] = []
 
     @staticmethod
     def recognize(root: Path) -> str | None:
@@ -93,6 +102,7 @@ class CsvTable:
 
     def list_videos(self) -> list[Video]:
         """Return a video for each row, or for each group of rows with the same `video`, whether it exists or not."""
+        self.unexpected = []
         entries: list[_Entry] = []
         tables = self._find_tables()
         rows_of = {path: read_table(path, columns=self.columns) for path, _ in tables}
@@ -107,6 +117,9 @@ class CsvTable:
                 entries.append(_Entry(where, split or _read_split_of(row), row, label, self._place(row, folder)))
         self._check_there(entries)
         kept = _drop_repeated(entries)
+        kept_ids = set(map(id, kept))
+        repeated = [f"{one.where}: {one.row.values['path']}" for one in entries if id(one) not in kept_ids]
+        note_unexpected(self, "", "row that repeats a path of the same split", repeated)
         return list(self._make_videos(kept, has_tables=len(tables) > 1))
 
     def _find_tables(self) -> list[tuple[Path, str | None]]:
@@ -120,6 +133,7 @@ class CsvTable:
             others = [path.name for path in tables if path not in dict(of_splits)]
             if others:
                 logger.warning("Skipped in '%s': %s.", self.root, quote_some(others))
+            note_unexpected(self, "", "table not named after a split", others)
             return list(of_splits)
         if len(tables) == 1:
             return [(tables[0], None)]

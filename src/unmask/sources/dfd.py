@@ -6,7 +6,7 @@ from pathlib import Path
 from unmask.errors import ConfigError
 from unmask.forgeries import Forgeries
 from unmask.sources.ffpp import ACTORS, DEEP_FAKE_DETECTION, Clips, Tree
-from unmask.sources.folders import check_root, find_forgeries, quote_some, refuse_layout
+from unmask.sources.folders import Unexpected, check_root, find_forgeries, note_unexpected, quote_some, refuse_layout
 from unmask.sources.labels import split_people
 from unmask.types import ORIGINAL, Label, Video
 
@@ -54,6 +54,7 @@ class DeepFakeDetection:
         self.fractions = {"train": 1 - val_fraction - test_fraction, "val": val_fraction, "test": test_fraction}
         self.seed = seed
         self.tree = Tree(self.root, compression, media)
+        self.unexpected: list[Unexpected] = []
 
     @staticmethod
     def recognize(root: Path) -> str | None:
@@ -69,6 +70,7 @@ class DeepFakeDetection:
     def list_videos(self) -> list[Video]:
         """Return every video that exists; the dataset has no list of its videos."""
         check_root(self.root)
+        self.unexpected = []
         originals, forgeries = self.tree.list_originals(ACTORS), self.tree.list_fakes(DEEP_FAKE_DETECTION)
         if not originals.names and not forgeries.names:
             raise refuse_layout(
@@ -79,11 +81,13 @@ class DeepFakeDetection:
                 advice="Set source.root to the folder that contains 'manipulated_sequences' or 'DeepFakeDetection', "
                 "and source.compression to one that exists.",
             )
-        for clips in (originals, forgeries):
+        for method, clips in ((ORIGINAL, originals), (DEEP_FAKE_DETECTION, forgeries)):
             if not clips.names:
                 logger.warning("No videos in '%s': the dataset will have only one class.", clips.folder)
             if clips.others:
                 logger.warning("Skipped in '%s': %s.", clips.folder, quote_some(clips.others))
+            note_unexpected(self, f"{method} {self.compression}", "of another kind", clips.others)
+            note_unexpected(self, f"{method} {self.compression}", "hidden or unfinished", clips.passed_over)
         videos = [self._make_real(name, originals) for name in originals.names]
         known = {video.video_id for video in videos}
         videos += [self._make_fake(name, forgeries, known) for name in forgeries.names]

@@ -9,6 +9,7 @@ from pathlib import Path
 from unmask.errors import ConfigError, SourceError, list_problems
 from unmask.forgeries import Forgeries
 from unmask.sources.folders import (
+    Unexpected,
     check_root,
     find_forgeries,
     kind_of,
@@ -93,6 +94,7 @@ class ImageFolder:
         self.words = Words(tuple(real), tuple(fake))
         self.frames_of = frames_of
         self.follow_links = follow_links
+        self.unexpected: list[Unexpected] = []
 
     @staticmethod
     def recognize(root: Path) -> str | None:
@@ -114,6 +116,7 @@ class ImageFolder:
         """Return every image, video and folder of frames below the label folders."""
         check_root(self.root)
         listing = list_root(self.root, follow_links=self.follow_links)
+        self.unexpected = [Unexpected("", what, count) for what, count in listing.passed_over.items()]
         by_parent: dict[Path, list[Path]] = defaultdict(list)
         for path in listing.files:
             by_parent[path.parent].append(path)
@@ -166,6 +169,8 @@ class ImageFolder:
                 advice="Rename the folders, or set their words with source.real=[...] and source.fake=[...]; for a "
                 "table of paths and labels, use source=csv.",
             )
+        for folder, count in unlabelled.items():
+            self.unexpected.append(Unexpected("", "in a folder with neither label", count, (folder,)))
         if num_left:
             logger.warning(
                 "Skipped %d files in '%s', because none of their folders is named after a label: %s. Set the words "
