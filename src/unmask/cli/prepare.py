@@ -11,7 +11,9 @@ from hydra import compose
 from hydra.errors import MissingConfigException
 from omegaconf import DictConfig
 
+from unmask.cli.check import check
 from unmask.cli.shell import check_values, run_command
+from unmask.config import check_complete
 from unmask.errors import ConfigError, list_problems
 from unmask.paths import show_command
 
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
     from unmask.faces.detector import Detector
     from unmask.faces.spec import CropSpec
 
-TASKS = ("prepare", "repair")
+TASKS = ("prepare", "repair", "check")
 _KEPT = (
     "Videos that are finished are kept: run the same command again, and it continues after them. "
     "output=... names another folder for the dataset, UNMASK_HOME=... one for everything."
@@ -29,23 +31,30 @@ _KEPT = (
 
 
 def main() -> None:
-    """Run `python prepare.py source=... output=...`; exit code 1 where a repair leaves something damaged."""
+    """Run `python prepare.py source=... output=...`; exit code 1 where a repair or a check leaves problems."""
     num_left = 0
 
     def run(cfg: DictConfig) -> None:
         nonlocal num_left
         num_left += do_task(cfg)
 
-    run_command(run, config_name="prepare", kept=_KEPT)
+    run_command(run, config_name="prepare", check=check_keys, kept=_KEPT)
     if num_left:
         sys.exit(1)
 
 
+def check_keys(cfg: DictConfig) -> None:
+    """Raise a ConfigError that lists every key without a value; a check needs no `output`."""
+    check_complete(cfg, optional={"output"} if cfg.task == "check" else set())
+
+
 def do_task(cfg: DictConfig) -> int:
-    """Prepare or repair; return how much could not be repaired."""
+    """Prepare, repair or check; return how much could not be repaired, or is unusable."""
     check_values(cfg, **{"seed": 0, "num_workers": 0, "limit": 1, "limits.max_pixels": 1})
     if cfg.task == "repair":
         return repair(cfg)
+    if cfg.task == "check":
+        return check(cfg)
     if cfg.task != "prepare":
         raise ConfigError(f"No task '{cfg.task}' (task). Choose one of: {', '.join(TASKS)}")
     prepare(cfg)

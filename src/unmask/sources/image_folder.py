@@ -169,8 +169,8 @@ class ImageFolder:
                 advice="Rename the folders, or set their words with source.real=[...] and source.fake=[...]; for a "
                 "table of paths and labels, use source=csv.",
             )
-        for folder, count in unlabelled.items():
-            self.unexpected.append(Unexpected("", "in a folder with neither label", count, (folder,)))
+        for name, count in unlabelled.items():
+            self.unexpected.append(Unexpected("", "in a folder with neither label", count, (name,)))
         if num_left:
             logger.warning(
                 "Skipped %d files in '%s', because none of their folders is named after a label: %s. Set the words "
