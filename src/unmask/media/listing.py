@@ -184,7 +184,11 @@ class _Walk:
 
 
 def _is_media_name(name: str) -> bool:
-    return os.path.splitext(name)[1].lower() in MEDIA_SUFFIXES
+    return _has_suffix(name, MEDIA_SUFFIXES)
+
+
+def _has_suffix(name: str, suffixes: frozenset[str]) -> bool:
+    return os.path.splitext(name)[1].lower() in suffixes
 
 
 @dataclass(frozen=True)
@@ -224,7 +228,10 @@ class FrameFolder:
 
 def holds_frames(path: Path) -> bool:
     """Tell whether a path is a folder with images in it, not counting those of folders inside."""
-    return path.is_dir() and any(file.suffix.lower() in IMAGE_SUFFIXES for file in list_visible(path))
+    if not path.is_dir():
+        return False
+    with os.scandir(path) as entries:  # ends at the first image; folders may hold thousands
+        return any(_has_suffix(entry.name, IMAGE_SUFFIXES) and not is_passed_over(entry.name) for entry in entries)
 
 
 def open_frame_folder(path: Path) -> FrameFolder:

@@ -122,11 +122,13 @@ def _list_clips(folder: Path) -> Clips:
     passed_over: list[str] = []
     by_suffix: dict[str, list[str]] = defaultdict(list)
     others: list[str] = []
-    for path in list_entries(folder, skipped=passed_over):
-        suffix = path.suffix
-        if suffix.lower() in MEDIA_SUFFIXES and not path.is_dir():
+    entries = list_entries(folder, skipped=passed_over)
+    folders = set(list_folders(folder))  # in one call; asking each of many files takes longer than all the rest
+    for path in entries:
+        suffix = "" if path in folders else path.suffix
+        if suffix.lower() in MEDIA_SUFFIXES:
             by_suffix[suffix].append(path.name.removesuffix(suffix))
-        elif holds_frames(path):
+        elif path in folders and (path.suffix.lower() in MEDIA_SUFFIXES or holds_frames(path)):
             by_suffix[""].append(path.name)
         else:
             others.append(path.name)
@@ -222,8 +224,9 @@ class FaceForensics:
         same_person = {clip: "+".join(group) for group in read_same_video_groups() for clip in group}
         return [
             replace(video, identities=tuple(same_person.get(person, person) for person in video.identities))
+            if any(person in same_person for person in video.identities) else video
             for video in videos
-        ]
+        ]  # fmt: skip
 
     def _list_tree(self, tree: Tree, methods: Sequence[str], lists: SplitLists | None) -> list[Video]:
         """Return the videos of one compression."""

@@ -54,7 +54,8 @@ def read_split_lists(splits: str | Path) -> SplitLists:
         return make_strict(pairs, groups)
     logger.warning(
         "In the official FaceForensics++ split, %d groups of clips cut from the same YouTube video are in more than "
-        "one split:\n%s\nMove them out of train with source.splits=strict, or split by identity with source.splits=null.",
+        "one split:\n%s\nMove them out of train with source.splits=strict, or split by identity with "
+        "source.splits=null.",
         len(shared), list_problems(shared),
     )  # fmt: skip
     return SplitLists(lists.split_of, shared=shared)

@@ -203,7 +203,8 @@ def list_folders(folder: Path) -> list[Path]:
     """Return the sorted subfolders of a folder, except hidden and system folders."""
     if not folder.is_dir():
         return []
-    return sorted(path for path in folder.iterdir() if path.is_dir() and not is_passed_over(path.name))
+    with os.scandir(folder) as entries:  # which knows folders without asking for each entry
+        return sorted(folder / entry.name for entry in entries if entry.is_dir() and not is_passed_over(entry.name))
 
 
 def find_forgeries(root: Path) -> Forgeries:
@@ -321,6 +322,6 @@ def list_levels(root: Path) -> Iterator[list[Path]]:
 
 def _list_children(folder: Path) -> list[Path]:
     try:
-        return sorted(path for path in folder.iterdir() if path.is_dir() and not is_passed_over(path.name))
+        return list_folders(folder)
     except OSError:
         return []

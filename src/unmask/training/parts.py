@@ -8,16 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 from hydra.errors import InstantiationException
 from hydra.utils import get_object, instantiate
-from lightning.pytorch.loggers.logger import Logger
 from omegaconf import DictConfig, OmegaConf
 
 from unmask.config import to_plain
 from unmask.errors import ConfigError, UnmaskError
-from unmask.tracking.logger import MLflowLogger
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # Lightning takes seconds to import, which nobody who builds a source needs
+    from lightning.pytorch.loggers.logger import Logger
+
     from unmask.models.network import FaceNetwork
     from unmask.models.schedules import Schedule
+    from unmask.tracking.logger import MLflowLogger
 
 _OF_LIGHTNING = ("interval", "frequency", "monitor")
 """Keys of a torch scheduler that belong to Lightning's scheduler config, not to the scheduler."""
@@ -154,7 +155,7 @@ def _explain(cause: Exception, place: str) -> str:
     return f"{place} cannot be built: {text.splitlines()[0] if text else type(cause).__name__}"
 
 
-def build_loggers(node: DictConfig | None, *, folder: Path) -> list[Logger]:
+def build_loggers(node: DictConfig | None, *, folder: Path) -> "list[Logger]":
     """Build every logger; none of them writes anything yet.
 
     Args:
@@ -167,7 +168,7 @@ def build_loggers(node: DictConfig | None, *, folder: Path) -> list[Logger]:
     return [_build(entry, key, folder=folder) for key, entry in _list_nodes(node).items()]
 
 
-def build_mlflow(node: DictConfig | None) -> MLflowLogger | None:
+def build_mlflow(node: DictConfig | None) -> "MLflowLogger | None":
     """Build only our MLflow logger, and return None if it is not among the loggers.
 
     Args:
@@ -180,8 +181,10 @@ def build_mlflow(node: DictConfig | None) -> MLflowLogger | None:
     return None
 
 
-def find_mlflow(loggers: list[Logger]) -> MLflowLogger | None:
+def find_mlflow(loggers: "list[Logger]") -> "MLflowLogger | None":
     """Return our MLflow logger, or None if it is not among the loggers."""
+    from unmask.tracking.logger import MLflowLogger
+
     return next((logger for logger in loggers if isinstance(logger, MLflowLogger)), None)
 
 
@@ -202,6 +205,8 @@ def _list_nodes(node: DictConfig | None) -> dict[str, DictConfig]:
 
 
 def _is_mlflow(target: str) -> bool:
+    from unmask.tracking.logger import MLflowLogger
+
     try:
         found = get_object(target)
     except Exception:  # building the loggers explains why it cannot be found
@@ -210,6 +215,8 @@ def _is_mlflow(target: str) -> bool:
 
 
 def _build(node: DictConfig, key: str, *, folder: Path) -> Any:
+    from lightning.pytorch.loggers.logger import Logger
+
     options = {"save_dir": str(folder)} if "save_dir" in node and node.save_dir is None else {}
     try:
         logger = build_node(node, **options)
