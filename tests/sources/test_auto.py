@@ -11,6 +11,7 @@ from unmask.data.check import check_source
 from unmask.errors import SourceError
 from unmask.sources.auto import GENERIC, AutoSource, choose_source
 from unmask.sources.folders import RecognizingSource, Source, _import_target, build_source, record_source
+from unmask.sources.synthetic import SyntheticFaces
 from unmask.training.parts import build_node
 
 FRACTIONS = {"train": 0.7, "val": 0.15, "test": 0.15}
@@ -118,6 +119,13 @@ def test_label_folders_below_several_generators_are_read_together(tmp_path: Path
         ("image_folder/adm/train/ai/b.jpg", "adm"), ("image_folder/adm/train/nature/a.jpg", "original"),
         ("image_folder/glide/train/ai/b.jpg", "glide"), ("image_folder/glide/train/nature/a.jpg", "original"),
     ]  # fmt: skip
+
+
+def test_what_unmask_drew_is_read_with_its_own_splits(synthetic_root: Path) -> None:
+    videos, named = AutoSource(synthetic_root).list_videos(), SyntheticFaces(synthetic_root).list_videos()
+    assert videos == named
+    assert {video.video_id.partition("/")[0] for video in videos} == {"synthetic"}
+    assert all(video.is_there for video in videos)
 
 
 def test_a_folder_that_no_source_knows_is_refused_with_what_is_there(tmp_path: Path) -> None:

@@ -183,6 +183,12 @@ def test_lists_that_name_nothing_there_are_refused(tmp_path: Path) -> None:
         FaceForensics(_official(tmp_path, "071", "Deepfakes/mine")).list_videos()
 
 
+def test_lists_beside_the_clips_are_named_where_the_official_ones_do_not_fit(layout: Layout) -> None:
+    root = layout()
+    with pytest.raises(SourceError, match=rf"source\.splits='{root}/splits'.*source\.splits=null"):
+        FaceForensics(root).list_videos()
+
+
 def test_a_root_that_is_too_low_is_answered_with_the_right_one(tmp_path: Path) -> None:
     root = _official(tmp_path, "071", "Deepfakes/071_054")
     with pytest.raises(SourceError, match=rf"source=ffpp source\.root='{root}'"):

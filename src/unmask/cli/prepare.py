@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from hydra import compose
 from hydra.errors import MissingConfigException
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from unmask.cli.check import check
 from unmask.cli.shell import check_values, run_command
@@ -44,8 +44,9 @@ def main() -> None:
 
 
 def check_keys(cfg: DictConfig) -> None:
-    """Raise a ConfigError that lists every key without a value; a check needs no `output`."""
-    check_complete(cfg, optional={"output"} if cfg.task == "check" else set())
+    """Raise a ConfigError that lists every key without a value; a check needs no `output`, unless its source does."""
+    is_needed = cfg.task != "check" or "${output}" in OmegaConf.to_yaml(cfg.source)
+    check_complete(cfg, optional=() if is_needed else ("output",))
 
 
 def do_task(cfg: DictConfig) -> int:

@@ -189,7 +189,9 @@ class FaceForensics:
 
     @staticmethod
     def recognize(root: Path) -> str | None:
-        """Recognize the official layout, or the flat one by its originals and a method."""
+        """Recognize the official layout, or the flat one by its originals and a method, unless Unmask drew it."""
+        if (root / "synthetic.json").is_file():  # has other pairs than the paper; source=synthetic reads it
+            return None
         if (root / "original_sequences" / YOUTUBE).is_dir():
             return f"'original_sequences/{YOUTUBE}/'"
         tree = Tree(root, "c23")
@@ -321,6 +323,11 @@ class FaceForensics:
             )
         return videos
 
+    def _advise_on_splits(self) -> str:
+        own = self.root / "splits"  # which source=forge writes
+        ways = f"source.splits='{own}' to use its own lists, or " if (own / "train.json").is_file() else ""
+        return f"Set {ways}source.splits=null to read all files."
+
     def _check_names(
         self, tree: Tree, videos: Sequence[Video], parts: Mapping[str, Clips], lists: SplitLists | None
     ) -> None:
@@ -335,8 +342,8 @@ class FaceForensics:
             if unexpected and len(unexpected) == len(clips.names):
                 raise SourceError(
                     f"None of the {len(promised)} videos in the split lists is in '{clips.folder}': looked for names "
-                    f"such as '{clips.path(min(promised, default='000'))}', found {quote_some(unexpected)}. Set "
-                    f"source.splits=null to read all files."
+                    f"such as '{clips.path(min(promised, default='000'))}', found {quote_some(unexpected)}. "
+                    f"{self._advise_on_splits()}"
                 )
             left = [*unexpected, *clips.others]
             if left:
