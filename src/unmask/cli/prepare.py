@@ -11,7 +11,7 @@ from hydra import compose
 from hydra.errors import MissingConfigException
 from omegaconf import DictConfig, OmegaConf
 
-from unmask.cli.check import check
+from unmask.cli.overview import check, print_summary
 from unmask.cli.shell import check_values, run_command
 from unmask.config import check_complete
 from unmask.errors import ConfigError, list_problems
@@ -102,7 +102,7 @@ def prepare_dataset(cfg: DictConfig) -> "PrepareResult":
 def prepare(cfg: DictConfig) -> None:
     """Prepare, write `result.json`, print a summary."""
     result = prepare_dataset(cfg)
-    has_training = _print_summary(result.dataset)
+    has_training = print_summary(result.dataset)
     if result.num_repaired:
         print(f"Crops that were missing or damaged and are made again: {result.num_repaired}")
     root = f"dataset.root={result.dataset}"
@@ -139,38 +139,6 @@ def describe_crops(cfg: DictConfig, detector: "Detector | None") -> "CropSpec":
         return CropSpec(**described, **to_plain(cfg.crop))
     except ConfigError as error:
         raise ConfigError(f"crop.{error}") from error
-
-
-def _print_summary(root: Path) -> bool:
-    """Print the counts of each method, and return whether there is anything to train on."""
-    from rich.console import Console
-    from rich.table import Table
-
-    from unmask.data.tables import SPLITS, FaceDataset
-    from unmask.types import Outcome
-
-    dataset = FaceDataset.load(root)
-    table = Table(title=f"Face dataset {root}", title_justify="left")
-    for name in ("method", "videos", "crops", *SPLITS, "without crops"):
-        table.add_column(name, justify="left" if name == "method" else "right")
-    for method, videos in dataset.videos.groupby("method", sort=False):
-        faces = dataset.faces[dataset.faces["method"] == method]
-        counts = [str((faces["split"] == split).sum()) for split in SPLITS]
-        num_lost = int((videos["outcome"] != Outcome.OK).sum())
-        table.add_row(str(method), str(len(videos)), str(len(faces)), *counts, str(num_lost))
-    console = Console()
-    console.print(table)
-    lost = dataset.videos[~dataset.videos["outcome"].isin((Outcome.OK, Outcome.MISSING))]
-    num_missing = int((dataset.videos["outcome"] == Outcome.MISSING).sum())
-    if num_missing:
-        first = dataset.videos.loc[dataset.videos["outcome"] == Outcome.MISSING, "path"].iloc[0]
-        console.print(f"  missing: {num_missing:,} videos that the source names are not there, such as '{first}'",
-                      markup=False, highlight=False, soft_wrap=True)  # fmt: skip
-    for row in lost.head(10).itertuples():
-        console.print(f"  {row.outcome}: {row.video_id}: {row.message}", markup=False, highlight=False, soft_wrap=True)
-    if len(lost) > 10:
-        console.print(f"  ... and {len(lost) - 10} more; all are listed in {root / 'videos.parquet'} (column outcome)")
-    return bool((dataset.faces["split"] == "train").any())
 
 
 def repair(cfg: DictConfig) -> int:

@@ -1,6 +1,7 @@
-"""`prepare.py task=check`: print what a source has, lacks and leaks, before any work is done on it."""
+"""Print what a source has, lacks and leaks (`prepare.py task=check`), and what a finished face dataset has."""
 
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
@@ -71,3 +72,35 @@ def _print_counts(result: "SourceCheck") -> None:
     }
     for name, text in rows.items():
         print(f"{name:<9} {text}")
+
+
+def print_summary(root: Path) -> bool:
+    """Print the counts of each method of a face dataset, and return whether there is anything to train on."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from unmask.data.tables import SPLITS, FaceDataset
+    from unmask.types import Outcome
+
+    dataset = FaceDataset.load(root)
+    table = Table(title=f"Face dataset {root}", title_justify="left")
+    for name in ("method", "videos", "crops", *SPLITS, "without crops"):
+        table.add_column(name, justify="left" if name == "method" else "right")
+    for method, videos in dataset.videos.groupby("method", sort=False):
+        faces = dataset.faces[dataset.faces["method"] == method]
+        counts = [str((faces["split"] == split).sum()) for split in SPLITS]
+        num_lost = int((videos["outcome"] != Outcome.OK).sum())
+        table.add_row(str(method), str(len(videos)), str(len(faces)), *counts, str(num_lost))
+    console = Console()
+    console.print(table)
+    lost = dataset.videos[~dataset.videos["outcome"].isin((Outcome.OK, Outcome.MISSING))]
+    num_missing = int((dataset.videos["outcome"] == Outcome.MISSING).sum())
+    if num_missing:
+        first = dataset.videos.loc[dataset.videos["outcome"] == Outcome.MISSING, "path"].iloc[0]
+        console.print(f"  missing: {num_missing:,} videos that the source names are not there, such as '{first}'",
+                      markup=False, highlight=False, soft_wrap=True)  # fmt: skip
+    for row in lost.head(10).itertuples():
+        console.print(f"  {row.outcome}: {row.video_id}: {row.message}", markup=False, highlight=False, soft_wrap=True)
+    if len(lost) > 10:
+        console.print(f"  ... and {len(lost) - 10} more; all are listed in {root / 'videos.parquet'} (column outcome)")
+    return bool((dataset.faces["split"] == "train").any())
