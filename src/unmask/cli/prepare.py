@@ -1,11 +1,11 @@
-"""The command that turns a source into a face dataset."""
+"""The command that turns a source into a face dataset, and repairs and explores face datasets."""
 
 import json
 import os
 import shlex
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hydra import compose
 from hydra.errors import MissingConfigException
@@ -16,12 +16,15 @@ from unmask.errors import ConfigError, list_problems
 from unmask.paths import show_command
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from unmask.data.prepare import PrepareResult
+    from unmask.data.report import Explored
     from unmask.data.tables import FaceDataset
     from unmask.faces.detector import Detector
     from unmask.faces.spec import CropSpec
 
-TASKS = ("prepare", "repair")
+TASKS = ("prepare", "repair", "explore")
 _KEPT = (
     "Videos that are finished are kept: run the same command again, and it continues after them. "
     "output=... names another folder for the dataset, UNMASK_HOME=... one for everything."
@@ -42,10 +45,13 @@ def main() -> None:
 
 
 def do_task(cfg: DictConfig) -> int:
-    """Prepare or repair; return how much could not be repaired."""
+    """Prepare, repair or explore; return how much could not be repaired."""
     check_values(cfg, **{"seed": 0, "num_workers": 0, "limit": 1, "limits.max_pixels": 1})
     if cfg.task == "repair":
         return repair(cfg)
+    if cfg.task == "explore":
+        explore(cfg)
+        return 0
     if cfg.task != "prepare":
         raise ConfigError(f"No task '{cfg.task}' (task). Choose one of: {', '.join(TASKS)}")
     prepare(cfg)
@@ -84,6 +90,7 @@ def prepare_dataset(cfg: DictConfig) -> "PrepareResult":
         "reused": result.num_reused,
         "repaired": result.num_repaired,
         "seconds": round(result.seconds, 1),
+        **_summarize(result.explored),
     }
     write_bytes(run_dir() / "result.json", (json.dumps(summary, indent=2) + "\n").encode())
     return result
@@ -100,7 +107,28 @@ def prepare(cfg: DictConfig) -> None:
         use = f"Train on it with: {show_command('train.py', root)}"
     else:
         use = f"Evaluate on it with: python evaluate.py checkpoint=... {shlex.quote(root)}"
+    print(f"Report  {result.explored.report}")
     print(f"Took {result.seconds:.0f} s. {use}")
+
+
+def explore(cfg: DictConfig) -> None:
+    """Write the report of the dataset in `output` and `result.json`, and print where the report is."""
+    from unmask.config import run_dir
+    from unmask.data.report import write_report
+    from unmask.data.tables import FaceDataset
+    from unmask.paths import write_bytes
+
+    dataset = FaceDataset.load(cfg.output)
+    summary = {"dataset": str(dataset.root), **_summarize(write_report(dataset))}
+    write_bytes(run_dir() / "result.json", (json.dumps(summary, indent=2) + "\n").encode())
+    _print_methods(dataset)
+    print(f"Report  {summary['report']}")
+
+
+def _summarize(explored: "Explored") -> dict[str, Any]:
+    """Return the entries of `result.json` about the report."""
+    cues = {cue.name: {"auroc": cue.auc, "by_method": {cue.method: cue.method_auc}} for cue in explored.cues}
+    return {"report": str(explored.report), "cues": cues}
 
 
 def _check_duplicates(choice: str) -> str:
@@ -133,23 +161,11 @@ def describe_crops(cfg: DictConfig, detector: "Detector | None") -> "CropSpec":
 
 def _print_summary(root: Path) -> bool:
     """Print the counts of each method, and return whether there is anything to train on."""
-    from rich.console import Console
-    from rich.table import Table
-
-    from unmask.data.tables import SPLITS, FaceDataset
+    from unmask.data.tables import FaceDataset
     from unmask.types import Outcome
 
     dataset = FaceDataset.load(root)
-    table = Table(title=f"Face dataset {root}", title_justify="left")
-    for name in ("method", "videos", "crops", *SPLITS, "without crops"):
-        table.add_column(name, justify="left" if name == "method" else "right")
-    for method, videos in dataset.videos.groupby("method", sort=False):
-        faces = dataset.faces[dataset.faces["method"] == method]
-        counts = [str((faces["split"] == split).sum()) for split in SPLITS]
-        num_lost = int((videos["outcome"] != Outcome.OK).sum())
-        table.add_row(str(method), str(len(videos)), str(len(faces)), *counts, str(num_lost))
-    console = Console()
-    console.print(table)
+    console = _print_methods(dataset)
     lost = dataset.videos[~dataset.videos["outcome"].isin((Outcome.OK, Outcome.MISSING))]
     num_missing = int((dataset.videos["outcome"] == Outcome.MISSING).sum())
     if num_missing:
@@ -163,10 +179,29 @@ def _print_summary(root: Path) -> bool:
     return bool((dataset.faces["split"] == "train").any())
 
 
+def _print_methods(dataset: "FaceDataset") -> "Console":
+    """Print the counts of each method, and return the console."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from unmask.data.report import count_by_method
+
+    counts = count_by_method(dataset).drop(columns="class")
+    table = Table(title=f"Face dataset {dataset.root}", title_justify="left")
+    for name in counts.columns:
+        table.add_column(name, justify="left" if name == "method" else "right")
+    for row in counts.itertuples(index=False):
+        table.add_row(*map(str, row))
+    console = Console()
+    console.print(table)
+    return console
+
+
 def repair(cfg: DictConfig) -> int:
     """Repair the dataset in `output`, write `result.json`, print what was repaired; return how much could not be."""
     from unmask.config import run_dir
     from unmask.data.repair import repair as repair_dataset
+    from unmask.data.report import write_report
     from unmask.data.tables import FaceDataset
     from unmask.paths import write_bytes
 
@@ -177,12 +212,14 @@ def repair(cfg: DictConfig) -> int:
         num_workers=count_workers(cfg),
         max_pixels=cfg.limits.max_pixels,
     )
+    explored = write_report(FaceDataset.load(cfg.output))
     summary = {
         "dataset": str(result.dataset),
         "checked": result.num_checked,
         "repaired": result.num_repaired,
         "regained": list(result.regained),
         "problems": dict(result.problems),
+        **_summarize(explored),
     }
     write_bytes(run_dir() / "result.json", (json.dumps(summary, indent=2) + "\n").encode())
     print(f"{result.num_checked} crops checked, {result.num_repaired} made again.")
