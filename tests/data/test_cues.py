@@ -87,6 +87,13 @@ def test_one_method_that_differs_is_found_among_many(make: Maker) -> None:
         assert word in describe_warning(first)
 
 
+def test_method_of_few_videos_warns_only_beyond_chance(make: Maker) -> None:
+    cue = replace(measure_cues(make())[0], auc=0.6, method_auc=0.72, method_chance=0.74)
+    assert not cue.is_warning
+    assert replace(cue, method_chance=0.68).is_warning
+    assert replace(cue, auc=0.71).is_warning
+
+
 def test_chance_of_few_videos_is_told(make: Maker) -> None:
     few = replace(measure_cues(make(width=[320]))[0], chance=0.76)
     assert "0.76" in describe_warning(few)

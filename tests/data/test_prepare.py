@@ -351,7 +351,7 @@ def test_differing_formats_of_real_and_fake_are_warned_of(tmp_path: Path, caplog
 def test_differing_face_sizes_of_real_and_fake_are_warned_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
         _prepare(_images(tmp_path, sizes=(96, 192)), tmp_path / "out")
-    assert re.search(r"size.*\b30\b.*\b60 px", caplog.text)
+    assert re.search(r"face size \(px\).*\b30\b.*\b60\b", caplog.text)
     assert "codec" not in caplog.text
 
 

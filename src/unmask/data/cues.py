@@ -1,9 +1,11 @@
 """Measure what differs between real and fake videos besides the forgery: a network could learn that instead."""
 
+import io
 import logging
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +23,6 @@ LIMIT = 0.7
 MAX_FILES = 1000
 """Maximum number of source files examined per method; more do not change an ROC-AUC noticeably."""
 
-_STANDARD_SUM = 3688
-"""Sum of the luminance quantization table in Annex K of the JPEG standard (ITU-T T.81), which is quality 50."""
-
 _CODECS_SHOWN = 3
 
 logger = logging.getLogger(__name__)
@@ -40,7 +39,8 @@ class Cue:
         auc: ROC-AUC of the property alone, in either direction, so at least 0.5.
         method: Forgery method that the property tells from real best.
         method_auc: ROC-AUC of the property for the fakes of that method against all reals.
-        chance: ROC-AUC that the property of so few videos reaches by chance in one of 20 datasets.
+        chance: ROC-AUC that a property of so many videos exceeds by chance in one of 20 datasets.
+        method_chance: The same with the fakes of that method alone.
         num_known: Number of videos with a known value.
     """
 
@@ -51,12 +51,13 @@ class Cue:
     method: str
     method_auc: float
     chance: float
+    method_chance: float
     num_known: int
 
     @property
     def is_warning(self) -> bool:
-        """Whether the property tells real from fake too well, over all fakes or those of one method."""
-        return max(self.auc, self.method_auc) > LIMIT
+        """Whether the property tells real from fake too well: all fakes, or those of one method beyond chance."""
+        return self.auc > LIMIT or self.method_auc > max(LIMIT, self.method_chance)
 
 
 def measure_cues(dataset: FaceDataset) -> list[Cue]:
@@ -149,8 +150,22 @@ def estimate_jpeg_quality(path: Path) -> float:
         return math.nan
     if 0 not in tables:
         return math.nan
-    scale = 100 * sum(tables[0]) / _STANDARD_SUM
-    return float(min(max(round(5000 / scale if scale > 100 else (200 - scale) / 2), 1), 100))
+    total = sum(tables[0])
+    sums = _sum_tables()
+    return float(min(sums, key=lambda quality: abs(sums[quality] - total)))
+
+
+@cache
+def _sum_tables() -> dict[int, int]:
+    """Return the sum of the luminance quantization table of each quality, as libjpeg writes it."""
+    sums = {}
+    for quality in range(1, 101):
+        file = io.BytesIO()
+        PilImage.new("RGB", (1, 1)).save(file, "JPEG", quality=quality)
+        with PilImage.open(file) as image:
+            tables: dict[int, Sequence[int]] = getattr(image, "quantization", {})
+        sums[quality] = sum(tables[0])
+    return sums
 
 
 def _measure(videos: pd.DataFrame, name: str) -> Cue | None:
@@ -162,7 +177,6 @@ def _measure(videos: pd.DataFrame, name: str) -> Cue | None:
         str(method): _tell_apart(real[name], rows[name]) for method, rows in fakes.groupby("method", sort=True)
     }
     method = max(by_method, key=lambda each: by_method[each])
-    spread = math.sqrt((len(known) + 1) / (12 * len(real) * len(fakes)))  # of the Mann-Whitney statistic
     return Cue(
         name=name,
         real=_summarize(real[name]),
@@ -170,9 +184,15 @@ def _measure(videos: pd.DataFrame, name: str) -> Cue | None:
         auc=_tell_apart(real[name], fakes[name]),
         method=method,
         method_auc=by_method[method],
-        chance=min(0.5 + 1.96 * spread, 1.0),
+        chance=_bound_chance(len(real), len(fakes)),
+        method_chance=_bound_chance(len(real), int((fakes["method"] == method).sum())),
         num_known=len(known),
     )
+
+
+def _bound_chance(num_real: int, num_fake: int) -> float:
+    """Return the ROC-AUC at 1.96 standard deviations of the Mann-Whitney statistic of equal classes."""
+    return min(0.5 + 1.96 * math.sqrt((num_real + num_fake + 1) / (12 * num_real * num_fake)), 1.0)
 
 
 def _tell_apart(real: "pd.Series[Any]", fake: "pd.Series[Any]") -> float:

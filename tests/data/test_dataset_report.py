@@ -50,7 +50,7 @@ def test_methods_are_counted_row_by_row(dataset: FaceDataset) -> None:
 def test_crops_are_spread_over_the_videos(dataset: FaceDataset) -> None:
     chosen = choose_crops(dataset, most=3)
     assert list(chosen) == [(Label.REAL, "original"), (Label.FAKE, "FaceSwap")]
-    names = [crop.split("/")[3] for crop in chosen[Label.FAKE, "FaceSwap"]]
+    names = [crop.split("/")[4] for crop in chosen[Label.FAKE, "FaceSwap"]]
     assert names == ["train000", "train006", "test000"]
 
 
