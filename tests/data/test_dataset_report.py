@@ -88,6 +88,15 @@ def test_property_that_differs_is_marked(dataset: FaceDataset, caplog: pytest.Lo
     assert "width (px)" in caplog.text
 
 
+def test_properties_that_do_not_differ_are_one_sentence(dataset: FaceDataset) -> None:
+    dataset.videos["height"], dataset.videos["fps"] = 480, 25.0
+    dataset.videos["width"] = np.where(dataset.videos["label"] == 1, 640, 1280)
+    page = write_report(dataset).report.read_text()
+    assert "height (px) 480; frame rate (1/s) 25." in page
+    assert page.count('<td class="text">width (px)') == 1
+    assert '<td class="text">height (px)' not in page
+
+
 def test_one_class_has_no_comparison(make_faces: Maker) -> None:
     page = write_report(FaceDataset.load(make_faces({"test": (2, 0)}))).report.read_text()
     assert "one class only" in page

@@ -55,6 +55,11 @@ class Cue:
     num_known: int
 
     @property
+    def tells(self) -> bool:
+        """Whether the property tells anything at all."""
+        return max(self.auc, self.method_auc) > 0.5
+
+    @property
     def is_warning(self) -> bool:
         """Whether the property tells real from fake too well: all fakes, or those of one method beyond chance."""
         return self.auc > LIMIT or self.method_auc > max(LIMIT, self.method_chance)
