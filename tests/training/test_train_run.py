@@ -154,7 +154,7 @@ def test_resume_on_crops_made_otherwise_is_refused(checkpoint: Path, face_datase
 
 def test_resume_from_something_else_is_refused(face_dataset: Path, tmp_path: Path) -> None:
     torch.save({"state_dict": {}}, tmp_path / "x.ckpt")
-    with pytest.raises(CheckpointError, match=r"x\.ckpt' is a checkpoint of something else"):
+    with pytest.raises(CheckpointError, match=r"x\.ckpt'.*'unmask'"):
         train_tiny(face_dataset, tmp_path, f"resume={tmp_path / 'x.ckpt'}")
 
 
