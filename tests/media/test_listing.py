@@ -75,4 +75,4 @@ def test_a_folder_of_predict_follows_links_and_says_what_it_passes_over(
     assert [entry.path.name for entry in expand_inputs([root])] == ["a.jpg", "c.jpg"]
     assert "1 in '.cache'" in caplog.text
     (entry,) = expand_inputs([_touch(tmp_path, "empty/.cache/b.jpg", "empty/x.txt") / "empty"])
-    assert "Passed over: 1 '.txt' files, 1 in '.cache'" in str(entry.error)
+    assert "1 '.txt' files, 1 in '.cache'" in str(entry.error)
