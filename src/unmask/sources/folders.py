@@ -217,15 +217,20 @@ class RecognizingSource(Protocol):
 
 
 def recognize_folder(root: Path) -> list[Recognition]:
-    """Return the sources that recognize a folder."""
-    found = []
-    for name, target in find_targets("source").items():
+    """Return the sources that recognize a folder, each under its first name.
+
+    A source with a true class attribute `is_generic`, which reads any folder of its kind, counts only if no other does.
+    """
+    found: list[Recognition] = []
+    generic: list[Recognition] = []
+    names = {target: name for name, target in reversed(find_targets("source").items())}
+    for target, name in reversed(names.items()):
         module, _, attribute = target.rpartition(".")
         source = getattr(importlib.import_module(module), attribute)
         reason = source.recognize(root) if isinstance(source, RecognizingSource) else None
         if reason is not None:
-            found.append(Recognition(name, root, reason))
-    return found
+            (generic if getattr(source, "is_generic", False) else found).append(Recognition(name, root, reason))
+    return found or generic
 
 
 def suggest_source(root: Path, *, refused_by: str) -> str:

@@ -76,6 +76,9 @@ class ImageFolder:
         follow_links: Whether to follow symbolic links to targets outside of the root; otherwise they raise an error.
     """
 
+    is_generic = True
+    """Whether it reads any folder of its kind, so that a source that knows the dataset is suggested instead."""
+
     def __init__(
         self,
         root: str | Path,

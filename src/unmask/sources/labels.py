@@ -1,5 +1,6 @@
 """Infer labels, splits and frame folders from names, and split videos by person."""
 
+import logging
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -9,8 +10,11 @@ from pathlib import Path
 
 import numpy as np
 
+from unmask.errors import ConfigError
 from unmask.media.kinds import IMAGE_SUFFIXES
 from unmask.types import Label, Video
+
+logger = logging.getLogger(__name__)
 
 REAL_WORDS = ("real", "authentic", "genuine", "nature")
 FAKE_WORDS = ("fake", "deepfake", "ai", "forged", "synthetic")
@@ -168,6 +172,58 @@ def split_people(
         else:
             mixed.append(video)
     return kept, mixed
+
+
+def check_fraction(key: str, value: float) -> None:
+    """Raise a ConfigError unless a share of the people is at least 0 and less than 1.
+
+    Args:
+        key: Key below `source`.
+        value: Its value.
+    """
+    if not 0 <= value < 1:
+        raise ConfigError(f"source.{key}={value} must be at least 0 and less than 1.")
+
+
+def split_around_test(test: Sequence[Video], others: Sequence[Video], *, val_fraction: float, seed: int) -> list[Video]:
+    """Keep a published test split, and take a validation split of separate people from the other videos.
+
+    Args:
+        test: Videos of the published test split.
+        others: All other videos.
+        val_fraction: Share of the other people for validation.
+        seed: Seed of the validation split.
+
+    Returns:
+        Videos with their splits. People in both test and the rest are renamed in test, which a warning counts.
+    """
+    fractions = {"train": 1 - val_fraction, "val": val_fraction}
+    kept, mixed = split_people(others, fractions=fractions, seed=seed)
+    if mixed:
+        logger.warning(
+            "Dropped %d of %d fakes outside the test list that mix people from train and val. "
+            "source.val_fraction=0 keeps them all; prepare then takes val from train.",
+            len(mixed), sum(video.label == Label.FAKE for video in others),
+        )  # fmt: skip
+    people_of_test = {person for video in test for person in video.identities}
+    shared = people_of_test & {person for video in kept for person in video.identities}
+    if shared:
+        logger.warning(
+            "%d of the %d people in the official test list are also in train or val. This is a flaw of the "
+            "published list, which is kept for comparability: metrics on it overestimate performance on unseen "
+            "people.",
+            len(shared), len(people_of_test),
+        )  # fmt: skip
+    # The overlap is part of the published list and was logged above; renaming keeps the audit from refusing it.
+    apart = [
+        replace(video, split="test", identities=tuple(f"{person} (test list)" for person in video.identities))
+        for video in test
+    ]
+    videos = kept + apart
+    split_of = {video.video_id: video.split for video in videos}
+    return [
+        video if split_of.get(str(video.original)) == video.split else replace(video, original=None) for video in videos
+    ]
 
 
 def _count(fraction: float, num_people: int, num_free: int) -> int:
