@@ -9,8 +9,10 @@ from unmask.config import find_targets
 from unmask.errors import SourceError
 from unmask.sources.celebdf import CelebDF
 from unmask.sources.csv_table import CsvTable
+from unmask.sources.deepfakebench import DeepfakeBench
 from unmask.sources.dfd import DeepFakeDetection
 from unmask.sources.dfdc import DFDC
+from unmask.sources.faces_140k import Faces140k
 from unmask.sources.ffpp import FaceForensics
 from unmask.sources.folders import recognize_folder
 from unmask.sources.image_folder import ImageFolder
@@ -23,11 +25,17 @@ TREES = {
     ),
     "celebdf": ("Celeb-real/id0_0000.mp4", "Celeb-synthesis/id0_id1_0000.mp4"),
     "dfdc": ("dfdc_train_part_0/a.mp4", "dfdc_train_part_0/metadata.json"),
+    "deepfakebench": ("FF-DF.json", "FaceForensics++/original_sequences/youtube/c23/frames/000/000.png"),
+    "faces_140k": ("real_vs_fake/real-vs-fake/train/real/31355.jpg", "real_vs_fake/real-vs-fake/train/fake/A1.jpg"),
+    "portraits": ("Ann_Lee/Ann_Lee_0001.jpg", "Bob_Ray/Bob_Ray_0001.jpg"),
     "image_folder": ("train/0_real/a.jpg", "train/1_fake/b.jpg"),
     "csv": ("train.csv", "a.jpg"),
 }
-TEXTS = {"metadata.json": '{"a.mp4": {"label": "REAL"}}', "train.csv": "path,label\na.jpg,0\n"}
-SOURCES = (FaceForensics, DeepFakeDetection, CelebDF, DFDC, ImageFolder)
+READ_AS_FOLDERS = ("faces_140k",)
+"""Layouts of folders named after their label, which `image_folder` reads too, with a hint."""
+FF_DF = '{"FF-DF": {"FF-real": {"train": {"c23": {"000": {"label": "FF-real", "frames": ["000/0.png"]}}}}}}'
+TEXTS = {"metadata.json": '{"a.mp4": {"label": "REAL"}}', "train.csv": "path,label\na.jpg,0\n", "FF-DF.json": FF_DF}
+SOURCES = (FaceForensics, DeepFakeDetection, CelebDF, DFDC, DeepfakeBench, Faces140k, ImageFolder)
 
 
 def _lay_out(root: Path, names: tuple[str, ...]) -> Path:
@@ -48,12 +56,29 @@ def test_each_layout_is_recognized_by_its_source_alone(tmp_path: Path, source: s
 @pytest.mark.parametrize("source", SOURCES)
 def test_a_refusal_names_the_source_that_reads_the_folder(tmp_path: Path, source: type) -> None:
     for name, names in TREES.items():
-        if find_targets("source")[name].endswith(f".{source.__name__}"):
+        is_own = find_targets("source")[name].endswith(f".{source.__name__}")
+        if is_own or (source is ImageFolder and name in READ_AS_FOLDERS):
             continue
         root = _lay_out(tmp_path / name, names)
         with pytest.raises(SourceError) as refused:
             source(root).list_videos()
         assert f"use source={name} source.root='{root}'" in str(refused.value)
+
+
+@pytest.mark.parametrize("name", READ_AS_FOLDERS)
+def test_folders_of_labels_hint_at_the_source_that_knows_more(
+    tmp_path: Path, name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    assert len(ImageFolder(_lay_out(tmp_path, TREES[name])).list_videos()) == 2
+    assert f"source={name} also recognizes" in caplog.text
+
+
+def test_celeba_is_recognized_by_its_list_of_people_and_vggface2_by_its_folders(tmp_path: Path) -> None:
+    celeba = _lay_out(tmp_path / "celeba", ("Anno/identity_CelebA.txt", "img_align_celeba/000001.jpg"))
+    vggface2 = _lay_out(tmp_path / "vggface2", ("n000001/0001_01.jpg", "n000009/0001_01.jpg"))
+    assert [one.source for root in (celeba, vggface2) for one in recognize_folder(root)] == ["portraits"] * 2
+    assert recognize_folder(_lay_out(tmp_path / "mine", ("real/real_0001.jpg", "other/other_0001.jpg"))) == []
 
 
 @pytest.mark.parametrize(("low", "high"), [("x/data", "x"), ("x/y/data", "x")])

@@ -66,8 +66,8 @@ def find_lists(root: Path, lists: Path | None) -> list[Path]:
         found = [path for path in sorted(lists.glob("*.json")) if _is_list(path)]
         if not found:
             raise SourceError(
-                f"No lists of DeepfakeBench (*.json) in source.lists='{lists}'; found: {describe_folder(lists)}. Set it to a "
-                f"list, such as 'FaceForensics++.json', or to a folder of them (dataset_json)."
+                f"No lists of DeepfakeBench (*.json) in source.lists='{lists}'; found: {describe_folder(lists)}. Set "
+                f"it to a list, such as 'FaceForensics++.json', or to a folder of them (dataset_json)."
             )
         return found
     found = search_lists(root)
