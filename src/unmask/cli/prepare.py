@@ -92,12 +92,13 @@ def prepare_dataset(cfg: DictConfig) -> "PrepareResult":
 def prepare(cfg: DictConfig) -> None:
     """Prepare, write `result.json`, print a summary."""
     result = prepare_dataset(cfg)
-    has_training = _print_summary(result.dataset)
+    labels = _print_summary(result.dataset)
     if result.num_repaired:
         print(f"Crops that were missing or damaged and are made again: {result.num_repaired}")
     root = f"dataset.root={result.dataset}"
-    if has_training:
-        use = f"Train on it with: {show_command('train.py', root)}"
+    if labels:
+        alone = ["augmentation=sbi"] if labels == {"real"} else []
+        use = f"Train on it with: {show_command('train.py', root, *alone)}"
     else:
         use = f"Evaluate on it with: python evaluate.py checkpoint=... {shlex.quote(root)}"
     print(f"Took {result.seconds:.0f} s. {use}")
@@ -117,27 +118,37 @@ def describe_crops(cfg: DictConfig, detector: "Detector | None") -> "CropSpec":
     Args:
         cfg: Configuration of `prepare.yaml`.
         detector: Built of it.
+
+    Raises:
+        ConfigError: A value of `crop` is out of range, or the detector has another one for its crops.
     """
     from unmask.config import to_plain
     from unmask.faces.detector import check_detector, describe_detector
     from unmask.faces.spec import CropSpec
 
-    described = describe_detector(detector, to_plain(cfg.detector))
+    described, crop = describe_detector(detector, to_plain(cfg.detector)), to_plain(cfg.crop)
     if detector is not None:
         check_detector(detector, name=described["detector"])
+    usual = CropSpec(described["detector"]).to_dict()
+    for key in crop.keys() & described.keys():
+        if crop[key] not in (described[key], usual[key]):
+            raise ConfigError(
+                f"crop.{key}={crop[key]} does not fit detector={described['detector']}, whose crops always have "
+                f"crop.{key}={described[key]}. Drop it, or choose another detector."
+            )
     try:
-        return CropSpec(**described, **to_plain(cfg.crop))
+        return CropSpec(**{**crop, **described})
     except ConfigError as error:
         raise ConfigError(f"crop.{error}") from error
 
 
-def _print_summary(root: Path) -> bool:
-    """Print the counts of each method, and return whether there is anything to train on."""
+def _print_summary(root: Path) -> set[str]:
+    """Print the counts of each method, and return the classes of the train split."""
     from rich.console import Console
     from rich.table import Table
 
     from unmask.data.tables import SPLITS, FaceDataset
-    from unmask.types import Outcome
+    from unmask.types import Label, Outcome
 
     dataset = FaceDataset.load(root)
     table = Table(title=f"Face dataset {root}", title_justify="left")
@@ -160,7 +171,7 @@ def _print_summary(root: Path) -> bool:
         console.print(f"  {row.outcome}: {row.video_id}: {row.message}", markup=False, highlight=False, soft_wrap=True)
     if len(lost) > 10:
         console.print(f"  ... and {len(lost) - 10} more; all are listed in {root / 'videos.parquet'} (column outcome)")
-    return bool((dataset.faces["split"] == "train").any())
+    return {Label(label).name.lower() for label in dataset.faces["label"][dataset.faces["split"] == "train"].unique()}
 
 
 def repair(cfg: DictConfig) -> int:

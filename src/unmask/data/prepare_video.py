@@ -141,7 +141,7 @@ def _index_images(video: Video, spec: CropSpec, max_pixels: int) -> VideoRecord:
     if video.kind == MediaKind.VIDEO:
         raise DetectorError(
             f"detector=none works only for images that are already crops, but '{video.path}' is a video. "
-            f"Choose a detector, such as detector=retinaface_mobilenet."
+            f"Choose a detector, such as detector=retinaface_mobilenet, or detector=whole for whole frames."
         )
     if video.kind == MediaKind.FRAMES:
         indexed, problem = [], ""
@@ -230,7 +230,8 @@ def _examine(batches: Iterable[Batch], spec: CropSpec) -> Iterator[_Examined]:
         for frame, found in zip(batch.frames, batch.faces, strict=True):
             faces = found[:_FACES_PER_FRAME]
             crops = [encode_crop(cut_crop(frame.image, face, spec), spec) for face in faces]
-            yield _Examined(frame.index, frame.time_seconds, faces, describe_faces(frame.image, faces), crops)
+            looks = describe_faces(frame.image, faces, is_whole=spec.takes_whole)
+            yield _Examined(frame.index, frame.time_seconds, faces, looks, crops)
 
 
 def _follow(examined: Sequence[_Examined], *, most: int) -> list[tuple[_Examined, Face]]:

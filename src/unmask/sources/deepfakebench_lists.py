@@ -12,7 +12,7 @@ from typing import Any
 from unmask.errors import SourceError, list_problems
 from unmask.media.kinds import IMAGE_SUFFIXES
 from unmask.media.listing import natural_order
-from unmask.sources.folders import describe_folder
+from unmask.sources.folders import describe_folder, refuse_layout
 from unmask.sources.labels import SPLIT_NAMES
 
 _HEAD = re.compile(r'\s*\{\s*"[^"]+"\s*:\s*\{\s*"[^"]+"\s*:\s*\{\s*"(train|val|test)"\s*:\s*\{')
@@ -72,9 +72,12 @@ def find_lists(root: Path, lists: Path | None) -> list[Path]:
         return found
     found = search_lists(root)
     if not found:
-        raise SourceError(
-            f"No lists of DeepfakeBench in '{root}' or in a folder 'dataset_json' in or beside it; found: "
-            f"{describe_folder(root)}. Set source.lists to the JSON file or folder that came with the crops."
+        raise refuse_layout(
+            root,
+            source="deepfakebench",
+            layout="DeepfakeBench",
+            looked_for="its lists (*.json) there, or in a folder 'dataset_json' in or beside it",
+            advice="Set source.lists to the JSON file or folder that came with the crops.",
         )
     return found
 
