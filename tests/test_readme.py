@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from tests.conftest import train_tiny
+from tests.prepared import lay_out_prepared
 
 from unmask.media.image import write_jpeg
 from unmask.media.video import read_frames
@@ -60,6 +61,7 @@ def places(in_folder: Path, synthetic_root: Path, face_dataset: Path, checkpoint
     clips = sorted((synthetic_root / "original_sequences/youtube/c23/videos").glob("*.mp4"))
     photographs = in_folder / "photographs"
     labelled = in_folder / "labelled"
+    prepared = lay_out_prepared(in_folder / "prepared", [next(read_frames(clip, num_frames=1)).image for clip in clips])
     for number, clip in enumerate(clips):
         image = next(read_frames(clip, num_frames=1)).image
         write_jpeg(photographs / f"{number}.jpg", image, quality=95)
@@ -75,7 +77,9 @@ def places(in_folder: Path, synthetic_root: Path, face_dataset: Path, checkpoint
     return {
         "/data/FaceForensics++": synthetic_root,
         "/data/photographs": photographs,
-        **dict.fromkeys(("/data/140k", "/data/photos"), labelled),
+        "/data/photos": labelled,
+        **{f"/data/{name}": path for name, path in prepared.items()},
+        "/data/DF40": prepared["rgb"],
         **dict.fromkeys(("data/ffpp-c23", "data/celebdf", "data/synthetic-faces"), face_dataset),
         **dict.fromkeys(trained, checkpoint),
         **{f"outputs/train/{run}/bundle": checkpoint.parents[1] / "bundle" for run in ("<run>", "first")},
@@ -85,7 +89,7 @@ def places(in_folder: Path, synthetic_root: Path, face_dataset: Path, checkpoint
 
 def substitute(argument: str, places: dict[str, Path]) -> str:
     key, _, value = argument.partition("=")
-    reads = key in ("source.root", "dataset.root", "checkpoint") and not value.startswith("models:/")
+    reads = key in ("source.root", "source.lists", "dataset.root", "checkpoint") and not value.startswith("models:/")
     return f"{key}={places[value]}" if reads else argument
 
 
