@@ -58,7 +58,7 @@ def test_portraits_alone_are_prepared_and_trained_on_with_self_blended_images(
 
 
 def test_portraits_without_landmarks_cannot_be_blended_which_is_said(
-    in_folder: Path, monkeypatch: pytest.MonkeyPatch
+    in_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     _draw_people(in_folder / "people")
     monkeypatch.setattr(
@@ -66,5 +66,8 @@ def test_portraits_without_landmarks_cannot_be_blended_which_is_said(
                       "num_workers=0", "crop.crop_size=64"]
     )  # fmt: skip
     main()
+    out = capsys.readouterr().out
+    assert "detector=retinaface_mobilenet" in out
+    assert "python train.py" not in out
     with pytest.raises(DatasetError, match=r"landmarks.*'whole'.*detector=retinaface_mobilenet"):
         train_tiny(Path("faces"), in_folder / "run", "augmentation=sbi")

@@ -102,6 +102,10 @@ def test_whole_images_go_from_prepare_to_every_way_of_prediction(
     assert "face" not in (expected.headline + expected.reason).lower()
     assert "image" in expected.reason
 
+    clip = Predictor.load(bundle).predict_file(source / "test" / "real" / "clip.mp4")
+    assert "face" not in (clip.headline + clip.reason).lower()
+    assert "video" in clip.reason
+
     service = ServiceSettings(ModelSettings(str(bundle)), in_folder / "service", image_workers=1)
     with TestClient(create_app(service)) as client:
         wait_until_ready(client)

@@ -256,6 +256,26 @@ def test_lists_as_they_are_stop_at_a_video_in_several_splits(tmp_path: Path) -> 
         DeepfakeBench(root, splits="random")
 
 
+def test_people_of_test_who_are_in_train_too_are_named_and_splits_may_be_by_identity(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    content = {
+        "simswap": {
+            "simswap_Real": {"train": {"000": _video("simswap_Real", "ff/frames/000/0.png")}},
+            "simswap_Fake": {"test": {"000_003": _video("simswap_Fake", "simswap/ff/frames/000_003/0.png")}},
+        }
+    }
+    root = _lay_out(tmp_path, content)
+    fake, real = DeepfakeBench(root, name="df40").list_videos()
+    assert (fake.identities, fake.original) == (("ffpp 000 (test list)", "ffpp 003 (test list)"), None)
+    assert real.identities == ("ffpp 000",)
+    assert "1 of the 2 people in test" in caplog.text
+    assert DeepfakeBench(root, name="df40", splits="lists").list_videos() == [fake, real]
+    fake, real = DeepfakeBench(root, name="df40", splits=None).list_videos()
+    assert (fake.split, real.split, fake.original) == (None, None, "df40/simswap/simswap_Real/000")
+    assert len(set(find_groups([fake, real]))) == 1
+
+
 def test_what_is_in_every_split_is_test(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     # rearrange.py puts all of UADFV into all three splits.
     real, fake = (

@@ -17,6 +17,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from tests.conftest import compose_config
+from tests.prepared import lay_out_prepared
 
 from unmask.config import config_dir, register_schemas
 from unmask.errors import ConfigError, UnmaskError
@@ -152,8 +153,8 @@ def test_experiment_trains_with_its_own_network(face_dataset: Path, tmp_path: Pa
 def images(in_folder: Path, synthetic_root: Path) -> dict[str, Path]:
     """The raw material of every source."""
     clips = sorted((synthetic_root / "original_sequences/youtube/c23/videos").glob("*.mp4"))
-    for number, clip in enumerate(clips):
-        image = next(read_frames(clip, num_frames=1)).image
+    stills = [next(read_frames(clip, num_frames=1)).image for clip in clips]
+    for number, image in enumerate(stills):
         for folder, quality in (("photographs", 95), ("labelled/real", 95), ("labelled/fake", 90)):
             write_jpeg(in_folder / folder / f"{number}.jpg", image, quality=quality)
     rows = [f"labelled/{label}/{number}.jpg,{label}" for label in ("real", "fake") for number in range(len(clips))]
@@ -166,7 +167,10 @@ def images(in_folder: Path, synthetic_root: Path) -> dict[str, Path]:
     metadata |= {f"{number + 3}.mp4": {"label": "FAKE", "original": f"{number}.mp4"} for number in range(3)}
     (in_folder / "dfdc/dfdc_train_part_0/metadata.json").write_text(json.dumps(metadata))
     (in_folder / "celebdf/List_of_testing_videos.txt").write_text("1 Celeb-real/id0_0000.mp4\n")
+    prepared = lay_out_prepared(in_folder / "prepared", stills)
     return {
+        "deepfakebench": prepared["rgb"], "df40": prepared["rgb"], "faces_140k": prepared["140k"],
+        "portraits": prepared["lfw"],
         "ffpp": synthetic_root, "image_folder": in_folder / "labelled", "forge": in_folder / "photographs",
         "csv": in_folder / "labels.csv", **{name: in_folder / name for name in DATASETS},
     }  # fmt: skip

@@ -92,16 +92,28 @@ def prepare_dataset(cfg: DictConfig) -> "PrepareResult":
 def prepare(cfg: DictConfig) -> None:
     """Prepare, write `result.json`, print a summary."""
     result = prepare_dataset(cfg)
-    labels = _print_summary(result.dataset)
+    dataset = _print_summary(result.dataset)
     if result.num_repaired:
         print(f"Crops that were missing or damaged and are made again: {result.num_repaired}")
-    root = f"dataset.root={result.dataset}"
-    if labels:
-        alone = ["augmentation=sbi"] if labels == {"real"} else []
-        use = f"Train on it with: {show_command('train.py', root, *alone)}"
-    else:
-        use = f"Evaluate on it with: python evaluate.py checkpoint=... {shlex.quote(root)}"
-    print(f"Took {result.seconds:.0f} s. {use}")
+    print(f"Took {result.seconds:.0f} s. {_say_use(dataset)}")
+
+
+def _say_use(dataset: "FaceDataset") -> str:
+    """Return what the dataset can be used for, with the command."""
+    from unmask.types import Label
+
+    root = f"dataset.root={dataset.root}"
+    train = dataset.faces[dataset.faces["split"] == "train"]
+    if train.empty:
+        return f"Evaluate on it with: python evaluate.py checkpoint=... {shlex.quote(root)}"
+    if (train["label"] == Label.FAKE).any():
+        return f"Train on it with: {show_command('train.py', root)}"
+    if train["landmarks"].isna().any():
+        return (
+            "It has no fakes to train on, and no landmarks to make fakes from with augmentation=sbi: prepare it again "
+            "with detector=retinaface_mobilenet."
+        )
+    return f"Train on it with: {show_command('train.py', root, 'augmentation=sbi')}"
 
 
 def _check_duplicates(choice: str) -> str:
@@ -142,13 +154,13 @@ def describe_crops(cfg: DictConfig, detector: "Detector | None") -> "CropSpec":
         raise ConfigError(f"crop.{error}") from error
 
 
-def _print_summary(root: Path) -> set[str]:
-    """Print the counts of each method, and return the classes of the train split."""
+def _print_summary(root: Path) -> "FaceDataset":
+    """Print the counts of each method, and return the dataset."""
     from rich.console import Console
     from rich.table import Table
 
     from unmask.data.tables import SPLITS, FaceDataset
-    from unmask.types import Label, Outcome
+    from unmask.types import Outcome
 
     dataset = FaceDataset.load(root)
     table = Table(title=f"Face dataset {root}", title_justify="left")
@@ -171,7 +183,7 @@ def _print_summary(root: Path) -> set[str]:
         console.print(f"  {row.outcome}: {row.video_id}: {row.message}", markup=False, highlight=False, soft_wrap=True)
     if len(lost) > 10:
         console.print(f"  ... and {len(lost) - 10} more; all are listed in {root / 'videos.parquet'} (column outcome)")
-    return {Label(label).name.lower() for label in dataset.faces["label"][dataset.faces["split"] == "train"].unique()}
+    return dataset
 
 
 def repair(cfg: DictConfig) -> int:

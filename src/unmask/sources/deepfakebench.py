@@ -23,7 +23,7 @@ from unmask.sources.folders import check_root, find_forgeries, quote_some
 from unmask.sources.labels import check_fraction, split_around_test
 from unmask.types import ORIGINAL, Label, MediaKind, Video
 
-SPLITS = ("clean", "lists")
+SPLITS = ("clean", "lists", None)
 
 METHODS = {
     "FF-DF": "Deepfakes", "FF-F2F": "Face2Face", "FF-FS": "FaceSwap", "FF-NT": "NeuralTextures",
@@ -89,7 +89,8 @@ class DeepfakeBench:
         datasets: Names of the datasets to read; None for those of which anything exists.
         splits: `clean` repairs the splits: a `val` that repeats another split is dropped, and a validation split of
             separate people is taken from train; a video in several splits stays in test, otherwise in val. `lists`
-            takes them as they are, and refuses lists with a video in several splits.
+            takes them as they are, and refuses lists with a video in several splits. None lets `prepare` split by
+            identity.
         labels: Further names of labels, each with 0 for real or 1 for fake.
         replace: Starts of paths from another machine, and what stands for them here.
         val_fraction: Share of the people outside test for validation, where `val` is dropped.
@@ -103,14 +104,14 @@ class DeepfakeBench:
         lists: str | Path | None = None,
         name: str = "deepfakebench",
         datasets: Sequence[str] | None = None,
-        splits: str = "clean",
+        splits: str | None = "clean",
         labels: Mapping[str, int] | None = None,
         replace: Mapping[str, str] | None = None,
         val_fraction: float = 0.15,
         seed: int = 0,
     ) -> None:
         if splits not in SPLITS:
-            raise ConfigError(f"source.splits='{splits}' is unknown. Choose {' or '.join(SPLITS)}.")
+            raise ConfigError(f"source.splits='{splits}' is unknown. Choose clean, lists or null.")
         wrong = [name for name, value in (labels or {}).items() if value not in tuple(Label)]
         if wrong:
             raise ConfigError(f"source.labels.{wrong[0]} must be 0 (real) or 1 (fake).")
@@ -144,13 +145,15 @@ class DeepfakeBench:
             logger.warning("Skipped %d entries of the lists:\n%s", len(lists.problems), list_problems(lists.problems))
         items = self._find_frames(self._drop_empty(list(lists.entries.values())))
         _warn_of_faults(items)
-        if self.splits == "lists":
-            items = _join_repeated(items)
-            _refuse_several_splits(items)
-            return list(self._make_videos(items))
-        repeating = {dataset for dataset, members in _group(items).items() if _find_repeated_by_val(members)}
-        items = _join_repeated([_drop_val(item) if item.dataset in repeating else item for item in items])
-        return self._carve_val(list(self._make_videos(items)), repeating)
+        if self.splits == "clean":
+            repeating = {dataset for dataset, members in _group(items).items() if _find_repeated_by_val(members)}
+            items = _join_repeated([_drop_val(item) if item.dataset in repeating else item for item in items])
+            return _part_people(self._carve_val(list(self._make_videos(items)), repeating))
+        videos = list(self._make_videos(items := _join_repeated(items)))
+        if self.splits is None:
+            return [replace(video, split=None) for video in videos]
+        _refuse_several_splits(items)
+        return _part_people(videos)
 
     def _drop_empty(self, entries: Sequence[Entry]) -> list[Entry]:
         empty = [_show(entry.key) for entry in entries if not entry.frames]
@@ -241,6 +244,26 @@ class DeepfakeBench:
                 split = members
             done |= {video.video_id: video for video in split}
         return [done[video.video_id] for video in videos if video.video_id in done]
+
+
+def _part_people(videos: Sequence[Video]) -> list[Video]:
+    """Rename the people of test who are also in train or val, and log them: the published splits share them."""
+    of_test = {person for video in videos if video.split == "test" for person in video.identities}
+    shared = of_test & {person for video in videos if video.split != "test" for person in video.identities}
+    if shared:
+        logger.warning(
+            "%d of the %d people in test are also in train or val of the lists, such as %s: metrics overestimate "
+            "performance on unseen people. source.splits=null splits by identity instead.",
+            len(shared), len(of_test), quote_some(sorted(shared), limit=2),
+        )  # fmt: skip
+    split_of = {video.video_id: video.split for video in videos}
+    parted = []
+    for video in videos:
+        is_renamed = video.split == "test" and not shared.isdisjoint(video.identities)
+        people = tuple(f"{person} (test list)" for person in video.identities) if is_renamed else video.identities
+        is_apart = video.original is not None and split_of.get(video.original) != video.split
+        parted.append(replace(video, identities=people, original=None if is_apart else video.original))
+    return parted
 
 
 def read_label(name: str) -> Label | None:
