@@ -4,6 +4,8 @@ import pytest
 
 from unmask.data.splits import assign_splits, find_groups
 from unmask.errors import ConfigError, LeakageError, SourceError
+from unmask.forgeries import record_training
+from unmask.sources.folders import record_source
 from unmask.sources.portraits import Portraits
 from unmask.types import Label, MediaKind
 
@@ -164,7 +166,8 @@ def test_videos_are_skipped_and_counted(tmp_path: Path, caplog: pytest.LogCaptur
         Portraits(tmp_path / "gone").list_videos()
 
 
-def test_fakes_of_a_training_on_portraits_are_self_made(tmp_path: Path) -> None:
-    assert Portraits(tmp_path).forgeries == "self_made"
+def test_a_training_on_portraits_has_self_made_fakes_or_drawn_ones(tmp_path: Path) -> None:
+    records = record_training(record_source(Portraits(tmp_path)), makes_fakes=True)
+    assert [record.forgeries for record in records] == ["self_made"]
     (tmp_path / "synthetic.json").touch()
     assert Portraits(tmp_path).forgeries == "drawn"

@@ -79,9 +79,8 @@ class Portraits:
 
     @property
     def forgeries(self) -> Forgeries:
-        """Who makes the fakes of a training: Unmask, or the program that drew the folder."""
-        found = find_forgeries(self.root)
-        return Forgeries.SELF_MADE if found is Forgeries.EXTERNAL else found
+        """Who drew the faces, if Unmask did. There are no fakes: training that makes its own records that."""
+        return find_forgeries(self.root)
 
     def list_videos(self) -> list[Video]:
         """Return every image with its person, and the missing ones from the lists of CelebA."""
