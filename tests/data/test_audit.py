@@ -19,12 +19,29 @@ def _row(table: pd.DataFrame, name: str) -> int:
     return int(np.flatnonzero(table["video_id"] == f"drawn/original/c23/{name}")[0])
 
 
+def _share_across_splits(dataset: FaceDataset, column: str) -> int:
+    """Count the values of a column of `videos` that are in more than one split."""
+    known = dataset.videos.explode(column).dropna(subset=[column])
+    return int((known.groupby(column)["split"].nunique() > 1).sum())
+
+
+def _find_leak(dataset: FaceDataset) -> str | None:
+    try:
+        audit_splits(dataset)
+    except LeakageError as error:
+        return str(error)
+    return None
+
+
 def test_clean_dataset_passes(dataset: FaceDataset) -> None:
-    audit_splits(dataset)
+    assert set(dataset.videos["split"]) == {"train", "val"}
+    assert _find_leak(dataset) is None
 
 
 def test_prepared_dataset_passes(face_dataset: Path) -> None:
-    audit_splits(FaceDataset.load(face_dataset))
+    dataset = FaceDataset.load(face_dataset)
+    assert [_share_across_splits(dataset, column) for column in ("group", "identities")] == [0, 0]
+    assert _find_leak(dataset) is None
 
 
 def test_group_in_two_splits_is_found(dataset: FaceDataset) -> None:
@@ -63,4 +80,6 @@ def test_crops_moved_to_another_split_than_their_video_are_found(dataset: FaceDa
 
 def test_dataset_without_known_identities_passes(dataset: FaceDataset) -> None:
     dataset.videos["identities"] = [np.array([], object)] * len(dataset.videos)
-    audit_splits(dataset)
+    assert _find_leak(dataset) is None
+    dataset.faces.loc[_row(dataset.faces, "val000"), "crop"] = dataset.faces["crop"][0]
+    assert "crop" in str(_find_leak(dataset))  # the other checks still run
