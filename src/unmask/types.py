@@ -22,6 +22,8 @@ Point = tuple[float, float]
 ORIGINAL = "original"
 """Method of a real video."""
 
+SPLITS = ("train", "val", "test")
+
 
 class Label(IntEnum):
     """Class label; the only definition of 0 and 1."""

@@ -64,9 +64,9 @@ def prepare_dataset(cfg: DictConfig) -> "PrepareResult":
     """Prepare, and write `result.json` into the run folder."""
     from unmask.config import run_dir
     from unmask.data.prepare import prepare
-    from unmask.data.tables import SPLITS
     from unmask.paths import write_bytes
     from unmask.training.parts import build_node
+    from unmask.types import SPLITS
 
     detector = build_node(cfg.detector)
     result = prepare(
@@ -156,8 +156,8 @@ def _print_summary(root: Path) -> bool:
     from rich.console import Console
     from rich.table import Table
 
-    from unmask.data.tables import SPLITS, FaceDataset
-    from unmask.types import Outcome
+    from unmask.data.tables import FaceDataset
+    from unmask.types import SPLITS, Outcome
 
     dataset = FaceDataset.load(root)
     table = Table(title=f"Face dataset {root}", title_justify="left")

@@ -25,14 +25,14 @@ from unmask.data.splits import (
     split_videos,
     write_left_out,
 )
-from unmask.data.tables import SPLITS, FaceDataset, count_rows, write_dataset
+from unmask.data.tables import FaceDataset, count_rows, write_dataset
 from unmask.data.work import Journal, Workshop, count_remade, plan_tasks, run_tasks
 from unmask.errors import ConfigError, DatasetError, list_problems, names_limit
 from unmask.faces.detector import Detector
 from unmask.faces.spec import CropSpec
 from unmask.media.image import MAX_PIXELS
 from unmask.sources.folders import CreatedSource, Source, record_source
-from unmask.types import Label, MediaKind, Outcome, Video
+from unmask.types import SPLITS, Label, MediaKind, Outcome, Video
 
 _KIND_NAMES = {MediaKind.IMAGE: "images", MediaKind.VIDEO: "videos", MediaKind.FRAMES: "folders of frames"}
 

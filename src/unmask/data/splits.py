@@ -11,10 +11,10 @@ from typing import Any
 import pandas as pd
 
 from unmask.data.groups import check_folds, check_groups, divide, find_groups, hold_out, split_by_fold
-from unmask.data.tables import SPLITS, FaceDataset
+from unmask.data.tables import FaceDataset
 from unmask.errors import ConfigError, DatasetError, LeakageError, list_problems
 from unmask.paths import show_command, write_bytes
-from unmask.types import Label, Video
+from unmask.types import SPLITS, Label, Video
 
 LEFT_OUT_FILE = "left_out.csv"
 
@@ -257,7 +257,7 @@ def write_protocol(dataset: FaceDataset, path: Path) -> Protocol:
     }
     content = {"format": PROTOCOL_FORMAT, "version": PROTOCOL_VERSION, "name": dataset.name, "videos": videos}
     write_bytes(path, (json.dumps(content | {"sha256": _hash_content(content)}, indent=1) + "\n").encode())
-    return read_protocol(path)
+    return Protocol(path, dataset.name, {name: (video["split"], video["label"]) for name, video in videos.items()})
 
 
 def read_protocol(path: Path) -> Protocol:

@@ -14,9 +14,7 @@ from unmask.errors import DatasetError, suggest
 from unmask.faces.spec import CropSpec
 from unmask.forgeries import SourceRecord, read_sources
 from unmask.paths import expand_home, show_command, write_bytes, writing
-from unmask.types import Label, MediaKind
-
-SPLITS = ("train", "val", "test")
+from unmask.types import SPLITS, Label, MediaKind
 
 VIDEO_COLUMNS = (
     "video_id", "path", "kind", "label", "method", "compression", "identities", "original", "group", "split", "outcome",
@@ -88,6 +86,12 @@ class FaceDataset:
         dataset = cls(root, info, videos, faces)
         return dataset if folds is None else _split_again(dataset, folds=folds, fold=fold)
 
+    @classmethod
+    def from_config(cls, node: Mapping[str, Any]) -> "FaceDataset":
+        """Read the dataset that the config node `dataset` names, with its folds."""
+        folds, fold = read_folds(node)
+        return cls.load(node["root"], folds=folds, fold=fold)
+
     @property
     def name(self) -> str:
         """Name of the source."""
@@ -136,6 +140,16 @@ class FaceDataset:
                     f"Split '{split}' of '{self.root}' has only one class: {len(labels)} {other} crops and no "
                     f"{label.name.lower()} crops. Add {label.name.lower()} media to the source and rerun prepare.py."
                 )
+
+
+def read_folds(known: Mapping[str, Any]) -> tuple[int | None, int]:
+    """Return `folds` and `fold` of a config node or of a checkpoint's provenance, which may lack them."""
+    return known.get("folds"), known.get("fold", 0)
+
+
+def show_folds(folds: int | None, fold: int) -> str:
+    """Return the two keys of a training or an evaluation, as on a command line."""
+    return f"dataset.folds={'null' if folds is None else folds} dataset.fold={fold}"
 
 
 def _split_again(dataset: FaceDataset, *, folds: int, fold: int) -> FaceDataset:

@@ -15,7 +15,7 @@ import pandas as pd
 from unmask import __version__
 from unmask.data.audit import find_usable_crops
 from unmask.data.dataset import FaceCrops
-from unmask.data.tables import FaceDataset
+from unmask.data.tables import FaceDataset, read_folds, show_folds
 from unmask.decision import Decision
 from unmask.errors import ConfigError
 from unmask.evaluation.report import TRAINING, Report, ReportSection, embed_thumbnails, find_mistakes, render_report
@@ -219,13 +219,11 @@ def _render(name: str, section: ReportSection, frames: pd.DataFrame, videos: pd.
 def _check_folds(model: Checkpoint, dataset: FaceDataset, given: tuple[int | None, int]) -> None:
     """Raise a ConfigError if the model was trained on other folds of this dataset: test would contain training data."""
     known = model.provenance
-    trained = (known.get("folds"), known.get("fold", 0))
+    trained = read_folds(known)
     if known.get("dataset") == dataset.name and trained != given:
-        keys = [f"dataset.folds={'null' if folds is None else folds} dataset.fold={fold}" for folds, fold in
-                (trained, given)]  # fmt: skip
         raise ConfigError(
-            f"'{model.path}' was trained on '{dataset.name}' with {keys[0]}, and {keys[1]} would score it on videos "
-            f"that it was trained on. Set {keys[0]}"
+            f"'{model.path}' was trained on '{dataset.name}' with {show_folds(*trained)}, and {show_folds(*given)} "
+            f"would score it on videos that it was trained on. Set {show_folds(*trained)}"
         )
 
 

@@ -10,11 +10,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from unmask.errors import ConfigError, SourceError, list_problems
-from unmask.forgeries import Forgeries
 from unmask.sources.folders import (
+    DownloadedSource,
     check_root,
     descend,
-    find_forgeries,
     kind_of,
     list_clips,
     list_folders,
@@ -46,7 +45,7 @@ _WHOLE_FRAMES = (*SCENARIOS["FaceSwap"], "LivePortrait")
 logger = logging.getLogger(__name__)
 
 
-class CelebDF:
+class CelebDF(DownloadedSource):
     """Read `Celeb-real/id0_0000.mp4`, `YouTube-real/00000.mp4` and `Celeb-synthesis/id0_id1_0000.mp4`.
 
     `id0_id1_0000` shows the face of id1 in a video of id0. The videos, or folders of frames, may be one level deeper
@@ -89,11 +88,6 @@ class CelebDF:
         """Recognize the folders `Celeb-real` and `Celeb-synthesis`."""
         there = _find_parts(root)
         return f"'{_CELEBRITIES}/' and '{_FAKES}/'" if {_CELEBRITIES, _FAKES} <= there.keys() else None
-
-    @property
-    def forgeries(self) -> Forgeries:
-        """Who made the fakes: others, unless Unmask wrote the folder."""
-        return find_forgeries(self.root)
 
     def list_videos(self) -> list[Video]:
         """Return every video in the folders, and missing ones from the test list."""

@@ -8,8 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from unmask.errors import SourceError, list_problems
-from unmask.forgeries import Forgeries
-from unmask.sources.folders import describe_folder, find_forgeries, kind_of, list_folders, quote_some
+from unmask.sources.folders import DownloadedSource, describe_folder, kind_of, list_folders, quote_some
 from unmask.sources.labels import SPLIT_NAMES, read_split
 from unmask.sources.table import SUFFIXES, Row, find_columns, read_header, read_labels, read_table
 from unmask.types import ORIGINAL, Label, MediaKind, Video
@@ -41,7 +40,7 @@ class _Entry:
     path: Path
 
 
-class CsvTable:
+class CsvTable(DownloadedSource):
     """Read `path,label[,video,identity,method,split]`: one table, or train, val and test tables in a folder.
 
     A path is an image, a video or a folder of frames. Image rows with the same `video` are its frames. Logs how labels
@@ -85,11 +84,6 @@ class CsvTable:
             if {"path", "label"} <= find_columns(read_header(path), columns={}).keys():
                 return f"'{path.name}' with columns for path and label"
         return None
-
-    @property
-    def forgeries(self) -> Forgeries:
-        """Who made the fakes: others, unless Unmask wrote the folder."""
-        return find_forgeries(self.root)
 
     def list_videos(self) -> list[Video]:
         """Return a video for each row, or for each group of rows with the same `video`, whether it exists or not."""

@@ -4,16 +4,14 @@ CVPR 2020).
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from unmask.errors import ConfigError, SourceError, list_problems
-from unmask.forgeries import Forgeries
-from unmask.sources.ffpp import YOUTUBE, Clips, Tree, read_same_youtube_video
+from unmask.sources.ffpp import YOUTUBE, Clips, Tree, read_same_youtube_video, unify_people
 from unmask.sources.folders import (
+    DownloadedSource,
     check_root,
     describe_folder,
-    find_forgeries,
     kind_of,
     list_clips,
     list_folders,
@@ -21,20 +19,19 @@ from unmask.sources.folders import (
     refuse_layout,
     warn_of_absent,
 )
-from unmask.types import ORIGINAL, Label, Video
+from unmask.types import ORIGINAL, SPLITS, Label, Video
 
 VARIANTS = (
     "end_to_end", *(f"end_to_end_level_{level}" for level in range(1, 6)), "end_to_end_random_level",
     *(f"end_to_end_mix_{count}_distortions" for count in range(2, 5)), "reenact_postprocess",
 )  # fmt: skip
-SPLITS = ("train", "val", "test")
 
 _FAKES = "manipulated_videos"
 
 logger = logging.getLogger(__name__)
 
 
-class DeeperForensics:
+class DeeperForensics(DownloadedSource):
     """Read `manipulated_videos/<variant>/000_M101.mp4`: the face of actor M101 on video 000 of FaceForensics++.
 
     The real class is the originals of FaceForensics++, which the dataset does not contain. `source_videos` shows the
@@ -79,11 +76,6 @@ class DeeperForensics:
         """Recognize a variant below `manipulated_videos`."""
         return next((f"'{_FAKES}/{variant}/'" for variant in VARIANTS if (root / _FAKES / variant).is_dir()), None)
 
-    @property
-    def forgeries(self) -> Forgeries:
-        """Who made the fakes: others, unless Unmask wrote the folder."""
-        return find_forgeries(self.root)
-
     def list_videos(self) -> list[Video]:
         """Return every fake in the lists and its original, including missing ones; without lists, every fake there."""
         check_root(self.root)
@@ -120,10 +112,7 @@ class DeeperForensics:
         """Give clips of the same YouTube video a common identity, or warn that the authors' lists separate them."""
         same = read_same_youtube_video()
         if self.splits is None:
-            return [
-                replace(video, identities=tuple(same.get(person, person) for person in video.identities))
-                for video in videos
-            ]
+            return unify_people(videos, same)
         splits_of: dict[str, set[str | None]] = {}
         for target, split in splits.items():
             splits_of.setdefault(same.get(target, target), set()).add(split)

@@ -3,19 +3,15 @@
 import logging
 from pathlib import Path
 
-from unmask.errors import ConfigError
-from unmask.forgeries import Forgeries
 from unmask.sources.ffpp import ACTORS, DEEP_FAKE_DETECTION, Clips, Tree
-from unmask.sources.folders import check_root, find_forgeries, quote_some, refuse_layout
-from unmask.sources.labels import split_people
+from unmask.sources.folders import DownloadedSource, check_root, quote_some, refuse_layout
+from unmask.sources.labels import PeopleSplit
 from unmask.types import ORIGINAL, Label, Video
-
-SPLITS = ("test", "actor")
 
 logger = logging.getLogger(__name__)
 
 
-class DeepFakeDetection:
+class DeepFakeDetection(DownloadedSource):
     """Read `original_sequences/actors` and `manipulated_sequences/DeepFakeDetection` of the FaceForensics++ layout.
 
     Kaggle's flat copy has only `DeepFakeDetection/`. `24__walking.mp4` shows actor 24;
@@ -45,14 +41,10 @@ class DeepFakeDetection:
         seed: int = 0,
         media: str | None = None,
     ) -> None:
-        if splits not in SPLITS:
-            raise ConfigError(f"source.splits='{splits}' is unknown. Choose {' or '.join(SPLITS)}.")
         self.root = Path(root)
         self.name = name
         self.compression = compression
-        self.splits = splits
-        self.fractions = {"train": 1 - val_fraction - test_fraction, "val": val_fraction, "test": test_fraction}
-        self.seed = seed
+        self.split = PeopleSplit(splits, val_fraction, test_fraction, seed, by="actor")
         self.tree = Tree(self.root, compression, media)
 
     @staticmethod
@@ -60,11 +52,6 @@ class DeepFakeDetection:
         """Recognize the folder of fakes in the official or flat layout, or the folder of actors."""
         folders = (f"manipulated_sequences/{DEEP_FAKE_DETECTION}", DEEP_FAKE_DETECTION, f"original_sequences/{ACTORS}")
         return next((f"'{folder}/'" for folder in folders if (root / folder).is_dir()), None)
-
-    @property
-    def forgeries(self) -> Forgeries:
-        """Who made the fakes: others, unless Unmask wrote the folder."""
-        return find_forgeries(self.root)
 
     def list_videos(self) -> list[Video]:
         """Return every video that exists; the dataset has no list of its videos."""
@@ -87,11 +74,7 @@ class DeepFakeDetection:
         videos = [self._make_real(name, originals) for name in originals.names]
         known = {video.video_id for video in videos}
         videos += [self._make_fake(name, forgeries, known) for name in forgeries.names]
-        if self.splits == "test":
-            return videos
-        kept, mixed = split_people(videos, fractions=self.fractions, seed=self.seed)
-        logger.warning("Dropped %d fakes that mix actors from two splits (source.splits=actor).", len(mixed))
-        return kept
+        return self.split.apply(videos)
 
     def _make_real(self, name: str, clips: Clips) -> Video:
         return Video(
@@ -102,7 +85,6 @@ class DeepFakeDetection:
             kind=clips.kind,
             compression=self.compression,
             identities=(self._person(name.partition("__")[0]),),
-            split="test",
         )
 
     def _make_fake(self, name: str, clips: Clips, known: set[str]) -> Video:
@@ -118,7 +100,6 @@ class DeepFakeDetection:
             compression=self.compression,
             identities=tuple(self._person(person) for person in (target, donor) if person),
             original=original if original in known else None,
-            split="test",
         )
 
     def _person(self, number: str) -> str:

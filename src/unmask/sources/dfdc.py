@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from unmask.errors import ConfigError, SourceError, list_problems
-from unmask.forgeries import Forgeries
 from unmask.media.kinds import VIDEO_SUFFIXES
-from unmask.sources.folders import check_root, find_forgeries, list_entries, list_folders, quote_some, refuse_layout
+from unmask.sources.folders import DownloadedSource, check_root, list_entries, list_folders, quote_some, refuse_layout
 from unmask.sources.labels import SPLIT_NAMES
 from unmask.types import ORIGINAL, Label, Video
 
@@ -26,7 +25,7 @@ _FEWEST_PARTS = 3
 logger = logging.getLogger(__name__)
 
 
-class DFDC:
+class DFDC(DownloadedSource):
     """Read `dfdc_train_part_0/{metadata.json,*.mp4}`, one part or a folder of parts, or a test set with `labels.csv`.
 
     Args:
@@ -51,11 +50,6 @@ class DFDC:
             if path.is_file() and _holds_labels(path):
                 return f"'{path.relative_to(root)}'"
         return f"'{LABELS}'" if _read_label_rows(root / LABELS) is not None else None
-
-    @property
-    def forgeries(self) -> Forgeries:
-        """Who made the fakes: others, unless Unmask wrote the folder."""
-        return find_forgeries(self.root)
 
     def list_videos(self) -> list[Video]:
         """Return every video listed in the metadata, whether it exists or not."""

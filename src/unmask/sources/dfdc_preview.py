@@ -7,10 +7,9 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from unmask.errors import SourceError, list_problems
-from unmask.forgeries import Forgeries
 from unmask.sources.folders import (
+    DownloadedSource,
     check_root,
-    find_forgeries,
     kind_of,
     list_root,
     quote_some,
@@ -30,7 +29,7 @@ _SETS = ("train", "test")
 logger = logging.getLogger(__name__)
 
 
-class DFDCPreview:
+class DFDCPreview(DownloadedSource):
     """Read `dataset.json`, `original_videos/<actor>/*.mp4` and `method_A/<actor>/<clip>/*.mp4`.
 
     Test is as the table says; validation shows other people than training. The parts may be one level deeper, in
@@ -63,11 +62,6 @@ class DFDCPreview:
                 return f"'{TABLE}'"
         there = [part for part in _PARTS if (root / part).is_dir()]
         return f"'{there[0]}/' and '{there[-1]}/'" if _ORIGINALS in there and len(there) > 1 else None
-
-    @property
-    def forgeries(self) -> Forgeries:
-        """Who made the fakes: others, unless Unmask wrote the folder."""
-        return find_forgeries(self.root)
 
     def list_videos(self) -> list[Video]:
         """Return every video in the table, whether it exists or not."""

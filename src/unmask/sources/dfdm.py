@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from unmask.errors import SourceError
-from unmask.forgeries import Forgeries
 from unmask.media.kinds import IMAGE_SUFFIXES
 from unmask.sources.folders import (
+    DownloadedSource,
     check_root,
     describe_folder,
-    find_forgeries,
+    keep_first,
     kind_of,
     list_clips,
     list_folders,
@@ -54,10 +54,10 @@ class _Fake:
     compression: str
 
 
-class DFDM:
+class DFDM(DownloadedSource):
     """Read `DFDM_crf23/<model>/id0_id1_0000_4dfaker.mp4`: the face of id1 in the clip `id0_0000` of Celeb-DF v2.
 
-    The five models are told by the last word of the names, at any depth of folders; a folder that ends in `crf23` or
+    The last word of a name identifies one of five models, at any depth of folders; a folder that ends in `crf23` or
     is named `c23` states the quality. The dataset has no real videos: they are the clips of `Celeb-real` in Celeb-DF
     v2 from which the fakes were made.
 
@@ -102,11 +102,6 @@ class DFDM:
             level = [child for folder in level for child in list_folders(folder) if _OF_RELEASE.fullmatch(child.name)]
         return None
 
-    @property
-    def forgeries(self) -> Forgeries:
-        """Who made the fakes: others, unless Unmask wrote the folder."""
-        return find_forgeries(self.root)
-
     def list_videos(self) -> list[Video]:
         """Return every fake that exists and the clip it was made from, whether that exists or not."""
         check_root(self.root)
@@ -115,7 +110,7 @@ class DFDM:
         wanted = {f"{fake.target}_{fake.clip}" for fake in fakes}
         reals = self._find_reals(wanted)
         videos = [self._make_real(name, path) for name, path in sorted(reals.items())]
-        videos += [self._make_fake(fake) for fake in fakes]
+        videos += keep_first((self._make_fake(fake) for fake in fakes), what="fakes")
         return self.split.apply(videos)
 
     def _list_fakes(self) -> list[_Fake]:
@@ -138,11 +133,7 @@ class DFDM:
                 f"No fakes of source.compression='{self.compression}' in '{self.root}'. Found: {quote_some(there)}; "
                 f"null reads all."
             )
-        by_id: dict[str, _Fake] = {}
-        copies = [fake.path.name for fake in fakes if by_id.setdefault(self._make_id(fake), fake) is not fake]
-        if copies:
-            logger.warning("Skipped %d fakes that are there twice: %s.", len(copies), quote_some(copies))
-        return list(by_id.values())
+        return fakes
 
     def _find_reals(self, wanted: Iterable[str]) -> dict[str, Path]:
         """Return the clips of Celeb-DF from which the fakes were made, with their paths."""

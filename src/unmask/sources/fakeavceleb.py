@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from unmask.errors import ConfigError, SourceError, list_problems
-from unmask.forgeries import Forgeries
 from unmask.sources.folders import (
+    DownloadedSource,
     check_root,
-    find_forgeries,
     kind_of,
     list_root,
     quote_some,
@@ -48,7 +47,7 @@ class _Row:
     people: tuple[str, ...]
 
 
-class FakeAVCeleb:
+class FakeAVCeleb(DownloadedSource):
     """Read `meta_data.csv` and `<type>/<race>/<gender>/<person>/*.mp4`, with four types such as `FakeVideo-RealAudio`.
 
     Unmask judges faces. In `RealVideo-FakeAudio` the face is that of `RealVideo-RealAudio`, frame by frame, with
@@ -87,11 +86,6 @@ class FakeAVCeleb:
     def recognize(root: Path) -> str | None:
         """Recognize the folder of a type."""
         return next((f"'{name}/'" for name in _TYPES if (root / name).is_dir()), None)
-
-    @property
-    def forgeries(self) -> Forgeries:
-        """Who made the fakes: others, unless Unmask wrote the folder."""
-        return find_forgeries(self.root)
 
     def list_videos(self) -> list[Video]:
         """Return every video in the table, whether it exists or not; without the table, every video in the folders."""

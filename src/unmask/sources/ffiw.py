@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from unmask.errors import SourceError
-from unmask.forgeries import Forgeries
 from unmask.sources.folders import (
+    DownloadedSource,
     check_root,
     descend,
-    find_forgeries,
+    keep_first,
     kind_of,
     list_clips,
     list_folders,
@@ -21,10 +21,9 @@ from unmask.sources.folders import (
     refuse_layout,
     warn_of_absent,
 )
-from unmask.types import ORIGINAL, Label, Video
+from unmask.types import ORIGINAL, SPLITS, Label, Video
 
 METHOD = "FFIW"
-SPLITS = ("train", "val", "test")
 
 _PARTS = {"source": Label.REAL, "target": Label.FAKE}
 _PREFIX = re.compile(r"(train|val|test)_(\w+)", re.I)
@@ -42,7 +41,7 @@ class _Clip:
     number: str
 
 
-class FFIW:
+class FFIW(DownloadedSource):
     """Read `source/<split>/*.mp4` (real) and `target/<split>/*.mp4` (fake), with `train`, `val` and `test`.
 
     The root may also be the folder that contains both downloads, `FFIW10K-v1-release` (train and val) and
@@ -77,11 +76,6 @@ class FFIW:
                     return f"'{(descend(folder) / name).relative_to(root).as_posix()}'"
         return None
 
-    @property
-    def forgeries(self) -> Forgeries:
-        """Who made the fakes: others, unless Unmask wrote the folder."""
-        return find_forgeries(self.root)
-
     def list_videos(self) -> list[Video]:
         """Return every video in the folders; the dataset has no list of all its videos."""
         check_root(self.root)
@@ -98,15 +92,7 @@ class FFIW:
             [f"{part}/{split}" for part, label in _PARTS.items() for split in SPLITS if (label, split) not in there],
         )
         partners = _read_pairs(releases)
-        by_id: dict[str, Video] = {}
-        copies = []
-        for clip in clips:
-            video = self._make_video(clip, partners)
-            if by_id.setdefault(video.video_id, video) is not video:
-                copies.append(clip.path.name)
-        if copies:
-            logger.warning("Skipped %d videos that are there twice: %s.", len(copies), quote_some(copies))
-        return list(by_id.values())
+        return keep_first((self._make_video(clip, partners) for clip in clips), what="videos")
 
     def _make_video(self, clip: _Clip, partners: Mapping[str, tuple[str, ...]]) -> Video:
         method = METHOD if clip.label == Label.FAKE else ORIGINAL

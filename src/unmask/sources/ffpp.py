@@ -6,25 +6,24 @@ Roessler et al., FaceForensics++: Learning to Detect Manipulated Facial Images, 
 import json
 import logging
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
 
 from unmask.errors import ConfigError, SourceError
-from unmask.forgeries import Forgeries
 from unmask.media.kinds import IMAGE_SUFFIXES
 from unmask.media.listing import MEDIA_SUFFIXES, holds_frames
 from unmask.sources.folders import (
+    DownloadedSource,
     check_root,
     describe_folder,
-    find_forgeries,
     list_entries,
     list_folders,
     quote_some,
     refuse_layout,
 )
-from unmask.types import ORIGINAL, Label, MediaKind, Video
+from unmask.types import ORIGINAL, SPLITS, Label, MediaKind, Video
 
 logger = logging.getLogger(__name__)
 
@@ -126,10 +125,9 @@ def _list_clips(folder: Path) -> Clips:
 
 
 METHODS = ("Deepfakes", "Face2Face", "FaceSwap", "NeuralTextures", "FaceShifter")
-SPLITS = ("train", "val", "test")
 
 
-class FaceForensics:
+class FaceForensics(DownloadedSource):
     """Read `original_sequences/youtube/<c>/videos/AAA.mp4` and `manipulated_sequences/<method>/<c>/videos/AAA_BBB.mp4`.
 
     Also reads Kaggle's layout, `original/AAA.mp4` and `<method>/AAA_BBB.mp4`, and extracted frames: `images/` or
@@ -182,11 +180,6 @@ class FaceForensics:
             return f"'original/' and '{methods[0]}/'"
         return None
 
-    @property
-    def forgeries(self) -> Forgeries:
-        """Who made the fakes: others, unless Unmask wrote the folder."""
-        return find_forgeries(self.root)
-
     def list_videos(self) -> list[Video]:
         """Return every video in the split lists, including missing ones; without lists, every video in the folders."""
         check_root(self.root)
@@ -199,7 +192,7 @@ class FaceForensics:
         reals = self._list_reals(originals, split_of)
         known = {video.video_id for video in reals}
         fakes = [video for method in methods for video in self._list_fakes(method, fakes_of[method], split_of, known)]
-        videos = [replace(video, identities=_unify(video.identities, same_person)) for video in reals + fakes]
+        videos = unify_people(reals + fakes, same_person)
         self._check_names(videos, {ORIGINAL: originals, **fakes_of})
         return videos
 
@@ -348,5 +341,9 @@ def read_same_youtube_video() -> dict[str, str]:
     return {clip: "+".join(group) for group in groups for clip in group}
 
 
-def _unify(identities: Sequence[str], same_person: Mapping[str, str]) -> tuple[str, ...]:
-    return tuple(same_person.get(identity, identity) for identity in identities)
+def unify_people(videos: Iterable[Video], same_person: Mapping[str, str]) -> list[Video]:
+    """Replace identities by those that they share with other clips."""
+    return [
+        replace(video, identities=tuple(same_person.get(person, person) for person in video.identities))
+        for video in videos
+    ]

@@ -147,6 +147,15 @@ def warn_of_absent(root: Path, absent: Iterable[str]) -> None:
         logger.warning("Missing in '%s': %s.", root, names)
 
 
+def keep_first(videos: Iterable[Video], *, what: str) -> list[Video]:
+    """Return the videos without those whose `video_id` is already taken, and log these as `what`."""
+    by_id: dict[str, Video] = {}
+    copies = [video.path.name for video in videos if by_id.setdefault(video.video_id, video) is not video]
+    if copies:
+        logger.warning("Skipped %d %s that are there twice: %s.", len(copies), what, quote_some(copies))
+    return list(by_id.values())
+
+
 def describe_folder(folder: Path, *, limit: int = 8) -> str:
     """List the first names in a folder, such as `'a/', 'b.mp4'`, or state that it is empty or missing."""
     if not folder.is_dir():
@@ -207,6 +216,17 @@ def find_forgeries(root: Path) -> Forgeries:
         if (folder / "forge.json").is_file():
             return Forgeries.DRAWN if _is_of_drawn(folder / "forge.json") else Forgeries.SELF_MADE
     return Forgeries.EXTERNAL
+
+
+class DownloadedSource:
+    """Base of the sources that read a folder as its authors published it."""
+
+    root: Path
+
+    @property
+    def forgeries(self) -> Forgeries:
+        """Who made the fakes: others, unless Unmask wrote the folder."""
+        return find_forgeries(self.root)
 
 
 def _is_of_drawn(record: Path) -> bool:

@@ -7,10 +7,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from unmask.errors import ConfigError, SourceError, list_problems
-from unmask.forgeries import Forgeries
 from unmask.sources.folders import (
+    DownloadedSource,
     check_root,
-    find_forgeries,
     kind_of,
     list_folders,
     list_root,
@@ -60,7 +59,7 @@ class _Place:
     method: str
 
 
-class ImageFolder:
+class ImageFolder(DownloadedSource):
     """Read folders named real or fake, with images, videos or folders of frames at any depth below them.
 
     The method is the name of the fake folder (`fake_stylegan`), or of the folder above it if the name states only the
@@ -107,11 +106,6 @@ class ImageFolder:
                 names = [f"'{by_label[label].relative_to(root)}/'" for label in Label]
                 return " and ".join(names)
         return None
-
-    @property
-    def forgeries(self) -> Forgeries:
-        """Who made the fakes: others, unless Unmask wrote the folder."""
-        return find_forgeries(self.root)
 
     def list_videos(self) -> list[Video]:
         """Return every image, video and folder of frames below the label folders."""

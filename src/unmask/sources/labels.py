@@ -174,19 +174,16 @@ def split_people(
     return kept, mixed
 
 
-PEOPLE_SPLITS = ("test", "identity")
-"""Values of `source.splits` for datasets without published splits."""
-
-
 @dataclass(frozen=True)
 class PeopleSplit:
     """The split of a dataset whose authors publish none.
 
     Args:
-        kind: `test` puts every video into test; `identity` splits by person and drops fakes that mix two splits.
-        val_fraction: Share of the people for validation, with `identity`.
-        test_fraction: Share of the people for test, with `identity`.
-        seed: Seed of the split, with `identity`.
+        kind: `test` puts every video into test; `by` splits by person and drops fakes that mix two splits.
+        val_fraction: Share of the people for validation, with `by`.
+        test_fraction: Share of the people for test, with `by`.
+        seed: Seed of the split, with `by`.
+        by: Word of the dataset for a person, the other value of `source.splits`.
 
     Raises:
         ConfigError: The kind is unknown, or the fractions leave nobody for train.
@@ -196,10 +193,11 @@ class PeopleSplit:
     val_fraction: float
     test_fraction: float
     seed: int
+    by: str = "identity"
 
     def __post_init__(self) -> None:
-        if self.kind not in PEOPLE_SPLITS:
-            raise ConfigError(f"source.splits='{self.kind}' is unknown. Choose {' or '.join(PEOPLE_SPLITS)}.")
+        if self.kind not in ("test", self.by):
+            raise ConfigError(f"source.splits='{self.kind}' is unknown. Choose test or {self.by}.")
         check_fraction("val_fraction", self.val_fraction)
         check_fraction("test_fraction", self.test_fraction)
         if self.val_fraction + self.test_fraction >= 1:
@@ -217,8 +215,8 @@ class PeopleSplit:
         kept, mixed = split_people(videos, fractions=fractions, seed=self.seed)
         if mixed:
             logger.warning(
-                "Dropped %d of %d fakes that mix people from two splits (source.splits=identity).",
-                len(mixed), sum(video.label == Label.FAKE for video in videos),
+                "Dropped %d of %d fakes: %d fakes mix people from two splits (source.splits=%s).",
+                len(mixed), sum(video.label == Label.FAKE for video in videos), len(mixed), self.by,
             )  # fmt: skip
         return kept
 

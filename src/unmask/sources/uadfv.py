@@ -4,11 +4,10 @@ import logging
 import re
 from pathlib import Path
 
-from unmask.forgeries import Forgeries
 from unmask.sources.folders import (
+    DownloadedSource,
     check_root,
     descend,
-    find_forgeries,
     kind_of,
     list_clips,
     list_folders,
@@ -27,7 +26,7 @@ _FAKE_NAME = re.compile(r"(\d+)_fake(\.\w+)?")
 logger = logging.getLogger(__name__)
 
 
-class UADFV:
+class UADFV(DownloadedSource):
     """Read `real/0000.mp4` and `fake/0000_fake.mp4`, which was made from it.
 
     The videos, or folders of frames, may be one level deeper (`videos/` or `frames/`). All fakes show the same donor,
@@ -65,11 +64,6 @@ class UADFV:
             return None
         found = next((name for name in list_visible_names(folder) if _FAKE_NAME.fullmatch(name)), None)
         return f"'{folder.relative_to(root).as_posix()}/{found}'" if found else None
-
-    @property
-    def forgeries(self) -> Forgeries:
-        """Who made the fakes: others, unless Unmask wrote the folder."""
-        return find_forgeries(self.root)
 
     def list_videos(self) -> list[Video]:
         """Return every video in the folders; the dataset has no list of its videos."""

@@ -141,7 +141,7 @@ def list_differences(past: PastRun, cfg: DictConfig) -> list[str]:
 
 def _compare_data(past: PastRun, cfg: DictConfig) -> list[str]:
     try:
-        dataset = FaceDataset.load(cfg.dataset.root, folds=cfg.dataset.get("folds"), fold=cfg.dataset.get("fold", 0))
+        dataset = FaceDataset.from_config(cfg.dataset)
     except UnmaskError:
         return []  # the training reports it
     digests = {split: digest_table(dataset.faces_of(split)) for split in past.digests}

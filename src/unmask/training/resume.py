@@ -20,6 +20,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from unmask.config import to_plain
+from unmask.data.tables import read_folds, show_folds
 from unmask.errors import CheckpointError
 from unmask.faces.spec import check_same_crops
 from unmask.models.checkpoint import BEST, LAST, PREVIOUS, Checkpoint, check_is_file, load_checkpoint
@@ -169,14 +170,11 @@ def check_resume(checkpoint: Checkpoint, model: DeepfakeClassifier, *, dataset_r
         )
     check_same_crops(checkpoint.crop_spec, model.origin.crop_spec, where=dataset_root)
     now, then = model.origin.provenance, checkpoint.provenance
-    given, before = ((known.get("folds"), known.get("fold", 0)) for known in (now, then))
+    given, before = read_folds(now), read_folds(then)
     if now.get("dataset") == then.get("dataset") and given != before:
-        keys = [
-            f"dataset.folds={'null' if pair[0] is None else pair[0]} dataset.fold={pair[1]}" for pair in (before, given)
-        ]
         raise CheckpointError(
-            f"resume='{checkpoint.path}' was trained with {keys[0]}; with {keys[1]}, val and test would contain videos "
-            f"that it was trained on. Give the same folds as then, or start a new training."
+            f"resume='{checkpoint.path}' was trained with {show_folds(*before)}; with {show_folds(*given)}, val and "
+            f"test would contain videos that it was trained on. Give the same folds as then, or start a new training."
         )
 
 

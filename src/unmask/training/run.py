@@ -48,7 +48,7 @@ def train(cfg: DictConfig, *, folder: Path, overrides: list[str]) -> TrainResult
     quieten()
     request = StopRequest()
     with request.watching():
-        dataset = FaceDataset.load(cfg.dataset.root, folds=cfg.dataset.get("folds"), fold=cfg.dataset.get("fold", 0))
+        dataset = FaceDataset.from_config(cfg.dataset)
         check_config(cfg, dataset)
         resumed = None if cfg.resume is None else open_resumed(cfg.resume)
         L.seed_everything(cfg.seed, workers=True, verbose=False)

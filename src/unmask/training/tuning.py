@@ -140,7 +140,7 @@ def find_batch_size(cfg: DictConfig, *, folder: Path) -> Tuned:
 
 def _build(cfg: DictConfig, folder: Path) -> tuple[L.Trainer, DeepfakeClassifier, FaceDataModule]:
     quieten()
-    dataset = FaceDataset.load(cfg.dataset.root, folds=cfg.dataset.get("folds"), fold=cfg.dataset.get("fold", 0))
+    dataset = FaceDataset.from_config(cfg.dataset)
     resolve_objective(cfg, dataset)
     check_settings(cfg, dataset)
     L.seed_everything(cfg.seed, workers=True, verbose=False)
