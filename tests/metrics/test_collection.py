@@ -12,7 +12,7 @@ from unmask.metrics.scores import aggregate_videos as aggregate_table
 
 @pytest.fixture
 def frames() -> pd.DataFrame:
-    """Frames of 40 videos in mixed order: four methods and the originals share eight names."""
+    """Return shuffled frames of 40 videos; four methods and the originals share eight names."""
     rng = np.random.default_rng(0)
     rows = []
     for method in ("original", "Deepfakes", "Face2Face", "FaceSwap", "NeuralTextures"):
@@ -39,7 +39,7 @@ def _batch(frames: pd.DataFrame) -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.parametrize("aggregation", ["mean", "max"])
-def test_figures_are_those_of_sklearn(frames: pd.DataFrame, aggregation: str) -> None:
+def test_metrics_agree_with_sklearn(frames: pd.DataFrame, aggregation: str) -> None:
     metrics = build_metrics(aggregation=aggregation, has_videos=True)
     batches = np.array_split(np.arange(len(frames)), 5)
     for batch in batches:
@@ -60,25 +60,25 @@ def test_figures_are_those_of_sklearn(frames: pd.DataFrame, aggregation: str) ->
 
 
 @pytest.mark.parametrize("aggregation", ["mean", "median", "max"])
-def test_training_and_evaluation_make_the_same_video_scores(frames: pd.DataFrame, aggregation: str) -> None:
+def test_training_and_evaluation_aggregate_videos_alike(frames: pd.DataFrame, aggregation: str) -> None:
     scores, labels = aggregate_videos(**_tensors(frames), aggregation=aggregation)
     table = aggregate_table(frames, decision=Decision(aggregation=aggregation))
     assert labels.tolist() == table["label"].tolist()
     assert scores.tolist() == pytest.approx(table["score"].tolist())
 
 
-def test_both_sides_know_the_same_aggregations() -> None:
+def test_training_supports_every_aggregation_of_decisions() -> None:
     assert set(AGGREGATIONS) == set(KNOWN)
 
 
-def test_four_methods_on_one_name_stay_four_videos(frames: pd.DataFrame) -> None:
+def test_videos_of_four_methods_with_one_name_stay_apart(frames: pd.DataFrame) -> None:
     one_name = frames[frames["video_id"].str.endswith("/003")].reset_index(drop=True)
     scores, labels = aggregate_videos(**_tensors(one_name), aggregation="mean")
     assert len(scores) == 5
     assert sorted(labels.tolist()) == [0, 1, 1, 1, 1]
 
 
-def test_without_videos_only_frames_are_reported_and_scores_still_gathered(frames: pd.DataFrame) -> None:
+def test_single_images_have_no_video_metrics_but_scores_are_gathered(frames: pd.DataFrame) -> None:
     metrics = build_metrics(aggregation="mean", has_videos=False)
     metrics.update(**_batch(frames))
     assert set(metrics.compute()) == {"accuracy", "f1", "auroc", "auprc"}
@@ -87,7 +87,7 @@ def test_without_videos_only_frames_are_reported_and_scores_still_gathered(frame
     assert torch.equal(gathered[0], _tensors(frames)["preds"])
 
 
-def test_reset_forgets_the_frames_of_the_last_epoch(frames: pd.DataFrame) -> None:
+def test_reset_discards_the_frames_of_the_last_epoch(frames: pd.DataFrame) -> None:
     metric, tensors = VideoMetrics(), _batch(frames)
     metric.update(**tensors | {"target": 1 - tensors["target"]})
     metric.compute()
@@ -98,10 +98,10 @@ def test_reset_forgets_the_frames_of_the_last_epoch(frames: pd.DataFrame) -> Non
     assert len(metric.gathered[0]) == len(frames)
 
 
-def test_figures_do_not_depend_on_how_processes_share_the_frames(frames: pd.DataFrame) -> None:
+def test_metrics_do_not_depend_on_how_processes_share_the_frames(frames: pd.DataFrame) -> None:
     alone, shared, batch = VideoMetrics(), VideoMetrics(), _batch(frames)
     alone.update(**batch)
-    for rank in range(3):  # what is gathered comes process by process
+    for rank in range(3):  # gathered states arrive process by process
         shared.update(**{name: values[rank::3] for name, values in batch.items()})
     assert alone.compute() == shared.compute()
     assert alone.gathered is not None

@@ -17,13 +17,13 @@ def test_confusion_counts_each_class_at_the_threshold() -> None:
 
 
 @pytest.mark.parametrize(("scores", "error"), [(LABELS.astype(float), "0.000"), (1.0 - LABELS, "1.000")])
-def test_reliability_tells_the_calibration_error(scores: np.ndarray, error: str) -> None:
+def test_reliability_shows_the_calibration_error(scores: np.ndarray, error: str) -> None:
     svg = draw_reliability((LABELS, scores), unit="videos")
     assert svg is not None
     assert f"calibration error {error}" in svg
 
 
-def test_nothing_is_drawn_of_nothing() -> None:
+def test_no_scores_give_no_plot() -> None:
     empty = (np.array([], int), np.array([]))
     assert draw_confusion(empty, threshold=0.5, unit="videos") is None
     assert draw_reliability(empty, unit="videos") is None

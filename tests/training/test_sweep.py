@@ -66,7 +66,7 @@ def test_sweep_is_one_parent_with_a_child_for_each_job(swept: tuple[Path, str]) 
     assert parent.info.status == "FAILED"
     names = [run.info.run_name.partition(" ")[2] for run in children]
     assert names == ["threshold_criterion=eer", "threshold_criterion=luck"] * 2
-    assert "No threshold criterion 'luck'" in children[1].data.tags["error"]
+    assert "threshold_criterion 'luck'" in children[1].data.tags["error"]
     assert "nowhere" in children[2].data.tags["error"]  # it failed before it had a run of its own
 
 
@@ -230,7 +230,7 @@ def test_every_launcher_has_one_parent_and_continues_after_a_failure(
     root = f"dataset.root={face_dataset}"
     done = _sweep(in_folder, "-m", root, *launcher, "threshold_criterion=luck,f1,eer")
     assert done.returncode == 1, done.stderr
-    assert "Job 0 failed: No threshold criterion 'luck'" in done.stderr
+    assert "Job 0 failed: Unknown threshold_criterion 'luck'" in done.stderr
     assert "1 of 3 jobs failed." in done.stderr
     parent, children = _runs(in_folder)
     assert [run.info.status for run in children] == ["FAILED", "FINISHED", "FINISHED"]

@@ -1,4 +1,4 @@
-"""Figures per frame and per video during training (torchmetrics)."""
+"""Metrics per frame and per video during training (torchmetrics)."""
 
 import copy
 from collections.abc import Callable, Mapping
@@ -19,7 +19,7 @@ from unmask.decision import Decision
 
 
 def _median(scores: Tensor) -> Tensor:
-    """Return the mean of the middle two of an even number, as `Decision.aggregate` does; torch takes the lower one."""
+    """Average the middle two of an even number of scores, like `Decision.aggregate`; `torch.median` takes the lower."""
     return scores.quantile(0.5)
 
 
@@ -27,19 +27,19 @@ AGGREGATIONS: dict[str, Callable[[Tensor], Tensor]] = {"mean": torch.mean, "medi
 
 
 FIGURES = ("accuracy", "f1", "auroc", "auprc")
-"""Reported per frame, and with `video_` before them per video; of all of them more is better."""
+"""Metrics reported per frame, and per video with the prefix `video_`; higher is better for all of them."""
 
 
 class VideoMetrics(Metric):
-    """Accuracy, F1, ROC-AUC and PR-AUC of videos, whose score is made of those of their frames.
+    """Compute accuracy, F1, ROC-AUC and PR-AUC per video from aggregated frame scores.
 
     Args:
-        aggregation: `mean`, `median` or `max` of a video's frame scores.
-        has_videos: False where the data are single images: nothing is reported then, only gathered.
-        further: Further metrics of scores and labels by name; reported per video too.
+        aggregation: Aggregation of a video's frame scores: `mean`, `median` or `max`.
+        has_videos: Whether the crops come from videos; otherwise scores are gathered, but nothing is reported.
+        further: Additional metrics of scores and labels by name, reported per video.
 
     Raises:
-        ConfigError: For another aggregation.
+        ConfigError: Unknown aggregation.
     """
 
     full_state_update = False
@@ -53,7 +53,7 @@ class VideoMetrics(Metric):
     ) -> None:
         super().__init__()
         self._further = dict(further or {})
-        self.aggregation = Decision(aggregation=aggregation).aggregation  # refuses what it does not know
+        self.aggregation = Decision(aggregation=aggregation).aggregation  # raises for an unknown aggregation
         self.has_videos = has_videos
         self.gathered: tuple[Tensor, Tensor, Tensor] | None = None
         for name in ("preds", "target", "videos", "rows"):
@@ -65,9 +65,9 @@ class VideoMetrics(Metric):
         Args:
             preds: Scores in [0, 1], shape `(N,)`.
             target: Labels, shape `(N,)`.
-            videos: Number of the video of each frame, shape `(N,)`.
-            rows: Where each frame stands in the table, shape `(N,)`: several processes share the frames, and their
-                figures are to be the same to the last bit.
+            videos: Video number of each frame, shape `(N,)`.
+            rows: Row of each frame in the table, shape `(N,)`. Sorting by row makes the metrics identical to the last
+                bit, no matter how the processes share the frames.
         """
         self.preds.append(preds.detach())
         self.target.append(target)
@@ -75,9 +75,9 @@ class VideoMetrics(Metric):
         self.rows.append(rows)
 
     def compute(self) -> dict[str, Tensor]:
-        """Return the figures by name.
+        """Return the metrics by name.
 
-        `gathered` then holds frame scores, labels and videos of all processes, in the order of the table.
+        Afterwards, `gathered` holds the frame scores, labels and video numbers of all processes in table order.
         """
         order = torch.argsort(dim_zero_cat(self.rows))
         preds, target, videos = (dim_zero_cat(getattr(self, name))[order] for name in ("preds", "target", "videos"))
@@ -95,7 +95,7 @@ class VideoMetrics(Metric):
 
 
 def _compute_once(metric: Metric, scores: Tensor, labels: Tensor) -> Tensor:
-    """Return the value of a metric for scores that all processes have already gathered."""
+    """Compute a metric from scores that are already gathered from all processes."""
     fresh = copy.deepcopy(metric).to(scores.device)
     fresh.reset()
     fresh.sync_on_compute = False
@@ -107,10 +107,13 @@ def _compute_once(metric: Metric, scores: Tensor, labels: Tensor) -> Tensor:
 def aggregate_videos(preds: Tensor, target: Tensor, videos: Tensor, *, aggregation: str) -> tuple[Tensor, Tensor]:
     """Return one score and one label per video, in the order of the video numbers.
 
+    `unmask.metrics.scores.aggregate_videos` does the same for tables. It aggregates in float64 on the CPU; here scores
+    keep the dtype and device of the network, so sharing one function would change the metrics of one side.
+
     Args:
         preds: Frame scores, shape `(N,)`.
         target: Frame labels, shape `(N,)`.
-        videos: Number of the video of each frame, shape `(N,)`.
+        videos: Video number of each frame, shape `(N,)`.
         aggregation: Key of `AGGREGATIONS`.
     """
     order = torch.argsort(videos, stable=True)
@@ -125,12 +128,12 @@ def aggregate_videos(preds: Tensor, target: Tensor, videos: Tensor, *, aggregati
 def build_metrics(
     *, aggregation: str, has_videos: bool, further: Mapping[str, Metric] | None = None
 ) -> MetricCollection:
-    """Return the metrics that training reports, without prefix.
+    """Build the metrics that training reports, without a prefix.
 
     Args:
-        aggregation: How the scores of a video's frames become one.
-        has_videos: Whether metrics are reported per video too.
-        further: Metrics of the user's own by name, updated with scores in [0, 1] and labels, both of shape `(N,)`.
+        aggregation: Aggregation of a video's frame scores.
+        has_videos: Whether metrics are also reported per video.
+        further: Custom metrics by name, updated with scores in [0, 1] and labels, both of shape `(N,)`.
     """
     return MetricCollection(
         {

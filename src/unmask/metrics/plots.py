@@ -1,4 +1,4 @@
-"""Curves and distributions, as SVG: for the report's HTML page, and as artifacts of a run."""
+"""Draw curves and distributions as SVG for the HTML report and the artifacts of a run."""
 
 import io
 from collections.abc import Mapping, Sequence
@@ -23,18 +23,18 @@ CLASSES = {Label.REAL: "#0f8a6d", Label.FAKE: "#d6453d"}
 MAX_POINTS = 400
 
 _LETTERS = 11
-"""Points; a phone shows a plot about as wide as it is made, so they can be read there."""
+"""Font size in points, legible on a phone, which shows a plot at about its original width."""
 
 
 def draw_roc(curves: Mapping[str, Scored], *, threshold: float) -> str | None:
-    """Draw the receiver operating characteristic of each entry, with a dot where the threshold stands.
+    """Draw the ROC curve of each entry, with a dot at the threshold.
 
     Args:
-        curves: Name to labels and scores; those of a single class are left out.
-        threshold: Marked on every curve.
+        curves: Labels and scores by name; entries with a single class are left out.
+        threshold: Threshold marked on every curve.
 
     Returns:
-        The SVG, or None where nothing can be drawn.
+        The SVG, or None if there is nothing to draw.
     """
     figure, axes = _square(xlabel="False positive rate (reals called fake)", ylabel="True positive rate (fakes found)")
     axes.plot([0, 1], [0, 1], color=GRID, linewidth=1, zorder=1)
@@ -48,11 +48,11 @@ def draw_roc(curves: Mapping[str, Scored], *, threshold: float) -> str | None:
 
 
 def draw_precision_recall(curves: Mapping[str, Scored], *, threshold: float) -> str | None:
-    """Draw precision over recall of each entry, with its share of fakes (what guessing would get) dotted.
+    """Draw the precision-recall curve of each entry, with its share of fakes (the chance level) as a dotted line.
 
     Args:
-        curves: Name to labels and scores; those of a single class are left out.
-        threshold: Marked on every curve.
+        curves: Labels and scores by name; entries with a single class are left out.
+        threshold: Threshold marked on every curve.
     """
     figure, axes = _square(xlabel="Recall (fakes found)", ylabel="Precision (called fake and fake)")
     drawn = _drawable(curves)
@@ -67,12 +67,12 @@ def draw_precision_recall(curves: Mapping[str, Scored], *, threshold: float) -> 
 
 
 def draw_scores(scored: Scored, *, threshold: float, unit: str) -> str | None:
-    """Draw how the scores of reals and fakes lie about the threshold.
+    """Draw the score distributions of reals and fakes.
 
     Args:
         scored: Labels and scores.
-        threshold: Drawn as a line.
-        unit: What is counted, for the axis (`videos`).
+        threshold: Threshold, drawn as a line.
+        unit: Unit that is counted, for the axis label, such as `videos`.
     """
     labels, scores = scored
     if len(labels) == 0:
@@ -92,12 +92,12 @@ def draw_scores(scored: Scored, *, threshold: float, unit: str) -> str | None:
 
 
 def draw_confusion(scored: Scored, *, threshold: float, unit: str) -> str | None:
-    """Draw how many of each class are called what.
+    """Draw the confusion matrix.
 
     Args:
         scored: Labels and scores.
-        threshold: A score from here on is called fake.
-        unit: What is counted (`videos`).
+        threshold: Lowest score that counts as fake.
+        unit: Unit that is counted, such as `videos`.
     """
     labels, scores = scored
     if len(labels) == 0:
@@ -119,12 +119,12 @@ def draw_confusion(scored: Scored, *, threshold: float, unit: str) -> str | None
 
 
 def draw_reliability(scored: Scored, *, unit: str, num_bins: int = 10) -> str | None:
-    """Draw how often what gets a score is fake: the diagonal is what a probability should be.
+    """Draw the share of fakes against the mean score; calibrated scores lie on the diagonal.
 
     Args:
         scored: Labels and scores.
-        unit: What is counted (`videos`).
-        num_bins: Equal steps of the score; empty ones are left out.
+        unit: Unit that is counted, such as `videos`.
+        num_bins: Number of equal-width score bins; empty ones are left out.
     """
     labels, scores = scored
     if len(labels) == 0:
@@ -144,14 +144,14 @@ def draw_reliability(scored: Scored, *, unit: str, num_bins: int = 10) -> str | 
 
 
 def draw_search(xs: Sequence[float], ys: Sequence[float], *, found: float, xlabel: str, ylabel: str) -> str:
-    """Draw what a search tried, over a logarithmic axis, with a line at what it found.
+    """Draw the values that a search tried on a logarithmic axis, with a line at the one it chose.
 
     Args:
         xs: Values tried, greater than 0, shape `(N,)`.
-        ys: What each gave, shape `(N,)`.
-        found: One of `xs`, or between two.
-        xlabel: Name of the values.
-        ylabel: Name of what they gave.
+        ys: Result of each value, shape `(N,)`.
+        found: Chosen value: one of `xs`, or one in between.
+        xlabel: Label of the values.
+        ylabel: Label of the results.
     """
     figure, axes = _square(xlabel=xlabel, ylabel=ylabel)
     axes.set_xscale("log")
@@ -195,7 +195,7 @@ def _drawable(curves: Mapping[str, Scored]) -> dict[str, Scored]:
 
 
 def _thin(x: npt.NDArray[Any], y: npt.NDArray[Any]) -> Scored:
-    """Keep enough points for the eye: a curve of a million crops would weigh many megabytes."""
+    """Thin out a curve to `MAX_POINTS`: a curve of a million crops would take many megabytes."""
     if len(x) <= MAX_POINTS:
         return x, y
     keep = np.unique(np.linspace(0, len(x) - 1, MAX_POINTS).round().astype(int))

@@ -1,4 +1,4 @@
-"""Figures of scores against labels: per frame, per video, per method."""
+"""Classification metrics per frame, per video and per method."""
 
 import logging
 from typing import Any
@@ -12,23 +12,24 @@ from unmask.decision import Decision
 from unmask.types import Label
 
 Figures = dict[str, Any]
-"""Plain values, fit for JSON: `num`, `num_real`, `num_fake`, `accuracy`, `balanced_accuracy`, `precision`, `recall`,
-`f1`, `auroc`, `auprc`, `confusion` and `report`. What cannot be computed is None."""
+"""Metrics as plain values for JSON: `num`, `num_real`, `num_fake`, `accuracy`, `balanced_accuracy`, `precision`,
+`recall`, `f1`, `auroc`, `auprc`, `confusion` and `report`; None if undefined."""
 
 logger = logging.getLogger(__name__)
 
 
 def aggregate_videos(frames: pd.DataFrame, *, decision: Decision) -> pd.DataFrame:
-    """Make one score per video of the scores of its frames.
+    """Aggregate the frame scores of each video.
 
-    The key is `video_id`, never the bare file name: in FaceForensics++ four methods share the name `000_003`.
+    Videos are told apart by `video_id`, never by file name: in FaceForensics++, four methods share the name `000_003`.
+    `unmask.metrics.collection.aggregate_videos` does the same for tensors during training.
 
     Args:
-        frames: A row per crop with `video_id`, `label`, `method` and `score`.
-        decision: Its aggregation is used.
+        frames: One row per crop with `video_id`, `label`, `method` and `score`.
+        decision: Decision whose aggregation is used.
 
     Returns:
-        A row per video with `video_id`, `label`, `method`, `score` and `num_crops`, in order of first appearance.
+        One row per video with `video_id`, `label`, `method`, `score` and `num_crops`, in order of first appearance.
     """
     grouped = frames.groupby("video_id", sort=False)
     videos = grouped[["label", "method"]].first()
@@ -38,15 +39,15 @@ def aggregate_videos(frames: pd.DataFrame, *, decision: Decision) -> pd.DataFram
 
 
 def classify(labels: npt.ArrayLike, scores: npt.ArrayLike, *, threshold: float) -> Figures:
-    """Compute the classification figures at a threshold, and the threshold-free areas.
+    """Compute classification metrics at a threshold, and the areas under the ROC and precision-recall curves.
 
-    Fake is the positive class. PR-AUC is the average precision; it depends on the share of fakes, so it does not
-    compare across datasets. Areas are None where only one class is present.
+    Fake is the positive class. PR-AUC is the average precision; it depends on the share of fakes, so it cannot be
+    compared across datasets. Both areas are None if only one class is present.
 
     Args:
         labels: 0 real, 1 fake, shape `(N,)`.
         scores: P(fake), shape `(N,)`.
-        threshold: A score from here on counts as fake.
+        threshold: Lowest score that counts as fake.
     """
     truth, values = np.asarray(labels, dtype=np.int64), np.asarray(scores, dtype=np.float64)
     if truth.shape != values.shape or not np.isfinite(values).all():
@@ -74,12 +75,12 @@ def classify(labels: npt.ArrayLike, scores: npt.ArrayLike, *, threshold: float) 
 
 
 def figures_of(frames: pd.DataFrame, *, decision: Decision) -> dict[str, Any]:
-    """Compute `frame`, `video` and `by_method` figures of a table of scores.
+    """Compute metrics per frame, per video and per method (`frame`, `video` and `by_method`) from a table of scores.
 
-    A method's figures are those of its fakes against all reals. A single class is a warning, with None for the areas.
+    Each method's fakes are compared with all reals. If a class is missing, the areas are None and a warning is logged.
 
     Args:
-        frames: A row per crop with `video_id`, `label`, `method` and `score`.
+        frames: One row per crop with `video_id`, `label`, `method` and `score`.
         decision: Threshold and aggregation.
     """
     videos = aggregate_videos(frames, decision=decision)
@@ -87,7 +88,7 @@ def figures_of(frames: pd.DataFrame, *, decision: Decision) -> dict[str, Any]:
     for label in Label:
         if len(frames) and int(label) not in present:
             logger.warning(
-                "There is no %s crop among the %d scored: ROC-AUC and PR-AUC cannot be computed.",
+                "No %s crops among the %d scored, so ROC-AUC and PR-AUC are undefined.",
                 label.name.lower(),
                 len(frames),
             )
@@ -104,12 +105,10 @@ def figures_of(frames: pd.DataFrame, *, decision: Decision) -> dict[str, Any]:
 
 
 def coverage_of(videos: pd.DataFrame) -> dict[str, Any]:
-    """Count the videos that a split promises and those that could be scored.
-
-    What has no score is counted, never dropped silently and never given 0.5.
+    """Count the videos of a split, and those among them that have a score.
 
     Args:
-        videos: A row per video with `label`, `method`, `outcome` and `score` (NaN where there is none).
+        videos: One row per video with `label`, `method`, `outcome` and `score` (NaN without a score).
     """
     scored = videos["score"].notna()
     return {
@@ -125,7 +124,7 @@ def coverage_of(videos: pd.DataFrame) -> dict[str, Any]:
 
 
 def confusion_counts(labels: npt.NDArray[np.int64], called: npt.NDArray[np.int64]) -> list[list[int]]:
-    """Count `[[real called real, real called fake], [fake called real, fake called fake]]`."""
+    """Return the confusion matrix; rows are the true class, columns the predicted one, real before fake."""
     return [[int(((labels == truth) & (called == call)).sum()) for call in Label] for truth in Label]
 
 

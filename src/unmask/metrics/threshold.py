@@ -1,4 +1,4 @@
-"""Calibrate scores, and choose the threshold, on the validation split."""
+"""Calibrate scores and choose the threshold on the validation split."""
 
 import logging
 
@@ -13,23 +13,23 @@ from unmask.types import Label
 logger = logging.getLogger(__name__)
 
 MIN_PER_CLASS = 10
-"""Fewer scores of a class than this say too little of how often such scores are fakes."""
+"""Minimum number of scores per class for calibration."""
 
 _LEAST_SPREAD = 1e-9
 
 
 def fit_calibration(labels: npt.ArrayLike, scores: npt.ArrayLike) -> tuple[float, float] | None:
-    """Fit slope and intercept on the log odds of scores (Platt, 1999, with his targets), both classes weighed alike.
+    """Fit a slope and intercept to the log odds of scores (Platt scaling, 1999), with equal weight for both classes.
 
-    Platt's targets lie a little inside 0 and 1, so that classes which do not overlap still have a finite fit.
+    Platt's smoothed targets, slightly inside 0 and 1, keep the fit finite for perfectly separated classes.
 
     Args:
         labels: 0 real, 1 fake, shape `(N,)`.
         scores: P(fake), shape `(N,)`.
 
     Returns:
-        Slope and intercept, for `Decision.calibration`; None where a class has fewer than `MIN_PER_CLASS` scores, or
-        where higher scores are not more often fakes.
+        Slope and intercept for `Decision.calibration`. None if a class has fewer than `MIN_PER_CLASS` scores, or if
+        higher scores do not mean more fakes.
     """
     truth = np.asarray(labels, np.int64)
     counts = {label: int((truth == label).sum()) for label in Label}
@@ -46,11 +46,11 @@ def fit_calibration(labels: npt.ArrayLike, scores: npt.ArrayLike) -> tuple[float
 def _fit_logistic(
     values: npt.NDArray[np.float64], targets: npt.NDArray[np.float64], weights: npt.NDArray[np.float64]
 ) -> tuple[float, float] | None:
-    """Minimise the weighted cross entropy of sigmoid(slope * value + intercept), without a penalty."""
-    if np.ptp(values) < _LEAST_SPREAD:  # scores that are all alike say nothing
+    """Minimize the weighted cross entropy of sigmoid(slope * value + intercept), without regularization."""
+    if np.ptp(values) < _LEAST_SPREAD:  # equal scores carry no information
         return None
     spread = float(values.std())
-    # A target between 0 and 1 is a share of a fake and the rest of a real.
+    # scikit-learn takes hard labels only, so each soft target becomes a weighted fake and a weighted real.
     shares = np.concatenate([weights * targets, weights * (1 - targets)])
     classes = np.repeat([1, 0], len(values))
     model = LogisticRegression(C=np.inf, solver="newton-cholesky", tol=1e-10, max_iter=200)
@@ -61,42 +61,42 @@ def _fit_logistic(
 
 
 CRITERIA = ("balanced_accuracy", "f1", "eer")
-"""Highest mean of both classes' recall (Youden, 1950), highest F1 of the fakes, or equal rates of both errors."""
+"""Highest mean recall of both classes (Youden, 1950), highest F1 of the fakes, or equal error rates."""
 
 
 def check_criterion(criterion: str) -> None:
     """Raise a ConfigError unless a criterion is one of `CRITERIA`."""
     if criterion not in CRITERIA:
         meant = suggest(criterion, CRITERIA, key="threshold_criterion")
-        raise ConfigError(f"No threshold criterion '{criterion}'.{meant} Choose one of: {', '.join(CRITERIA)}.")
+        raise ConfigError(f"Unknown threshold_criterion '{criterion}'.{meant} Choose one of: {', '.join(CRITERIA)}.")
 
 
 def choose_threshold(
     labels: npt.ArrayLike, scores: npt.ArrayLike, *, criterion: str = "balanced_accuracy", aggregation: str = "mean"
 ) -> Decision:
-    """Choose the threshold that is best at a criterion, and calibrate the scores.
+    """Choose the best threshold by a criterion, and calibrate the scores.
 
-    Every threshold between two neighbouring scores decides alike, so the candidates are the gaps between them. Where
-    several gaps are equally good the widest wins, and the threshold is its middle: the farthest from every score seen.
+    All thresholds between two neighbouring scores give the same result, so the candidates are the gaps between scores.
+    Of equally good gaps the widest wins, and the threshold is its middle, as far as possible from every score.
 
     Args:
-        labels: 0 real, 1 fake, shape `(N,)`; of videos, or of crops where there are no videos.
+        labels: 0 real, 1 fake, shape `(N,)`; of videos, or of crops if the data are single images.
         scores: P(fake), shape `(N,)`.
         criterion: `balanced_accuracy`, `f1` or `eer`.
-        aggregation: How the scores were made of frame scores; stored in the decision.
+        aggregation: Aggregation of frame scores that made the scores; stored in the decision.
 
     Returns:
-        The decision; with threshold 0.5 and criterion `default`, after a warning, where only one class is present.
+        The decision. If only one class is present: threshold 0.5 and criterion `default`, with a warning.
 
     Raises:
-        ConfigError: For another criterion.
+        ConfigError: Unknown criterion.
     """
     check_criterion(criterion)
     truth, values = np.asarray(labels, dtype=np.int64), np.asarray(scores, dtype=np.float64)
     if truth.shape != values.shape or not np.isfinite(values).all():
         raise ValueError(f"Expected one finite score per label, got {truth.shape} labels and {values.shape} scores.")
     if len(set(truth.tolist())) < len(Label):
-        logger.warning("The %d validation scores are of one class only: the threshold stays at 0.5.", len(truth))
+        logger.warning("All %d validation scores are of one class, so the threshold stays at 0.5.", len(truth))
         return Decision(aggregation=aggregation)
     edges = np.concatenate([[0.0], np.unique(values), [1.0]])
     quality = _quality(truth, values, edges[:-1], criterion=criterion)
@@ -113,9 +113,9 @@ def choose_threshold(
 def _quality(
     truth: npt.NDArray[np.int64], values: npt.NDArray[np.float64], lower: npt.NDArray[np.float64], *, criterion: str
 ) -> npt.NDArray[np.float64]:
-    """Quality of a threshold inside each gap; a score is called fake if it lies above the gap's lower edge."""
+    """Return the criterion for a threshold inside each gap; scores above the lower edge of the gap count as fake."""
     fakes, reals = np.sort(values[truth == Label.FAKE]), np.sort(values[truth == Label.REAL])
-    # The first gap reaches from 0 to the lowest score: there everything is called fake, a score of exactly 0 included.
+    # The first gap starts at 0, below the lowest score, so everything counts as fake, even a score of exactly 0.
     found = len(fakes) - np.searchsorted(fakes, lower, side="right").astype(np.float64)
     alarms = len(reals) - np.searchsorted(reals, lower, side="right").astype(np.float64)
     found[0], alarms[0] = len(fakes), len(reals)
