@@ -83,7 +83,7 @@ def test_missing_dataset_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     ("arguments", "words"),
     [
         (("dataset.sampling=odd",), ("'odd'", "weighted, natural")),
-        (("model.name=vgg",), ("No network 'vgg'", "resnet18, resnet34, resnet50")),
+        (("model.name=vgg",), ("model.name='vgg'", "resnet18, resnet34, resnet50")),
         (("threshold_criterion=luck",), ("threshold_criterion 'luck'", "balanced_accuracy, f1, eer")),
         (("aggregation=mode",), ("aggregation 'mode'", "mean, median, max")),
         (("precision.name=int8",), ("No precision 'int8'", "auto, fp32, bf16, fp16")),

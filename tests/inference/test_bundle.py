@@ -103,7 +103,7 @@ def test_weights_in_further_files_are_refused(bundle: Path, location: str, is_re
     assert key + value in data
     (bundle / "model.onnx").write_bytes(data.replace(key + value, value + key) if is_reversed else data)
     _change(bundle, model_sha256=hash_file(bundle / "model.onnx"))
-    with pytest.raises(BundleError, match="names further files for its weights, and they could be any"):
+    with pytest.raises(BundleError, match=r"model\.onnx.*train\.py"):
         Predictor.load(bundle)
 
 
@@ -149,14 +149,14 @@ def test_branches_within_branches_are_walked_to_the_bottom() -> None:
         (b"\x3a\x05ab", "cut off"),
         (b"\x3a\xff", "cut off"),
         (b"\x80" * 20, "cut off"),
-        (b"\x3b\x3c", "a field of kind 3 is in it"),
+        (b"\x3b\x3c", "wire type 3"),
         (b"\x08\x00" * 2_000_001, "more than 2,000,000 fields"),
     ],
 )
 def test_fields_that_no_exporter_writes_are_refused(bundle: Path, data: bytes, words: str) -> None:
     (bundle / "model.onnx").write_bytes(data)
     _change(bundle, model_sha256=hash_file(bundle / "model.onnx"))
-    with pytest.raises(BundleError, match=rf"model\.onnx' cannot be read as a network: .*{words}"):
+    with pytest.raises(BundleError, match=rf"model\.onnx'.*{words}.*Copy the bundle again"):
         Predictor.load(bundle)
 
 
@@ -173,7 +173,7 @@ def test_a_timm_bundle_names_no_further_files(tmp_path: Path, make_checkpoint: C
 def test_an_oversized_part_is_not_read(bundle: Path, name: str, words: str) -> None:
     with (bundle / name).open("r+b") as file:
         file.truncate(1_000_000_001)  # without its blocks: nothing is written
-    with pytest.raises(BundleError, match=rf"{name}' has 1,000,000,001 bytes, more than the {words} that are read"):
+    with pytest.raises(BundleError, match=rf"{name}' .*1,000,000,001 bytes.*{words}"):
         Predictor.load(bundle)
 
 
@@ -188,7 +188,7 @@ def test_a_pickle_in_a_bundle_is_never_run(bundle: Path, in_folder: Path) -> Non
             Predictor.load(bundle)
         (bundle / name).write_bytes(whole)
     (in_folder / "best.ckpt").write_bytes(payload)
-    with pytest.raises(CheckpointError, match=r"best\.ckpt' holds more than plain values and is not read"):
+    with pytest.raises(CheckpointError, match=r"best\.ckpt'.*could run code"):
         Predictor.load(in_folder / "best.ckpt")
     assert not (in_folder / "pwned").exists()
     pickle.loads(payload)
@@ -214,7 +214,7 @@ def test_a_pickle_in_a_bundle_is_never_run(bundle: Path, in_folder: Path) -> Non
 def test_an_invalid_spec_is_refused(bundle: Path, part: str, values: dict[str, object], words: str) -> None:
     spec = json.loads((bundle / "spec.json").read_text())
     _change(bundle, **{part: spec[part] | values})
-    with pytest.raises(BundleError, match=rf"spec\.json' is not a whole spec.*{words}"):
+    with pytest.raises(BundleError, match=rf"spec\.json'.*{words}"):
         Predictor.load(bundle)
 
 
@@ -270,7 +270,7 @@ def test_any_file_of_the_bundle_names_it(bundle: Path) -> None:
 @pytest.mark.parametrize("name", ["model.onnx", "spec.json"])
 def test_a_bundle_without_a_part_names_it(bundle: Path, name: str) -> None:
     (bundle / name).unlink()
-    with pytest.raises(BundleError, match=rf"bundle' is no bundle: it has no '{name}'"):
+    with pytest.raises(BundleError, match=rf"bundle'.*'{name}'"):
         Predictor.load(bundle)
 
 
@@ -285,7 +285,7 @@ def test_a_damaged_network_is_refused(bundle: Path) -> None:
 def test_a_network_that_is_none_is_refused(bundle: Path) -> None:
     (bundle / "model.onnx").write_text("hello")
     _change(bundle, model_sha256=hash_file(bundle / "model.onnx"))
-    with pytest.raises(BundleError, match=r"model\.onnx' cannot be read as a network"):
+    with pytest.raises(BundleError, match=r"model\.onnx'.*Copy the bundle again"):
         Predictor.load(bundle)
 
 
@@ -303,10 +303,10 @@ def test_a_network_of_something_else_is_refused(bundle: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("{", r"spec\.json' cannot be read as JSON"),
-        ("[]", "has the format None, and this version of unmask reads 1"),
-        ('{"format": 99}', "has the format 99, and this version of unmask reads 1"),
-        ('{"format": 1}', "not a whole spec of format 1: KeyError 'network'"),
+        ("{", r"spec\.json'.*JSON"),
+        ("[]", "format None.*format 1"),
+        ('{"format": 99}', "format 99.*format 1"),
+        ('{"format": 1}', "format 1: KeyError 'network'"),
     ],
 )
 def test_a_spec_that_is_none_is_refused(bundle: Path, text: str, message: str) -> None:

@@ -48,7 +48,7 @@ def _save(content: Any, path: Path) -> Path:
     return path
 
 
-def test_checkpoint_gives_back_what_was_stored(tmp_path: Path, network: FaceNetwork) -> None:
+def test_checkpoint_returns_what_was_stored(tmp_path: Path, network: FaceNetwork) -> None:
     found = load_checkpoint(_save(_content(network), tmp_path / "a.ckpt"))
     assert found.crop_spec == CropSpec("haar", crop_size=48)
     assert found.input_spec == network.input_spec
@@ -65,7 +65,7 @@ def test_trained_checkpoint_holds_plain_values_only(checkpoint: Path) -> None:
     assert not load_checkpoint(checkpoint).build_network().training
 
 
-def test_absent_checkpoint_is_named(tmp_path: Path) -> None:
+def test_missing_checkpoint_is_named(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"No such file: checkpoint='.*gone\.ckpt'.*python train\.py"):
         load_checkpoint(tmp_path / "gone.ckpt")
 
@@ -79,8 +79,8 @@ def test_absent_checkpoint_is_named(tmp_path: Path) -> None:
         ({"unmask": {"format": 99}}, "unmask"),
     ],
 )
-def test_checkpoint_of_something_else_is_refused(tmp_path: Path, content: Any, found: str) -> None:
-    with pytest.raises(CheckpointError, match=rf"x\.ckpt' is a checkpoint of something else: .*, but {found}"):
+def test_checkpoint_of_another_program_is_refused(tmp_path: Path, content: Any, found: str) -> None:
+    with pytest.raises(CheckpointError, match=rf"x\.ckpt'.*'unmask'.*{found}.*train\.py"):
         load_checkpoint(_save(content, tmp_path / "x.ckpt"))
 
 
@@ -93,50 +93,50 @@ def test_code_in_a_checkpoint_is_refused_and_does_not_run(tmp_path: Path, networ
         path.write_bytes(pickle.dumps(content, protocol=2))
     else:
         torch.save(content, path, _use_new_zipfile_serialization=kind == "zip")
-    with pytest.raises(CheckpointError, match=r"evil\.ckpt' .*could run code.*train\.py wrote"):
+    with pytest.raises(CheckpointError, match=r"evil\.ckpt' .*could run code.*train\.py"):
         load_checkpoint(path)
     assert not trap.exists()
 
 
-def test_cut_off_checkpoint_is_named(tmp_path: Path, network: FaceNetwork) -> None:
+def test_truncated_checkpoint_is_named(tmp_path: Path, network: FaceNetwork) -> None:
     path = _save(_content(network), tmp_path / "cut.ckpt")
     path.write_bytes(path.read_bytes()[:-2000])
-    with pytest.raises(CheckpointError, match=r"cut\.ckpt' cannot be read as a checkpoint: .*cut off"):
+    with pytest.raises(CheckpointError, match=r"cut\.ckpt'.*truncated"):
         load_checkpoint(path)
 
 
 def test_empty_checkpoint_is_named(tmp_path: Path) -> None:
     (tmp_path / "empty.ckpt").touch()
-    with pytest.raises(CheckpointError, match=r"empty\.ckpt' cannot be read as a checkpoint: it holds 0 bytes"):
+    with pytest.raises(CheckpointError, match=r"empty\.ckpt'.*0 bytes"):
         load_checkpoint(tmp_path / "empty.ckpt")
 
 
-def test_other_files_are_no_checkpoints(tmp_path: Path) -> None:
+def test_other_files_are_refused(tmp_path: Path) -> None:
     (tmp_path / "note.ckpt").write_text("hello")
     with pytest.raises(CheckpointError, match=r"note\.ckpt' is not a checkpoint"):
         load_checkpoint(tmp_path / "note.ckpt")
     with zipfile.ZipFile(tmp_path / "photos.zip", "w") as archive:
         archive.writestr("a.txt", "hello")
-    with pytest.raises(CheckpointError, match=r"photos\.zip' cannot be read as a checkpoint"):
+    with pytest.raises(CheckpointError, match=r"photos\.zip'.*checkpoint"):
         load_checkpoint(tmp_path / "photos.zip")
 
 
 @pytest.mark.parametrize("key", ["network", "preprocessing", "decision", "class_names", "provenance"])
-def test_incomplete_entry_is_a_clear_error(tmp_path: Path, network: FaceNetwork, key: str) -> None:
+def test_incomplete_entry_names_the_missing_key(tmp_path: Path, network: FaceNetwork, key: str) -> None:
     content = _content(network)
     del content["unmask"][key]
     with pytest.raises(CheckpointError, match=rf"x\.ckpt' .*'{key}'"):
         load_checkpoint(_save(content, tmp_path / "x.ckpt"))
 
 
-def test_entry_without_weights_is_a_clear_error(tmp_path: Path, network: FaceNetwork) -> None:
+def test_checkpoint_without_weights_names_the_missing_key(tmp_path: Path, network: FaceNetwork) -> None:
     content = _content(network)
     del content["state_dict"]
     with pytest.raises(CheckpointError, match=r"x\.ckpt' .*'state_dict'"):
         load_checkpoint(_save(content, tmp_path / "x.ckpt"))
 
 
-def test_weights_that_do_not_fit_are_a_clear_error(tmp_path: Path, network: FaceNetwork) -> None:
+def test_weights_of_another_network_are_refused(tmp_path: Path, network: FaceNetwork) -> None:
     content = _content(network)
     content["state_dict"]["network.module.head.weight"] = torch.zeros(2, 2)
     found = load_checkpoint(_save(content, tmp_path / "x.ckpt"))
@@ -167,7 +167,7 @@ def test_checkpoints_of_format_1_are_read(tmp_path: Path, options: dict[str, str
     assert torch.equal(old.build_network()(images), new.build_network()(images))
 
 
-def test_a_training_of_format_1_is_resumed_to_the_same_weights(face_dataset: Path, tmp_path: Path) -> None:
+def test_training_of_format_1_resumes_to_the_same_weights(face_dataset: Path, tmp_path: Path) -> None:
     first = train_tiny(face_dataset, tmp_path / "first", "trainer.max_epochs=1")
     last = Path(str(first["last_checkpoint"]))
     old = tmp_path / "old" / "checkpoints" / "last.ckpt"

@@ -56,7 +56,7 @@ def _fit(model: DeepfakeClassifier, folder: Path, *, max_epochs: int = 1) -> L.T
     return trainer
 
 
-def test_training_learns_what_separates_the_labels(tmp_path: Path) -> None:
+def test_training_learns_to_separate_the_labels(tmp_path: Path) -> None:
     model = _classifier()
     figures = _fit(model, tmp_path, max_epochs=8).callback_metrics
     assert figures["val/auroc"] > 0.95
@@ -67,20 +67,20 @@ def test_training_learns_what_separates_the_labels(tmp_path: Path) -> None:
     assert scores[labels == 1].mean() > scores[labels == 0].mean() + 0.1  # fake is the one that scores high
 
 
-def test_validation_reports_every_figure_once(tmp_path: Path) -> None:
+def test_validation_logs_every_metric_once(tmp_path: Path) -> None:
     figures = _fit(_classifier(), tmp_path).callback_metrics
     names = {"accuracy", "f1", "auroc", "auprc"}
     expected = {f"val/{name}" for name in names} | {f"val/video_{name}" for name in names}
     assert set(figures) == expected | {"val/loss", "train/loss", "train/step_loss"}
 
 
-def test_single_images_have_no_video_figures(tmp_path: Path) -> None:
+def test_single_images_have_no_video_metrics(tmp_path: Path) -> None:
     figures = _fit(_classifier(has_videos=False), tmp_path).callback_metrics
     assert "val/auroc" in figures
     assert not [name for name in figures if "video" in name]
 
 
-def test_figures_are_of_one_epoch_alone(tmp_path: Path) -> None:
+def test_metrics_cover_a_single_epoch(tmp_path: Path) -> None:
     model = _classifier(lr=0.0)
     trainer = _fit(model, tmp_path, max_epochs=2)
     scores, labels, videos = model.val_metrics["videos"].gathered
@@ -88,7 +88,7 @@ def test_figures_are_of_one_epoch_alone(tmp_path: Path) -> None:
     assert trainer.current_epoch == 2
 
 
-def test_loss_is_that_of_the_logits() -> None:
+def test_loss_is_computed_from_logits() -> None:
     model = _classifier().eval()
     batch = next(iter(DataLoader(_samples(8), batch_size=8)))
     loss, logits = model._shared_step(batch)
@@ -103,7 +103,7 @@ def test_schedule_spans_all_steps_of_the_training(tmp_path: Path) -> None:
     assert trainer.optimizers[0].param_groups[0]["lr"] == pytest.approx(0.05 * 0.01, rel=1e-3)
 
 
-def test_head_has_a_rate_of_its_own(tmp_path: Path) -> None:
+def test_head_may_have_its_own_learning_rate(tmp_path: Path) -> None:
     model = _classifier(head_lr_ratio=10, schedule=partial(cosine, warmup_ratio=0.0, final_ratio=0.01))
     optimizer = _fit(model, tmp_path, max_epochs=2).optimizers[0]
     groups = {group["name"]: group for group in optimizer.param_groups}
@@ -113,11 +113,11 @@ def test_head_has_a_rate_of_its_own(tmp_path: Path) -> None:
     assert sum(len(group["params"]) for group in groups.values()) == len(list(model.parameters()))
 
 
-def test_one_rate_needs_no_groups(tmp_path: Path) -> None:
+def test_equal_learning_rates_share_one_parameter_group(tmp_path: Path) -> None:
     assert len(_fit(_classifier(), tmp_path).optimizers[0].param_groups) == 1
 
 
-def test_rate_of_the_head_must_be_positive() -> None:
+def test_head_lr_ratio_must_be_positive() -> None:
     with pytest.raises(ConfigError, match=r"optimizer\.head_lr_ratio=0 must be more than 0"):
         _classifier(head_lr_ratio=0)
 
@@ -147,7 +147,7 @@ def test_checkpoint_holds_network_spec_and_decision_and_no_hyper_parameters(tmp_
     assert not torch.load(tmp_path / "a.ckpt", weights_only=True).get("hyper_parameters")
 
 
-def test_resumed_model_takes_the_decision_back(tmp_path: Path) -> None:
+def test_resumed_model_restores_the_decision(tmp_path: Path) -> None:
     model = _classifier()
     trainer = _fit(model, tmp_path)
     model.decision = Decision(0.25, "mean", "eer")

@@ -11,7 +11,7 @@ LOGITS = torch.tensor([2.0, -1.0, 0.5, -3.0])
 LABELS = torch.tensor([1.0, 1.0, 0.0, 0.0])
 
 
-def test_both_are_cross_entropy_by_their_neutral_values() -> None:
+def test_losses_with_neutral_values_equal_cross_entropy() -> None:
     expected = binary_cross_entropy_with_logits(LOGITS, LABELS)
     assert torch.allclose(SmoothedBCE()(LOGITS, LABELS), expected)
     assert torch.allclose(FocalLoss(gamma=0)(LOGITS, LABELS), expected)
@@ -28,7 +28,7 @@ def test_weighted_fakes_count_more(loss: torch.nn.Module) -> None:
     assert torch.allclose(loss(LOGITS, LABELS), (3 * each[:2].sum() + each[2:].sum()) / 8)
 
 
-def test_focal_loss_looks_away_from_what_is_easy() -> None:
+def test_focal_loss_gives_easy_examples_less_weight() -> None:
     easy, hard = torch.tensor([4.0]), torch.tensor([-1.0])
     label = torch.ones(1)
     plain = binary_cross_entropy_with_logits(hard, label) / binary_cross_entropy_with_logits(easy, label)
@@ -45,7 +45,7 @@ def test_focal_loss_looks_away_from_what_is_easy() -> None:
         ({"fake_weight": float("nan")}, r"loss\.fake_weight=nan must be more than 0"),
     ],
 )
-def test_values_that_make_no_sense_are_refused(arguments: dict[str, Any], text: str) -> None:
+def test_invalid_values_are_refused(arguments: dict[str, Any], text: str) -> None:
     with pytest.raises(ConfigError, match=text):
         SmoothedBCE(**arguments)
 

@@ -20,7 +20,7 @@ def _images(count: int = 3, size: int = 64) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("name", ["resnet18", "resnet34", "resnet50", "tiny"])
-def test_network_gives_one_logit_an_image(name: str) -> None:
+def test_network_returns_one_logit_per_image(name: str) -> None:
     network = make_network(name=name, input_size=64).eval()
     logits = network(_images())
     assert logits.shape == (3,)
@@ -28,12 +28,12 @@ def test_network_gives_one_logit_an_image(name: str) -> None:
     assert network(_images(1)).shape == (1,)
 
 
-def test_whole_numbers_and_floats_give_the_same_logit() -> None:
+def test_integers_and_floats_give_the_same_logit() -> None:
     network = make_network(name="tiny").eval()
     assert torch.equal(network(_images()), network(_images().float()))
 
 
-def test_images_are_normalised_by_mean_and_std_of_the_config() -> None:
+def test_images_are_normalized_with_mean_and_std_of_the_config() -> None:
     network = make_network(name="tiny", mean=(0.1, 0.2, 0.3), std=(0.5, 0.25, 0.125)).eval()
     seen: list[torch.Tensor] = []
     network.backbone.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
@@ -69,9 +69,7 @@ def test_network_is_rebuilt_from_plain_values() -> None:
 
 
 @pytest.mark.parametrize("weights", ["imagenet", "/etc/passwd"])
-def test_a_network_is_rebuilt_without_looking_for_further_weights(
-    weights: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_network_is_rebuilt_without_loading_other_weights(weights: str, monkeypatch: pytest.MonkeyPatch) -> None:
     network = make_network(name="resnet18", input_size=32)
     monkeypatch.setattr("unmask.models.backbones._download_resnet_weights", lambda *_: pytest.fail("weights are read"))
     again = rebuild_network(network.config | {"weights": weights}, network.state_dict())
@@ -81,7 +79,7 @@ def test_a_network_is_rebuilt_without_looking_for_further_weights(
 def test_unknown_network_lists_the_choices() -> None:
     with pytest.raises(
         ConfigError,
-        match=r"No network 'vgg' \(model\.name\)\. Choose one of: resnet18, resnet34, resnet50, .*model=timm",
+        match=r"model\.name='vgg'.*resnet18, resnet34, resnet50, .*model=timm",
     ):
         make_network(name="vgg")
 
@@ -98,11 +96,11 @@ def test_unknown_network_lists_the_choices() -> None:
         ("resnet-18", "torchvision", "resnet18"),
     ],
 )
-def test_names_that_people_know_lead_to_those_of_today(name: str, library: str, today: str) -> None:
+def test_older_names_and_spellings_are_recognized(name: str, library: str, today: str) -> None:
     assert (find_timm if library == "timm" else find_resnet)(name) == today
 
 
-def test_every_network_that_timm_has_renamed_is_found_or_said_to_be_gone() -> None:
+def test_every_network_renamed_by_timm_is_found_or_reported_as_removed() -> None:
     import timm
     from timm.models import get_deprecated_models
 
@@ -115,7 +113,7 @@ def test_every_network_that_timm_has_renamed_is_found_or_said_to_be_gone() -> No
             assert find_timm(name) == today
 
 
-def test_the_name_that_is_taken_is_logged_and_kept(caplog: pytest.LogCaptureFixture) -> None:
+def test_the_name_used_is_logged_and_kept(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level("INFO"):
         network = make_network(name="ResNet-18", input_size=64)
         rebuild_network(network.config, network.state_dict())
@@ -125,12 +123,12 @@ def test_the_name_that_is_taken_is_logged_and_kept(caplog: pytest.LogCaptureFixt
     assert "'resnet18'" in line
 
 
-def test_a_network_of_timm_that_is_asked_of_torchvision_is_told() -> None:
+def test_network_of_timm_requested_from_torchvision_is_suggested() -> None:
     with pytest.raises(ConfigError, match=r"model=timm model\.name=legacy_xception$"):
         make_network(name="xception")
 
 
-def test_weights_of_a_file_are_taken(tmp_path: Path) -> None:
+def test_weights_are_loaded_from_a_file(tmp_path: Path) -> None:
     from torchvision.models import resnet18
 
     torch.manual_seed(5)
@@ -141,21 +139,21 @@ def test_weights_of_a_file_are_taken(tmp_path: Path) -> None:
     assert torch.equal(network.backbone.layer4[1].bn2.running_var, state["layer4.1.bn2.running_var"])
 
 
-def test_absent_weights_are_named() -> None:
+def test_missing_weights_are_named() -> None:
     with pytest.raises(CheckpointError, match=r"No such file: model\.weights='gone\.pth'.*'imagenet', a file, or null"):
         make_network(weights="gone.pth")
 
 
-def test_weights_of_something_else_are_a_clear_error(tmp_path: Path) -> None:
+def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
     torch.save({"x": torch.zeros(2)}, tmp_path / "other.pth")
-    with pytest.raises(CheckpointError, match=r"model\.weights='.*other\.pth' does not hold .*resnet18"):
+    with pytest.raises(CheckpointError, match=r"model\.weights='.*other\.pth'.*resnet18"):
         make_network(weights=str(tmp_path / "other.pth"))
     (tmp_path / "note.pth").write_text("hello")
-    with pytest.raises(CheckpointError, match=r"model\.weights='.*note\.pth' cannot be read"):
+    with pytest.raises(CheckpointError, match=r"model\.weights='.*note\.pth'"):
         make_network(weights=str(tmp_path / "note.pth"))
 
 
-def test_without_network_the_error_says_which_file_goes_where(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failed_download_names_the_file_and_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def unreachable(*args: object, **options: object) -> None:
         raise URLError("no route")
 
@@ -182,12 +180,12 @@ def test_network_of_timm_is_rebuilt_from_plain_values() -> None:
         (
             "efficentnet_b4",
             "timm",
-            r"timm has no network 'efficentnet_b4' \(model\.name\)\. Near it: efficientnet_b4, eff",
+            r"model\.name='efficentnet_b4'.*: efficientnet_b4, eff",
         ),
-        ("resnet18.a1_in2k", "timm", r"timm has no network 'resnet18\.a1_in2k' .*Near it: .*resnet18\.a1_in1k"),
+        ("resnet18.a1_in2k", "timm", r"model\.name='resnet18\.a1_in2k'.*resnet18\.a1_in1k"),
     ],
 )
-def test_networks_that_cannot_be_used_say_why(name: str, library: str, text: str) -> None:
+def test_unknown_networks_are_named_with_similar_ones(name: str, library: str, text: str) -> None:
     with pytest.raises(ConfigError, match=text):
         make_network(name=name, library=library)
     with pytest.raises(ConfigError, match=text):
@@ -204,8 +202,8 @@ def test_networks_without_a_map_keep_their_own_pooling(name: str) -> None:
 
 
 @pytest.mark.parametrize(("name", "size"), [("vit_tiny_patch16_224", 8), ("convnext_tiny", 16)])
-def test_a_size_that_a_network_does_not_take_is_refused(name: str, size: int) -> None:
-    text = rf"'{name}' \(model\.name\) cannot .* {size} pixels \(model\.input_size\): .*[^.]\. Give the size"
+def test_unsupported_input_size_is_refused(name: str, size: int) -> None:
+    text = rf"model\.name='{name}' .* {size} pixels \(model\.input_size\): .*[^.]\. "
     with pytest.raises(ConfigError, match=text):
         find_features(name, size)
 
@@ -217,7 +215,7 @@ def test_features_are_counted_without_running_the_network(name: str) -> None:
     assert network(_images()).shape == (3,)
 
 
-def test_weights_of_timm_that_cannot_be_downloaded_name_the_way_out(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failed_download_of_timm_weights_names_the_fix(monkeypatch: pytest.MonkeyPatch) -> None:
     import timm
 
     create = timm.create_model
@@ -260,7 +258,7 @@ def own(module: Any, **settings: Any) -> FaceNetwork:
 
 
 @pytest.mark.parametrize("shape", [(), (1,), (2,)])
-def test_any_network_with_one_or_two_logits_gives_one(shape: tuple[int, ...]) -> None:
+def test_one_or_two_logits_become_one(shape: tuple[int, ...]) -> None:
     network = own(Folded(shape)).eval()
     images = _images(4, 32)
     raw = network.module(network.normalise(images)).reshape(4, -1)
@@ -270,7 +268,7 @@ def test_any_network_with_one_or_two_logits_gives_one(shape: tuple[int, ...]) ->
 
 
 @pytest.mark.parametrize("shape", [(3,), (1, 1), (2, 4)])
-def test_logits_of_another_shape_are_refused_with_the_shapes_that_are_expected(shape: tuple[int, ...]) -> None:
+def test_logits_of_another_shape_are_refused_and_the_supported_shapes_listed(shape: tuple[int, ...]) -> None:
     module = Folded(shape)
     module.classifier = torch.nn.Linear(5, math.prod(shape))
     with pytest.raises(ConfigError) as caught:
@@ -287,12 +285,12 @@ class Pair(torch.nn.Module):
 @pytest.mark.parametrize(
     ("module", "named"), [(Pair(), "dict"), (torch.nn.Linear(7, 1), "input_size=32"), (print, "torch.nn.Module")]
 )
-def test_what_is_not_a_network_of_images_is_refused(module: Any, named: str) -> None:
+def test_objects_other_than_image_networks_are_refused(module: Any, named: str) -> None:
     with pytest.raises(ConfigError, match=named):
         own(module)
 
 
-def test_a_network_is_tried_without_touching_its_state_or_the_random_numbers() -> None:
+def test_checking_logits_changes_neither_state_nor_random_numbers() -> None:
     module = torch.nn.Sequential(torch.nn.BatchNorm2d(3), torch.nn.Dropout(0.5), Folded((1,)))
     module[0].eval()
     torch.manual_seed(3)
@@ -305,7 +303,7 @@ def test_a_network_is_tried_without_touching_its_state_or_the_random_numbers() -
     assert (module.training, module[0].training) == (True, False)
 
 
-def test_head_is_the_last_linear_layer_or_the_part_that_is_named() -> None:
+def test_head_is_the_last_linear_layer_or_the_named_submodule() -> None:
     module = Folded((1,))
     assert own(module).head is module.classifier
     network = own(module, head="features.0")
@@ -324,7 +322,7 @@ def test_head_is_the_last_linear_layer_or_the_part_that_is_named() -> None:
     ("name", "has_map"),
     [("resnet18", True), ("efficientnet_b0", True), ("mobilenet_v3_small", False), ("vit_b_16", False)],
 )
-def test_class_activation_maps_are_found_where_the_head_is_linear_in_pooled_features(name: str, has_map: bool) -> None:
+def test_class_activation_map_needs_a_linear_head_on_pooled_features(name: str, has_map: bool) -> None:
     import torchvision
 
     size = {"image_size": 64} if name == "vit_b_16" else {}
@@ -342,7 +340,7 @@ def test_class_activation_maps_are_found_where_the_head_is_linear_in_pooled_feat
     assert torch.allclose(maps.mean((1, 2)) + bias, logits, atol=1e-4)
 
 
-def test_a_layer_that_is_named_gives_maps_by_grad_cam() -> None:
+def test_named_layer_gives_grad_cam_maps() -> None:
     torch.manual_seed(1)
     network = own(Unmapped((2,)), heatmap_layer="features.1").eval()
     assert explain_missing_maps(network) is None
@@ -357,7 +355,7 @@ def test_a_layer_that_is_named_gives_maps_by_grad_cam() -> None:
         own(Folded((1,)), heatmap_layer="features.9")
 
 
-def test_a_network_is_stored_without_the_weights_that_it_started_from() -> None:
+def test_config_is_stored_without_the_initial_weights() -> None:
     network = own(Folded((1,)), weights="imagenet", pretrained=True, width=8)
     assert network.config == {
         "_target_": "mylab.nets.Net", "weights": None, "pretrained": False, "width": 8, "input_size": 32,
@@ -365,7 +363,7 @@ def test_a_network_is_stored_without_the_weights_that_it_started_from() -> None:
     }  # fmt: skip
 
 
-def test_networks_of_format_1_are_those_of_today() -> None:
+def test_networks_of_format_1_are_converted() -> None:
     sizes = {"dropout": 0.5, "input_size": 96}
     assert upgrade_network({"name": "tiny", "library": "torchvision", **sizes}) == {
         "_target_": "unmask.models.backbones.build_tiny", "name": "tiny", **sizes,

@@ -29,7 +29,7 @@ def _rates(optimizer: Optimizer, config: dict[str, Any], steps: int) -> list[flo
     return rates
 
 
-def test_cosine_rises_to_the_top_and_falls_to_its_end() -> None:
+def test_cosine_rises_to_the_maximum_and_falls_to_the_final_rate() -> None:
     optimizer = _optimizer()
     config = cosine(optimizer, 100, warmup_ratio=0.1, final_ratio=0.01)
     rates = _rates(optimizer, config, 101)
@@ -42,7 +42,7 @@ def test_cosine_rises_to_the_top_and_falls_to_its_end() -> None:
     assert rates[100] == pytest.approx(0.001)
 
 
-def test_cosine_without_warmup_starts_at_the_top_and_stays_at_its_end() -> None:
+def test_cosine_without_warmup_starts_at_the_maximum_and_stays_at_the_final_rate() -> None:
     optimizer = _optimizer()
     rates = _rates(optimizer, cosine(optimizer, 3, warmup_ratio=0.0, final_ratio=0.5), 6)
     assert rates[0] == pytest.approx(0.1)
@@ -59,7 +59,7 @@ def test_onecycle_rises_for_its_share_of_the_steps() -> None:
     assert rates[-1] < rates[0] < 0.01
 
 
-def test_onecycle_goes_on_when_a_training_is_resumed_for_longer() -> None:
+def test_onecycle_continues_when_training_is_resumed_with_more_epochs() -> None:
     optimizer = _optimizer()
     config = onecycle(optimizer, 10, rise_ratio=0.3)
     _rates(optimizer, config, 10)
@@ -70,7 +70,7 @@ def test_onecycle_goes_on_when_a_training_is_resumed_for_longer() -> None:
     assert rates[1:] == sorted(rates[1:], reverse=True)
 
 
-def test_plateau_lowers_the_rate_when_the_figure_stands_still() -> None:
+def test_plateau_reduces_the_rate_when_the_metric_stops_improving() -> None:
     optimizer = _optimizer()
     config = plateau(optimizer, 0, monitor="val/loss", mode="min", factor=0.5, patience=1)
     assert (config["interval"], config["monitor"]) == ("epoch", "val/loss")
@@ -81,7 +81,7 @@ def test_plateau_lowers_the_rate_when_the_figure_stands_still() -> None:
     assert rates == pytest.approx([0.1, 0.1, 0.1, 0.05, 0.05])
 
 
-def test_plateau_knows_when_larger_is_better() -> None:
+def test_plateau_with_mode_max_expects_larger_values() -> None:
     optimizer = _optimizer()
     config = plateau(optimizer, 0, monitor="val/auroc", mode="max", factor=0.5, patience=0)
     for value in (0.5, 0.6, 0.7):
@@ -97,7 +97,7 @@ def test_plateau_knows_when_larger_is_better() -> None:
         partial(plateau, monitor="val/loss", mode="min", factor=0.5, patience=0),
     ],
 )
-def test_groups_keep_the_ratio_of_their_rates(schedule: Any) -> None:
+def test_parameter_groups_keep_the_ratio_of_their_rates(schedule: Any) -> None:
     groups = [{"params": [torch.nn.Parameter(torch.zeros(1))], "lr": lr} for lr in (0.01, 0.1)]
     optimizer = SGD(groups, lr=0.01, momentum=0.9)
     scheduler = schedule(optimizer, 10)["scheduler"]
@@ -147,14 +147,14 @@ def _build(optimizer: Optimizer, node: dict[str, Any], *, epochs: int | None = 4
     ],
     ids=lambda value: value["_target_"] if isinstance(value, dict) else "",
 )  # fmt: skip
-def test_torch_scheduler_gives_its_own_curve(node: dict[str, Any], same: Any, unit: str) -> None:
+def test_torch_scheduler_follows_its_own_curve(node: dict[str, Any], same: Any, unit: str) -> None:
     ours, theirs = _optimizer(), _optimizer()
     config = _build(ours, node)
     assert (config["interval"], config["frequency"]) == (unit, 1)
     assert _rates(ours, config, 20) == _rates(theirs, {"scheduler": same(theirs)}, 20)
 
 
-def test_plateau_of_torch_follows_a_metric() -> None:
+def test_plateau_of_torch_monitors_a_metric() -> None:
     config = _build(_optimizer(), {"_target_": "ReduceLROnPlateau", "patience": 0})
     assert isinstance(config["scheduler"], ReduceLROnPlateau)
     assert (config["monitor"], config["interval"]) == ("val/loss", "epoch")
@@ -178,12 +178,12 @@ def test_plateau_of_torch_follows_a_metric() -> None:
     ],
     ids=lambda value: value["_target_"] if isinstance(value, dict) else "",
 )  # fmt: skip
-def test_wrong_arguments_of_a_torch_scheduler_are_named(node: dict[str, Any], named: str) -> None:
+def test_invalid_arguments_of_a_torch_scheduler_are_named(node: dict[str, Any], named: str) -> None:
     with pytest.raises(ConfigError, match=named):
         _build(_optimizer(), node)
 
 
-def test_schedule_over_a_training_without_an_end_asks_for_its_length() -> None:
+def test_schedule_of_unlimited_training_needs_a_length() -> None:
     with pytest.raises(ConfigError, match=r"scheduler\.T_max in epochs"):
         _build(_optimizer(), {"_target_": "CosineAnnealingLR"}, epochs=-1)
     with pytest.raises(ConfigError, match=r"scheduler\.T_max in steps"):

@@ -75,7 +75,7 @@ def test_consistent_settings_pass(face_dataset: Path, overrides: tuple[str, ...]
         (("callbacks.freeze.num_epochs=few",), r"^callbacks\.freeze\.num_epochs=few must be a whole number"),
         (
             ("optimizer.head_lr_ratio=-1",),
-            r"^optimizer\.head_lr_ratio=-1 must be more than 0; 1 gives backbone and head one rate\.$",
+            r"^optimizer\.head_lr_ratio=-1 must be more than 0",
         ),
         (("optimizer.head_lr_ratio=nan",), r"^optimizer\.head_lr_ratio=nan must be more than 0"),
         (("trainer.max_epochs=many",), r"^trainer\.max_epochs=many must be a whole number from -1 on\.$"),
@@ -86,7 +86,7 @@ def test_consistent_settings_pass(face_dataset: Path, overrides: tuple[str, ...]
         (("trainer.gradient_clip_val=-1",), r"^trainer\.gradient_clip_val=-1 must be a number from 0 on, or null"),
         (
             ("model=timm", "model.name=convnext_tiny", "model.input_size=16"),
-            r"^'convnext_tiny' \(model\.name\) cannot be used with images of 16 pixels \(model\.input_size\)",
+            r"^model\.name='convnext_tiny' .*16 pixels \(model\.input_size\)",
         ),
     ],
 )

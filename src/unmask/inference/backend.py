@@ -207,7 +207,7 @@ def _open_session(path: Path, providers: list[Any], *, num_threads: int | None) 
         return onnxruntime.InferenceSession(str(path), sess_options=options, providers=providers)
     except Exception as error:  # its own exceptions share no base but this one
         reason = str(error).splitlines()[0]
-        raise BundleError(f"'{path}' cannot be read as a network: {reason}. Copy the bundle again.") from error
+        raise BundleError(f"'{path}' is not a valid ONNX network: {reason}. Copy the bundle again.") from error
 
 
 def _choose_providers(device: str, available: list[str]) -> list[Any]:

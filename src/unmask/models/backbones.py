@@ -1,4 +1,4 @@
-"""The networks that configs/model offers: a backbone of torchvision or timm, pooling, dropout and a linear head."""
+"""Networks of configs/model: a torchvision or timm backbone, pooling, dropout and a linear head."""
 
 import logging
 from collections import OrderedDict
@@ -23,18 +23,18 @@ MAX_DROPOUT = 0.99
 
 
 class PooledNetwork(nn.Module):
-    """A backbone, global average pooling or its own, dropout, and a linear head of one output.
+    """A backbone, pooling, dropout and a linear head with one output.
 
     Args:
-        backbone: Network without its head; takes `(N, 3, size, size)`.
+        backbone: Network without its head; takes images `(N, 3, size, size)`.
         name: Name of the backbone in its library.
-        num_features: Channels of the backbone's output.
-        dropout: Probability that a pooled feature is dropped in training.
-        has_map: Whether the backbone returns a map `(N, num_features, h, w)`, which is pooled here; otherwise it
-            returns `(N, num_features)`, pooled in its own way, such as a transformer's class token.
+        num_features: Number of output channels of the backbone.
+        dropout: Dropout probability of the pooled features.
+        has_map: Whether the backbone returns a feature map `(N, num_features, h, w)`, which is average-pooled here.
+            Otherwise it returns `(N, num_features)` after its own pooling, such as a transformer's class token.
 
     Raises:
-        ConfigError: The dropout is not a probability.
+        ConfigError: The dropout is out of range.
     """
 
     def __init__(
@@ -61,16 +61,16 @@ class PooledNetwork(nn.Module):
 
 
 def build_resnet(*, name: str = "resnet18", weights: str | None = None, dropout: float = 0.0) -> PooledNetwork:
-    """Build a ResNet or ResNeXt of torchvision (He et al., Deep Residual Learning for Image Recognition, CVPR 2016).
+    """Build a torchvision ResNet or ResNeXt (He et al., Deep Residual Learning for Image Recognition, CVPR 2016).
 
     Args:
         name: Name in torchvision, such as `resnet50`.
-        weights: `imagenet`, a file of its weights, or None for a random start.
-        dropout: Probability that a pooled feature is dropped in training.
+        weights: `imagenet`, a file of weights, or None for random initialization.
+        dropout: Dropout probability of the pooled features.
 
     Raises:
         ConfigError: torchvision has no ResNet of this name.
-        CheckpointError: The weights are absent or do not fit.
+        CheckpointError: The weights are missing or do not fit.
     """
     import torchvision
 
@@ -85,17 +85,17 @@ def build_resnet(*, name: str = "resnet18", weights: str | None = None, dropout:
 
 
 def build_timm(*, name: str, image_size: int, weights: str | None = None, dropout: float = 0.0) -> PooledNetwork:
-    """Build a network of timm (Wightman, PyTorch Image Models) with a head of one output.
+    """Build a timm network (Wightman, PyTorch Image Models) with a head of one output.
 
     Args:
-        name: Name in timm, also an older one or one spelled differently.
+        name: Name in timm; older names and other spellings are accepted.
         image_size: Side of the images in pixels.
-        weights: `imagenet` for timm's own weights, a file of weights, or None for a random start.
-        dropout: Probability that a pooled feature is dropped in training.
+        weights: `imagenet` for timm's own weights, a file of weights, or None for random initialization.
+        dropout: Dropout probability of the pooled features.
 
     Raises:
-        ConfigError: timm has no such network, or it does not take images of this size.
-        CheckpointError: The weights are absent or do not fit.
+        ConfigError: timm has no such network, or it does not accept images of this size.
+        CheckpointError: The weights are missing or do not fit.
     """
     name = _log_name(name, find_timm(name), library="timm")
     features = find_features(name, image_size)
@@ -109,18 +109,18 @@ def build_timm(*, name: str, image_size: int, weights: str | None = None, dropou
 
 
 def build_tiny(*, name: str = "tiny", weights: str | None = None, dropout: float = 0.0) -> PooledNetwork:
-    """Build four strided convolutions, which train in seconds: for tests.
+    """Build a test network of four strided convolutions, which trains in seconds.
 
     Args:
-        name: `tiny`, which runs and bundles show.
-        weights: File of its weights, or None for a random start.
-        dropout: Probability that a pooled feature is dropped in training.
+        name: Name shown in runs and bundles, always `tiny`.
+        weights: File of weights, or None for random initialization.
+        dropout: Dropout probability of the pooled features.
 
     Raises:
-        ConfigError: It is asked for under another name.
+        ConfigError: The name is not `tiny`, or the weights are `imagenet`.
     """
     if strip_signs(name) != "tiny":
-        raise ConfigError(f"model=tiny is one network alone. Choose model=resnet18 model.name={find_resnet(name)}.")
+        raise ConfigError(f"model=tiny has no network '{name}'. Set model=resnet18 model.name={find_resnet(name)}.")
     if weights == "imagenet":
         raise ConfigError("model=tiny has no ImageNet weights (model.weights). Use a file, or null.")
     widths = (3, 16, 32, 64, 64)
@@ -135,18 +135,18 @@ def build_tiny(*, name: str = "tiny", weights: str | None = None, dropout: float
 
 def _log_name(given: str, name: str, *, library: str) -> str:
     if name != given:
-        logger.info("model.name=%s is called '%s' in %s; that one is used.", given, name, library)
+        logger.info("Using '%s', the name of model.name=%s in %s.", name, given, library)
     return name
 
 
 def find_resnet(name: str) -> str:
-    """Return torchvision's name of a ResNet, which people may spell differently.
+    """Return the torchvision name of a ResNet, whatever its spelling.
 
     Args:
-        name: Such as `resnet18` or `ResNet-18`.
+        name: Name such as `resnet18` or `ResNet-18`.
 
     Raises:
-        ConfigError: torchvision has no such ResNet; names those it has.
+        ConfigError: torchvision has no such ResNet; lists the choices.
     """
     import torchvision
 
@@ -156,14 +156,14 @@ def find_resnet(name: str) -> str:
     if strip_signs(name) in spelled:
         return str(spelled[strip_signs(name)])
     try:
-        of_timm = f"; timm has it: model=timm model.name={find_timm(name)}"
+        of_timm = f"; or use the one of timm: model=timm model.name={find_timm(name)}"
     except ConfigError:
-        of_timm = "; or one of timm's: model=timm"
-    raise ConfigError(f"No network '{name}' (model.name). Choose one of: {', '.join(known)}{of_timm}")
+        of_timm = "; or a network of timm: model=timm"
+    raise ConfigError(f"Unknown network model.name='{name}'. Choose one of: {', '.join(known)}{of_timm}")
 
 
 def _download_resnet_weights(name: str) -> Mapping[str, Tensor]:
-    """Read ImageNet weights from torchvision's download cache, or fetch them."""
+    """Read ImageNet weights from torchvision's cache, or download them."""
     import torchvision
 
     known = torchvision.models.get_model_weights(name)["IMAGENET1K_V1"]
@@ -174,19 +174,19 @@ def _download_resnet_weights(name: str) -> Mapping[str, Tensor]:
         file = known.url.rpartition("/")[2]
         folder = Path(torch.hub.get_dir()) / "checkpoints"
         raise CheckpointError(
-            f"The ImageNet weights '{file}' are not in '{folder}' and cannot be downloaded: {error}. Put the file "
-            f"there, name it with model.weights=<file>, or train from scratch with model.weights=null."
+            f"The ImageNet weights '{file}' are not in '{folder}' and cannot be downloaded: {error}. Copy the file "
+            f"there, set model.weights=<file>, or train from scratch with model.weights=null."
         ) from error
 
 
 @dataclass(frozen=True)
 class Features:
-    """What a network of timm returns without its head.
+    """Output of a timm network without its head.
 
     Args:
         count: Number of features.
-        has_map: Whether they come as a map `(N, count, h, w)`, unpooled; otherwise as `(N, count)`.
-        options: Arguments of `timm.create_model` that build it like this.
+        has_map: Whether the output is a feature map `(N, count, h, w)`; otherwise it is pooled, `(N, count)`.
+        options: Arguments of `timm.create_model` that build the network without its head.
     """
 
     count: int
@@ -195,13 +195,13 @@ class Features:
 
 
 def find_timm(name: str) -> str:
-    """Return timm's present name of a network that it has renamed or that is spelled differently.
+    """Return the current timm name of a network, given an older name or another spelling.
 
     Args:
-        name: Such as `xception`, `tf_efficientnet_b4_ns` or `EfficientNet-B4`.
+        name: Name such as `xception`, `tf_efficientnet_b4_ns` or `EfficientNet-B4`.
 
     Raises:
-        ConfigError: timm has no such network; names similar ones.
+        ConfigError: timm has no such network; lists similar ones.
     """
     import timm
     from timm.models import get_deprecated_models
@@ -213,37 +213,37 @@ def find_timm(name: str) -> str:
     given = spelled.get(strip_signs(name), name)
     today = renamed.get(given, given)
     if today is None:
-        raise ConfigError(f"timm has no network '{name}' (model.name) any more, nor a successor.")
+        raise ConfigError(f"timm has removed the network model.name='{name}' without a successor. Choose another.")
     if today in known or today in timm.list_pretrained():
         return str(today)
     names = timm.list_pretrained() if "." in name else known
     near = get_close_matches(name.lower().replace("-", "_"), names, n=5) or names[:5]
-    raise ConfigError(f"timm has no network '{name}' (model.name). Near it: {', '.join(near)}")
+    raise ConfigError(f"timm has no network model.name='{name}'. Similar names: {', '.join(near)}")
 
 
 def find_features(name: str, input_size: int) -> Features:
-    """Find the features of a network with tensors on the meta device, which cost nothing.
+    """Determine the output of a network without its head, on the meta device, which needs no computation.
 
-    A network with a map of features gets global average pooling and a linear head, so that its class activation map
-    comes with the logit. Transformers and the like keep the pooling they were made with.
+    A network with a feature map gets global average pooling and a linear head, so that its class activation map comes
+    with the logit. Other networks, such as transformers, keep their own pooling.
 
     Args:
         name: Name in timm.
         input_size: Side of the input in pixels.
 
     Raises:
-        ConfigError: It does not take images of that size.
+        ConfigError: The network does not accept images of that size.
     """
     unpooled: dict[str, Any] = {"num_classes": 0, "global_pool": ""}
     try:
         network, shape = _shape_of(name, input_size, unpooled)
-    except Exception:  # of a network that cannot do without its own pooling, or that takes one size alone
+    except Exception:  # networks that need their own pooling, or accept a single size, fail in many ways
         shape = ()
     if len(shape) == 4 and shape[1] == _count(network) and min(shape[2:]) > 1:
         return Features(shape[1], has_map=True, options=unpooled)
     sized = {"num_classes": 0, "img_size": input_size}
     reasons = []
-    for options in (sized, {"num_classes": 0}):  # not all have a size
+    for options in (sized, {"num_classes": 0}):  # not every network accepts img_size
         try:
             _, shape = _shape_of(name, input_size, options)
         except Exception as error:
@@ -251,11 +251,11 @@ def find_features(name: str, input_size: int) -> Features:
         else:
             if len(shape) == 2:
                 return Features(shape[1], has_map=False, options=options)
-            reasons.append(f"its features come in the shape {shape}")
+            reasons.append(f"its features have the shape {shape}")
     reason = reasons[-1] if "unexpected keyword" in reasons[0] else reasons[0]
     raise ConfigError(
-        f"'{name}' (model.name) cannot be used with images of {input_size} pixels (model.input_size): {reason}. "
-        f"Give the size it was made for, or choose another network, such as efficientnet_b4 or convnext_tiny."
+        f"model.name='{name}' does not accept images of {input_size} pixels (model.input_size): {reason}. "
+        f"Set the size it was made for, or choose another network, such as efficientnet_b4 or convnext_tiny."
     )
 
 
@@ -268,18 +268,18 @@ def _create_timm(name: str, features: Features) -> nn.Module:
 
 
 def _download_timm(name: str, features: Features) -> nn.Module:
-    """Build a network with the weights that timm has for it.
+    """Build a network with timm's pretrained weights.
 
     Raises:
-        CheckpointError: They cannot be downloaded.
+        CheckpointError: The weights cannot be downloaded.
     """
     import timm
 
     try:
         network: nn.Module = timm.create_model(name, pretrained=True, **features.options)
-    except Exception as error:  # the hub it downloads from fails in ways of its own
+    except Exception as error:  # the model hub raises many kinds of errors
         raise CheckpointError(
-            f"timm's weights of '{name}' cannot be downloaded: {str(error).splitlines()[0]} Name a file with "
+            f"timm's weights of '{name}' cannot be downloaded: {str(error).splitlines()[0]} Set "
             f"model.weights=<file>, or train from scratch with model.weights=null."
         ) from error
     return network

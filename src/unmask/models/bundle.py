@@ -1,8 +1,8 @@
-"""A bundle: a folder with all that prediction needs, so that it runs without PyTorch; written here, and read.
+"""Write and read bundles: folders with everything that prediction without PyTorch needs.
 
-A bundle may come from a stranger. ONNX Runtime opens whatever file a tensor names, and Protocol Buffers leave the order
-and spelling of fields to whoever writes them; so the fields of the network are walked one by one, without the library
-of ONNX, which no service installs (protobuf.dev/programming-guides/encoding, onnx/onnx.proto).
+A bundle may be untrusted. ONNX Runtime opens any file that a tensor refers to, and Protocol Buffers allow fields in any
+order and encoding. So the fields of the network are parsed one by one, without the onnx package, which services do not
+install (protobuf.dev/programming-guides/encoding, onnx/onnx.proto).
 """
 
 import json
@@ -34,18 +34,18 @@ MODEL_FILE = "model.onnx"
 SPEC_FILE = "spec.json"
 
 MAX_MODEL_BYTES = 1_000_000_000
-"""A network of 250 million numbers."""
+"""Maximum size of `model.onnx`: 250 million float32 parameters."""
 
 MAX_SPEC_BYTES = 1_000_000
 
 MAX_FIELDS = 2_000_000
-"""Some seconds. A network of ours has a few thousand, the largest of timm's some hundred thousand."""
+"""Maximum number of fields, parsed in a few seconds; our networks have a few thousand, timm's up to 100,000 or so."""
 
 _VARINT, _EIGHT_BYTES, _BYTES, _FOUR_BYTES = 0, 1, 2, 5
 
 _EXTERNAL_DATA, _DATA_LOCATION = 13, 14
 
-# By message: in which fields there are messages that can hold a tensor at last.
+# Fields of each message whose messages may contain a tensor at any depth.
 _PLACES: Mapping[str, Mapping[int, str]] = {
     "model": {7: "graph", 20: "training", 25: "function"},
     "training": {1: "graph", 2: "graph"},
@@ -60,16 +60,16 @@ _PLACES: Mapping[str, Mapping[int, str]] = {
 
 @dataclass(frozen=True)
 class Bundle:
-    """What a bundle tells about its network.
+    """Contents of a bundle.
 
     Args:
-        folder: Holds `model.onnx` and `spec.json`.
+        folder: Folder that contains `model.onnx` and `spec.json`.
         network: Name of the architecture.
-        crop_spec: How the crops it was trained on were made.
-        input_spec: How crops come into the network.
+        crop_spec: Spec of the crops that the network was trained on.
+        input_spec: Spec of the network's input.
         decision: Threshold and aggregation, chosen on the validation split.
         class_names: Names of the labels 0 and 1.
-        provenance: Run id, dataset, commit, seed and the like, plain values.
+        provenance: Run ID, dataset, commit, seed and more, as plain values.
     """
 
     folder: Path
@@ -92,14 +92,14 @@ class Bundle:
 
 
 def write_bundle(checkpoint: Checkpoint, folder: Path) -> Path:
-    """Write `model.onnx` and `spec.json`; the folder is either whole or as it was, whatever interrupts.
+    """Write `model.onnx` and `spec.json` atomically: an interruption leaves an existing folder unchanged.
 
     Args:
-        checkpoint: Checkpoint to export, also an old one.
+        checkpoint: Checkpoint to export.
         folder: Folder to write; replaced if it exists.
 
     Raises:
-        OutputError: The disk is full, or the folder cannot be written to.
+        OutputError: The disk is full, or the folder is not writable.
     """
     part = folder.with_name(f".{folder.name}.{os.getpid()}.part")
     old = folder.with_name(f".{folder.name}.{os.getpid()}.old")
@@ -110,7 +110,7 @@ def write_bundle(checkpoint: Checkpoint, folder: Path) -> Path:
             spec = _describe(checkpoint, sha256=hash_file(part / MODEL_FILE))
             (part / SPEC_FILE).write_text(json.dumps(spec, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
             if folder.exists():
-                folder.rename(old)  # a folder with files in it cannot be replaced in one step
+                folder.rename(old)  # a folder that is not empty cannot be replaced in one step
             part.rename(folder)
         finally:
             shutil.rmtree(part, ignore_errors=True)
@@ -121,26 +121,26 @@ def write_bundle(checkpoint: Checkpoint, folder: Path) -> Path:
 
 
 def try_bundle(path: str | Path, folder: Path, *, own: Any) -> Path | None:
-    """Write the bundle of a checkpoint just trained; log a warning where its network cannot be exported to ONNX.
+    """Write the bundle of a new checkpoint, or log a warning if its network cannot be exported to ONNX.
 
     Args:
         path: Path of the checkpoint.
         folder: Folder to write; replaced if it exists.
-        own: Configuration of the network; the packages that it names are trusted.
+        own: Config of the network; packages named in it are trusted.
     """
     try:
         return write_bundle(load_checkpoint(path, trusted_modules=list_packages(own)), folder)
-    except (RuntimeError, AttributeError, TypeError, ValueError) as error:  # what the exporter fails with
+    except (RuntimeError, AttributeError, TypeError, ValueError) as error:  # errors of the exporter
         logger.warning("No bundle: the network of '%s' cannot be exported to ONNX: %s", path, error)
         return None
 
 
 def export_onnx(network: "FaceNetwork", path: Path) -> None:
-    """Write a network as ONNX.
+    """Export a network to ONNX.
 
-    Its input `images` is uint8 RGB of shape `(N, 3, size, size)`; its outputs are `logit`, shape `(N,)`, whose sigmoid
-    is P(fake), and `activation_map`, shape `(N, h, w)`, high where the face looks fake. A network without a
-    class activation map has only the first output.
+    The input `images` is uint8 RGB, shape `(N, 3, size, size)`. The outputs are `logit`, shape `(N,)`, whose sigmoid is
+    P(fake), and `activation_map`, shape `(N, h, w)`, high where the face looks fake. The second output is absent
+    if the network has no class activation map.
 
     Args:
         network: Network on the CPU.
@@ -156,7 +156,7 @@ def export_onnx(network: "FaceNetwork", path: Path) -> None:
     size = network.input_spec.size
     path.parent.mkdir(parents=True, exist_ok=True)
     with warnings.catch_warnings(), torch.no_grad():
-        # The newer exporter takes six times as long, and writes its own report to standard output.
+        # The newer exporter takes six times as long and writes a report to standard output.
         warnings.simplefilter("ignore")
         torch.onnx.export(
             model,
@@ -187,33 +187,34 @@ def _describe(checkpoint: Checkpoint, *, sha256: str) -> dict[str, Any]:
 
 
 def is_bundle(path: str | Path) -> bool:
-    """Tell whether a path names a bundle rather than a checkpoint: a folder, or a file of ONNX or JSON."""
+    """Return whether a path is a bundle (a folder, an ONNX file or a JSON file) rather than a checkpoint."""
     path = Path(path)
     return path.is_dir() or path.suffix in (".onnx", ".json")
 
 
 def load_bundle(path: str | Path) -> Bundle:
-    """Read a bundle's spec, and check that its network is the one it was written with.
+    """Read the spec of a bundle, and check that it describes the network beside it.
 
     Args:
-        path: The folder, or the `model.onnx` or `spec.json` in it.
+        path: Folder of the bundle, or the `model.onnx` or `spec.json` in it.
 
     Raises:
-        BundleError: Something is absent, damaged, or of another format.
+        BundleError: A file is missing, damaged or of another format.
     """
     path = Path(path)
     folder = path if path.is_dir() else path.parent
     for name in (MODEL_FILE, SPEC_FILE):
         if not (folder / name).is_file():
             raise BundleError(
-                f"'{folder}' is no bundle: it has no '{name}'. Name the folder 'bundle' of a training, or a checkpoint."
+                f"'{folder}' is not a bundle: '{name}' is missing. Use the folder 'bundle' of a training run, "
+                f"or a checkpoint."
             )
     for name, most in ((MODEL_FILE, MAX_MODEL_BYTES), (SPEC_FILE, MAX_SPEC_BYTES)):
         size = (folder / name).stat().st_size
         if size > most:
             raise BundleError(
-                f"'{folder / name}' has {size:,} bytes, more than the {most:,} that are read. Name a bundle that "
-                f"train.py wrote."
+                f"'{folder / name}' has {size:,} bytes, more than the maximum of {most:,}. Use a bundle written by "
+                f"train.py."
             )
     spec = _read_spec(folder / SPEC_FILE)
     try:
@@ -221,28 +222,28 @@ def load_bundle(path: str | Path) -> Bundle:
         expected = spec["model_sha256"]
     except (KeyError, TypeError, ValueError, AttributeError, ConfigError) as error:
         raise BundleError(
-            f"'{folder / SPEC_FILE}' is not a whole spec of format {BUNDLE_FORMAT}: {type(error).__name__} {error}. "
-            f"Copy the bundle again, whole."
+            f"'{folder / SPEC_FILE}' is not a complete spec of format {BUNDLE_FORMAT}: {type(error).__name__} {error}. "
+            f"Copy the whole bundle again."
         ) from error
     if hash_file(bundle.model) != expected:
         raise BundleError(
             f"'{bundle.model}' is not the network that '{SPEC_FILE}' describes: its SHA-256 is not '{expected}'. "
-            f"It was damaged or exchanged; copy the bundle again, whole."
+            f"It is damaged or was replaced. Copy the whole bundle again."
         )
     _check_is_alone(bundle.model)
     return bundle
 
 
 def _check_is_alone(model: Path) -> None:
-    """Raise unless a network has all its weights in itself."""
+    """Raise if a network stores weights in other files."""
     try:
         has_further = names_further_files(model.read_bytes())
     except ValueError as error:
-        raise BundleError(f"'{model}' cannot be read as a network: {error}. Copy the bundle again.") from error
+        raise BundleError(f"'{model}' is not a valid ONNX network: {error}. Copy the bundle again.") from error
     if has_further:
         raise BundleError(
-            f"'{model}' names further files for its weights, and they could be any on this machine. It is not "
-            f"read; name a bundle that train.py wrote."
+            f"'{model}' refers to external files for its weights, which could be any file on this machine. "
+            f"Use a bundle written by train.py."
         )
 
 
@@ -250,12 +251,12 @@ def _read_spec(path: Path) -> dict[str, Any]:
     try:
         spec = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise BundleError(f"'{path}' cannot be read as JSON: {error}. Copy the bundle again, whole.") from error
+        raise BundleError(f"'{path}' is not valid JSON: {error}. Copy the whole bundle again.") from error
     found = spec.get("format") if isinstance(spec, dict) else None
     if found != BUNDLE_FORMAT:
         raise BundleError(
-            f"'{path}' has the format {found!r}, and this version of unmask reads {BUNDLE_FORMAT}. "
-            f"Name a bundle that train.py wrote, or use the version that wrote it."
+            f"'{path}' has format {found!r}, but this version of unmask reads format {BUNDLE_FORMAT}. "
+            f"Use a bundle written by train.py, or the version of unmask that wrote this one."
         )
     return dict(spec)
 
@@ -273,21 +274,21 @@ def _interpret(folder: Path, spec: dict[str, Any]) -> Bundle:
 
 
 def names_further_files(data: bytes) -> bool:
-    """Tell whether a tensor of an ONNX file has its values in another file.
+    """Return whether an ONNX file stores values of a tensor in another file.
 
     Args:
-        data: The whole file.
+        data: Contents of the file.
 
     Raises:
-        ValueError: It is none, or one such as no exporter writes.
+        ValueError: It is not a valid ONNX file, or has too many fields.
     """
     waiting, num_fields = [("model", 0, len(data))], 0
-    while waiting:  # a list of its own, since messages in messages would exhaust a recursion
+    while waiting:  # a stack, because deeply nested messages would exceed the recursion limit
         message, start, end = waiting.pop()
         for number, first, last in _list_fields(data, start, end):
             num_fields += 1
             if num_fields > MAX_FIELDS:
-                raise ValueError(f"it has more than {MAX_FIELDS:,} fields")
+                raise ValueError(f"more than {MAX_FIELDS:,} fields")
             if message == "tensor" and _is_external(data, number, first, last):
                 return True
             inner = _PLACES[message].get(number)
@@ -297,15 +298,15 @@ def names_further_files(data: bytes) -> bool:
 
 
 def _is_external(data: bytes, number: int, first: int, last: int) -> bool:
-    # A location that is written out as 0 is the default: in this file.
+    # A location of 0, the default, means this file.
     return number == _EXTERNAL_DATA or (number == _DATA_LOCATION and data[first:last].strip(b"\x80\0") != b"")
 
 
 def _list_fields(data: bytes, start: int, end: int) -> Iterator[tuple[int, int, int]]:
-    """Yield the number of each field, and the first and last byte of its value."""
+    """Yield the number of each field, and the start and end of its value."""
     while start < end:
         tag, start = _read_varint(data, start, end)
-        tag &= 0xFFFFFFFF  # readers drop what is above
+        tag &= 0xFFFFFFFF  # readers drop higher bits
         kind = tag & 7
         if kind == _VARINT:
             stop = _read_varint(data, start, end)[1]
@@ -315,7 +316,7 @@ def _list_fields(data: bytes, start: int, end: int) -> Iterator[tuple[int, int, 
         elif kind in (_EIGHT_BYTES, _FOUR_BYTES):
             stop = start + (8 if kind == _EIGHT_BYTES else 4)
         else:
-            raise ValueError(f"a field of kind {kind} is in it")  # groups, which ONNX does not have
+            raise ValueError(f"unexpected field of wire type {kind}")  # groups, which ONNX does not use
         if stop > end:
             raise ValueError("it is cut off")
         yield tag >> 3, start, stop
@@ -323,7 +324,7 @@ def _list_fields(data: bytes, start: int, end: int) -> Iterator[tuple[int, int, 
 
 
 def _read_varint(data: bytes, start: int, end: int) -> tuple[int, int]:
-    """Return a whole number, and the place behind it."""
+    """Return an integer, and the position after it."""
     value = 0
     for place in range(start, min(start + 10, end)):
         value |= (data[place] & 0x7F) << 7 * (place - start)

@@ -1,6 +1,6 @@
-"""Read a checkpoint: Lightning's file, of which prediction and evaluation need our own entry and the weights.
+"""Read Lightning checkpoints: their weights, and our own entry with everything that prediction needs.
 
-Nothing here imports PyTorch before it is needed, so that prediction from a bundle works without it.
+PyTorch is imported only when needed, because prediction from a bundle works without it.
 """
 
 import pickle
@@ -25,12 +25,12 @@ ENTRY = "unmask"
 """Key of our entry in the checkpoint."""
 
 FORMAT = 2
-"""Of the entry. Format 1 named a network by `name` and `library`, and is still read; see `upgrade_network`."""
+"""Format of the entry. Format 1, where a network had a `name` and a `library`, is still read: `upgrade_network`."""
 
 _FORMATS = (1, 2)
 
 BEST, LAST, PREVIOUS = "best.ckpt", "last.ckpt", "previous.ckpt"
-"""Files of a run: of its best epoch, of where a resumed training continues, and the one before that."""
+"""Checkpoints of a run: the best epoch, the latest state, from which training resumes, and the state before it."""
 
 CLASS_NAMES = ("real", "fake")
 
@@ -38,27 +38,27 @@ _NETWORK_PREFIX = "network."
 _MODULE_PREFIX = "network.module."
 
 _OLD_TARGET = "unmask.models.network.FaceNetwork"
-"""What built every network before networks had a `_target_` of their own."""
+"""`_target_` of every network in format 1."""
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What a checkpoint tells about its network.
+    """Contents of a checkpoint.
 
     Args:
-        path: The file.
-        network_config: `_target_` and arguments of its network, and how images enter it; plain values.
-        state: Its weights.
-        crop_spec: How the crops it was trained on were made.
-        input_spec: How crops come into the network.
+        path: Path of the file.
+        network_config: `_target_` and arguments of the network, and its input settings, as plain values.
+        state: Weights of the network.
+        crop_spec: Spec of the crops that the network was trained on.
+        input_spec: Spec of the network's input.
         decision: Threshold and aggregation, chosen on the validation split.
         class_names: Names of the labels 0 and 1.
-        provenance: Run id, dataset, commit, seed and the like, plain values.
-        epoch: Epochs finished.
-        batch: Batches that were trained of the epoch after those.
-        is_resumable: Whether it holds the state of optimizer and schedule, as `last.ckpt` does.
-        learning: Settings of its training by their dotted keys, plain values; empty where they were not recorded.
-        trusted_modules: Packages whose networks may be built, beside those of `unmask.trust`.
+        provenance: Run ID, dataset, commit, seed and more, as plain values.
+        epoch: Number of finished epochs.
+        batch: Number of batches trained in the next epoch.
+        is_resumable: Whether it contains the state of the optimizer and schedule, as `last.ckpt` does.
+        learning: Training settings by dotted key, as plain values; empty if not recorded.
+        trusted_modules: Packages whose networks may be built, in addition to those of `unmask.trust`.
     """
 
     path: Path
@@ -84,7 +84,7 @@ class Checkpoint:
         """Return the trained network in evaluation mode, on the CPU.
 
         Raises:
-            UntrustedError: The file names a network that is not built from a file.
+            UntrustedError: The network is from a package that is not trusted.
             CheckpointError: The weights do not fit the network.
         """
         from unmask.models.network import rebuild_network
@@ -98,20 +98,20 @@ class Checkpoint:
 
 
 def name_network(config: Mapping[str, Any]) -> str:
-    """Return what to call a network: the name that its builder is given, or that of the builder.
+    """Return the name of a network: the `name` argument of its builder, or the builder's own name.
 
     Args:
-        config: Node `model`, plain values.
+        config: Config node `model`, as plain values.
     """
     named = config.get("name") or config.get("model_name")
     return str(named or str(config.get("_target_", "")).rpartition(".")[2])
 
 
 def upgrade_network(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the node of a network as it is written today; in format 1 it had a `name` and a `library` alone.
+    """Convert the config of a network to the current format; in format 1 it had only a `name` and a `library`.
 
     Args:
-        config: Node `model`, plain values.
+        config: Config node `model`, as plain values.
     """
     if config.get("_target_", _OLD_TARGET) != _OLD_TARGET:
         return dict(config)
@@ -124,7 +124,7 @@ def upgrade_network(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def upgrade_weights(state: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the weights of a training under today's names; in format 1 the network had no module within it.
+    """Rename weights to the current format; in format 1 the network did not wrap a module.
 
     Args:
         state: `state_dict` of the LightningModule.
@@ -144,7 +144,7 @@ def make_entry(
     provenance: dict[str, Any],
     learning: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Return our entry of a checkpoint: plain values only, so that `torch.load(weights_only=True)` reads it."""
+    """Return our entry of a checkpoint, as plain values so that `torch.load(weights_only=True)` reads it."""
     return {
         "format": FORMAT,
         "network": network_config,
@@ -158,14 +158,14 @@ def make_entry(
 
 
 def load_checkpoint(path: str | Path, *, trusted_modules: Sequence[str] = ()) -> Checkpoint:
-    """Read a checkpoint without running anything in it.
+    """Read a checkpoint without running any code in it.
 
     Args:
-        path: File that `train.py` wrote.
-        trusted_modules: Packages whose networks `build_network` may build, beside those of `unmask.trust`.
+        path: File written by `train.py`.
+        trusted_modules: Packages whose networks `build_network` may build, in addition to those of `unmask.trust`.
 
     Raises:
-        CheckpointError: Absent, damaged, or of something else.
+        CheckpointError: The file is missing or damaged, or not a checkpoint of Unmask.
     """
     path = Path(expand_home(str(path)))
     check_is_file(path)
@@ -176,38 +176,40 @@ def load_checkpoint(path: str | Path, *, trusted_modules: Sequence[str] = ()) ->
         content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise CheckpointError(
-            f"'{path}' holds more than plain values and is not read, since that could run code. "
-            f"Name a checkpoint that train.py wrote."
+            f"'{path}' contains more than plain values, and reading it could run code. "
+            f"Use a checkpoint written by train.py."
         ) from error
-    except Exception as error:  # bytes of something else make the reader fail in every way there is
-        reason = str(error) or "it holds 0 bytes"
-        raise CheckpointError(f"'{path}' cannot be read as a checkpoint: {reason}. It may be cut off.") from error
+    except Exception as error:  # torch.load raises many kinds of errors on invalid files
+        reason = str(error) or "it is empty (0 bytes)"
+        raise CheckpointError(
+            f"'{path}' is not a readable checkpoint: {reason}. It may be truncated; copy it again."
+        ) from error
     entry = content.get(ENTRY) if isinstance(content, dict) else None
     if not isinstance(entry, dict) or entry.get("format") not in _FORMATS:
         keys = ", ".join(map(str, list(content)[:6])) if isinstance(content, dict) else type(content).__name__
         raise CheckpointError(
-            f"'{path}' is a checkpoint of something else: it has no '{ENTRY}' entry of format {FORMAT}, but {keys}. "
-            f"Name a checkpoint that train.py wrote."
+            f"'{path}' is not a checkpoint of Unmask: it has no '{ENTRY}' entry of format {FORMAT}, only {keys}. "
+            f"Use a checkpoint written by train.py."
         )
     try:
         return replace(_interpret(path, content, entry), trusted_modules=tuple(trusted_modules))
     except (KeyError, TypeError, ValueError, AttributeError, ConfigError) as error:
         raise CheckpointError(
-            f"'{path}' is not a whole checkpoint of format {FORMAT}: {type(error).__name__} {error}. "
-            f"Train it again, or with the version of unmask that reads it."
+            f"'{path}' is not a complete checkpoint of format {FORMAT}: {type(error).__name__} {error}. "
+            f"Train again, or use the version of unmask that wrote it."
         ) from error
 
 
 def check_is_file(path: Path, *, key: str = "checkpoint", wanted: str = BEST) -> None:
-    """Raise unless a path may be that of a checkpoint; of a bundle or another folder of a run, name the one beside it.
+    """Raise unless a path is a file outside a bundle; for a bundle or folder of a run, suggest its checkpoint.
 
     Args:
-        path: As given.
-        key: That gave it.
-        wanted: File name of the checkpoint to name.
+        path: Path as given.
+        key: Config key of the path.
+        wanted: File name of the checkpoint to suggest.
 
     Raises:
-        CheckpointError: It is not there, or it is a folder or a file of a bundle.
+        CheckpointError: The path does not exist, or is a folder or part of a bundle.
     """
     is_bundle = path.suffix in (".onnx", ".json") or (path / "spec.json").is_file()
     if path.is_file() and not is_bundle:
@@ -218,17 +220,17 @@ def check_is_file(path: Path, *, key: str = "checkpoint", wanted: str = BEST) ->
     near = [place / wanted for place in (folder, folder / "checkpoints", folder.absolute().parent / "checkpoints")]
     found = next((file for file in near if file.is_file()), None)
     fix = (
-        f"Name the checkpoint beside it: {shlex.quote(f'{key}={found}')}" if found else f"Name the {wanted} of its run"
+        f"Use the checkpoint of the same run: {shlex.quote(f'{key}={found}')}" if found else f"Use {wanted} of its run"
     )
     raise CheckpointError(f"{key}='{path}' is {'a bundle' if is_bundle else 'a folder'}, not a checkpoint. {fix}.")
 
 
 def _check_start(path: Path) -> None:
-    """Raise for an image or the like, of which PyTorch's reader would say that it could run code."""
+    """Raise for files such as images, which PyTorch would misleadingly report as able to run code."""
     with path.open("rb") as file:
         start = file.read(4)
     if start and not start.startswith((b"PK", b"\x80")):  # zip, and pickle
-        raise CheckpointError(f"'{path}' is not a checkpoint. Name a file that train.py wrote, such as best.ckpt.")
+        raise CheckpointError(f"'{path}' is not a checkpoint. Use a file written by train.py, such as best.ckpt.")
 
 
 def _interpret(path: Path, content: dict[str, Any], entry: dict[str, Any]) -> Checkpoint:
@@ -256,7 +258,7 @@ def _interpret(path: Path, content: dict[str, Any], entry: dict[str, Any]) -> Ch
 
 
 def _find_progress(content: dict[str, Any]) -> tuple[int, int]:
-    """Return how many epochs are finished, and how many batches of the next one, from Lightning's own counts."""
+    """Return the number of finished epochs and of batches in the next one, from Lightning's own counters."""
     if "loops" not in content:
         return int(content.get("epoch", 0)) + 1, 0
     loop = content["loops"]["fit_loop"]
@@ -266,13 +268,13 @@ def _find_progress(content: dict[str, Any]) -> tuple[int, int]:
 
 
 def choose_device(name: str) -> "torch.device":
-    """Turn `auto` into the first GPU, or the CPU where there is none.
+    """Return a device; `auto` is the first GPU, or the CPU without one.
 
     Args:
-        name: `auto`, or a device that torch knows, such as `cpu`, `cuda` or `cuda:1`.
+        name: `auto`, or a torch device such as `cpu`, `cuda` or `cuda:1`.
 
     Raises:
-        ConfigError: Torch does not know it, or it is not there.
+        ConfigError: The device is unknown or unavailable.
     """
     import torch
 
@@ -284,7 +286,9 @@ def choose_device(name: str) -> "torch.device":
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason = str(error).splitlines()[0]
         meant = suggest(name, ("auto", "cpu", "cuda", "mps"), key="device") if ":" not in str(name) else ""
-        raise ConfigError(f"device={name} cannot be used: {reason}.{meant} Choose auto, cpu or another GPU.") from error
+        raise ConfigError(
+            f"device={name} is not available: {reason}.{meant} Choose auto, cpu or another GPU."
+        ) from error
     return device
 
 
@@ -292,9 +296,9 @@ def score_crops(network: "nn.Module", images: "torch.Tensor", *, device: "torch.
     """Score a batch of crops in single precision.
 
     Args:
-        network: In evaluation mode, on `device`.
-        images: uint8, shape `(N, 3, size, size)`.
-        device: Where the network is.
+        network: Network in evaluation mode, on `device`.
+        images: Crops as uint8, shape `(N, 3, size, size)`.
+        device: Device of the network.
 
     Returns:
         P(fake) of each crop.

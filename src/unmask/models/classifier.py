@@ -24,12 +24,12 @@ _LOSS_PREFIX = "loss."
 
 @dataclass(frozen=True)
 class Origin:
-    """What goes into the checkpoint beside the weights.
+    """Information stored in the checkpoint beside the weights.
 
     Args:
-        crop_spec: How the crops of the training were made.
-        provenance: Dataset, commit, seed and the like, plain values.
-        learning: Settings of the training by their dotted keys, plain values.
+        crop_spec: Spec of the training crops.
+        provenance: Dataset, commit, seed and more, as plain values.
+        learning: Training settings by dotted key, as plain values.
     """
 
     crop_spec: CropSpec
@@ -38,25 +38,27 @@ class Origin:
 
 
 def check_head_lr_ratio(ratio: float) -> None:
-    """Raise a ConfigError unless it is a positive number."""
+    """Raise a ConfigError unless the ratio is a positive number."""
     if not isinstance(ratio, int | float) or not 0 < ratio < float("inf"):
-        raise ConfigError(f"optimizer.head_lr_ratio={ratio} must be more than 0; 1 gives backbone and head one rate.")
+        raise ConfigError(
+            f"optimizer.head_lr_ratio={ratio} must be more than 0. Set 1 for the same learning rate everywhere."
+        )
 
 
 class DeepfakeClassifier(L.LightningModule):
-    """Train on crops, judge on the validation split after every epoch.
+    """Train on crops, and validate after every epoch.
 
     Args:
-        network: Maps images to logits.
-        loss: Of logits and targets, both of shape `(N,)`.
-        optimizer: Gets the parameters.
-        schedule: Of the learning rate, or None to leave it.
-        metrics: Takes `preds`, `target`, `videos` and `rows` of the validation split.
-        origin: For the checkpoint.
-        head_lr_ratio: Learning rate of the head over that of the backbone, which is the optimizer's.
+        network: Network that maps images to logits.
+        loss: Loss of logits and labels, both of shape `(N,)`.
+        optimizer: Builder of the optimizer from parameters.
+        schedule: Learning-rate schedule, or None for a constant rate.
+        metrics: Metrics of the validation split, updated with `preds`, `target`, `videos` and `rows`.
+        origin: Information stored in the checkpoint.
+        head_lr_ratio: Learning rate of the head divided by that of the backbone, which is the optimizer's.
 
     Raises:
-        ConfigError: A ratio that is no positive number.
+        ConfigError: The ratio is not a positive number.
     """
 
     def __init__(
@@ -75,8 +77,8 @@ class DeepfakeClassifier(L.LightningModule):
         self.network = network.to(memory_format=torch.channels_last)
         self.loss = loss
         self.train_loss = MeanMetric()
-        self.train_loss.persistent(True)  # an epoch that is interrupted goes on with its mean
-        self.val_loss = MeanMetric()  # Lightning's own mean over processes rounds their numbers of crops
+        self.train_loss.persistent(True)  # so that a resumed epoch continues its mean
+        self.val_loss = MeanMetric()  # Lightning's own mean ignores that processes may have different numbers of crops
         self.val_metrics = metrics.clone(prefix="val/")
         self.origin = origin
         self.decision = Decision()
@@ -90,7 +92,7 @@ class DeepfakeClassifier(L.LightningModule):
         return logits
 
     def on_train_epoch_start(self) -> None:
-        """Start a mean of the loss, which Lightning does not clear before the checkpoint of an epoch is written."""
+        """Reset the mean loss, which Lightning does not do before it writes the checkpoint of an epoch."""
         self.train_loss.reset()
 
     def training_step(self, batch: dict[str, Tensor], batch_index: int) -> Tensor:
@@ -102,9 +104,10 @@ class DeepfakeClassifier(L.LightningModule):
         return loss
 
     def on_validation_epoch_start(self) -> None:
-        """Give all processes the mean of their running statistics, so that they judge with one network.
+        """Average the running statistics of batch normalization over all processes.
 
-        Each has seen its own share of the crops; the checkpoint can hold only one state.
+        Each process has seen its own share of the crops, but all must validate the same network, and the checkpoint
+        stores a single state.
         """
         if self.trainer.world_size > 1:
             for buffer in self.network.buffers():
@@ -119,28 +122,28 @@ class DeepfakeClassifier(L.LightningModule):
         self.val_metrics.update(preds=scores, target=labels, videos=batch["video"], rows=batch["row"])
 
     def on_validation_epoch_end(self) -> None:
-        """Log the figures of the validation split."""
+        """Log the validation metrics."""
         figures = {"val/loss": self.val_loss.compute(), **self.val_metrics.compute()}
-        self.log_dict(figures, sync_dist=True)  # they are the same in all processes by now; Lightning cannot know
+        self.log_dict(figures, sync_dist=True)  # already equal in all processes, which Lightning cannot know
         self.val_loss.reset()
         self.val_metrics.reset()
 
     def _shared_step(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-        # Losses and metrics in float32: under bf16 the scores of a good model would tie.
+        # Compute losses and metrics in float32: in bf16, many scores of a good model would be equal.
         logits = self(batch["image"]).float()
         return self.loss(logits, batch["label"].float()), logits
 
     def configure_optimizers(self) -> Any:
-        """Build the optimizer, and the schedule over the steps that the trainer foresees."""
+        """Build the optimizer, and the schedule over the trainer's estimated number of steps."""
         optimizer = self._configure_optimizer()
         if self._schedule is None:
             return optimizer
         total_steps = self.trainer.estimated_stepping_batches
-        steps = int(total_steps) if math.isfinite(total_steps) else -1  # a training without an end
+        steps = int(total_steps) if math.isfinite(total_steps) else -1  # training without an end
         return {"optimizer": optimizer, "lr_scheduler": self._schedule(optimizer, steps)}
 
     def _configure_optimizer(self) -> Optimizer:
-        """Build the optimizer, with a group for the head where its rate differs; a schedule scales each group's own."""
+        """Build the optimizer, with a separate parameter group if the head has its own learning rate."""
         if self._head_lr_ratio == 1:
             return self._build_optimizer(self.parameters())
         parts = zip(("backbone", "head"), self.network.split_parameters(), strict=True)
@@ -160,10 +163,10 @@ class DeepfakeClassifier(L.LightningModule):
         )
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Take the decision back on resume, and the weights that fit what is configured now.
+        """Restore the decision and the weights on resume.
 
-        Without an average of the weights, training continues with those that it had, not with their average. A loss has
-        the weights that it is configured with, whatever another one had.
+        If weight averaging is off now but was on before, training continues from the plain weights, not the average.
+        The loss keeps its configured weights if the stored ones belong to another loss.
         """
         self.decision = Decision.from_dict(checkpoint[ENTRY]["decision"])
         callbacks = [] if self._trainer is None else self._trainer.callbacks  # type: ignore[attr-defined]

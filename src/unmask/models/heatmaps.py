@@ -1,9 +1,9 @@
-"""Where in an image a logit comes from: class activation maps, and Grad-CAM where a network has none.
+"""Locate the evidence for a logit in an image, with class activation maps or Grad-CAM.
 
-The map of Zhou et al. (Learning Deep Features for Discriminative Localization, CVPR 2016) comes with the logit: the
-features before pooling, weighted as the head weighs them; its mean plus the head's bias is the logit. Other networks
-have maps by Grad-CAM (Selvaraju et al., ICCV 2017), which Gildenblat's package pytorch-grad-cam computes. A pass
-backwards comes to that forwards, so that a crop takes more than twice as long.
+A class activation map (Zhou et al., Learning Deep Features for Discriminative Localization, CVPR 2016) comes with the
+logit: it is the sum of the features before pooling, weighted by the head; its mean plus the head's bias is the logit.
+Other networks use Grad-CAM (Selvaraju et al., ICCV 2017), computed by Gildenblat's package pytorch-grad-cam. It needs a
+backward pass, so a crop takes more than twice as long.
 """
 
 import math
@@ -19,10 +19,10 @@ from unmask.models.network import FaceNetwork, fold_logits
 
 
 class NetworkWithMap(nn.Module):
-    """A network that returns its class activation map beside the logit.
+    """Wrap a network to return its class activation map beside the logit.
 
     Args:
-        network: One with such a map (`FaceNetwork.has_map`).
+        network: Network with a class activation map (`FaceNetwork.has_map`).
     """
 
     def __init__(self, network: FaceNetwork) -> None:
@@ -36,7 +36,7 @@ class NetworkWithMap(nn.Module):
         assert layers is not None
         body, head = (self.network.module.get_submodule(name) for name in layers)
         seen: list[Tensor] = []
-        with self._lock:  # or the features of another thread's batch would be seen
+        with self._lock:  # keeps the features of batches in other threads apart
             hook = body.register_forward_hook(lambda _, inputs, output: seen.append(output))
             try:
                 logit = fold_logits(self.network.module(self.network.normalise(images)))
@@ -48,20 +48,20 @@ class NetworkWithMap(nn.Module):
 
 
 def explain_missing_maps(network: FaceNetwork) -> str | None:
-    """Return why a network has no heat maps and what gives it some; None where it has them."""
+    """Explain why a network has no heatmaps and how to get them; return None if it has them."""
     if network.has_map or network.heatmap_layer is not None or _list_known_layers(network):
         return None
     return (
-        f"'{network.name}' has no heat maps: its head is not one linear layer behind global average pooling. Name the "
-        f"layer that Grad-CAM reads with model.heatmap_layer=<dotted name>."
+        f"'{network.name}' has no heat maps: its head is not a single linear layer after global average pooling. Set "
+        f"model.heatmap_layer=<dotted name> to a layer for Grad-CAM."
     )
 
 
 class GradCam:
-    """Scores crops, and says where in them the logit comes from.
+    """Score crops and compute their Grad-CAM maps.
 
     Args:
-        network: In evaluation mode; its weights get no gradients from now on.
+        network: Network in evaluation mode; gradients of its weights are turned off for good.
     """
 
     def __init__(self, network: FaceNetwork) -> None:
@@ -75,17 +75,17 @@ class GradCam:
             self._cam = GradCAM(
                 network, [layer], reshape_transform=lambda output: _as_map(output, num_channels, num_prefix)
             )
-            # The package would bring maps to the size of the crop, and results hold many of them.
+            # Keep the layer's resolution: the package would enlarge maps to the crop, and results contain many of them.
             self._cam.get_target_width_height = lambda images: (side, side)
 
     def score(self, images: Tensor) -> tuple[Tensor, npt.NDArray[np.float32] | None]:
         """Score a batch.
 
         Args:
-            images: uint8, shape `(N, 3, size, size)`, on the network's device.
+            images: Crops as uint8, shape `(N, 3, size, size)`, on the network's device.
 
         Returns:
-            Logits, shape `(N,)`; and maps from 0 to 1, shape `(N, h, w)`, None where no layer has places.
+            Logits, shape `(N,)`, and maps in [0, 1], shape `(N, h, w)`, or None if no layer has a spatial output.
         """
         if self._cam is None:
             with torch.inference_mode():
@@ -95,15 +95,15 @@ class GradCam:
         with torch.enable_grad():
             maps = self._cam(images.float().requires_grad_(), targets=[RawScoresOutputTarget()] * len(images))
         logits: Tensor = self._cam.outputs.detach()
-        self._cam.outputs = None  # or the whole graph is held
+        self._cam.outputs = None  # frees the graph
         return logits, np.asarray(maps, np.float32)
 
 
 def _list_known_layers(network: FaceNetwork) -> list[tuple[nn.Module, int | None]]:
-    """Return the layers whose output may be a map, the deepest last, and their channels where they are known."""
+    """Return the layers whose output may be a map, deepest last, with their number of channels if known."""
     if network.heatmap_layer is not None:
         return [(network.module.get_submodule(network.heatmap_layer), None)]
-    body = getattr(network.module, "backbone", network.module)  # of timm, which lists its layers
+    body = getattr(network.module, "backbone", network.module)  # a timm network, which lists its layers
     modules = dict(body.named_modules())
     infos = getattr(body, "feature_info", None)
     listed = [info for info in infos or [] if isinstance(info, dict) and info.get("module") in modules]
@@ -111,9 +111,9 @@ def _list_known_layers(network: FaceNetwork) -> list[tuple[nn.Module, int | None
 
 
 def _find_layer(network: FaceNetwork) -> tuple[nn.Module, int, int, int] | None:
-    """Return the deepest layer whose places bear on the logit, its channels, its tokens without place, and its side.
+    """Return the deepest layer with a spatial gradient, its channels, number of prefix tokens, and side.
 
-    In a transformer that reads its class token alone, the other tokens of the last block lead nowhere.
+    In a transformer whose head reads only the class token, the patch tokens of the last block have no gradient.
     """
     known = _list_known_layers(network)
     outputs: dict[nn.Module, Any] = {}
@@ -146,7 +146,7 @@ def _find_layer(network: FaceNetwork) -> tuple[nn.Module, int, int, int] | None:
 
 
 def _count_prefix(network: FaceNetwork, output: Tensor, num_channels: int) -> int | None:
-    """Return how many tokens stand before those with a place, such as the class token; None for no map at all."""
+    """Return the number of prefix tokens, such as the class token, or None if the output is not a map."""
     if output.ndim == 4 and num_channels in (output.shape[1], output.shape[3]):
         return 0
     if output.ndim != 3 or output.shape[2] != num_channels:
@@ -160,7 +160,7 @@ def _count_prefix(network: FaceNetwork, output: Tensor, num_channels: int) -> in
 
 
 def _as_map(output: Tensor, num_channels: int, num_prefix: int) -> Tensor:
-    """Return tokens `(N, T, C)`, or a map with its channels last, as `(N, C, h, w)`."""
+    """Reshape tokens `(N, T, C)` or a channels-last map to `(N, C, h, w)`."""
     if output.ndim == 4:
         return output if output.shape[1] == num_channels else output.permute(0, 3, 1, 2)
     side = math.isqrt(output.shape[1] - num_prefix)

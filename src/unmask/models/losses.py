@@ -1,4 +1,4 @@
-"""Losses of logits and labels."""
+"""Loss functions of logits and labels."""
 
 import torch
 from torch import Tensor, nn
@@ -8,11 +8,11 @@ from unmask.errors import ConfigError
 
 
 class SmoothedBCE(nn.Module):
-    """Binary cross entropy with smoothed labels and weighted classes.
+    """Binary cross entropy with label smoothing and class weights.
 
     Args:
-        label_smoothing: Labels become this half share less certain: 0.1 trains towards 0.05 and 0.95.
-        fake_weight: Weight of a fake over that of a real crop.
+        label_smoothing: Amount of label smoothing in [0, 1): 0.1 trains towards 0.05 and 0.95.
+        fake_weight: Weight of a fake crop relative to a real one.
     """
 
     def __init__(self, *, label_smoothing: float = 0.0, fake_weight: float = 1.0) -> None:
@@ -27,8 +27,8 @@ class SmoothedBCE(nn.Module):
         """Return the mean loss.
 
         Args:
-            logits: Shape `(N,)`.
-            labels: 0 or 1, shape `(N,)`.
+            logits: Logits, shape `(N,)`.
+            labels: Labels 0 or 1, shape `(N,)`.
         """
         targets = labels * (1 - self.label_smoothing) + self.label_smoothing / 2
         weights = _weigh(labels, self.fake_weight)
@@ -36,11 +36,11 @@ class SmoothedBCE(nn.Module):
 
 
 class FocalLoss(nn.Module):
-    """Cross entropy that looks away from what is easy (Lin et al., Focal Loss for Dense Object Detection, ICCV 2017).
+    """Cross entropy with less weight for easy examples (Lin et al., Focal Loss for Dense Object Detection, ICCV 2017).
 
     Args:
-        gamma: How strongly; 0 is plain cross entropy.
-        fake_weight: Weight of a fake over that of a real crop.
+        gamma: Strength of the down-weighting; 0 is plain cross entropy.
+        fake_weight: Weight of a fake crop relative to a real one.
     """
 
     def __init__(self, *, gamma: float = 2.0, fake_weight: float = 1.0) -> None:

@@ -1,4 +1,4 @@
-"""The network that is trained and scored: any image network, with normalisation in front and one logit behind."""
+"""Wrap any image network: normalization in front, a single logit behind."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,30 +16,30 @@ from unmask.models.checkpoint import name_network, upgrade_network
 from unmask.trust import build_from_file
 
 OWN_KEYS = ("input_size", "mean", "std", "head", "heatmap_layer")
-"""Keys of `model` that `FaceNetwork` takes; all others are arguments of the `_target_`."""
+"""Keys of `model` that are arguments of `FaceNetwork`; all others are arguments of the `_target_`."""
 
 _FROM_WEIGHTS = {"weights": None, "pretrained": False}
-"""Arguments by which networks load weights, and their values where the weights come from a checkpoint."""
+"""Arguments that make a network load weights, and their values when the weights come from a checkpoint."""
 _EXPECTED = "(N,), (N, 1) or (N, 2)"
 _NUM_TRIED = 3
 
 
 class FaceNetwork(nn.Module):
-    """An image network that takes decoded images and returns one logit for each.
+    """Map decoded images to one logit each.
 
-    Images arrive as they are decoded, 0 to 255, and are normalised here, on the device: batches stay uint8 until then.
+    Images are normalized here, on the device, so batches stay uint8 (0 to 255) until then.
 
     Args:
-        module: Maps normalised images `(N, 3, size, size)` to logits `(N,)`, `(N, 1)` or `(N, 2)`; of two logits the
-            second is that of a fake.
-        config: `_target_` and arguments that built the module, and the settings below; plain values.
+        module: Network that maps normalized images `(N, 3, size, size)` to logits `(N,)`, `(N, 1)` or `(N, 2)`; the
+            second of two logits belongs to the fake class.
+        config: `_target_` and arguments that built the module, and the settings below, as plain values.
         input_size: Side of the input in pixels.
-        mean: Mean per RGB channel, of values in [0, 1].
-        std: Standard deviation per RGB channel, of values in [0, 1].
-        head: Dotted name of the part of the module that `optimizer.head_lr_ratio` and `callbacks.freeze` treat as the
-            head. None for its attribute `head`, or else its last linear layer.
-        heatmap_layer: Dotted name of the layer whose output Grad-CAM reads. None for the class activation map where
-            the head has one, and for no heat maps otherwise.
+        mean: Mean of each RGB channel, for values in [0, 1].
+        std: Standard deviation of each RGB channel, for values in [0, 1].
+        head: Dotted name of the submodule that `optimizer.head_lr_ratio` and `callbacks.freeze` treat as the head;
+            None for the attribute `head`, or else the last linear layer.
+        heatmap_layer: Dotted name of the layer for Grad-CAM; None for the class activation map if there is one, and
+            no heat maps otherwise.
 
     Raises:
         ConfigError: The module has no layer of that name.
@@ -78,7 +78,7 @@ class FaceNetwork(nn.Module):
         """Return a logit per image; its sigmoid is P(fake).
 
         Args:
-            images: RGB in 0 to 255, uint8 or float, shape `(N, 3, size, size)`.
+            images: RGB images from 0 to 255, uint8 or float, shape `(N, 3, size, size)`.
 
         Returns:
             Logits, shape `(N,)`.
@@ -86,36 +86,36 @@ class FaceNetwork(nn.Module):
         return fold_logits(self.module(self.normalise(images).contiguous(memory_format=torch.channels_last)))
 
     def normalise(self, images: Tensor) -> Tensor:
-        """Return images as the module takes them."""
+        """Normalize images for the module."""
         return (images.float() - self.mean) / self.std
 
     @property
     def head(self) -> nn.Module:
-        """The part that turns features into logits.
+        """Submodule that maps features to logits.
 
         Raises:
-            ConfigError: The module has no linear layer and `model.head` names no other.
+            ConfigError: The module has no linear layer, and `model.head` is not set.
         """
         if self._head_name is None:
             raise ConfigError(
-                f"'{self.name}' has no part called 'head' and no linear layer. Name the part of it that counts as the "
-                f"head with model.head=<dotted name>, or leave out optimizer.head_lr_ratio and callbacks.freeze."
+                f"'{self.name}' has no submodule 'head' and no linear layer. Set model.head=<dotted name> to the "
+                f"submodule that is its head, or leave out optimizer.head_lr_ratio and callbacks.freeze."
             )
         return self.module.get_submodule(self._head_name)
 
     @property
     def backbone(self) -> Any:
-        """The module that computes the features of one of our own networks."""
+        """Feature extractor of one of our own networks."""
         return self.module.backbone
 
     def split_parameters(self) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
-        """Return the parameters of the backbone, and those of the head."""
+        """Return the parameters of the backbone and of the head."""
         head = list(self.head.parameters())
         in_head = set(map(id, head))
         return [each for each in self.module.parameters() if id(each) not in in_head], head
 
     def set_backbone_trainable(self, is_trainable: bool) -> None:
-        """Freeze or thaw all but the head; the frozen part acts as in evaluation."""
+        """Freeze or unfreeze everything except the head; the frozen part stays in evaluation mode."""
         for parameter in self.split_parameters()[0]:
             parameter.requires_grad_(is_trainable)
         mode = is_trainable and self.training
@@ -127,26 +127,26 @@ class FaceNetwork(nn.Module):
 
     @cached_property
     def cam_layers(self) -> tuple[str, str] | None:
-        """Names of the layer with the features and of the linear head of a class activation map; None without one."""
+        """Names of the feature layer and the linear head that give a class activation map, or None without one."""
         if isinstance(self.module, PooledNetwork):
             return ("backbone", "head") if self.module.has_map else None
         return _find_cam_layers(self)
 
     @property
     def has_map(self) -> bool:
-        """Whether a class activation map comes with the logit, without a pass backwards."""
+        """Whether a class activation map comes with the logit, without a backward pass."""
         return self.cam_layers is not None
 
 
 def build_network(config: Mapping[str, Any], *, build: Callable[[dict[str, Any]], Any]) -> FaceNetwork:
-    """Build a network and put normalisation in front of it.
+    """Build a network with normalization in front.
 
     Args:
-        config: The node `model`: `_target_` and its arguments, beside them `OWN_KEYS`; plain values.
-        build: Calls the `_target_` of a node.
+        config: Config node `model` as plain values: `_target_` and its arguments, and `OWN_KEYS`.
+        build: Function that calls the `_target_` of a node.
 
     Raises:
-        ConfigError: What is built is not a network, or returns logits of another shape.
+        ConfigError: The `_target_` does not return a network, or its logits have an unsupported shape.
     """
     settings = upgrade_network(config)
     own = {key: settings.pop(key) for key in OWN_KEYS if key in settings}
@@ -172,18 +172,18 @@ def rebuild_network(
     file: str | Path = "checkpoint",
     trusted_modules: Sequence[str] = (),
 ) -> FaceNetwork:
-    """Build a trained network from plain values, in evaluation mode on the CPU.
+    """Rebuild a trained network in evaluation mode on the CPU.
 
-    Nothing is downloaded or read from elsewhere: all weights come from the state.
+    All weights come from `state`; nothing is downloaded.
 
     Args:
-        config: `FaceNetwork.config`.
-        state: Its `state_dict`.
-        file: File that both come from, for messages.
-        trusted_modules: Packages whose networks may be built, beside those of `unmask.trust`.
+        config: Config of the network, as in `FaceNetwork.config`.
+        state: `state_dict` of the network.
+        file: File that contains both, for error messages.
+        trusted_modules: Packages whose networks may be built, in addition to those of `unmask.trust`.
 
     Raises:
-        UntrustedError: The config names something that is not built from a file.
+        UntrustedError: The network is from a package that is not trusted.
     """
     known = {key: _FROM_WEIGHTS.get(key, value) for key, value in config.items()}
     network = build_network(known, build=partial(build_from_file, file=file, trusted_modules=trusted_modules))
@@ -192,10 +192,10 @@ def rebuild_network(
 
 
 def fold_logits(logits: Tensor) -> Tensor:
-    """Return one logit per image; of two, that of a fake over that of a real face.
+    """Return one logit per image; of two logits, the fake one minus the real one.
 
     Args:
-        logits: Shape `(N,)`, `(N, 1)` or `(N, 2)`.
+        logits: Logits, shape `(N,)`, `(N, 1)` or `(N, 2)`.
     """
     if logits.ndim == 1:
         return logits
@@ -203,12 +203,12 @@ def fold_logits(logits: Tensor) -> Tensor:
 
 
 def check_logits(network: FaceNetwork) -> None:
-    """Raise unless a network returns logits of a shape that can be folded.
+    """Raise unless the logits of a network have a supported shape.
 
-    Three images without content go through it in evaluation mode; the random numbers of the training stay as they are.
+    Runs three blank images in evaluation mode and leaves the random state unchanged.
 
     Raises:
-        ConfigError: It does not; names the shape.
+        ConfigError: The shape is not supported.
     """
     size, device = network.input_spec.size, next(network.parameters(), network.mean).device
     images = torch.zeros(_NUM_TRIED, 3, size, size, device=device)
@@ -218,7 +218,7 @@ def check_logits(network: FaceNetwork) -> None:
         except (RuntimeError, ValueError, TypeError, AssertionError) as error:
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
             raise ConfigError(
-                f"'{network.name}' (model._target_) cannot take images of shape (N, 3, {size}, {size}): {reason}. "
+                f"'{network.name}' (model._target_) fails on images of shape (N, 3, {size}, {size}): {reason}. "
                 f"Check model.input_size={size}."
             ) from error
     if isinstance(found, Tensor) and tuple(found.shape) in ((_NUM_TRIED,), (_NUM_TRIED, 1), (_NUM_TRIED, 2)):
@@ -232,7 +232,7 @@ def check_logits(network: FaceNetwork) -> None:
 
 @contextmanager
 def _evaluating(network: nn.Module) -> Iterator[None]:
-    """Keep a network in evaluation mode without gradients; leave its mode and the random numbers as they were."""
+    """Run a network in evaluation mode without gradients; restore its mode and the random state afterwards."""
     modes = {module: module.training for module in network.modules()}
     try:
         with torch.random.fork_rng(devices=[]), torch.no_grad():
@@ -249,7 +249,7 @@ def _check_layer(module: nn.Module, name: str | None, *, key: str) -> str | None
     known = [each for each, _ in module.named_modules() if each]
     if name not in known:
         shown = ", ".join(known[-8:])
-        raise ConfigError(f"{key}={name} is not a part of the network. Its last parts are: {shown}")
+        raise ConfigError(f"{key}={name} is not a submodule of the network. Its last submodules are: {shown}")
     return name
 
 
@@ -261,10 +261,10 @@ def _find_head(module: nn.Module) -> str | None:
 
 
 def _find_cam_layers(network: FaceNetwork) -> tuple[str, str] | None:
-    """Return the layer whose output is averaged over its places, and the linear layer that makes logits of the average.
+    """Return the layer whose output is global-average-pooled, and the linear layer that maps the average to logits.
 
-    It is tried with noise: the average of a layer's output must be what the last linear layer gets, and that layer's
-    output must be the logits.
+    Tested with noise: the spatial mean of the layer's output must equal the input of the last linear layer, whose
+    output must equal the logits.
     """
     parts = {name: part for name, part in network.module.named_modules() if name}
     heads = [name for name, part in parts.items() if isinstance(part, nn.Linear) and part.out_features in (1, 2)]
@@ -275,7 +275,7 @@ def _find_cam_layers(network: FaceNetwork) -> tuple[str, str] | None:
     inputs_of_head: list[Tensor] = []
 
     def keep(name: str, output: Any) -> None:
-        outputs.pop(name, None)  # so that the last to be called comes last
+        outputs.pop(name, None)  # keeps the order of calls
         if isinstance(output, Tensor) and output.ndim == 4 and output.shape[1] == head.in_features:
             outputs[name] = output
 

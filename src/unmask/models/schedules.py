@@ -1,4 +1,4 @@
-"""Learning-rate schedules in the form that Lightning wants."""
+"""Learning-rate schedules in Lightning's format."""
 
 import inspect
 import math
@@ -12,34 +12,34 @@ from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR, ReduceLR
 from unmask.errors import ConfigError
 
 Schedule = Callable[[Optimizer, int], dict[str, Any]]
-"""Gets the optimizer and the number of its steps in the whole training; returns Lightning's scheduler config."""
+"""Function of the optimizer and its total number of steps that returns Lightning's scheduler config."""
 
 
 LENGTHS = ("T_max", "total_steps", "total_iters")
-"""Arguments of PyTorch's schedulers that are the length of the training, in steps or epochs."""
+"""Arguments of PyTorch schedulers for the length of the training, in steps or epochs."""
 
 INTERVALS = ("step", "epoch")
 
 
 @dataclass(frozen=True)
 class TorchSchedule:
-    """A scheduler of `torch.optim.lr_scheduler`, or another subclass of `LRScheduler`, built by its own arguments.
+    """Any subclass of PyTorch's `LRScheduler`, built from its own arguments.
 
-    `T_max`, `total_steps` and `total_iters` that are null become the length of the training, in the unit of `interval`;
-    so does `T_max`, or `total_steps` of `OneCycleLR`, where it is not given at all.
+    `T_max`, `total_steps` and `total_iters` default to the length of the training in units of `interval` if they are
+    null, or if they are required and missing.
 
     Args:
-        scheduler: The class.
-        arguments: Its arguments but the optimizer.
-        interval: `step` or `epoch`: how often it steps, as in Lightning.
-        frequency: Steps or epochs between two of its steps.
-        monitor: Metric key that `ReduceLROnPlateau` follows.
-        max_epochs: Epochs of the training; None or -1 if it has no end in epochs.
-        parts: Schedules that `SequentialLR` and the like combine; their lengths must be given.
-        key: Dotted key of its config, for messages.
+        scheduler: Class of the scheduler.
+        arguments: Arguments of the class except the optimizer.
+        interval: Unit of the scheduler's steps: `step` or `epoch`, as in Lightning.
+        frequency: Number of optimizer steps or epochs per scheduler step.
+        monitor: Metric key that `ReduceLROnPlateau` monitors.
+        max_epochs: Number of epochs in the training; None or -1 if unlimited.
+        parts: Schedules combined by `SequentialLR` or `ChainedScheduler`; their lengths must be set.
+        key: Dotted key of the scheduler's config, for error messages.
 
     Raises:
-        ConfigError: An interval or frequency that Lightning does not know.
+        ConfigError: Invalid interval or frequency.
     """
 
     scheduler: type[LRScheduler]
@@ -60,8 +60,8 @@ class TorchSchedule:
             raise ConfigError(f"{self.key}.frequency={self.frequency} must be a whole number of at least 1.")
         if self._is_plateau and self.interval != "epoch":
             raise ConfigError(
-                f"{self.key}.interval={self.interval} does not fit {self.scheduler.__name__}, which follows a "
-                f"validation metric after each epoch. Give {self.key}.interval=epoch."
+                f"{self.key}.interval={self.interval} is not supported by {self.scheduler.__name__}, which monitors a "
+                f"validation metric after each epoch. Set {self.key}.interval=epoch."
             )
 
     def __call__(self, optimizer: Optimizer, total_steps: int) -> dict[str, Any]:
@@ -72,7 +72,7 @@ class TorchSchedule:
             total_steps: Number of optimizer steps in the training; -1 if it has no end.
 
         Raises:
-            ConfigError: Unknown, missing or invalid arguments; names them.
+            ConfigError: Unknown, missing or invalid arguments.
         """
         config = {"scheduler": self.build(optimizer, total_steps), "interval": self.interval}
         config["frequency"] = self.frequency
@@ -117,8 +117,8 @@ class TorchSchedule:
             length = total_steps if self.interval == "step" else self.max_epochs
             if length is None or length < 1:
                 raise ConfigError(
-                    f"{self.scheduler.__name__} needs the length of the training, which is not known here. "
-                    f"Give {self.key}.{name} in {self.interval}s."
+                    f"{self.scheduler.__name__} needs the length of the training, which is unknown. "
+                    f"Set {self.key}.{name} in {self.interval}s."
                 )
             arguments[name] = max(length // self.frequency, 1)
         return arguments
@@ -132,10 +132,10 @@ def cosine(optimizer: Optimizer, total_steps: int, *, warmup_ratio: float, final
     """Rise linearly, then fall along a half cosine (Loshchilov and Hutter, SGDR, ICLR 2017).
 
     Args:
-        optimizer: Its learning rate is the top of the curve.
-        total_steps: Of the training.
-        warmup_ratio: Share of the steps that rise.
-        final_ratio: Learning rate at the end over that at the top.
+        optimizer: Optimizer whose learning rate is the maximum.
+        total_steps: Number of steps in the training.
+        warmup_ratio: Fraction of the steps in which the learning rate rises.
+        final_ratio: Final learning rate divided by the maximum.
     """
     warmup = round(total_steps * warmup_ratio)
 
@@ -149,12 +149,12 @@ def cosine(optimizer: Optimizer, total_steps: int, *, warmup_ratio: float, final
 
 
 def onecycle(optimizer: Optimizer, total_steps: int, *, rise_ratio: float) -> dict[str, Any]:
-    """Rise and fall once, the momentum against it (Smith and Topin, Super-Convergence, 2018).
+    """Rise and fall once, with momentum changing inversely (Smith and Topin, Super-Convergence, 2018).
 
     Args:
-        optimizer: Its learning rate is the top of the curve.
-        total_steps: Of the training.
-        rise_ratio: Share of the steps that rise.
+        optimizer: Optimizer whose learning rate is the maximum.
+        total_steps: Number of steps in the training.
+        rise_ratio: Fraction of the steps in which the learning rate rises.
     """
     top = [group["lr"] for group in optimizer.param_groups]
     scheduler = ResumableOneCycle(optimizer, max_lr=top, total_steps=total_steps, pct_start=rise_ratio)
@@ -162,25 +162,25 @@ def onecycle(optimizer: Optimizer, total_steps: int, *, rise_ratio: float) -> di
 
 
 class ResumableOneCycle(OneCycleLR):
-    """Keeps its own length when a training is resumed for longer; PyTorch's would take the old one and then raise."""
+    """One-cycle schedule for training resumed with more epochs; PyTorch's restores the old length and then raises."""
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take over how far the training is, not how long it was meant to be."""
+        """Restore the progress of the training, but not its length."""
         super().load_state_dict({"last_epoch": state_dict["last_epoch"], "_last_lr": state_dict["_last_lr"]})
 
 
 def plateau(
     optimizer: Optimizer, total_steps: int, *, monitor: str, mode: Literal["min", "max"], factor: float, patience: int
 ) -> dict[str, Any]:
-    """Lower the learning rate when a validation figure stands still.
+    """Reduce the learning rate when a validation metric stops improving.
 
     Args:
-        optimizer: To be changed.
-        total_steps: Not used.
+        optimizer: Optimizer whose learning rate is reduced.
+        total_steps: Unused.
         monitor: Metric key, such as `val/loss`.
-        mode: `min` or `max`: whether smaller or larger is better.
-        factor: Of each lowering.
-        patience: Epochs to wait.
+        mode: `min` if smaller is better, `max` if larger is.
+        factor: Factor of each reduction.
+        patience: Number of epochs without improvement before a reduction.
     """
     del total_steps
     scheduler = ReduceLROnPlateau(optimizer, mode=mode, factor=factor, patience=patience)
@@ -188,4 +188,4 @@ def plateau(
 
 
 def no_schedule() -> None:
-    """Leave the learning rate as it is: what `scheduler=none` builds."""
+    """Keep the learning rate constant; built by `scheduler=none`."""

@@ -1,4 +1,4 @@
-"""Weights as people publish them: a network's tensors below any prefix, with a head or without, among other things."""
+"""Read published weights: tensors under any prefix, with or without a head, possibly beside other content."""
 
 import argparse
 import logging
@@ -17,22 +17,22 @@ from unmask.paths import expand_home, show_command
 
 logger = logging.getLogger(__name__)
 
-_FIX = "Use 'imagenet', a file of its weights, or null."
+_FIX = "Use 'imagenet', a file of weights for this network, or null."
 _NUM_SHOWN = 5
 _COUNTER = ".num_batches_tracked"
-"""Of batch normalisation; PyTorch before 0.4.1 did not have it, and nothing is computed from it here."""
+"""Counter of batch normalization: missing in files of PyTorch before 0.4.1, and not needed here."""
 _PLAIN_CLASSES: tuple[Any, ...] = (argparse.Namespace, np.dtype, *{type(np.dtype(kind)) for kind in "?bhilqBHILQefd"})
-"""What checkpoints hold beside tensors, such as their training's arguments: classes without code of their own."""
+"""Classes in checkpoints beside tensors, such as training arguments, that run no code when loaded."""
 
 
 def read_weights(weights: str) -> Mapping[str, Any]:
-    """Read a file of PyTorch or of safetensors without running anything in it.
+    """Read a PyTorch or safetensors file without running any code in it.
 
     Args:
-        weights: Path, as `model.weights` has it.
+        weights: Path, as in `model.weights`.
 
     Raises:
-        CheckpointError: Absent, not such a file, or one that could run code.
+        CheckpointError: The file is missing, invalid, or could run code.
     """
     path = Path(expand_home(weights))
     if not path.is_file():
@@ -45,17 +45,17 @@ def read_weights(weights: str) -> Mapping[str, Any]:
         scalar: Any = np.float64(0).__reduce__()[0]
         with torch.serialization.safe_globals([*_PLAIN_CLASSES, scalar]):
             content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # bytes of something else make the reader fail in every way there is
+    except Exception as error:  # the readers raise many kinds of errors on invalid files
         if (needed := _find_code(error, path)) is not None:
             raise CheckpointError(_refuse_code(path, weights, needed)) from error
         raise CheckpointError(
-            f"model.weights='{weights}' cannot be read as weights of PyTorch. Use 'imagenet', a file, or null."
+            f"model.weights='{weights}' is not a readable file of PyTorch weights. Use 'imagenet', a file, or null."
         ) from error
     return content if isinstance(content, Mapping) else {}
 
 
 def _find_code(error: Exception, path: Path) -> str | None:
-    """Return what code a file needs that PyTorch refused to run; None where the file is of something else."""
+    """Return the code that a file needs and PyTorch refused to run, or None for an invalid file."""
     if "TorchScript" in str(error):
         return "TorchScript"
     if not isinstance(error, pickle.UnpicklingError):
@@ -73,26 +73,26 @@ def _refuse_code(path: Path, weights: str, needed: str) -> str:
         "torch.save(content.state_dict() if hasattr(content, 'state_dict') else content['state_dict'], sys.argv[2])"
     )
     return (
-        f"model.weights='{weights}' is not read: it needs the code of {needed}, and running code out of a file can do "
-        f"anything. Where you trust it, write its tensors alone into another file: "
+        f"model.weights='{weights}' was not read because it needs the code of {needed}, and running code from a file "
+        f"is unsafe. If you trust the file, extract its tensors into another one with: "
         f"{show_command('-c', convert, path, path.with_name(f'{path.stem}-weights.pth'))}"
     )
 
 
 def load_backbone(module: nn.Module, content: Mapping[str, Any], *, weights: str, of: str) -> None:
-    """Copy the tensors of a file into a network without its head, and log what of the file was left out.
+    """Copy the tensors of a file into a network without its head, and log what was left out.
 
-    The tensors may stand below any name (`state_dict`, `model`) and have any prefix (`module.`, `backbone.`): the one
-    with which most of the network's names are found is taken.
+    The tensors may be nested (`state_dict`, `model`) and have any prefix (`module.`, `backbone.`); the prefix that
+    matches most of the network's names is used.
 
     Args:
-        module: The network.
-        content: Of the file.
-        weights: What messages call the file.
-        of: Whose weights they must be, for messages.
+        module: Network to fill.
+        content: Contents of the file.
+        weights: Name of the file, for messages.
+        of: Description of the expected weights, for messages.
 
     Raises:
-        CheckpointError: A tensor is missing, of another size, or of a larger network; says which.
+        CheckpointError: Tensors are missing, have another size, or belong to a larger network.
     """
     tensors = dict(_flatten(content))
     wanted = module.state_dict()
@@ -102,17 +102,17 @@ def load_backbone(module: nn.Module, content: Mapping[str, Any], *, weights: str
     left = [name for name in named if name not in wanted]
     problems = _list_problems(wanted, found, left, tensors)
     if problems:
-        raise CheckpointError(f"model.weights='{weights}' does not hold {of}: {'; '.join(problems)}. {_FIX}")
+        raise CheckpointError(f"model.weights='{weights}' does not contain {of}: {'; '.join(problems)}. {_FIX}")
     module.load_state_dict({**wanted, **found})
     dropped = [*dict.fromkeys(name.partition(".")[0] for name in left), *_list_others(content, prefix)]
     logger.info(
-        "model.weights='%s': %d tensors loaded%s; left out: %s.",
-        weights, len(found), f" from below '{prefix}'" if prefix else "", ", ".join(dropped) or "nothing",
+        "Loaded %d tensors%s from model.weights='%s', and left out: %s.",
+        len(found), f" with prefix '{prefix}'" if prefix else "", weights, ", ".join(dropped) or "nothing",
     )  # fmt: skip
 
 
 def _flatten(content: Mapping[Any, Any], prefix: str = "", *, depth: int = 0) -> Iterator[tuple[str, Tensor]]:
-    """Yield the tensors of nested dictionaries under dotted names."""
+    """Yield the tensors in nested dictionaries with dotted names."""
     for key, value in content.items():
         if isinstance(value, Tensor):
             yield f"{prefix}{key}", value
@@ -121,7 +121,7 @@ def _flatten(content: Mapping[Any, Any], prefix: str = "", *, depth: int = 0) ->
 
 
 def _find_prefix(tensors: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> str:
-    """Return what stands before most of the wanted names; the first such where several are complete."""
+    """Return the prefix that matches most of the wanted names; the first of several equally good ones."""
     ends: dict[str, list[str]] = {}
     for name in wanted:
         ends.setdefault(name.rpartition(".")[2], []).append(name)
@@ -139,7 +139,7 @@ def _list_problems(
     needed = [name for name in wanted if not name.endswith(_COUNTER)]
     missing = [name for name in needed if name not in found]
     if len(missing) == len(needed):
-        return [f"it has {_show(list(tensors)) or 'no tensors'}, and none of the network's {_show(missing)}"]
+        return [f"it has {_show(list(tensors)) or 'no tensors'}, but none of the network's {_show(missing)}"]
     sizes = [
         f"{name} {tuple(tensor.shape)} instead of {tuple(wanted[name].shape)}"
         for name, tensor in found.items()
@@ -150,7 +150,7 @@ def _list_problems(
     problems = {
         f"{len(missing)} of its {len(needed)} tensors are missing": missing,
         f"{len(sizes)} have another size": sizes,
-        f"{len(beyond)} are of a larger network": beyond,
+        f"{len(beyond)} belong to a larger network": beyond,
     }
     return [f"{text} ({_show(names)})" for text, names in problems.items() if names]
 
@@ -160,7 +160,7 @@ def _show(names: list[str]) -> str:
 
 
 def _list_others(content: Mapping[str, Any], prefix: str) -> list[str]:
-    """Return what stands beside the tensors at the top of the file."""
+    """Return the top-level keys of the file that contain no loaded tensors."""
     if prefix == "" or any(isinstance(value, Tensor) for value in content.values()):
         return [str(key) for key, value in content.items() if not isinstance(value, Tensor)]
     return [str(key) for key in content if not prefix.startswith(f"{key}.")]
