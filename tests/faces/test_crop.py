@@ -97,7 +97,7 @@ def test_aligning_an_upright_face_changes_nothing(make_face: MakeFace) -> None:
 
 
 def test_aligned_crops_without_landmarks_are_refused(make_face: MakeFace) -> None:
-    with pytest.raises(DetectorError, match=r"landmarks, and the detector 'haar' gives none. Set aligned=false"):
+    with pytest.raises(DetectorError, match=r"'haar'.*aligned=false"):
         cut_crop(ramp(50, 50), make_face(10, 10, 30, 30), CropSpec(detector="haar", aligned=True))
 
 
@@ -129,10 +129,10 @@ def test_an_image_that_is_not_square_is_padded_not_squashed() -> None:
     np.testing.assert_array_equal(ready, np.pad(ramp(50, 100), ((25, 25), (0, 0), (0, 0)), mode="reflect"))
 
 
-def test_a_thread_of_an_image_is_not_made_a_square_that_takes_all_memory() -> None:
+def test_long_thin_image_is_refused_instead_of_filling_the_memory() -> None:
     thread = np.zeros((1, 200_000, 3), np.uint8)
     with pytest.raises(
-        MediaError, match=r"square of 200,000 pixels .* image of 200,000 x 1, and 20,000 is the most\. Cut"
+        MediaError, match=r"200,000 x 1 pixels.*20,000"
     ):
         prepare_input(thread, InputSpec(size=32))
 
@@ -145,8 +145,8 @@ def test_images_become_a_batch_of_planes() -> None:
 @pytest.mark.parametrize(
     "odd", [np.zeros((8, 8, 3), np.float32), np.zeros((8, 8), np.uint8), np.zeros((9, 8, 3), np.uint8)]
 )
-def test_images_that_fit_no_batch_are_refused(odd: Image) -> None:
-    with pytest.raises(ValueError, match=r"cannot go with one of shape \(8, 8, 3\)\. Give uint8 RGB crops of one size"):
+def test_images_of_different_size_or_type_cannot_be_stacked(odd: Image) -> None:
+    with pytest.raises(ValueError, match=r"\(8, 8, 3\).*uint8 RGB crops"):
         stack_planes([ramp(8, 8), odd])
 
 

@@ -101,7 +101,7 @@ def test_hash_of_the_default_weights_needs_no_file(monkeypatch: pytest.MonkeyPat
 
 
 def test_absent_and_foreign_weights_are_named(tmp_path: Path) -> None:
-    with pytest.raises(DetectorError, match=r"No such file '/nowhere/a.onnx' \(detector.weights\)"):
+    with pytest.raises(DetectorError, match=r"No such file: detector\.weights='/nowhere/a.onnx'"):
         RetinaFaceMobileNet(weights="/nowhere/a.onnx").detect([np.zeros((9, 9, 3), np.uint8)])
     path = tmp_path / "b.onnx"
     path.write_text("no network")

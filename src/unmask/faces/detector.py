@@ -1,4 +1,4 @@
-"""What a face detector offers, how the detector of a preprocessing spec is built, and what detectors share."""
+"""Protocol of face detectors, and functions to build and check the detector of a preprocessing spec."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,30 +14,30 @@ from unmask.trust import build_from_file
 from unmask.types import Face, Image
 
 MOST = 1_000_000
-"""The largest value of a detector's option that a `CropSpec` takes; reported here by the option's own key."""
+"""Maximum value of a detector option in a `CropSpec`, checked early to name the option's own key."""
 
 NOT_IN_SPEC = ("_target_", "weights", "device", "batch_size")
-"""Arguments of a detector that do not change what it finds; its weights are known by their hash."""
+"""Arguments of a detector that do not affect its results; weights are identified by their hash."""
 
 
 class Detector(Protocol):
-    """Finds faces: any class with this method is a detector by its `_target_`.
+    """Find faces; any class with this method can be a detector, by its `_target_`.
 
-    A detector that has weights also has `weights_sha256`, their SHA-256, which becomes part of the preprocessing spec.
-    Constructors only check and store, so that a detector can be sent to other processes before it loads.
+    A detector with weights also has an attribute `weights_sha256`, which becomes part of the preprocessing spec.
+    Constructors only check and store arguments, so that a detector can be sent to other processes before it loads.
     """
 
     def detect(self, images: Sequence[Image]) -> list[list[Face]]:
         """Return the faces of each image, largest area first.
 
-        Boxes and landmarks are in pixels of the image as given, and boxes are not clipped to it. The faces of an image
+        Boxes and landmarks are in pixels of the original image, and boxes are not clipped to it. Results for an image
         do not depend on the other images.
         """
         ...
 
 
 class WholeImage:
-    """Take every image as a crop, as `detector=none` did when the dataset was prepared."""
+    """Treat every image as a crop, like `detector=none` in prepare."""
 
     def detect(self, images: Sequence[Image]) -> list[list[Face]]:
         """Return one face per image, as large as the image."""
@@ -45,16 +45,16 @@ class WholeImage:
 
 
 def no_detector() -> None:
-    """Stand in for a detector where images are crops already (`detector=none`)."""
+    """Return no detector, for images that are already crops (`detector=none`)."""
 
 
 def name_detector(detector: Detector) -> str:
-    """Return what messages call a detector: its `name`, or that of its class."""
+    """Return the name of a detector for messages: its `name`, or its class name."""
     return str(getattr(detector, "name", type(detector).__qualname__))
 
 
 def hash_weights(detector: Detector | None) -> str:
-    """Return the SHA-256 of a detector's weights; "" where it has none."""
+    """Return the SHA-256 of a detector's weights, or "" without weights."""
     return str(getattr(detector, "weights_sha256", ""))
 
 
@@ -62,8 +62,8 @@ def describe_detector(detector: Detector | None, node: Mapping[str, Any]) -> dic
     """Return the fields of a `CropSpec` that describe a detector.
 
     Args:
-        detector: Built of the node; None for `detector=none`.
-        node: `_target_` and arguments, plain values.
+        detector: Detector built from the node; None for `detector=none`.
+        node: `_target_` and arguments of the detector, as plain values.
     """
     names = {target: name for name, target in DETECTORS.items()}
     target = str(node["_target_"])
@@ -85,50 +85,50 @@ def build_detector(
     """Build the detector of a spec.
 
     Args:
-        spec: Preprocessing spec, of a checkpoint, a bundle or a dataset.
-        file: File that holds the spec, for messages.
-        device: Device of a detector that has this argument.
-        weights: File of the detector's weights; None for those that it finds itself.
-        trusted_modules: Packages whose detectors may be built, beside those of `unmask.trust`.
+        spec: Preprocessing spec of a checkpoint, bundle or dataset.
+        file: File that contains the spec, for error messages.
+        device: Device, for detectors with this argument.
+        weights: File of the detector's weights; None for its default.
+        trusted_modules: Packages whose detectors may be built, in addition to those of `unmask.trust`.
 
     Raises:
-        UntrustedError: The spec names something that is not built from a file.
-        SpecMismatchError: Its weights are not those that the model's crops were made with, or it cannot be built.
-        DetectorError: What is built is not a detector.
+        UntrustedError: The detector is from a package that is not trusted.
+        SpecMismatchError: The weights differ from those that made the model's crops, or the detector cannot be built.
+        DetectorError: The object built is not a detector.
     """
     if "." not in spec.node["_target_"]:
         raise SpecMismatchError(
-            f"The crops of '{file}' were made with the detector '{spec.detector}', which this version does not have. "
-            f"It has: {', '.join(DETECTORS)}."
+            f"The crops of '{file}' were made with the detector '{spec.detector}', which this version of unmask does "
+            f"not have. Available detectors: {', '.join(DETECTORS)}."
         )
     try:
         detector: Detector = build_from_file(
             spec.node, file=file, trusted_modules=trusted_modules, offered={"device": device, "weights": weights}
         )
-    except (TypeError, ValueError) as error:  # an option that a constructor does not have, or does not take so
+    except (TypeError, ValueError) as error:  # an unknown or invalid option
         raise SpecMismatchError(
-            f"The detector '{spec.detector}' does not take the options {dict(spec.detector_options)} that the crops "
-            f"of '{file}' were made with: {error}. Use the version of its package that trained the model."
+            f"The detector '{spec.detector}' does not accept the options {dict(spec.detector_options)} that made the "
+            f"crops of '{file}': {error}. Use the version of its package that trained the model."
         ) from error
     check_detector(detector, name=spec.detector)
     found = hash_weights(detector)
     if found != spec.detector_sha256:
         raise SpecMismatchError(
-            f"The weights of the detector '{spec.detector}' here have SHA-256 '{found}', but the model's crops were "
-            f"made with '{spec.detector_sha256}'. Name the file that was used with detector_weights=<file>."
+            f"The installed weights of the detector '{spec.detector}' have SHA-256 '{found}', but the model's crops "
+            f"were made with '{spec.detector_sha256}'. Set detector_weights=<file> to the original weights."
         )
     return detector
 
 
 def check_detector(detector: Detector, *, name: str) -> None:
-    """Raise unless a detector of somebody else returns lists of faces; our own do.
+    """Check that a custom detector returns lists of faces; our own detectors are not checked.
 
     Args:
-        detector: Detector to try with an image without content.
-        name: As in a `CropSpec`, for messages.
+        detector: Detector, called with a blank image.
+        name: Name as in a `CropSpec`, for error messages.
 
     Raises:
-        DetectorError: It has no method `detect`, or that returns something else.
+        DetectorError: The detector has no method `detect`, or the method returns something else.
     """
     if name in DETECTORS:
         return

@@ -1,4 +1,4 @@
-"""OpenCV's cascade of Haar features: needs no weights beyond OpenCV's own, and finds fewer faces than the others."""
+"""OpenCV's Haar cascade: needs no download, but finds fewer faces than the other detectors."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,10 +20,10 @@ class HaarCascade:
     """Find frontal faces, without landmarks (Viola and Jones, 2001).
 
     Args:
-        scale_factor: Step between the sizes searched; nearer to 1 is slower and finds more.
-        min_neighbors: Hits that must agree on a face; more of them means fewer false alarms.
-        min_size: Side of the smallest face, in pixels of the shrunk image; the cascade itself ends at 24.
-        max_side: Images are shrunk until their longer side has this many pixels; they are never enlarged.
+        scale_factor: Ratio between consecutive search sizes; closer to 1 is slower and finds more faces.
+        min_neighbors: Minimum number of overlapping hits per face; higher means fewer false alarms.
+        min_size: Minimum side of a face, in pixels of the downscaled image; the cascade itself stops at 24.
+        max_side: Maximum longer side in pixels; larger images are downscaled before detection.
     """
 
     name = "haar"
@@ -55,7 +55,7 @@ class HaarCascade:
 
     def _detect_one(self, image: Image) -> list[Face]:
         if self._cascade is None:
-            # Work is spread over processes; and with threads the cascade returns its hits in any order.
+            # Processes run in parallel instead, and with threads the order of hits would be random.
             cv2.setNumThreads(1)
             self._cascade = cv2.CascadeClassifier(str(_cascade_file()))
         small, (scale_x, scale_y) = shrink(image, max_side=self.max_side)
@@ -75,7 +75,7 @@ class HaarCascade:
         )
 
     def _confidence(self, hits: int) -> float:
-        """Squash the number of agreeing hits into [0, 1): 0.5 at the least that is accepted. It is no probability."""
+        """Map the number of hits to [0, 1), with 0.5 for the minimum accepted; this is not a probability."""
         return hits / (hits + max(self.min_neighbors, 1))
 
 
@@ -88,7 +88,7 @@ def _cascade_file() -> Path:
     path = Path(cv2.__file__).parent / "data" / _FILE_NAME
     if not path.is_file():
         raise DetectorError(
-            f"OpenCV {cv2.__version__} ships no '{_FILE_NAME}' in '{path.parent}'. "
-            f"Install one that does: uv pip install 'opencv-python-headless<5'"
+            f"OpenCV {cv2.__version__} does not include '{_FILE_NAME}' in '{path.parent}'. "
+            f"Install a version that does: uv pip install 'opencv-python-headless<5'"
         )
     return path

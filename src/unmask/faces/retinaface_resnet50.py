@@ -1,4 +1,4 @@
-"""RetinaFace with a ResNet-50 backbone from retinaface-pytorch: slower and surer on small faces, best on a GPU."""
+"""RetinaFace with a ResNet-50 backbone from retinaface-pytorch: slower, better on small faces, best on a GPU."""
 
 import hashlib
 import io
@@ -28,22 +28,22 @@ _log = logging.getLogger(__name__)
 WEIGHTS_URL = (
     "https://github.com/ternaus/retinaface/releases/download/0.01/retinaface_resnet50_2020-07-20-f168fae3c.zip"
 )
-"""As in `retinaface.pre_trained_models`, which is not imported because it drags in albumentations."""
+"""Same as in `retinaface.pre_trained_models`, which is not imported because it depends on albumentations."""
 
 _INSTALL = "uv pip install --no-deps retinaface-pytorch==0.0.8"
 
 
 class RetinaFaceResNet50:
-    """Find faces with five landmarks, in batches, on a GPU if there is one.
+    """Find faces with five landmarks, in batches, on a GPU if available.
 
     Args:
-        confidence: Faces below it are dropped, in [0, 1].
-        nms_iou: Overlap above which the less confident of two faces is dropped.
-        max_side: Images are shrunk until their longer side has this many pixels; they are never enlarged.
-        device: `auto` takes a GPU if there is one; else a name that torch knows.
-        batch_size: Images of one size that go through the network together.
-        weights: The zip of the release page or the .pth in it; None takes it from torch's hub
-            folder, fetched at first use.
+        confidence: Minimum confidence of a face, in [0, 1].
+        nms_iou: Intersection over union above which the less confident of two faces is dropped.
+        max_side: Maximum longer side in pixels; larger images are downscaled before detection.
+        device: `auto` for a GPU if available, or a torch device.
+        batch_size: Number of images of equal size per batch.
+        weights: The .zip of the release or the .pth in it; None for the one in torch's hub folder, downloaded on first
+            use.
     """
 
     name = "retinaface"
@@ -60,8 +60,8 @@ class RetinaFaceResNet50:
     ) -> None:
         if find_spec("torch") is None:
             raise DetectorError(
-                "detector=retinaface needs PyTorch, which is not installed here. Install torch, or use a model of "
-                "crops that detector=retinaface_mobilenet made."
+                "detector=retinaface needs PyTorch, which is not installed. Install torch, or use a model trained on "
+                "crops from detector=retinaface_mobilenet."
             )
         check_thresholds(confidence=confidence, nms_iou=nms_iou)
         check_max_side(max_side)
@@ -76,7 +76,7 @@ class RetinaFaceResNet50:
 
     @property
     def weights_sha256(self) -> str:
-        """SHA-256 of the .pth, the same whether it lies in its zip or not; fetched if it is not there."""
+        """SHA-256 of the .pth, inside its .zip or not; downloaded if missing."""
         return hashlib.sha256(_pth_bytes(self._weights_file())).hexdigest()
 
     def detect(self, images: Sequence[Image]) -> list[list[Face]]:
@@ -87,8 +87,8 @@ class RetinaFaceResNet50:
         for index, (small, _) in enumerate(shrunk):
             by_size.setdefault((small.shape[0], small.shape[1]), []).append(index)
         faces: list[list[Face]] = [[] for _ in images]
-        # Only images of one size share a batch (the frames of a video do): padding to a common size would change what
-        # the network sees at the borders, and so an image's faces would depend on the images beside it.
+        # Only images of equal size, such as the frames of a video, share a batch. Padding to a common size would change
+        # the borders, and the result for an image would depend on the others in its batch.
         for (height, width), indices in by_size.items():
             anchors = make_anchors(height=height, width=width)
             for start in range(0, len(indices), self.batch_size):
@@ -128,7 +128,7 @@ class RetinaFaceResNet50:
         except RuntimeError as error:
             first = str(error).splitlines()[0]
             raise DetectorError(
-                f"'{path}' (detector.weights) holds weights of another network: {first} "
+                f"detector.weights='{path}' contains weights of another network: {first} "
                 f"Expected the file of {WEIGHTS_URL}"
             ) from error
         automatic = "cuda" if torch.cuda.is_available() else "cpu"
@@ -136,7 +136,7 @@ class RetinaFaceResNet50:
             self._network = network.eval().to(automatic if self.device == "auto" else self.device)
         except (RuntimeError, AssertionError) as error:
             raise DetectorError(
-                f"The device '{self.device}' (detector.device) cannot be used: {str(error).splitlines()[0]}. "
+                f"detector.device='{self.device}' is not available: {str(error).splitlines()[0]}. "
                 f"Choose auto, cpu or cuda."
             ) from error
 
@@ -145,7 +145,7 @@ class RetinaFaceResNet50:
             return _download()
         path = Path(self.weights).expanduser()
         if not path.is_file():
-            raise DetectorError(f"No such file '{path}' (detector.weights). It is that of {WEIGHTS_URL}")
+            raise DetectorError(f"No such file: detector.weights='{path}'. Download it from {WEIGHTS_URL}")
         return path
 
 
@@ -157,7 +157,7 @@ def _build_network() -> Any:
             f"detector=retinaface needs the package retinaface-pytorch ({error}). Install it with: {_INSTALL}"
         ) from error
     with warnings.catch_warnings():
-        # It builds its ResNet with torchvision's old argument pretrained=False.
+        # The package uses torchvision's deprecated argument pretrained=False.
         warnings.simplefilter("ignore", UserWarning)
         return RetinaFace(
             name="Resnet50",
@@ -169,7 +169,7 @@ def _build_network() -> Any:
 
 
 def _download() -> Path:
-    """Return the file where retinaface-pytorch's own loader keeps it, fetched if it is not there."""
+    """Return the file in the folder that retinaface-pytorch's own loader uses; download it if missing."""
     import torch
 
     path = Path(torch.hub.get_dir()) / "checkpoints" / WEIGHTS_URL.rsplit("/", 1)[1]
@@ -181,14 +181,14 @@ def _download() -> Path:
         torch.hub.download_url_to_file(WEIGHTS_URL, str(path))
     except (OSError, RuntimeError) as error:  # URLError is an OSError; a wrong size is a RuntimeError
         raise DetectorError(
-            f"The weights of detector=retinaface could not be downloaded: {error}. Get {WEIGHTS_URL} and put it at "
-            f"'{path}', or name its place with detector.weights=<file>; detector=retinaface_mobilenet does without it."
+            f"The weights of detector=retinaface could not be downloaded: {error}. Save {WEIGHTS_URL} as '{path}', "
+            f"set detector.weights=<file>, or use detector=retinaface_mobilenet, which does not need them."
         ) from error
     return path
 
 
 def _read_state(path: Path) -> "dict[str, torch.Tensor]":
-    """Read a state dict from a .pth or from a zip that holds one, without running code from the file."""
+    """Read a state dict from a .pth, or from a .zip that contains one, without running code from the file."""
     import pickle
 
     import torch
@@ -197,16 +197,16 @@ def _read_state(path: Path) -> "dict[str, torch.Tensor]":
         state = torch.load(io.BytesIO(_pth_bytes(path)), map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
         raise DetectorError(
-            f"'{path}' (detector.weights) cannot be read: {str(error).splitlines()[0]}. "
+            f"detector.weights='{path}' cannot be read: {str(error).splitlines()[0]}. "
             f"Expected the file of {WEIGHTS_URL}"
         ) from error
     if not isinstance(state, dict):
-        raise DetectorError(f"'{path}' (detector.weights) holds no state dict but a {type(state).__name__}.")
+        raise DetectorError(f"detector.weights='{path}' contains a {type(state).__name__} instead of a state dict.")
     return state
 
 
 def _pth_bytes(path: Path) -> bytes:
-    # torch.save writes zips too, but those hold a pickle and tensors, not a .pth.
+    # torch.save writes zip files too, but without a .pth inside.
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
             for name in archive.namelist():

@@ -1,4 +1,4 @@
-"""Which frames of a video are searched for faces: those asked for, and more where they show none, or too few."""
+"""Choose the frames of a video to search for faces: those requested, and more if too few of them show a face."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -13,19 +13,19 @@ from unmask.types import Face, Frame
 ReadFrames = Callable[[Sequence[int]], Iterator[Frame]]
 
 MAX_SEARCH = 500
-"""Frames beyond those asked for: of a video of two hours one in fifteen seconds, which takes minutes at most."""
+"""Maximum number of extra frames: about one every 15 seconds in a two-hour video, which takes minutes at most."""
 
 ENOUGH = 8
-"""Frames with a face that are enough to score it; as many as were asked for if those are fewer."""
+"""Number of frames with a face that is enough for a score, or the number requested if that is lower."""
 
 _FRAMES_AT_ONCE = 8
 
 _PIXELS_AT_ONCE = 17_000_000
-"""Bound on the decoded frames of a batch: 50 MB, which is eight frames of 1080p."""
+"""Maximum number of decoded pixels in a batch: 50 MB, or eight frames of 1080p."""
 
 
 def count_at_once(width: int, height: int) -> int:
-    """Return how many decoded frames to hold at a time, at least one, so that large ones cannot fill the memory.
+    """Return the number of decoded frames per batch, at least 1, limited so that large frames do not fill the memory.
 
     Args:
         width: Width of the video in pixels.
@@ -39,9 +39,9 @@ class Batch:
     """Frames that were searched together.
 
     Args:
-        frames: Those that could be decoded.
-        faces: Found in each, largest first.
-        num_planned: Frames to search so far, in all batches.
+        frames: Decoded frames.
+        faces: Faces in each frame, largest first.
+        num_planned: Number of frames planned so far, over all batches.
     """
 
     frames: tuple[Frame, ...]
@@ -50,16 +50,16 @@ class Batch:
 
 
 class SearchPlan:
-    """Chooses frames round by round, knowing where the rounds before found faces.
+    """Choose frames round by round, guided by the faces found so far.
 
-    The first round holds the frames asked for. While fewer than `ENOUGH` of all frames searched have a face, the next
-    one halves the gaps beside those with a face, so that it finds where the face comes and goes; and all gaps where
-    there is none, or nothing is left beside it, as about a false alarm.
+    The first round consists of the requested frames. While fewer than `ENOUGH` frames have a face, each further round
+    halves the gaps next to frames with a face, to find where it appears and disappears. If there are none, or
+    their gaps are exhausted (as around a false alarm), it halves all gaps.
 
     Args:
-        num_frames: Frames in the video.
-        asked: Positions of the frames asked for, rising.
-        max_more: Frames to search beyond those.
+        num_frames: Number of frames in the video.
+        asked: Positions of the requested frames, ascending.
+        max_more: Maximum number of extra frames.
     """
 
     def __init__(self, num_frames: int, asked: Sequence[int], *, max_more: int = MAX_SEARCH) -> None:
@@ -70,15 +70,15 @@ class SearchPlan:
 
     @property
     def num_planned(self) -> int:
-        """Frames chosen so far."""
+        """Number of frames chosen so far."""
         return len(self._has_face)
 
     def note_face(self, position: int) -> None:
-        """Take note that a frame has a face."""
+        """Record that a frame has a face."""
         self._has_face[position] = True
 
     def choose_more(self) -> list[int]:
-        """Return the positions of the next round, rising; none when the search is over."""
+        """Return the positions of the next round, ascending, or an empty list when the search is over."""
         if sum(self._has_face.values()) >= self._enough:
             return []
         middles = self._halve(only_beside_faces=True) or self._halve(only_beside_faces=False)
@@ -106,21 +106,21 @@ def search_faces(
     at_once: int,
     max_more: int = MAX_SEARCH,
 ) -> Iterator[Batch]:
-    """Search the frames asked for, and then more where they show too few faces; see `SearchPlan`.
+    """Search the requested frames for faces, and more frames if too few show a face; see `SearchPlan`.
 
-    Within a round frames come in order of time, but the rounds lie between each other. The frames of two batches are
-    held at a time.
+    Frames are in order of time within a round, but later rounds return to earlier times. At most two batches of frames
+    are in memory.
 
     Args:
-        read: Yields the frames of the video at some positions, rising.
-        asked: Positions of frames, rising.
-        num_frames: Frames in the video.
-        detector: Finds the faces.
-        at_once: Frames in a batch.
-        max_more: Frames to search beyond those asked for.
+        read: Reader of the frames at given positions, ascending.
+        asked: Positions of the requested frames, ascending.
+        num_frames: Number of frames in the video.
+        detector: Face detector.
+        at_once: Number of frames per batch.
+        max_more: Maximum number of extra frames.
 
     Raises:
-        MediaError: Not one of the frames asked for can be decoded, or one is larger than the limit.
+        MediaError: None of the requested frames can be decoded, or a frame exceeds the size limit.
     """
     plan = SearchPlan(num_frames, asked, max_more=max_more)
     frames = read(asked)
@@ -138,6 +138,6 @@ def search_faces(
 
 
 def _read_more(read: ReadFrames, wanted: Sequence[int]) -> Iterator[Frame]:
-    """Yield frames; that none of them can be decoded is no reason to refuse a video of which others could be."""
+    """Yield extra frames; ignore it if none of them can be decoded, since other frames of the video could be."""
     with suppress(MediaError):
         yield from read(wanted)

@@ -1,4 +1,4 @@
-"""The preprocessing spec: what must be the same in training, evaluation and service for scores to agree."""
+"""Preprocessing spec: settings that must be equal in training, evaluation and prediction for scores to agree."""
 
 import hashlib
 import json
@@ -18,27 +18,26 @@ DETECTORS = {
     "haar": "unmask.faces.haar.HaarCascade",
     "none": "unmask.faces.detector.WholeImage",
 }
-"""The short names of our own detectors, under which specs hold them, so that the hash of a spec stays what it was."""
+"""Short names of our own detectors, stored in specs so that a spec's hash does not depend on module paths."""
 
 
 @dataclass(frozen=True)
 class CropSpec:
-    """How a face becomes a crop.
+    """Settings that turn a face into a crop.
 
     Args:
-        detector: `_target_` of the detector, or a name of `DETECTORS`; `none` for images that are crops already.
-        detector_sha256: SHA-256 of the detector's weights, or "" where it has none.
-        detector_options: Its arguments that decide what it finds, such as `confidence`; plain values, and for our own
-            detectors numbers. Others have their defaults.
-        margin: Side of the crop over the longer side of the box.
+        detector: `_target_` of the detector, or a key of `DETECTORS`; `none` for images that are already crops.
+        detector_sha256: SHA-256 of the detector's weights, or "" without weights.
+        detector_options: Arguments of the detector that affect its results, such as `confidence`, as plain values;
+            numbers for our own detectors. Missing arguments have their defaults.
+        margin: Side of the crop divided by the longer side of the box.
         crop_size: Side of the stored crop in pixels.
-        aligned: Whether crops are turned so that the eyes lie level.
-        num_frames: Frames taken per video, evenly spaced.
-        jpeg_quality: Quality at which crops are stored. Prediction encodes its crops too, so that both
-            see the same pixels.
+        aligned: Whether crops are rotated to make the eyes level.
+        num_frames: Number of evenly spaced frames per video.
+        jpeg_quality: JPEG quality of stored crops. Prediction encodes its crops too, so that it sees the same pixels.
 
     Raises:
-        ConfigError: A value is of another type, or so large or small that no crop comes of it.
+        ConfigError: A value has the wrong type or is out of range.
     """
 
     detector: str
@@ -56,9 +55,9 @@ class CropSpec:
         _check("num_frames", self.num_frames, least=1, most=1_000_000)
         _check("jpeg_quality", self.jpeg_quality, least=1, most=100)
         if not isinstance(self.detector, str) or not isinstance(self.detector_options, Mapping):
-            raise ConfigError(f"detector={self.detector!r} must be a name, and detector_options name its arguments.")
+            raise ConfigError(f"detector={self.detector!r} must be a string, and detector_options must be a mapping.")
         for key, value in self.detector_options.items():
-            if "." in self.detector:  # of somebody else, whose constructor checks its own arguments
+            if "." in self.detector:  # custom detectors check their own arguments
                 _check_plain(f"detector_options.{key}", value)
             else:
                 _check(f"detector_options.{key}", value, least=0, most=1e6)
@@ -85,15 +84,15 @@ class CropSpec:
 
 @dataclass(frozen=True)
 class InputSpec:
-    """How a crop becomes the network's input.
+    """Settings that turn a crop into the network's input.
 
     Args:
         size: Side in pixels.
-        mean: Per RGB channel, of values in [0, 1].
-        std: Per RGB channel, of values in [0, 1].
+        mean: Mean of each RGB channel, for values in [0, 1].
+        std: Standard deviation of each RGB channel, for values in [0, 1].
 
     Raises:
-        ConfigError: The size is none that a network takes.
+        ConfigError: The size is out of range.
     """
 
     size: int = 224
@@ -114,19 +113,19 @@ class InputSpec:
 
 
 def _check(key: str, value: Any, *, least: float, most: float) -> None:
-    """Raise unless a value, which may come from a file of anyone's, is a number in a range."""
+    """Raise unless a value, possibly from an untrusted file, is a number in a range."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value <= most:
         raise ConfigError(f"{key}={value!r} must be a number from {least:g} to {most:g}.")
 
 
 def _check_plain(key: str, value: Any) -> None:
-    """Raise unless a value comes back from JSON as it was."""
+    """Raise unless a value survives a round trip through JSON."""
     try:
         is_plain = json.loads(json.dumps(value)) == value
     except (TypeError, ValueError, RecursionError):
         is_plain = False
     if not is_plain:
-        raise ConfigError(f"{key}={str(value)[:80]} must be a plain value: a text, a number, a list or a mapping.")
+        raise ConfigError(f"{key}={str(value)[:80]} must be a plain value: a string, number, list or mapping.")
 
 
 def _three(values: Any) -> tuple[float, float, float]:
@@ -135,15 +134,15 @@ def _three(values: Any) -> tuple[float, float, float]:
 
 
 def check_same_crops(model: CropSpec, dataset: CropSpec, *, where: str) -> None:
-    """Raise unless a dataset's crops were made as those that the model was trained on.
+    """Check that a dataset's crops were made with the same settings as the model's training crops.
 
     Args:
         model: Spec stored in the checkpoint.
         dataset: Spec stored in the face dataset.
-        where: The dataset, for the message.
+        where: Path of the dataset, for the error message.
 
     Raises:
-        SpecMismatchError: Names every difference.
+        SpecMismatchError: The specs differ; lists the differences.
     """
     if model.hash == dataset.hash:
         return
@@ -152,7 +151,7 @@ def check_same_crops(model: CropSpec, dataset: CropSpec, *, where: str) -> None:
         f"{key}: model {ours[key]!r}, dataset {theirs[key]!r}" for key in ours if ours[key] != theirs[key]
     )
     raise SpecMismatchError(
-        f"The crops in '{where}' (preprocessing {dataset.hash}) were made otherwise than those the model was "
-        f"trained on (preprocessing {model.hash}): {differences}. Prepare the dataset again with the model's "
-        f"values, or pass allow_spec_mismatch=true to score it all the same."
+        f"The crops in '{where}' (preprocessing {dataset.hash}) differ from those the model was trained on "
+        f"(preprocessing {model.hash}): {differences}. Prepare the dataset again with the model's values, or set "
+        f"allow_spec_mismatch=true to score it anyway."
     )
