@@ -96,7 +96,7 @@ def test_an_unreadable_file_is_a_row_and_exit_code_one(
     assert [row["error"] is None for row in rows] == [False, False, True, True]
     assert [row["kind"] for row in rows] == [None, None, "image", "video"]
     printed = capsys.readouterr().out
-    assert "'empty.jpg' holds 0 bytes" in printed
+    assert "'empty.jpg' is empty (0 bytes)" in printed
     assert "No such file or folder: 'gone.mp4'" in printed
     result = json.loads(next(folder.glob("outputs/predict/*/result.json")).read_text())
     assert (result["files"], result["errors"]) == (4, 2)

@@ -141,8 +141,8 @@ def test_every_bad_video_becomes_a_row_with_its_outcome(tmp_path: Path, audio_on
     for name, outcome, words in (
         ("good", "ok", ""),
         ("broken", "decode_error", "broken.mp4' cannot be read as a video"),
-        ("empty", "decode_error", "empty.mp4' holds 0 bytes"),
-        ("song", "decode_error", "holds no video stream, only audio"),
+        ("empty", "decode_error", "empty.mp4' is empty (0 bytes)"),
+        ("song", "decode_error", "has no video stream, only audio"),
         ("dark", "no_face", "No face in any of the 8 of 8 frames"),
         ("gone", "missing", "No such file"),
     ):

@@ -131,9 +131,7 @@ def test_an_image_that_is_not_square_is_padded_not_squashed() -> None:
 
 def test_long_thin_image_is_refused_instead_of_filling_the_memory() -> None:
     thread = np.zeros((1, 200_000, 3), np.uint8)
-    with pytest.raises(
-        MediaError, match=r"200,000 x 1 pixels.*20,000"
-    ):
+    with pytest.raises(MediaError, match=r"200,000 x 1 pixels.*20,000"):
         prepare_input(thread, InputSpec(size=32))
 
 

@@ -45,9 +45,7 @@ def test_hash_is_that_of_the_cascade_file() -> None:
 
 def test_opencv_without_cascades_is_reported(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(cv2, "__file__", str(tmp_path / "__init__.py"))
-    with pytest.raises(
-        DetectorError, match=r"'haarcascade_frontalface_default.xml'.*opencv-python-headless<5"
-    ):
+    with pytest.raises(DetectorError, match=r"'haarcascade_frontalface_default.xml'.*opencv-python-headless<5"):
         _ = HaarCascade().weights_sha256
 
 

@@ -72,21 +72,21 @@ SVG = b"""<?xml version="1.0"?><!DOCTYPE svg [<!ENTITY x SYSTEM "file:///etc/pas
 EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n(pwned) (w) file closefile\nshowpage\n"
 
 REFUSED: dict[str, tuple[str, Make, str]] = {
-    "nothing": ("a.jpg", lambda: b"", "holds 0 bytes. Download or copy it again"),
+    "nothing": ("a.jpg", lambda: b"", "is empty (0 bytes). Download or copy it again"),
     "truncated jpeg": ("a.jpg", lambda: save(draw(), "JPEG")[:700], "truncated.*Download or export it again"),
     "truncated webp": ("a.webp", lambda: save(draw(), "WEBP")[:700], "cannot be read as an image"),
     "a zip": ("a.zip", archive, "is neither an image nor a video"),
-    "a zip named jpg": ("a.jpg", archive, "is no image and cannot be read as a video: its format is none of"),
+    "a zip named jpg": ("a.jpg", archive, "is not an image and cannot be read as a video: its format"),
     "svg with external entities": ("a.svg", lambda: SVG, "is neither an image nor a video"),
     "svg named png": ("a.png", lambda: SVG, "cannot be read as an image"),
     "postscript": ("a.eps", lambda: EPS, "is neither an image nor a video"),
     "postscript named jpg": ("a.jpg", lambda: EPS, "cannot be read as an image: it is none of JPEG"),
     "html": ("a.jpg", lambda: b"<html><script>alert(1)</script></html>", "cannot be read as an image"),
     "pickle": ("a.jpg", lambda: b"\x80\x04\x95cos\nsystem\n", "cannot be read as an image"),
-    "png of 30,000 px": ("a.png", lambda: png(30_000, 30_000), "100,000,000 that are decoded. Raise the limit"),
-    "webp of 16,383 px": ("a.webp", lambda: webp(16_383), "100,000,000 that are decoded. Raise the limit"),
-    "gif of 30,000 px": ("a.gif", lambda: gif(30_000), "100,000,000 that are decoded. Raise the limit"),
-    "tiff of 30,000 px": ("a.tif", lambda: tiff(30_000), "100,000,000 that are decoded. Raise the limit"),
+    "png of 30,000 px": ("a.png", lambda: png(30_000, 30_000), "100,000,000. Raise the limit"),
+    "webp of 16,383 px": ("a.webp", lambda: webp(16_383), "100,000,000. Raise the limit"),
+    "gif of 30,000 px": ("a.gif", lambda: gif(30_000), "100,000,000. Raise the limit"),
+    "tiff of 30,000 px": ("a.tif", lambda: tiff(30_000), "100,000,000. Raise the limit"),
     "tiff without its pixels": ("a.tif", lambda: tiff(1000), "truncated"),
     "png whose text swells": (
         "a.png", lambda: png(8, 8, chunk(b"zTXt", b"a\0\0" + zlib.compress(bytes(50_000_000)))), "too large",
@@ -155,7 +155,7 @@ def test_of_an_animation_one_image_is_decoded_and_that_is_said(
     frames[0].save(path, kind, save_all=True, append_images=frames[1:])
     prediction = predictor.predict_file(path)
     assert len(prediction.frames) == 1
-    assert prediction.notes == ("The file is an animation: only its first image was looked at.",)
+    assert prediction.notes == ("The file is an animation: only its first image was examined.",)
 
 
 def test_ten_thousand_frames_cost_no_more_than_one(predictor: Predictor, in_folder: Path) -> None:

@@ -233,7 +233,7 @@ def test_an_option_that_the_detector_does_not_have_is_named(bundle: Path, spec: 
 
 def test_an_invalid_detector_value_is_named(bundle: Path, spec: CropSpec) -> None:
     _change(bundle, preprocessing=replace(spec, detector_options={"confidence": 2}).to_dict())
-    with pytest.raises(SpecMismatchError, match=r"does not accept the options .*confidence=2 must be a number from 0 to"):
+    with pytest.raises(SpecMismatchError, match=r"confidence=2 must be a number from 0 to"):
         Predictor.load(bundle)
 
 

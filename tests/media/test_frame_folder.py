@@ -38,5 +38,5 @@ def test_damaged_frames_are_left_out_unless_all_are(frames: Path) -> None:
 
 
 def test_a_folder_without_frames_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(MediaError, match="holds no frames"):
+    with pytest.raises(MediaError, match="contains no frames"):
         open_frame_folder(tmp_path)

@@ -35,7 +35,7 @@ def test_frames_that_cannot_be_there_are_refused_before_an_index_is_made(
     counter_video: Maker, box: bytes, offset: int, numbers: tuple[int, ...]
 ) -> None:
     path = patch(counter_video(24), box, offset, *numbers)
-    with pytest.raises(MediaError, match=rf"counter\.mp4' claims to hold 100,\d+,\d+ frames \(box '{box.decode()}'\)"):
+    with pytest.raises(MediaError, match=rf"counter\.mp4' claims 100,\d+,\d+ frames \(box '{box.decode()}'\)"):
         probe_video(path)
 
 
@@ -43,7 +43,7 @@ def test_a_claim_that_a_padded_file_could_hold_is_refused_all_the_same(counter_v
     path = patch(counter_video(24), b"stsz", 4, 1, MAX_SAMPLES + 1)
     with path.open("r+b") as file:
         file.truncate(2 * MAX_SAMPLES)
-    with pytest.raises(MediaError, match=r"claims to hold 4,000,001 frames"):
+    with pytest.raises(MediaError, match=r"claims 4,000,001 frames"):
         check_claims(path, name=str(path))
 
 
@@ -73,7 +73,7 @@ def test_more_boxes_than_any_video_has_are_refused(tmp_path: Path, kind: bytes) 
     path.write_bytes(make_box(b"moov", make_box(kind, inner)))
     check_claims(path, name="cut.mp4")
     path.write_bytes(make_box(b"moov", make_box(kind, inner * 4)))
-    with pytest.raises(MediaError, match=r"'cut\.mp4' is cut into more than 1,000,000 boxes"):
+    with pytest.raises(MediaError, match=r"'cut\.mp4' has more than 1,000,000 boxes"):
         check_claims(path, name="cut.mp4")
 
 
@@ -92,7 +92,7 @@ def test_the_boxes_of_a_track_are_not_kept(tmp_path: Path) -> None:
 def test_a_track_within_a_track_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "nested.mp4"
     path.write_bytes(make_box(b"moov", make_box(b"trak", make_box(b"mdia", make_box(b"trak", b"")))))
-    with pytest.raises(MediaError, match=r"'nested\.mp4' holds a track within a track"):
+    with pytest.raises(MediaError, match=r"'nested\.mp4' has a track inside a track"):
         check_claims(path, name="nested.mp4")
 
 
@@ -101,7 +101,7 @@ def test_a_claim_in_a_box_where_only_ffmpeg_looks_is_found(tmp_path: Path, kind:
     table = make_box(b"stsz", struct.pack(">III", 0, 1, 100_000_000))
     path = tmp_path / "hidden.mp4"
     path.write_bytes(make_box(b"moov", make_box(b"trak", make_box(kind, make_box(b"stbl", table)))))
-    with pytest.raises(MediaError, match="claims to hold 100,000,000 frames"):
+    with pytest.raises(MediaError, match="claims 100,000,000 frames"):
         check_claims(path, name="hidden.mp4")
 
 

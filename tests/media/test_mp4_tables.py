@@ -55,7 +55,7 @@ def test_sound_that_claims_more_chunks_and_samples_than_there_are_bytes_is_refus
     tmp_path: Path, samples: int, chunks: int
 ) -> None:
     path = write_tracks(tmp_path / "pcm.mov", make_track(samples=samples, chunks=chunks))
-    with pytest.raises(MediaError, match=r"pcm\.mov' claims to hold [\d,]+ frames \(box 'stsc'\)"):
+    with pytest.raises(MediaError, match=r"pcm\.mov' claims [\d,]+ frames \(box 'stsc'\)"):
         probe_video(path)
 
 
@@ -68,14 +68,14 @@ def test_the_claims_of_all_tracks_count_together(tmp_path: Path) -> None:
     many = write_tracks(tmp_path / "many.mov", *[make_track(samples=3_500_000 * 1024 // 8, chunks=8)] * 3)
     with many.open("r+b") as file:
         file.truncate(20_000_000)
-    with pytest.raises(MediaError, match=r"claims to hold 10,500,000 frames"):
+    with pytest.raises(MediaError, match=r"claims 10,500,000 frames"):
         check_claims(many, name="many.mov")
 
 
 def test_frames_of_sound_that_are_long_are_counted_by_the_frame(tmp_path: Path) -> None:
     inner = struct.pack(">IIII", 160, 33, 33, 2)
     path = write_tracks(tmp_path / "gsm.mov", make_track(samples=160_000, chunks=1, inner=inner, version=b"\0\1"))
-    with pytest.raises(MediaError, match=r"claims to hold 1,000 frames \(box 'stsc'\)"):
+    with pytest.raises(MediaError, match=r"claims 1,000 frames \(box 'stsc'\)"):
         check_claims(path, name="gsm.mov")
 
 
@@ -88,7 +88,7 @@ def test_sound_in_many_small_chunks_and_a_large_last_one_is_counted_chunk_by_chu
     check_claims(write(num_runs=0), name="pcm.mov")
     # Out of order, so that FFmpeg may take the large one for all; and a second one that is not counted.
     for runs, num_runs in ([(1, 1024), (1, 1_000_000)], 2), ([(1, 1_000_000), (2, 1)], 1):
-        with pytest.raises(MediaError, match="claims to hold 5,862,000 frames"):
+        with pytest.raises(MediaError, match="claims 5,862,000 frames"):
             check_claims(write(*runs, num_runs=num_runs), name="pcm.mov")
 
 
@@ -118,7 +118,7 @@ def test_edits_that_show_a_track_a_thousand_times_are_refused(tmp_path: Path) ->
 
     path = tmp_path / "cut.mov"
     check_claims(write_tracks(path, make_track(samples=102_400, chunks=1, outer=edit(4))), name="cut.mov")
-    with pytest.raises(MediaError, match=r"claims to hold 100,000 frames \(box 'elst'\)"):
+    with pytest.raises(MediaError, match=r"claims 100,000 frames \(box 'elst'\)"):
         check_claims(write_tracks(path, make_track(samples=102_400, chunks=1, outer=edit(1000))), name="cut.mov")
 
 

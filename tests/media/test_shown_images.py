@@ -70,7 +70,7 @@ def test_a_wholly_transparent_image_shows_nothing(tmp_path: Path) -> None:
     Image.new("RGBA", (8, 8), (*RED, 0)).save(tmp_path / "a.png")
     still = read_still(tmp_path / "a.png")
     assert still.image.min() == 255
-    assert "wholly transparent" in still.notes[0]
+    assert "fully transparent" in still.notes[0]
 
 
 def test_an_animated_png_shows_its_animation_and_not_what_stands_for_it(tmp_path: Path) -> None:

@@ -139,7 +139,7 @@ def test_video_cut_off_in_the_middle_gives_the_frames_before_the_cut(counter_vid
 
 
 def test_sound_alone_is_no_video(audio_only: Path) -> None:
-    with pytest.raises(MediaError, match=r"song\.mp4' holds no video stream, only audio"):
+    with pytest.raises(MediaError, match=r"song\.mp4' has no video stream, only audio"):
         probe_video(audio_only)
     with pytest.raises(MediaError, match="no video stream"):
         next(read_frames(audio_only))
@@ -147,7 +147,7 @@ def test_sound_alone_is_no_video(audio_only: Path) -> None:
 
 def test_empty_video_is_named(tmp_path: Path) -> None:
     (tmp_path / "empty.mp4").touch()
-    with pytest.raises(MediaError, match=r"empty\.mp4' holds 0 bytes"):
+    with pytest.raises(MediaError, match=r"empty\.mp4' is empty \(0 bytes\)"):
         next(read_frames(tmp_path / "empty.mp4"))
 
 
@@ -227,13 +227,13 @@ def test_text_that_looks_like_a_terminal_is_no_video(tmp_path: Path) -> None:
 def test_a_format_that_is_not_read_is_told_those_that_are(tmp_path: Path) -> None:
     for name, data in (("notes.txt", b"hello " * 100), ("a.zip", b"PK\x03\x04" + bytes(range(256)) * 4)):
         (tmp_path / name).write_bytes(data)
-        with pytest.raises(MediaError, match=r"none of those that are read\. Images: JPEG, .*videos: MP4, "):
+        with pytest.raises(MediaError, match=r"Images: JPEG, .*videos: MP4, "):
             probe_video(tmp_path / name)
 
 
 def test_an_image_is_called_one_where_a_video_is_wanted(tmp_path: Path) -> None:
     write_jpeg(tmp_path / "photo.jpg", np.zeros((8, 8, 3), np.uint8), quality=90)
-    with pytest.raises(MediaError, match=r"photo\.jpg' is an image, not a video\. Name a video"):
+    with pytest.raises(MediaError, match=r"photo\.jpg' is an image, not a video"):
         index_video(tmp_path / "photo.jpg")
 
 

@@ -1,8 +1,8 @@
-"""Bound the work that an image file asks for, before any of it is done.
+"""Limit the decoding work of an image file before decoding it.
 
-A file of some kilobytes can have a decoder go through the whole image thousands of times, or a file of some megabytes
-through millions of empty parts, each of which costs far more to read than its few bytes. What is counted here is what
-the formats allow without end, and what was seen to cost Pillow seconds.
+A file of a few kilobytes can make a decoder process the whole image thousands of times, and a file of a few megabytes
+can contain millions of empty parts, each far more expensive to read than its few bytes. This module counts the
+elements that the formats do not limit and that cost Pillow seconds.
 """
 
 import re
@@ -17,22 +17,22 @@ from unmask.errors import MediaError
 Data = bytes | mmap
 
 MAX_SCANS = 50
-"""Progressive JPEGs have about ten. A scan of a large image costs 10 to 50 ms, however few bytes it has."""
+"""Maximum number of JPEG scans. Progressive JPEGs have about ten; each costs 10 to 50 ms on a large image."""
 
 MAX_PARTS = 100_000
-"""Segments, chunks, blocks, tags, strips: a PNG of 800 MB in the usual pieces of 8 kB. Each costs up to 10 µs."""
+"""Maximum number of segments, chunks, blocks, tags or strips, at up to 10 µs each: a PNG of 800 MB in 8 kB chunks."""
 
 _MAX_PROFILES = 16
-"""Colour profiles of a PNG, which has one: Pillow unpacks each, a megabyte out of a kilobyte."""
+"""Maximum number of colour profiles in a PNG, which should have one; Pillow decompresses each, up to a thousandfold."""
 
 _MAX_ITEMS = 4096
-"""Tiles of an AVIF, and what describes them: its reader looks for each among all."""
+"""Maximum number of tiles and other items in an AVIF; its reader searches all of them for each."""
 
 _MAX_RUNS = 10_000_000
-"""Pixels and bytes of a BMP in run-length encoding, which Pillow reads in Python: a second or two."""
+"""Maximum pixels plus bytes of a run-length encoded BMP, which Pillow decodes in Python within a second or two."""
 
 _MAX_REPEATS = 4
-"""How often the strips of a TIFF may hold the file, all taken together: they may lie over each other."""
+"""Maximum total size of TIFF strips, which may overlap, as a multiple of the file size."""
 
 _BYTES_OF_BLOCK = 128  # a GIF keeps its pixels in blocks of 255, however many; of one byte each there would be millions
 
@@ -49,11 +49,11 @@ _OFFSETS = (273, 324)
 
 @dataclass(frozen=True)
 class Bounds:
-    """What a file may ask for.
+    """Limits of the decoding work.
 
     Args:
-        max_scans: Scans of a JPEG, each of which goes through the whole image.
-        max_parts: Segments, chunks, blocks, tags or strips.
+        max_scans: Maximum number of JPEG scans, each of which covers the whole image.
+        max_parts: Maximum number of segments, chunks, blocks, tags or strips.
     """
 
     max_scans: int = MAX_SCANS
@@ -64,15 +64,15 @@ DEFAULT_BOUNDS = Bounds()
 
 
 def check_work(data: bytes, *, where: str, bounds: Bounds = DEFAULT_BOUNDS) -> None:
-    """Raise where decoding an image would cost far more than decoding one of its size does.
+    """Raise if decoding an image would cost far more than its size suggests.
 
     Args:
-        data: The whole file; of a format that is not known here, it passes.
-        where: What messages call it.
-        bounds: Of the work.
+        data: Contents of the file; unknown formats pass.
+        where: Name of the file, for messages.
+        bounds: Limits of the work.
 
     Raises:
-        MediaError: It holds too many scans, parts, profiles, items or runs, or the same strips again and again.
+        MediaError: Too many scans, parts, profiles, items or runs, or overlapping strips.
     """
     check_parts(data, where=where, bounds=bounds)
     if data.startswith(_JPEG):
@@ -85,28 +85,28 @@ def check_work(data: bytes, *, where: str, bounds: Bounds = DEFAULT_BOUNDS) -> N
 
 
 def check_parts(data: Data, *, where: str, bounds: Bounds = DEFAULT_BOUNDS) -> None:
-    """Raise where a file holds so many parts that already opening it takes long; see `check_work`."""
+    """Raise if a file contains so many parts that merely opening it takes long; see `check_work`."""
     num_profiles = 0
     for num_parts, kind in enumerate(_list_parts(data), start=1):
         num_profiles += kind == "profiles"
         if num_parts > bounds.max_parts:
             raise MediaError(
-                f"'{where}' consists of more than the {bounds.max_parts:,} {kind} that are read of a file "
+                f"'{where}' has more than {bounds.max_parts:,} {kind}, the maximum "
                 f"(limits.max_parts of predict.py and serve.py). Export it again, or raise that key."
             )
         if num_profiles > _MAX_PROFILES:
             raise MediaError(
-                f"'{where}' holds more than {_MAX_PROFILES} colour profiles, and an image has one. Export it again."
+                f"'{where}' has more than {_MAX_PROFILES} colour profiles, but an image needs one. Export it again."
             )
     if data[4:8] == b"ftyp" and (num_items := _count_items(data)) > _MAX_ITEMS:
         raise MediaError(
-            f"'{where}' consists of {num_items:,} tiles and other items, more than the {_MAX_ITEMS:,} that are read. "
-            f"Export it again, as JPEG for example."
+            f"'{where}' has {num_items:,} tiles and other items, more than the maximum of {_MAX_ITEMS:,}. "
+            f"Export it again, for example as JPEG."
         )
 
 
 def _list_parts(data: Data) -> Iterator[str]:
-    """Yield what each part is called that Pillow goes through to open a file."""
+    """Yield the kind of each part that Pillow reads to open a file."""
     if data[:2] == _JPEG:
         return _list_segments(data)
     if data[:8] == _PNG:
@@ -121,8 +121,8 @@ def _list_parts(data: Data) -> Iterator[str]:
 def _check_scans(num_scans: float, *, where: str, bounds: Bounds) -> None:
     if num_scans > bounds.max_scans:
         raise MediaError(
-            f"'{where}' goes through its image in {num_scans:,.0f} scans, more than the {bounds.max_scans:,} that are "
-            f"decoded (limits.max_scans of predict.py and serve.py). Export it again, or raise that key."
+            f"'{where}' has {num_scans:,.0f} scans of its image, more than the maximum of {bounds.max_scans:,} "
+            f"(limits.max_scans of predict.py and serve.py). Export it again, or raise that key."
         )
 
 
@@ -237,8 +237,8 @@ def _check_strips(directory: _Directory, *, where: str, bounds: Bounds) -> None:
     total = sum(max(end - start, 0) for start, end in strips)
     if total > _MAX_REPEATS * len(data):
         raise MediaError(
-            f"The {len(strips):,} strips of '{where}' hold {total:,} bytes, and the file has {len(data):,}: they lie "
-            f"over each other. Export it again."
+            f"The {len(strips):,} strips of '{where}' add up to {total:,} bytes, but the file has {len(data):,}, so "
+            f"they overlap. Export it again."
         )
     (compression, *_) = directory.read(_COMPRESSION) or (1,)
     if compression in (_OLD_JPEG, 7) and strips:
@@ -253,8 +253,8 @@ def _check_runs(data: bytes, *, where: str) -> None:
     num_runs = abs(width * height) + len(data)
     if compression in (1, 2) and num_runs > _MAX_RUNS:
         raise MediaError(
-            f"'{where}' is a BMP in run-length encoding of {abs(width)} x {abs(height)} pixels and {len(data):,} "
-            f"bytes, more than the {_MAX_RUNS:,} together that are read of these. Save it as PNG."
+            f"'{where}' is a run-length encoded BMP of {abs(width)} x {abs(height)} pixels and {len(data):,} bytes, "
+            f"together more than the maximum of {_MAX_RUNS:,}. Save it as PNG."
         )
 
 

@@ -15,7 +15,7 @@ from unmask.types import Array, Image
 if TYPE_CHECKING:
     from PIL import Image as PilImage
 
-HDR_NOTE = "It is HDR: it was tone-mapped to SDR (ITU-R BT.2390), as viewers do, each a little differently."
+HDR_NOTE = "It is HDR: it was tone-mapped to SDR (ITU-R BT.2390), which viewers do in slightly different ways."
 PQ, HLG = 16, 18
 _LINEAR = 8
 _GAMMAS = {4: 2.2, 5: 2.8}
@@ -66,11 +66,11 @@ class ColourSpace:
 
 
 def convert_to_sdr(pixels: Array, space: ColourSpace) -> Image:
-    """Return pixels as an ordinary screen shows them.
+    """Convert pixels to sRGB as an ordinary screen shows them.
 
     Args:
-        pixels: RGB of 8 or 16 bits in full range, shape `(height, width, 3)`.
-        space: Their colours.
+        pixels: RGB pixels with 8 or 16 bits in full range, shape `(height, width, 3)`.
+        space: Colour space of the pixels.
     """
     levels = int(np.iinfo(pixels.dtype).max)
     to_light = _make_curve(space, levels)
@@ -178,12 +178,12 @@ _SRGB_GAMMA = 1 / 2.2
 
 
 def show_image(image: "PilImage.Image", data: bytes, *, space: ColourSpace | None = None) -> tuple[Image, list[str]]:
-    """Return the RGB of an image as viewers show it, and sentences on what is hidden or approximate in it.
+    """Return an image as RGB as viewers show it, and notes on hidden or approximate content.
 
     Args:
-        image: Of Pillow, of 8 bits a channel.
-        data: The whole file.
-        space: Its colours where it has no profile; None to find them in the file.
+        image: Pillow image with 8 bits per channel.
+        data: Contents of the file.
+        space: Colour space of an image without a profile; None to read it from the file.
     """
     notes: list[str] = []
     alpha = _take_alpha(image)
@@ -239,9 +239,9 @@ def _put_on_white(image: "PilImage.Image", alpha: "PilImage.Image", notes: list[
     if extrema[0] == 255:
         return image
     if extrema[1] == 0:
-        notes.append("The image is wholly transparent: a viewer shows nothing of it, and nothing of it was examined.")
+        notes.append("The image is fully transparent: viewers show nothing of it, and nothing of it was examined.")
     else:
-        notes.append("Parts of the image are transparent: they were shown on white, as most viewers do.")
+        notes.append("Parts of the image are transparent: they were composited on white, as most viewers do.")
     ground = PilImage.new("RGB", image.size, _PAPER)
     ground.paste(image, mask=alpha)
     return ground

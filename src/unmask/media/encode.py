@@ -63,7 +63,7 @@ def _extract(source: Path, mp4: Path, mkv: Path, *, tell: Callable[[str], None])
     name = _name_codec(source)
     if name is None:
         return None
-    reason = "its codec is not known here"
+    reason = "its codec is not supported"
     for part, add in [(mp4 if name in _SOUND_OF_MP4 else mkv, _copy), (mp4, _transcode)] if name else []:
         try:
             lost: list[str] = []

@@ -65,8 +65,7 @@ def read_heif(data: bytes, *, where: str, max_pixels: int) -> HeifImage:
         width, height = file.size
         if width * height > max_pixels:
             raise MediaError(
-                f"'{where}' is {width} x {height} pixels, more than the {max_pixels:,} that are decoded. "
-                f"Scale it down first."
+                f"'{where}' is {width} x {height} pixels, more than the maximum of {max_pixels:,}. Scale it down first."
             )
         primary = file[file.primary_index]
         space = _read_space(primary.info)
@@ -112,7 +111,7 @@ MAX_PIXELS = 100_000_000
 _ANIMATED = frozenset({"GIF", "WEBP", "PNG", "AVIF"})
 """Formats whose further images are an animation; those of the others are previews, pages and depth maps."""
 
-_ANIMATION_NOTE = "The file is an animation: only its first image was looked at."
+_ANIMATION_NOTE = "The file is an animation: only its first image was examined."
 _XMP = ("xmp", "XML:com.adobe.xmp")
 
 _BITS_PER_SAMPLE, _PHOTOMETRIC = 258, 262  # of TIFF
@@ -134,15 +133,16 @@ class Still:
 
 
 def read_image(path: Path, *, max_pixels: int = MAX_PIXELS, bounds: Bounds | None = DEFAULT_BOUNDS) -> Image:
-    """Decode an image file, turned upright by its EXIF orientation; of an animation the first image.
+    """Decode an image file, rotated by its EXIF orientation; for an animation, its first image.
 
     Args:
-        path: JPEG, PNG, WebP, BMP, TIFF, GIF, AVIF or HEIC.
-        max_pixels: A larger image is refused before it is decoded.
-        bounds: Of the work that it asks for, likewise; None for a file that has passed them before.
+        path: JPEG, PNG, WebP, BMP, TIFF, GIF, AVIF or HEIC file.
+        max_pixels: Maximum number of pixels; larger images are refused before decoding.
+        bounds: Limits of the decoding work; None for a file that has passed them before.
 
     Raises:
-        MediaError: Absent, empty, truncated, too large, too much work, in numbers without a white, or not an image.
+        MediaError: The file is missing, empty, truncated, too large, too expensive to decode, of undefined brightness,
+            or not an image.
     """
     return read_still(path, max_pixels=max_pixels, bounds=bounds).image
 
@@ -218,7 +218,7 @@ def _decode(data: bytes, *, where: str, max_pixels: int) -> Still:
 
 
 def _over_limit(where: str, told: str, num_pixels: int, *, max_pixels: int) -> LimitError:
-    problem = f"'{where}' {told} more than the {max_pixels:,} that are decoded."
+    problem = f"'{where}' {told} more than the maximum of {max_pixels:,}."
     return LimitError(problem, "limits.max_pixels", num_pixels, "scale it down")
 
 
@@ -227,8 +227,8 @@ def _check_mode(decoded: "PilImage.Image", *, where: str) -> None:
     if decoded.mode in ("I", "F") and decoded.format != "PNG":  # a PNG has 16 bits, in mode I with some Pillows
         numbers = "fractions" if decoded.mode == "F" else "whole numbers of 32 bits, or with a sign,"
         raise MediaError(
-            f"'{where}' stores brightness as {numbers} (mode {decoded.mode}), and does not say which one is white. "
-            f"Convert it to 8 bits a channel first."
+            f"'{where}' stores brightness as {numbers} (mode {decoded.mode}) without defining white. "
+            f"Convert it to 8 bits per channel first."
         )
 
 
@@ -265,7 +265,7 @@ def decode_crop_file(path: Path) -> Image:
     if data.startswith(_JPEG_START) and data.endswith(_JPEG_END) and _is_plain_jpeg(data):
         return decode_jpeg(data, where=str(path))
     if not data:
-        raise MediaError(f"'{path}' holds 0 bytes.")
+        raise MediaError(f"'{path}' is empty (0 bytes).")
     return decode_image(data, where=str(path))
 
 

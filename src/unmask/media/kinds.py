@@ -37,11 +37,11 @@ _AVIF = frozenset({b"avif", b"avis"})
 
 
 def sniff_kind(path: Path, *, name: str | None = None) -> MediaKind:
-    """Tell from the first bytes whether a file is an image; what is not is taken for a video.
+    """Detect from the first bytes whether a file is an image; any other file counts as a video.
 
     Args:
         path: Any file.
-        name: What messages call it; None for its path.
+        name: Name of the file in messages; None for its path.
 
     Raises:
         MediaError: As `check_file`.
@@ -52,7 +52,7 @@ def sniff_kind(path: Path, *, name: str | None = None) -> MediaKind:
 
 
 def is_image(path: Path) -> bool:
-    """Tell whether what a file holds is an image in one of the formats that are read, whole or damaged."""
+    """Return whether a file is an image in a supported format, intact or damaged."""
     from PIL import Image, UnidentifiedImageError
 
     with path.open("rb") as file:
@@ -79,17 +79,17 @@ def _check_parts_of(path: Path) -> None:
 
 
 def is_text(path: Path) -> bool:
-    """Tell whether a file holds text: FFmpeg would draw it letter by letter and call that a video."""
+    """Return whether a file contains text, which FFmpeg would render and treat as a video."""
     with path.open("rb") as file:
         return b"\0" not in file.read(4096)
 
 
 def check_file(path: Path, *, name: str | None = None) -> None:
-    """Raise a MediaError unless the path is a file that holds something and can be opened.
+    """Raise a MediaError unless the path is a readable file that is not empty.
 
     Args:
-        path: Any.
-        name: What messages call it; None for the path.
+        path: Any path.
+        name: Name of the file in messages; None for its path.
     """
     name = name or str(path)
     try:
@@ -99,9 +99,9 @@ def check_file(path: Path, *, name: str | None = None) -> None:
     except (OSError, ValueError) as error:  # too long for a name, with a null byte, a loop of links
         raise MediaError(f"'{name}' cannot be read: {error}. Check the path.") from error
     if not stat.S_ISREG(found.st_mode):
-        raise MediaError(f"'{name}' is not a file. Name an image or a video.")
+        raise MediaError(f"'{name}' is not a file. Give an image or a video.")
     if found.st_size == 0:
-        raise MediaError(f"'{name}' holds 0 bytes. Download or copy it again.")
+        raise MediaError(f"'{name}' is empty (0 bytes). Download or copy it again.")
     try:
         with path.open("rb"):
             return

@@ -38,14 +38,14 @@ _SHOWN = 8
 
 @dataclass(frozen=True)
 class Listing:
-    """The media below a folder, and what else lies there.
+    """Images and videos in a folder tree, and counts of everything else.
 
     Args:
-        root: The folder.
-        files: Images and videos by their suffix, sorted, each real file once.
-        passed_over: Number of files by what they are, such as `"in '.ipynb_checkpoints'"`.
-        num_media_passed_over: How many of these have the name of an image or video.
-        links_out: Links to places outside of the root that were not followed.
+        root: Folder that was searched.
+        files: Images and videos by suffix, sorted, each real file once.
+        passed_over: Number of skipped files by kind, such as `"in '.ipynb_checkpoints'"`.
+        num_media_passed_over: Number of skipped files with the suffix of an image or video.
+        links_out: Links that lead out of the root and were not followed.
     """
 
     root: Path
@@ -68,14 +68,14 @@ def list_media(folder: Path, *, follow_links: bool = True) -> list[Path]:
 
 
 def list_folder(folder: Path, *, follow_links: bool = True) -> Listing:
-    """Find the images and videos below a folder by their suffix, and count what is passed over.
+    """Find the images and videos in a folder tree by suffix, and count what is skipped.
 
-    Hidden files and folders, those of systems (`__MACOSX`, `@eaDir`, `Thumbs.db`) and unfinished downloads are passed
-    over. Links are followed, and no folder or file is taken twice, so that circles of links come to an end.
+    Skips hidden files and folders, those of operating systems (`__MACOSX`, `@eaDir`, `Thumbs.db`) and unfinished
+    downloads. Follows links, but lists each real folder and file once, so circular links are harmless.
 
     Args:
-        folder: Where to look, to the bottom; its own name may be a hidden one.
-        follow_links: Whether links that lead out of the folder are followed too.
+        folder: Folder to search; its own name may be hidden.
+        follow_links: Whether to follow links that lead out of the folder.
     """
     walk = _Walk(folder, follow_links=follow_links)
     walk.run()
@@ -242,22 +242,22 @@ def open_frame_folder(path: Path) -> FrameFolder:
     """
     files = [file for file in list_visible(path) if file.suffix.lower() in IMAGE_SUFFIXES and file.is_file()]
     if not files:
-        raise MediaError(f"The folder '{path}' holds no frames. Extract or copy them again, as JPEG or PNG.")
+        raise MediaError(f"The folder '{path}' contains no frames. Extract or copy them again, as JPEG or PNG.")
     return FrameFolder(path, tuple(sorted(files, key=_natural_order)))
 
 
 def read_frame_folder(folder: FrameFolder, wanted: Sequence[int], *, max_pixels: int = MAX_PIXELS) -> Iterator[Frame]:
-    """Yield the wanted frames of a folder; damaged ones are left out, as in a video.
+    """Yield the wanted frames of a folder, and skip damaged ones, as for a video.
 
-    Nobody knows at which times they were taken, so a frame's time is its position, as if there were one a second.
+    The times of the frames are unknown, so a frame's time is its position, as if at one frame per second.
 
     Args:
-        folder: Of `open_frame_folder`.
-        wanted: Positions of frames, rising.
-        max_pixels: A larger frame is left out.
+        folder: Result of `open_frame_folder`.
+        wanted: Positions of frames, ascending.
+        max_pixels: Maximum size of a frame; larger ones are skipped.
 
     Raises:
-        MediaError: Not one of them can be read.
+        MediaError: None of the frames can be read.
     """
     problem, found = "", 0
     for index in wanted:

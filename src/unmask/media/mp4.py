@@ -1,8 +1,8 @@
-"""Check what an MP4 claims to hold before FFmpeg believes it.
+"""Check the number of frames that an MP4 claims before FFmpeg relies on it.
 
-FFmpeg makes its index as large as the tables of the file say, 72 bytes a frame: two kilobytes that claim a hundred
-million frames would cost seven gigabytes of memory, and hours to seek in. Of sound without compression it makes an
-entry of every 1024 samples of a chunk: 600 bytes that claim chunks of a billion would cost as much.
+FFmpeg allocates an index of the size claimed in the file, 72 bytes per frame: a file of 2 kB that claims 100 million
+frames would cost 7 GB of memory, and hours of seeking. For uncompressed audio it adds an entry per 1024 samples of a
+chunk: a file of 600 bytes that claims chunks of a billion samples would cost as much.
 """
 
 import re
@@ -45,17 +45,17 @@ _LONGEST_TABLE = 8 * MAX_SAMPLES  # bytes
 
 
 def check_claims(path: Path, *, name: str) -> None:
-    """Raise where an MP4 or MOV claims more frames than a file of its size can hold; other files pass.
+    """Raise if an MP4 or MOV claims more frames than a file of its size can contain; other files pass.
 
-    The boxes are those of ISO/IEC 14496-12 (ISO base media file format).
+    Parses the boxes of ISO/IEC 14496-12 (ISO base media file format).
 
     Args:
         path: Any file.
-        name: What messages call it.
+        name: Name of the file in messages.
 
     Raises:
-        MediaError: The claim is a lie, or beyond `MAX_SAMPLES` or `MAX_IN_ALL`; or there are more than `MAX_BOXES`,
-            or tables where they do not belong.
+        MediaError: The claim is false or exceeds `MAX_SAMPLES` or `MAX_IN_ALL`, or there are more than `MAX_BOXES`
+            boxes or misplaced tables.
     """
     size = path.stat().st_size
     with path.open("rb") as file:
@@ -68,8 +68,8 @@ def check_claims(path: Path, *, name: str) -> None:
             claimed = max(count, fragments)
             if claimed > min(size, MAX_SAMPLES) or in_all > min(size, MAX_IN_ALL):
                 raise MediaError(
-                    f"'{name}' claims to hold {max(claimed, in_all):,} frames (box '{kind.decode()}'), and a file of "
-                    f"{size:,} bytes does not hold so many. It is damaged, or made to do damage: export it again."
+                    f"'{name}' claims {max(claimed, in_all):,} frames (box '{kind.decode()}'), more than a file of "
+                    f"{size:,} bytes can contain. It is damaged or malicious: export it again."
                 )
 
 
@@ -110,15 +110,15 @@ class _Boxes:
     def read_whole(self, start: int, end: int) -> bytes:
         """Return what is in a box that is small in every video."""
         if end - start > _LONGEST_TABLE:
-            raise MediaError(f"A box of '{self.name}' holds {end - start:,} bytes. It is damaged: export it again.")
+            raise MediaError(f"A box of '{self.name}' has {end - start:,} bytes. It is damaged: export it again.")
         return self.read(start, end, _LONGEST_TABLE)
 
     def _count_one(self) -> None:
         self.num_seen += 1
         if self.num_seen > MAX_BOXES:
             raise MediaError(
-                f"'{self.name}' is cut into more than {MAX_BOXES:,} boxes, and no more are looked at. It is damaged, "
-                f"or made to do damage: export it again, without fragments."
+                f"'{self.name}' has more than {MAX_BOXES:,} boxes, the maximum. It is damaged or malicious: export it "
+                f"again, without fragments."
             )
 
 
@@ -138,8 +138,8 @@ def _list_leaves(boxes: _Boxes, start: int, end: int, *, depth: int = 0) -> Iter
     for kind, first, last in boxes.list_within(start, end):
         if kind == b"cmov":
             raise MediaError(
-                f"The header of '{boxes.name}' is compressed (box 'cmov'), as QuickTime did of old, and is not read. "
-                f"Convert it, to MP4 for example."
+                f"The header of '{boxes.name}' is compressed (box 'cmov', from old QuickTime), which is not supported. "
+                f"Convert it, for example to MP4."
             )
         inner = _find_handler(boxes, first, last) if kind == b"meta" else first
         if kind in _CONTAINERS and kind != b"trak" and depth < _MAX_DEPTH:
@@ -162,7 +162,7 @@ def _list_claims_of_track(boxes: _Boxes, start: int, end: int) -> Iterator[tuple
     handlers: set[bytes] = set()
     for kind, first, last in _list_leaves(boxes, start, end):
         if kind == b"trak":  # each level would have all below it looked at once more
-            raise MediaError(f"'{boxes.name}' holds a track within a track. It is damaged: export it again.")
+            raise MediaError(f"'{boxes.name}' has a track inside a track. It is damaged: export it again.")
         if kind in tables:  # FFmpeg believes the first of some, and the last of others
             raise MediaError(f"A track of '{boxes.name}' has two boxes '{kind.decode()}'. Export it again.")
         if kind == b"stsd":
@@ -188,8 +188,8 @@ def _check_description(boxes: _Boxes, start: int, end: int) -> None:
     hidden = _HIDDEN.search(boxes.read_whole(start, end))
     if hidden:
         raise MediaError(
-            f"A track of '{boxes.name}' hides a box '{hidden[0].decode()}' in its description. It is damaged, or made "
-            f"to do damage: export it again."
+            f"A track of '{boxes.name}' hides a box '{hidden[0].decode()}' in its description. It is damaged or "
+            f"malicious: export it again."
         )
 
 
@@ -213,7 +213,7 @@ def _count_pieces(boxes: _Boxes, tables: dict[bytes, tuple[int, int]]) -> int:
     size = _measure_piece(boxes, tables.get(b"stsd"))
     firsts = [1, *(first for first, _, _ in runs[1:]), num_chunks + 1]
     if any(a >= b for a, b in pairwise(firsts)) or any(min(count, kind) < 1 for _, count, kind in runs):
-        # FFmpeg mends such a table; whatever comes out, no chunk is larger than the largest.
+        # FFmpeg repairs such a table, but no chunk becomes larger than the largest one.
         return num_chunks * max(-(-count // size) for _, count, _ in runs)
     return sum((b - a) * -(-count // size) for (a, b), (_, count, _) in zip(pairwise(firsts), runs, strict=True))
 

@@ -31,19 +31,19 @@ def is_of_output(error: Exception) -> bool:
 
 
 def tell_reason(error: Exception) -> str:
-    """Return the words of an error without the file, which messages name already."""
+    """Return the reason in an error without the file name, which our messages contain already."""
     return (getattr(error, "strerror", None) or str(error) or type(error).__name__).rstrip(".")
 
 
 @contextmanager
 def name_failures(path: Path) -> Iterator[None]:
-    """Raise a MediaError that names the file, whatever PyAV makes of it.
+    """Convert any error of PyAV to a MediaError that names the file.
 
-    Belongs around what reads and writes media alone: mistakes of other code raise the same errors, and shall be seen.
-    A full disk is let through, for `unmask.paths.writing` to name the file that is written.
+    Wrap only code that reads and writes media: bugs in other code raise the same errors and must stay visible. An error
+    about a full disk passes, so that `unmask.paths.writing` can name the file being written.
 
     Args:
-        path: The file that is read.
+        path: File that is read.
     """
     try:
         yield
@@ -51,7 +51,7 @@ def name_failures(path: Path) -> Iterator[None]:
         if is_of_output(error):
             raise
         raise MediaError(
-            f"'{path}' cannot be read again and drawn: {tell_reason(error)}. Check that it plays to its end."
+            f"'{path}' cannot be read again for drawing: {tell_reason(error)}. Check that it plays to the end."
         ) from error
 
 
@@ -102,7 +102,7 @@ def list_packets(container: Any, stream: Any, name: str) -> Packets:
             else:
                 times.append(packet.pts)
             if len(times) + num_untimed > MAX_SAMPLES:
-                raise MediaError(f"'{name}' holds more than {MAX_SAMPLES:,} frames. Cut it into parts.")
+                raise MediaError(f"'{name}' has more than {MAX_SAMPLES:,} frames. Split it into parts.")
     except (av.FFmpegError, OSError):
         pass  # a file cut off in the middle: the packets before the cut are good
     return Packets(np.unique(np.frombuffer(times, np.int64)) if times else np.zeros(0, np.int64), num_untimed)

@@ -52,15 +52,15 @@ _OPTIONS = {
 
 @dataclass(frozen=True)
 class VideoInfo:
-    """What is known of a video stream without decoding it.
+    """Properties of a video stream, determined without decoding it.
 
     Args:
-        width: In square pixels before rotation: upright videos of many phones are stored sideways.
-        height: In square pixels before rotation.
-        fps: Average frames a second, 0 where unknown.
-        num_frames: Counted packets, not the header's word.
-        duration_seconds: From the first frame to the end of the last.
-        codec: FFmpeg's name, such as `h264`.
+        width: Width in square pixels before rotation; many phones store upright videos sideways.
+        height: Height in square pixels before rotation.
+        fps: Average frame rate, 0 if unknown.
+        num_frames: Number of packets counted, which the header may misstate.
+        duration_seconds: Time from the first frame to the end of the last.
+        codec: FFmpeg's name of the codec, such as `h264`.
     """
 
     width: int
@@ -108,15 +108,16 @@ def probe_video(path: Path, *, max_pixels: int = MAX_PIXELS) -> VideoInfo:
 
 
 def index_video(path: Path, *, name: str | None = None, max_pixels: int = MAX_PIXELS) -> VideoIndex:
-    """Count the packets of a video, so that its frames can be chosen and found; no frame is decoded.
+    """Index the packets of a video, so that its frames can be chosen and found, without decoding any.
 
     Args:
-        path: A video.
-        name: What messages call it; None for its path.
-        max_pixels: A video with larger frames is refused.
+        path: Path of a video.
+        name: Name of the file in messages; None for its path.
+        max_pixels: Maximum size of a frame; larger videos are refused.
 
     Raises:
-        MediaError: As `probe_video`, or larger than `max_pixels`, or its file claims frames it cannot hold.
+        MediaError: As for `probe_video`, or the frames exceed `max_pixels`, or the file claims more frames than it can
+            contain.
     """
     name = name or str(path)
     with _open(path, name=name, max_pixels=max_pixels) as (container, stream):
@@ -151,14 +152,14 @@ def read_frames(
 
 
 def read_indexed(index: VideoIndex, wanted: Sequence[int]) -> Iterator[Frame]:
-    """Yield the wanted frames of a video whose packets are counted already.
+    """Yield the wanted frames of an indexed video.
 
     Args:
-        index: Of `index_video`.
-        wanted: Positions of frames, rising.
+        index: Result of `index_video`.
+        wanted: Positions of frames, ascending.
 
     Raises:
-        MediaError: Not one of them can be decoded, or one is larger than `max_pixels`.
+        MediaError: None of the frames can be decoded, or one exceeds `max_pixels`.
     """
     # Opened anew: not every container can be sought back to its start.
     with _open(index.path, name=index.name, max_pixels=index.max_pixels) as (container, stream):
@@ -189,7 +190,7 @@ def open_container(path: Path, *, name: str | None = None) -> Any:
     name = name or str(path)
     check_file(path, name=name)
     if is_image(path):
-        raise MediaError(f"'{name}' is an image, not a video. Name a video, or have it predicted as an image.")
+        raise MediaError(f"'{name}' is an image, not a video. Give a video, or predict it as an image.")
     try:
         check_claims(path, name=name)
         # A bare name such as 'concat:a|b' is an address.
@@ -208,17 +209,17 @@ def _tolerate_titles(version: str) -> dict[str, str]:
 
 
 def _refusal(error: Exception, path: Path, name: str) -> MediaError:
-    """Say why a file cannot be opened; content decides, but the name tells what was meant."""
+    """Explain why a file cannot be opened: its content decides, but its name shows what it should be."""
     import av
 
     suffix = Path(name).suffix.lower()
-    said = f"'{name}' {'is no image and ' if suffix in IMAGE_SUFFIXES else ''}cannot be read as a video: "
+    said = f"'{name}' {'is not an image and ' if suffix in IMAGE_SUFFIXES else ''}cannot be read as a video: "
     is_unknown = getattr(error, "errno", None) == errno.EINVAL  # what FFmpeg says of formats we do not let it read
     if is_unknown or (suffix not in VIDEO_SUFFIXES and isinstance(error, av.InvalidDataError)):
         if suffix not in IMAGE_SUFFIXES | VIDEO_SUFFIXES:  # nobody meant it for a video
             said = f"'{name}' is neither an image nor a video{', but text' if is_text(path) else ''}: "
         return MediaError(
-            f"{said}its format is none of those that are read. Images: {', '.join(IMAGE_NAMES)}; "
+            f"{said}its format is not supported. Images: {', '.join(IMAGE_NAMES)}; "
             f"videos: {', '.join(VIDEO_FORMATS)}. If it should be one of them, download or copy it again."
         )
     return MediaError(f"{said}{tell_reason(error)}. Download or copy it again.")
@@ -230,11 +231,11 @@ def _open(path: Path, *, name: str, max_pixels: int) -> Iterator[tuple[Any, Any]
         stream = choose_video(container)
         if stream is None:
             raise MediaError(
-                f"'{name}' holds no video stream, only {name_streams(container)}. Give a file that holds a video."
+                f"'{name}' has no video stream, only {name_streams(container)}. Give a file with a video stream."
             )
         context = stream.codec_context
         if context is None:
-            raise MediaError(f"'{name}' is stored in a codec that is not known here. Convert it, to H.264 for example.")
+            raise MediaError(f"The codec of '{name}' is not supported. Convert it, for example to H.264.")
         _check_size(*_find_size(stream), name=name, max_pixels=max_pixels)
         # Frames may be larger than the header says.
         aligned = (context.width + _ALIGNMENT) * (context.height + _ALIGNMENT)
@@ -252,9 +253,7 @@ def _find_size(stream: Any) -> tuple[int, int]:
 
 def _check_size(width: int, height: int, *, name: str, max_pixels: int) -> None:
     if width * height > max_pixels:
-        problem = (
-            f"The frames of '{name}' are {width} x {height} pixels, more than the {max_pixels:,} that are decoded."
-        )
+        problem = f"The frames of '{name}' are {width} x {height} pixels, more than the maximum of {max_pixels:,}."
         raise LimitError(problem, "limits.max_pixels", width * height, "scale it down")
 
 

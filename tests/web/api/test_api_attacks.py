@@ -93,7 +93,7 @@ def animate_gif(num_frames: int) -> bytes:
 
 
 REFUSED: dict[str, tuple[str, Make, str]] = {
-    "nothing": ("a.jpg", lambda _: b"", "holds 0 bytes. Download or copy it again"),
+    "nothing": ("a.jpg", lambda _: b"", "is empty (0 bytes). Download or copy it again"),
     "cut jpeg": ("a.jpg", lambda jpeg: jpeg[:700], "is truncated"),
     "cut png": ("a.png", lambda _: save(draw(), "PNG")[:700], "cannot be read as an image"),
     "cut webp": ("a.webp", lambda _: save(draw(), "WEBP")[:700], "cannot be read as an image"),
@@ -106,10 +106,10 @@ REFUSED: dict[str, tuple[str, Make, str]] = {
     "svg named png": ("a.png", lambda _: SVG, "neither an image nor a video"),
     "postscript": ("a.jpg", lambda _: EPS, "neither an image nor a video"),
     "pickle": ("a.jpg", lambda _: pickle.dumps(Payload(Path("ran"))), "is not an image"),
-    "png of 30,000 px": ("a.png", lambda _: png(30_000, 30_000), "100,000,000 that are decoded"),
-    "gif of 30,000 px": ("a.gif", lambda _: gif(30_000), "100,000,000 that are decoded"),
-    "tiff of 30,000 px": ("a.tif", lambda _: tiff(30_000), "100,000,000 that are decoded"),
-    "webp of 16,383 px": ("a.webp", lambda _: webp(16_383), "100,000,000 that are decoded"),
+    "png of 30,000 px": ("a.png", lambda _: png(30_000, 30_000), "maximum of 100,000,000"),
+    "gif of 30,000 px": ("a.gif", lambda _: gif(30_000), "maximum of 100,000,000"),
+    "tiff of 30,000 px": ("a.tif", lambda _: tiff(30_000), "maximum of 100,000,000"),
+    "webp of 16,383 px": ("a.webp", lambda _: webp(16_383), "maximum of 100,000,000"),
     "bomb in a text": (
         "a.png", lambda _: png(8, 8, chunk(b"zTXt", b"a\0\0" + zlib.compress(bytes(50_000_000)))), "too large",
     ),
@@ -162,7 +162,7 @@ def test_of_ten_thousand_frames_the_first_is_judged_at_no_more_cost(
 ) -> None:
     data, start = make(10_000), time.monotonic()
     (row,) = post(client, data, name).json()["results"]
-    assert row["notes"] == ["The file is an animation: only its first image was looked at."]
+    assert row["notes"] == ["The file is an animation: only its first image was examined."]
     assert time.monotonic() - start < 5
 
 
@@ -185,11 +185,11 @@ def test_video_that_claims_a_hundred_million_frames_fails_its_job(
     (path := tmp_path / "lies.mp4").write_bytes((media / "clip.mp4").read_bytes())
     job = judge_video(client, patch(path, b"stsz", 4, 1, 100_000_000).read_bytes(), "lies.mp4")
     assert (job["state"], job["error"]["code"]) == ("failed", "unreadable_file")
-    assert "'lies.mp4' claims to hold 100,000,000 frames" in job["error"]["detail"]
+    assert "'lies.mp4' claims 100,000,000 frames" in job["error"]["detail"]
 
 
 VIDEOS: dict[str, tuple[str, Callable[[bytes], bytes], str]] = {
-    "nothing": ("a.mp4", lambda _: b"", "holds 0 bytes"),
+    "nothing": ("a.mp4", lambda _: b"", "is empty (0 bytes)"),
     "cut": ("a.mp4", lambda clip: clip[: len(clip) // 2], "cannot be read as a video"),
     "zip": ("a.mp4", lambda _: archive(), "cannot be read as a video"),
     "playlist": (

@@ -106,7 +106,7 @@ SVG = b"""<?xml version="1.0"?><!DOCTYPE svg [<!ENTITY x SYSTEM "file:///etc/pas
 @pytest.mark.parametrize(
     ("name", "data", "told"),
     [
-        ("a.jpg", b"", "holds 0 bytes"),
+        ("a.jpg", b"", "is empty (0 bytes)"),
         ("a.svg", SVG, "neither an image nor a video"),
         ("a.jpg", SVG, "neither an image nor a video"),
         ("a.zip", _zip(), "is not an image"),

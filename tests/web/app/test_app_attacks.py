@@ -99,7 +99,7 @@ def test_only_the_first_image_of_an_animation_is_examined_with_a_note(
     bundle: Path, temporary: Path, kind: str, name: str
 ) -> None:
     page = give(open_app(), (name, make_animation(kind, 20)))
-    assert "The file is an animation: only its first image was looked at." in said(page)
+    assert "The file is an animation: only its first image was examined." in said(page)
     assert list(temporary.iterdir()) == []
 
 
@@ -109,7 +109,7 @@ def test_ten_thousand_frames_of_an_animation_cost_no_more_than_one(bundle: Path,
     start = time.perf_counter()
     give(page, ("a.gif", data))
     assert time.perf_counter() - start < 5
-    assert "only its first image was looked at" in said(page)
+    assert "only its first image was examined" in said(page)
     assert list(temporary.iterdir()) == []
 
 
@@ -173,7 +173,7 @@ def test_a_batch_has_the_notes_of_each_file(bundle: Path, find: Callable[..., No
     notes = dict(zip(page.dataframe[0].value["file"], page.dataframe[0].value["notes"], strict=True))
     small = "The face is smaller than 40 pixels (the smallest 20): such a score says little."
     assert notes == {
-        "a.gif": f"The file is an animation: only its first image was looked at. {small}",
+        "a.gif": f"The file is an animation: only its first image was examined. {small}",
         "b.png": small,
-        "c.png": "'c.png' holds 0 bytes. Download or copy it again.",
+        "c.png": "'c.png' is empty (0 bytes). Download or copy it again.",
     }

@@ -280,7 +280,7 @@ def test_downloads_hold_what_was_left_out(model: Model) -> None:
     first, *others = [Image.fromarray(paint(seed)) for seed in range(3)]
     first.save(data, "GIF", save_all=True, append_images=others)
     looked = look(model, "a.gif", data.getvalue())
-    note = "The file is an animation: only its first image was looked at."
+    note = "The file is an animation: only its first image was examined."
     assert json.loads(write_json(model, [looked]))[0]["notes"] == [note]
     (row,) = csv.DictReader(io.StringIO(write_csv(model, [looked])))
     assert row["notes"] == note
