@@ -94,7 +94,7 @@ def test_greys_of_a_tiff_are_scaled_by_their_depth_from_its_black(
 )
 def test_numbers_without_a_white_are_refused(tmp_path: Path, number: np.generic, words: str) -> None:
     Image.fromarray(np.full((8, 8), number)).save(tmp_path / "scan.tif")
-    with pytest.raises(MediaError, match=rf"scan\.tif' stores brightness {words}.*Convert it to 8 bits a channel"):
+    with pytest.raises(MediaError, match=rf"scan\.tif' stores brightness {words}.*Convert it to 8 bits per channel"):
         read_image(tmp_path / "scan.tif")
 
 
@@ -131,7 +131,7 @@ def test_the_limit_that_a_refusal_names_lets_the_image_pass(
 def test_image_of_exactly_the_limit_is_decoded(tmp_path: Path) -> None:
     write_jpeg(tmp_path / "a.jpg", _red((10, 20)), quality=90)
     assert read_image(tmp_path / "a.jpg", max_pixels=200).shape == (10, 20, 3)
-    with pytest.raises(MediaError, match="20 x 10 pixels, more than the 199"):
+    with pytest.raises(MediaError, match="20 x 10 pixels, maximum of 199"):
         read_image(tmp_path / "a.jpg", max_pixels=199)
 
 
@@ -200,7 +200,7 @@ def test_truncated_crop_is_refused_not_filled_with_grey(tmp_path: Path) -> None:
 )
 def test_crop_file_that_holds_no_crop_is_named(tmp_path: Path, data: bytes, words: str) -> None:
     (tmp_path / "crop.jpg").write_bytes(data)
-    with pytest.raises(MediaError, match=rf"crop\.jpg' {words}"):
+    with pytest.raises(MediaError, match=rf"crop\.jpg' .*{words}"):
         decode_crop_file(tmp_path / "crop.jpg")
 
 

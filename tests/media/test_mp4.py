@@ -106,7 +106,7 @@ def test_a_claim_in_a_box_where_only_ffmpeg_looks_is_found(tmp_path: Path, kind:
 
 
 def test_larger_frames_than_allowed_are_refused_with_their_size(counter_video: Maker) -> None:
-    with pytest.raises(MediaError, match=r"frames of '.*counter\.mp4' are 64 x 64 pixels, more than the 4,095"):
+    with pytest.raises(MediaError, match=r"frames of '.*counter\.mp4' are 64 x 64 pixels, more than .*4,095"):
         index_video(counter_video(3), max_pixels=4095)
     assert index_video(counter_video(3), max_pixels=4096).info.num_frames == 3
 
