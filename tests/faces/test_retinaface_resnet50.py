@@ -178,7 +178,7 @@ def test_absent_damaged_and_foreign_weights_are_named(tmp_path: Path) -> None:
         (tmp_path / "absent.pth", "No such file"),
         (damaged, "cannot be read"),
         (listed, "list instead of a state dict"),
-        (foreign, "holds weights of another network"),
+        (foreign, "weights of another network"),
     ]:
         with pytest.raises(DetectorError, match=message) as caught:
             RetinaFaceResNet50(weights=str(path)).detect(NOTHING)

@@ -219,10 +219,10 @@ def test_limits_of_a_video_refuse_or_thin_out_and_say_so(predictor: Predictor, i
     with pytest.raises(MediaError, match=r"a\.mp4' is 3\.0 seconds.* 2 .*limits\.max_seconds=[34],"):
         predictor.predict_video(path)
     predictor.limits = Limits(max_pixels=4000)
-    with pytest.raises(MediaError, match="64 x 64 pixels, more than the 4,000"):
+    with pytest.raises(MediaError, match="64 x 64 pixels, more than the maximum of 4,000"):
         predictor.predict_video(path)
     (in_folder / "a.jpg").write_bytes(save(draw(), "JPEG"))
-    with pytest.raises(MediaError, match="80 x 60 pixels, more than the 4,000"):
+    with pytest.raises(MediaError, match="80 x 60 pixels, more than the maximum of 4,000"):
         predictor.predict_file(in_folder / "a.jpg")
 
 

@@ -102,7 +102,7 @@ def test_the_heat_map_of_an_image_keeps_the_limit_of_pixels(
 ) -> None:
     write_jpeg(tmp_path / "a.jpg", np.full((40, 40, 3), 90, np.uint8), quality=90)
     prediction = Predictor.load(make_checkpoint(whole_image_spec), device="cpu").predict_image(tmp_path / "a.jpg")
-    with pytest.raises(MediaError, match="40 x 40 pixels, more than the 1,599"):
+    with pytest.raises(MediaError, match="40 x 40 pixels, more than the maximum of 1,599"):
         save_extras(prediction, tmp_path, names=["heatmaps"], spec=whole_image_spec, max_pixels=1599)
 
 

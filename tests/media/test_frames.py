@@ -48,7 +48,7 @@ def test_pixels_are_made_square_unless_their_ratio_is_absurd(
 
 def test_square_pixels_count_for_the_limit(tmp_path: Path) -> None:
     path = write_frames(tmp_path / "a.mp4", [draw_quarters()] * 2, aspect=Fraction(2))
-    with pytest.raises(MediaError, match="128 x 64 pixels, more than the 8,191"):
+    with pytest.raises(MediaError, match="128 x 64 pixels, more than the maximum of 8,191"):
         index_video(path, max_pixels=8191)
 
 

@@ -131,7 +131,7 @@ def test_the_limit_that_a_refusal_names_lets_the_image_pass(
 def test_image_of_exactly_the_limit_is_decoded(tmp_path: Path) -> None:
     write_jpeg(tmp_path / "a.jpg", _red((10, 20)), quality=90)
     assert read_image(tmp_path / "a.jpg", max_pixels=200).shape == (10, 20, 3)
-    with pytest.raises(MediaError, match="20 x 10 pixels, maximum of 199"):
+    with pytest.raises(MediaError, match=r"20 x 10 pixels, .*199"):
         read_image(tmp_path / "a.jpg", max_pixels=199)
 
 

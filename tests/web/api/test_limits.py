@@ -127,7 +127,7 @@ def test_image_with_too_many_pixels_is_refused_without_decoding(
     answer = post(client, huge_png(30_000, 30_000).read_bytes(), "bomb.png")
     assert answer.status_code == 422
     told = answer.json()["detail"]
-    assert "'bomb.png' holds 900,000,000 pixels, more than the 100,000,000" in told
+    assert "'bomb.png' holds 900,000,000 pixels, more than the maximum of 100,000,000" in told
     assert "limits.max_pixels is a limit of this service, which its operator can raise" in told
 
 
