@@ -4,12 +4,14 @@ import importlib
 import json
 import logging
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
-from unmask.config import find_targets
+from omegaconf import OmegaConf
+
+from unmask.config import config_dir, find_targets
 from unmask.errors import SourceError, list_problems
 from unmask.forgeries import Forgeries, SourceRecord
 from unmask.media.kinds import IMAGE_SUFFIXES, VIDEO_SUFFIXES
@@ -27,6 +29,10 @@ class Source(Protocol):
     A source may have a property `forgeries` (`unmask.forgeries.Forgeries`) that states who made its fakes, or a
     property `records` (a tuple of `SourceRecord`) that lists the sources it combines. Without either, the origin of
     its fakes is recorded as unknown in every model trained on it.
+
+    Attributes that `list_videos` may fill for `task=check`: `unexpected`, a list of `Unexpected`, states what it
+    skipped; `known_leaks`, a list of sentences, names what its published splits share. A method `part_of(video)`
+    returns the part of the dataset that a video belongs to, where that is not its method and compression.
     """
 
     name: str
@@ -51,6 +57,35 @@ class CreatedSource(Source, Protocol):
             num_workers: Number of worker processes; 0 runs in this process.
         """
         ...
+
+
+@dataclass(frozen=True)
+class Unexpected:
+    """Entries of a dataset that its source skips.
+
+    Args:
+        part: Part of the dataset, as `name_part` returns it; "" if the entries belong to none.
+        reason: Why the source skips them, such as `not in the split lists`.
+        count: Number of entries.
+        examples: First names.
+    """
+
+    part: str
+    reason: str
+    count: int
+    examples: tuple[str, ...] = ()
+
+
+def note_unexpected(source: Source, part: str, reason: str, names: Sequence[str]) -> None:
+    """Add skipped entries to the `unexpected` of a source, unless there are none."""
+    if names:
+        source.__dict__.setdefault("unexpected", []).append(Unexpected(part, reason, len(names), tuple(names[:8])))
+
+
+def name_part(source: Source, video: Video) -> str:
+    """Return the part of the dataset that a video belongs to: that of the source, or its method and compression."""
+    part_of: Callable[[Video], str] | None = getattr(source, "part_of", None)
+    return part_of(video) if part_of else f"{video.method} {video.compression}".strip()
 
 
 def record_source(source: Source) -> tuple[SourceRecord, ...]:
@@ -103,17 +138,26 @@ def list_root(root: Path, *, follow_links: bool = True) -> Listing:
     return listing
 
 
-def list_entries(folder: Path) -> list[Path]:
-    """Return the sorted entries of a folder, empty if it does not exist, and log skipped entries."""
+def list_entries(folder: Path, *, skipped: list[str] | None = None) -> list[Path]:
+    """Return the sorted entries of a folder, empty if it does not exist, and log skipped entries.
+
+    Args:
+        folder: Folder to list.
+        skipped: List to which the names of skipped entries are added.
+    """
     if not folder.is_dir():
         return []
-    passed_over = [path.name for path in folder.iterdir() if is_passed_over(path.name)]
+    entries = list(folder.iterdir())
+    passed_over = sorted(path.name for path in entries if is_passed_over(path.name))
     if passed_over:
         logger.warning(
             "Skipped %d hidden entries or unfinished downloads in '%s': %s.",
-            len(passed_over), folder, quote_some(sorted(passed_over)),
+            len(passed_over), folder, quote_some(passed_over),
         )  # fmt: skip
-    return list_visible(folder)
+    if skipped is not None:
+        skipped += passed_over
+    names = set(passed_over)
+    return sorted((path for path in entries if path.name not in names), key=lambda path: path.name)
 
 
 def list_clips(folder: Path) -> list[Path]:
@@ -275,12 +319,25 @@ def recognize_folder(root: Path) -> list[Recognition]:
     found: list[Recognition] = []
     generic: list[Recognition] = []
     for name, target in find_targets("source").items():
-        module, _, attribute = target.rpartition(".")
-        source = getattr(importlib.import_module(module), attribute)
+        source = _import_target(target)
         reason = source.recognize(root) if isinstance(source, RecognizingSource) else None
         if reason is not None:
             (generic if getattr(source, "is_generic", False) else found).append(Recognition(name, root, reason))
     return found or generic
+
+
+def build_source(found: Recognition) -> Source:
+    """Build a recognized source as its config does: its root, and the default of every other key."""
+    node = OmegaConf.to_container(OmegaConf.load(config_dir() / "source" / f"{found.source}.yaml"), resolve=False)
+    assert isinstance(node, dict)
+    options = {str(key): value for key, value in node.items() if not str(value).startswith("${")}
+    source: Source = _import_target(str(options.pop("_target_")))(**options | {"root": found.root})
+    return source
+
+
+def _import_target(target: str) -> Any:
+    module, _, attribute = target.rpartition(".")
+    return getattr(importlib.import_module(module), attribute)
 
 
 def suggest_source(root: Path, *, refused_by: str) -> str:
@@ -290,7 +347,7 @@ def suggest_source(root: Path, *, refused_by: str) -> str:
         root: Folder that a source has refused.
         refused_by: Name of that source, which may still be suggested for another folder.
     """
-    for folder in _list_places(root):
+    for folder in (place for level in list_levels(root) for place in level):
         found = [
             one for one in recognize_folder(folder)
             if (one.source, folder) != (refused_by, root) and _is_about(one, root)
@@ -307,14 +364,14 @@ def _is_about(found: Recognition, root: Path) -> bool:
     return not own.is_relative_to(other) or own == other or f"'{own.relative_to(other).parts[0]}/" in found.reason
 
 
-def _list_places(root: Path) -> Iterator[Path]:
-    """Yield the folder, its subfolders down to two levels, and the two folders above it."""
+def list_levels(root: Path) -> Iterator[list[Path]]:
+    """Yield the folder alone, its subfolders, theirs, and the two folders above it."""
     level, num_left = [root], _MAX_FOLDERS
     for _ in range(3):
-        yield from level
+        yield level
         level = [child for folder in level for child in _list_children(folder)][:num_left]
         num_left -= len(level)
-    yield from list(Path(os.path.abspath(root)).parents)[:2]
+    yield list(Path(os.path.abspath(root)).parents)[:2]
 
 
 def _list_children(folder: Path) -> list[Path]:
