@@ -85,7 +85,7 @@ def test_a_root_that_is_too_low_is_answered_with_the_right_one(tmp_path: Path) -
 
 
 def test_a_particular_dataset_wins_over_generic_layouts(tmp_path: Path) -> None:
-    # DFDC's test set has labels.csv, which is a table of labels too (dolos-and-others ship train/real, train/fake).
+    # DFDC's test set has labels.csv, which is a table of labels too.
     _lay_out(tmp_path, (*TREES["dfdc"], "real/a.jpg", "fake/b.jpg", "train.csv"))
     assert choose_source(tmp_path).source == "dfdc"
     assert {"image_folder", "csv"} <= set(GENERIC) <= set(find_targets("source"))

@@ -12,7 +12,6 @@ from pathlib import Path
 from unmask.errors import ConfigError, SourceError, list_problems
 from unmask.sources.folders import (
     DownloadedSource,
-    check_root,
     descend,
     kind_of,
     list_clips,
@@ -91,7 +90,7 @@ class CelebDF(DownloadedSource):
 
     def list_videos(self) -> list[Video]:
         """Return every video in the folders, and missing ones from the test list."""
-        check_root(self.root)
+        self._start_listing()
         parts = _find_parts(self.root)
         if not parts:
             raise refuse_layout(
@@ -111,7 +110,7 @@ class CelebDF(DownloadedSource):
         videos = {
             f"{part}/{path.stem}": self._make_video(part, path)
             for part, folder in folders.items()
-            for path in list_clips(folder)
+            for path in list_clips(folder, self, part)
         }
         if self.splits is None:
             return list(videos.values())
@@ -127,7 +126,13 @@ class CelebDF(DownloadedSource):
                 )
         others = [video for key, video in videos.items() if key not in listed]
         test = [videos[key] for key in listed]
-        return split_around_test(test, others, val_fraction=self.val_fraction, seed=self.seed)
+        return split_around_test(
+            test, others, val_fraction=self.val_fraction, seed=self.seed, known_leaks=self.known_leaks
+        )
+
+    def part_of(self, video: Video) -> str:
+        """Return the folder of a video, such as `Celeb-real`, or of its method in Celeb-DF++."""
+        return video.method if video.label == Label.FAKE else video.video_id.split("/")[2]
 
     def _find_methods(self, folder: Path) -> dict[str, Path]:
         """Return the folders of Celeb-DF++'s methods by `Celeb-synthesis/<scenario>/<method>`."""

@@ -8,7 +8,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from unmask.errors import SourceError, list_problems
-from unmask.sources.folders import DownloadedSource, describe_folder, kind_of, list_folders, quote_some
+from unmask.sources.folders import (
+    DownloadedSource,
+    describe_folder,
+    kind_of,
+    list_folders,
+    note_unexpected,
+    quote_some,
+)
 from unmask.sources.labels import SPLIT_NAMES, read_split
 from unmask.sources.table import SUFFIXES, Row, find_columns, read_header, read_labels, read_table
 from unmask.types import ORIGINAL, Label, MediaKind, Video
@@ -87,6 +94,7 @@ class CsvTable(DownloadedSource):
 
     def list_videos(self) -> list[Video]:
         """Return a video for each row, or for each group of rows with the same `video`, whether it exists or not."""
+        self.unexpected = []
         entries: list[_Entry] = []
         tables = self._find_tables()
         rows_of = {path: read_table(path, columns=self.columns) for path, _ in tables}
@@ -101,6 +109,9 @@ class CsvTable(DownloadedSource):
                 entries.append(_Entry(where, split or _read_split_of(row), row, label, self._place(row, folder)))
         self._check_there(entries)
         kept = _drop_repeated(entries)
+        kept_ids = set(map(id, kept))
+        repeated = [f"{one.where}: {one.row.values['path']}" for one in entries if id(one) not in kept_ids]
+        note_unexpected(self, "", "row that repeats a path of the same split", repeated)
         return list(self._make_videos(kept, has_tables=len(tables) > 1))
 
     def _find_tables(self) -> list[tuple[Path, str | None]]:
@@ -114,6 +125,7 @@ class CsvTable(DownloadedSource):
             others = [path.name for path in tables if path not in dict(of_splits)]
             if others:
                 logger.warning("Skipped in '%s': %s.", self.root, quote_some(others))
+            note_unexpected(self, "", "table not named after a split", others)
             return list(of_splits)
         if len(tables) == 1:
             return [(tables[0], None)]

@@ -7,14 +7,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from unmask.errors import ConfigError, SourceError, list_problems
-from unmask.sources.ffpp import YOUTUBE, Clips, Tree, read_same_youtube_video, unify_people
+from unmask.sources.ffpp import YOUTUBE, Clips, Tree
+from unmask.sources.ffpp_lists import read_same_youtube_video, unify_people
 from unmask.sources.folders import (
     DownloadedSource,
-    check_root,
     describe_folder,
     kind_of,
     list_clips,
     list_folders,
+    note_unexpected,
     quote_some,
     refuse_layout,
     warn_of_absent,
@@ -78,7 +79,7 @@ class DeeperForensics(DownloadedSource):
 
     def list_videos(self) -> list[Video]:
         """Return every fake in the lists and its original, including missing ones; without lists, every fake there."""
-        check_root(self.root)
+        self._start_listing()
         there = [variant for variant in VARIANTS if (self.root / _FAKES / variant).is_dir()]
         if not there:
             raise refuse_layout(
@@ -94,7 +95,8 @@ class DeeperForensics(DownloadedSource):
         warn_of_absent(self.root / _FAKES, [variant for variant in variants if variant not in there])
         split_of = self._read_splits()
         paths = {
-            variant: {path.stem: path for path in list_clips(self.root / _FAKES / variant)} for variant in variants
+            variant: {path.stem: path for path in list_clips(self.root / _FAKES / variant, self, variant)}
+            for variant in variants
         }
         self._check_names(paths, split_of)
         fakes = [
@@ -118,6 +120,7 @@ class DeeperForensics(DownloadedSource):
             splits_of.setdefault(same.get(target, target), set()).add(split)
         num_cut = sum(len(found) > 1 for found in splits_of.values())
         if num_cut:
+            self.known_leaks.append(f"{num_cut} groups of target clips cut from the same YouTube video")
             logger.warning(
                 "In the official split of DeeperForensics-1.0, %d groups of target clips cut from the same YouTube "
                 "video are in more than one split. Set source.splits=null to split by identity instead.",
@@ -199,6 +202,7 @@ class DeeperForensics(DownloadedSource):
                     "Skipped %d videos of '%s' that are not in the split lists: %s.", len(unlisted), variant,
                     quote_some(unlisted),
                 )  # fmt: skip
+            note_unexpected(self, variant, "not in the split lists", unlisted)
 
     def _read_splits(self) -> dict[str, str]:
         """Return the split of every name such as `000_M101`, sorted by name; empty with `source.splits=null`."""

@@ -4,7 +4,7 @@ import logging
 from pathlib import Path
 
 from unmask.sources.ffpp import ACTORS, DEEP_FAKE_DETECTION, Clips, Tree
-from unmask.sources.folders import DownloadedSource, check_root, quote_some, refuse_layout
+from unmask.sources.folders import DownloadedSource, note_unexpected, quote_some, refuse_layout
 from unmask.sources.labels import PeopleSplit
 from unmask.types import ORIGINAL, Label, Video
 
@@ -55,7 +55,7 @@ class DeepFakeDetection(DownloadedSource):
 
     def list_videos(self) -> list[Video]:
         """Return every video that exists; the dataset has no list of its videos."""
-        check_root(self.root)
+        self._start_listing()
         originals, forgeries = self.tree.list_originals(ACTORS), self.tree.list_fakes(DEEP_FAKE_DETECTION)
         if not originals.names and not forgeries.names:
             raise refuse_layout(
@@ -66,11 +66,13 @@ class DeepFakeDetection(DownloadedSource):
                 advice="Set source.root to the folder that contains 'manipulated_sequences' or 'DeepFakeDetection', "
                 "and source.compression to one that exists.",
             )
-        for clips in (originals, forgeries):
+        for method, clips in ((ORIGINAL, originals), (DEEP_FAKE_DETECTION, forgeries)):
             if not clips.names:
                 logger.warning("No videos in '%s': the dataset will have only one class.", clips.folder)
             if clips.others:
                 logger.warning("Skipped in '%s': %s.", clips.folder, quote_some(clips.others))
+            note_unexpected(self, f"{method} {self.compression}", "of another kind", clips.others)
+            note_unexpected(self, f"{method} {self.compression}", "hidden or unfinished", clips.passed_over)
         videos = [self._make_real(name, originals) for name in originals.names]
         known = {video.video_id for video in videos}
         videos += [self._make_fake(name, forgeries, known) for name in forgeries.names]

@@ -10,7 +10,14 @@ from typing import Any
 
 from unmask.errors import ConfigError, SourceError, list_problems
 from unmask.media.kinds import VIDEO_SUFFIXES
-from unmask.sources.folders import DownloadedSource, check_root, list_entries, list_folders, quote_some, refuse_layout
+from unmask.sources.folders import (
+    DownloadedSource,
+    list_entries,
+    list_folders,
+    note_unexpected,
+    quote_some,
+    refuse_layout,
+)
 from unmask.sources.labels import SPLIT_NAMES
 from unmask.types import ORIGINAL, Label, Video
 
@@ -53,13 +60,14 @@ class DFDC(DownloadedSource):
 
     def list_videos(self) -> list[Video]:
         """Return every video listed in the metadata, whether it exists or not."""
-        check_root(self.root)
-        parts = _find_parts(self.root)
+        self._start_listing()
+        parts, lacking = _find_parts(self.root)
         if not parts:
             raise refuse_layout(
                 self.root, source="dfdc", layout="DFDC",
                 looked_for=f"'{METADATA}' or '{LABELS}', in it or in folders such as 'dfdc_train_part_0/'",
             )  # fmt: skip
+        note_unexpected(self, "", f"folder of videos without '{METADATA}'", lacking)
         entries = {part: _read_part(part) for part in parts}
         by_part = self.groups == "part" or (self.groups is None and len(parts) >= _FEWEST_PARTS)
         logger.info(
@@ -71,6 +79,10 @@ class DFDC(DownloadedSource):
         # Kaggle's metadata assigns everything to train, which is not a split.
         return [replace(video, split=None) for video in videos] if splits == {"train"} else videos
 
+    def part_of(self, video: Video) -> str:
+        """Return the folder of a video, such as `dfdc_train_part_0`."""
+        return video.video_id.removeprefix(f"{self.name}/{video.method}/").partition("/")[0]
+
     def _list_part(self, part: Path, entries: Mapping[str, Mapping[str, Any]], *, by_part: bool) -> list[Video]:
         problems = [
             f"{name}: label '{entry.get('label')}'" for name, entry in entries.items()
@@ -81,13 +93,17 @@ class DFDC(DownloadedSource):
                 f"{len(problems)} entries of '{part}' have a label other than REAL or FAKE:\n"
                 f"{list_problems(problems)}\nDownload '{METADATA}' or '{LABELS}' again."
             )
-        there = [path.name for path in list_entries(part) if path.suffix.lower() in VIDEO_SUFFIXES]
+        passed_over: list[str] = []
+        entries_there = list_entries(part, skipped=passed_over)
+        there = [path.name for path in entries_there if path.suffix.lower() in VIDEO_SUFFIXES]
+        note_unexpected(self, part.name, "hidden or unfinished", passed_over)
         unexpected = [name for name in there if name not in entries]
         if unexpected:
             logger.warning(
                 "Skipped %d videos in '%s' that are not listed in its metadata: %s.",
                 len(unexpected), part, quote_some(unexpected),
             )  # fmt: skip
+        note_unexpected(self, part.name, "not in the metadata", unexpected)
         return [self._make_video(part, name, entries, by_part=by_part) for name in sorted(entries)]
 
     def _make_video(self, part: Path, file: str, entries: Mapping[str, Mapping[str, Any]], *, by_part: bool) -> Video:
@@ -116,8 +132,8 @@ def _holds_labels(path: Path) -> bool:
         return '"label"' in file.read(400)
 
 
-def _find_parts(root: Path) -> list[Path]:
-    """Return the folders with metadata: the root, or its subfolders down to two levels."""
+def _find_parts(root: Path) -> tuple[list[Path], list[str]]:
+    """Return the folders with metadata (the root, or its subfolders down to two levels), and those that lack it."""
     level = [root]
     for _ in range(3):
         parts = [folder for folder in level if (folder / METADATA).is_file() or (folder / LABELS).is_file()]
@@ -125,9 +141,9 @@ def _find_parts(root: Path) -> list[Path]:
             lacking = [folder.name for folder in level if folder not in parts and any(folder.glob("*.mp4"))]
             if lacking:
                 logger.warning("Skipped video folders without '%s': %s.", METADATA, quote_some(lacking))
-            return parts
+            return parts, lacking
         level = [child for folder in level for child in list_folders(folder)]
-    return []
+    return [], []
 
 
 def _read_part(part: Path) -> dict[str, dict[str, Any]]:

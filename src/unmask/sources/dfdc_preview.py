@@ -9,9 +9,9 @@ from typing import Any
 from unmask.errors import SourceError, list_problems
 from unmask.sources.folders import (
     DownloadedSource,
-    check_root,
     kind_of,
     list_root,
+    note_unexpected,
     quote_some,
     refuse_layout,
     warn_of_absent,
@@ -65,7 +65,7 @@ class DFDCPreview(DownloadedSource):
 
     def list_videos(self) -> list[Video]:
         """Return every video in the table, whether it exists or not."""
-        check_root(self.root)
+        self._start_listing()
         if self.recognize(self.root) is None:
             raise refuse_layout(
                 self.root, source="dfdc_preview", layout="the DFDC Preview dataset",
@@ -78,7 +78,9 @@ class DFDCPreview(DownloadedSource):
         parts: dict[str, list[Video]] = {name: [] for name in _SETS}
         for key, video in videos.items():
             parts[str(entries[key]["set"]).lower()].append(video)
-        return split_around_test(parts["test"], parts["train"], val_fraction=self.val_fraction, seed=self.seed)
+        return split_around_test(
+            parts["test"], parts["train"], val_fraction=self.val_fraction, seed=self.seed, known_leaks=self.known_leaks
+        )
 
     def _read_table(self) -> dict[str, Mapping[str, Any]]:
         path = self.root / TABLE
@@ -144,7 +146,7 @@ class DFDCPreview(DownloadedSource):
     def _count_unlisted(self, videos: Mapping[str, Video]) -> None:
         known = {video.path for video in videos.values()}
         others = [
-            path.relative_to(self.root).as_posix() for path in list_root(self.root).files
+            path.relative_to(self.root).as_posix() for path in list_root(self.root, source=self).files
             if path not in known and path.parent not in known
         ]  # fmt: skip
         if others:
@@ -152,3 +154,4 @@ class DFDCPreview(DownloadedSource):
                 "Skipped %d files in '%s' that '%s' does not list: %s.", len(others), self.root, TABLE,
                 quote_some(others),
             )  # fmt: skip
+        note_unexpected(self, "", f"not in '{TABLE}'", others)

@@ -10,7 +10,7 @@ from unmask.errors import SourceError
 from unmask.media.kinds import IMAGE_SUFFIXES
 from unmask.sources.folders import (
     DownloadedSource,
-    check_root,
+    Source,
     describe_folder,
     keep_first,
     kind_of,
@@ -18,6 +18,7 @@ from unmask.sources.folders import (
     list_folders,
     list_root,
     list_visible_names,
+    note_unexpected,
     quote_some,
     refuse_layout,
     warn_of_absent,
@@ -104,17 +105,17 @@ class DFDM(DownloadedSource):
 
     def list_videos(self) -> list[Video]:
         """Return every fake that exists and the clip it was made from, whether that exists or not."""
-        check_root(self.root)
+        self._start_listing()
         fakes = self._list_fakes()
         warn_of_absent(self.root, sorted(set(MODELS.values()) - {fake.method for fake in fakes}))
         wanted = {f"{fake.target}_{fake.clip}" for fake in fakes}
         reals = self._find_reals(wanted)
         videos = [self._make_real(name, path) for name, path in sorted(reals.items())]
-        videos += keep_first((self._make_fake(fake) for fake in fakes), what="fakes")
+        videos += keep_first((self._make_fake(fake) for fake in fakes), self, what="fakes")
         return self.split.apply(videos)
 
     def _list_fakes(self) -> list[_Fake]:
-        files = list_root(self.root).files
+        files = list_root(self.root, source=self).files
         clips = sorted({path.parent if path.suffix.lower() in IMAGE_SUFFIXES else path for path in files})
         found = {path: fake for path in clips if (fake := _read_fake(path)) is not None}
         if not found:
@@ -126,6 +127,7 @@ class DFDM(DownloadedSource):
             logger.warning(
                 "Skipped %d entries of '%s' with other names: %s.", len(others), self.root, quote_some(others)
             )
+        note_unexpected(self, "", "with another name", others)
         fakes = [fake for fake in found.values() if self.compression in (None, fake.compression)]
         if not fakes:
             there = sorted({fake.compression for fake in found.values()})
@@ -140,7 +142,7 @@ class DFDM(DownloadedSource):
         names = sorted(wanted)
         folders = [self.celebdf_root] if self.celebdf_root else [self.root, *list_folders(self.root.absolute().parent)]
         for folder in folders:
-            there = _list_celebrities(folder)
+            there = _list_celebrities(folder, self)
             reals = {name: there[name] for name in names if name in there}
             if reals:
                 logger.info("Real class: %d of %d clips of Celeb-DF, from '%s'.", len(reals), len(names), folder)
@@ -200,9 +202,9 @@ def _read_fake(path: Path) -> _Fake | None:
     return _Fake(path, match["target"], match["donor"], match["clip"], method, qualities[-1] if qualities else "")
 
 
-def _list_celebrities(root: Path) -> Mapping[str, Path]:
+def _list_celebrities(root: Path, source: Source) -> Mapping[str, Path]:
     """Return the real clips of Celeb-DF by name; the folder may lie in `original_content`."""
     for folder in (root / _CELEBRITIES, root / "original_content" / _CELEBRITIES):
         if folder.is_dir():
-            return {path.stem: path for path in list_clips(folder)}
+            return {path.stem: path for path in list_clips(folder, source, _CELEBRITIES)}
     return {}

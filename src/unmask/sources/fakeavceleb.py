@@ -10,9 +10,9 @@ from pathlib import Path, PurePosixPath
 from unmask.errors import ConfigError, SourceError, list_problems
 from unmask.sources.folders import (
     DownloadedSource,
-    check_root,
     kind_of,
     list_root,
+    note_unexpected,
     quote_some,
     refuse_layout,
     warn_of_absent,
@@ -89,7 +89,7 @@ class FakeAVCeleb(DownloadedSource):
 
     def list_videos(self) -> list[Video]:
         """Return every video in the table, whether it exists or not; without the table, every video in the folders."""
-        check_root(self.root)
+        self._start_listing()
         if self.recognize(self.root) is None:
             raise refuse_layout(
                 self.root, source="fakeavceleb", layout="FakeAVCeleb",
@@ -109,7 +109,7 @@ class FakeAVCeleb(DownloadedSource):
 
     def _list_rows(self) -> list[_Row]:
         there = {
-            PurePosixPath(path.relative_to(self.root).as_posix()) for path in list_root(self.root).files
+            PurePosixPath(path.relative_to(self.root).as_posix()) for path in list_root(self.root, source=self).files
             if path.relative_to(self.root).parts[0] in _TYPES
         }  # fmt: skip
         table = self.root / TABLE
@@ -128,6 +128,7 @@ class FakeAVCeleb(DownloadedSource):
                 "Skipped %d videos in '%s' that '%s' does not list: %s.", len(unlisted), self.root, TABLE,
                 quote_some(unlisted),
             )  # fmt: skip
+        note_unexpected(self, "", f"not in '{TABLE}'", unlisted)
         return rows
 
     def _make_video(self, row: _Row, originals: set[str]) -> Video:

@@ -10,13 +10,13 @@ from pathlib import Path
 from unmask.errors import SourceError
 from unmask.sources.folders import (
     DownloadedSource,
-    check_root,
     descend,
     keep_first,
     kind_of,
     list_clips,
     list_folders,
     list_visible_names,
+    note_unexpected,
     quote_some,
     refuse_layout,
     warn_of_absent,
@@ -78,21 +78,38 @@ class FFIW(DownloadedSource):
 
     def list_videos(self) -> list[Video]:
         """Return every video in the folders; the dataset has no list of all its videos."""
-        check_root(self.root)
+        self._start_listing()
         if self.recognize(self.root) is None:
             raise refuse_layout(
                 self.root, source="ffiw", layout="FFIW-10K", looked_for="'source/train/' and 'target/train/'",
                 advice="Set source.root to the folder that contains 'source' and 'target'.",
             )  # fmt: skip
         releases = _find_releases(self.root)
-        clips = [clip for release in releases for clip in _list_release(release)]
+        clips = [clip for release in releases for clip in self._list_release(release)]
         there = {(clip.label, clip.split) for clip in clips}
         warn_of_absent(
             self.root,
             [f"{part}/{split}" for part, label in _PARTS.items() for split in SPLITS if (label, split) not in there],
         )
         partners = _read_pairs(releases)
-        return keep_first((self._make_video(clip, partners) for clip in clips), what="videos")
+        return keep_first((self._make_video(clip, partners) for clip in clips), self, what="videos")
+
+    def _list_release(self, release: Path) -> list[_Clip]:
+        clips, unknown = [], []
+        for part, label in _PARTS.items():
+            splits = [split for split in SPLITS if (release / part / split).is_dir()]
+            for split in splits:
+                clips += [_Clip(path, label, split, path.stem) for path in list_clips(release / part / split, self)]
+            for path in [] if splits else list_clips(release / part, self):
+                match = _PREFIX.fullmatch(path.stem)
+                if match is None:
+                    unknown.append(path.name)
+                else:
+                    clips.append(_Clip(path, label, match[1].lower(), match[2]))
+        if unknown:
+            logger.warning("Skipped %d videos in '%s' without a split: %s.", len(unknown), release, quote_some(unknown))
+        note_unexpected(self, "", "without a split", unknown)
+        return clips
 
     def _make_video(self, clip: _Clip, partners: Mapping[str, tuple[str, ...]]) -> Video:
         method = METHOD if clip.label == Label.FAKE else ORIGINAL
@@ -117,23 +134,6 @@ def _find_releases(root: Path) -> list[Path]:
             return found
         level = [child for folder in level for child in list_folders(folder) if "ffiw" in child.name.lower()]
     return []
-
-
-def _list_release(release: Path) -> list[_Clip]:
-    clips, unknown = [], []
-    for part, label in _PARTS.items():
-        splits = [split for split in SPLITS if (release / part / split).is_dir()]
-        for split in splits:
-            clips += [_Clip(path, label, split, path.stem) for path in list_clips(release / part / split)]
-        for path in [] if splits else list_clips(release / part):
-            match = _PREFIX.fullmatch(path.stem)
-            if match is None:
-                unknown.append(path.name)
-            else:
-                clips.append(_Clip(path, label, match[1].lower(), match[2]))
-    if unknown:
-        logger.warning("Skipped %d videos in '%s' without a split: %s.", len(unknown), release, quote_some(unknown))
-    return clips
 
 
 def _read_pairs(releases: list[Path]) -> dict[str, tuple[str, ...]]:

@@ -3,27 +3,26 @@
 Roessler et al., FaceForensics++: Learning to Detect Manipulated Facial Images, ICCV 2019 (ondyari/FaceForensics).
 """
 
-import json
 import logging
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from importlib.resources import files
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from unmask.errors import ConfigError, SourceError
 from unmask.media.kinds import IMAGE_SUFFIXES
 from unmask.media.listing import MEDIA_SUFFIXES, holds_frames
+from unmask.sources.ffpp_lists import STRICT, SplitLists, read_same_youtube_video, read_split_lists, unify_people
 from unmask.sources.folders import (
     DownloadedSource,
-    check_root,
     describe_folder,
     list_entries,
     list_folders,
+    note_unexpected,
     quote_some,
     refuse_layout,
 )
-from unmask.types import ORIGINAL, SPLITS, Label, MediaKind, Video
+from unmask.types import ORIGINAL, Label, MediaKind, Video
 
 logger = logging.getLogger(__name__)
 
@@ -44,13 +43,15 @@ class Clips:
         folder: Folder of the clips; need not exist.
         suffix: File extension of the clips; "" for folders of frames.
         names: Sorted names, without extension, of the clips that exist.
-        others: Names of media of another kind in the folder, which are skipped.
+        others: Names of entries of another kind in the folder, which are skipped.
+        passed_over: Names of hidden entries and unfinished downloads.
     """
 
     folder: Path
     suffix: str
     names: tuple[str, ...]
     others: tuple[str, ...] = ()
+    passed_over: tuple[str, ...] = ()
 
     @property
     def kind(self) -> MediaKind:
@@ -115,13 +116,20 @@ class Tree:
 
 
 def _list_clips(folder: Path) -> Clips:
-    entries = list_entries(folder)
-    known = [path for path in entries if path.suffix.lower() in MEDIA_SUFFIXES or holds_frames(path)]
-    suffixes = Counter("" if path.is_dir() else path.suffix for path in known)
-    suffix = suffixes.most_common(1)[0][0] if suffixes else ".mp4"
-    names = {path.name.removesuffix(suffix) for path in known if ("" if path.is_dir() else path.suffix) == suffix}
-    others = [path.name for path in known if ("" if path.is_dir() else path.suffix) != suffix]
-    return Clips(folder, suffix, tuple(sorted(names)), tuple(others))
+    passed_over: list[str] = []
+    by_suffix: dict[str, list[str]] = defaultdict(list)
+    others: list[str] = []
+    for path in list_entries(folder, skipped=passed_over):
+        suffix = path.suffix
+        if suffix.lower() in MEDIA_SUFFIXES and not path.is_dir():
+            by_suffix[suffix].append(path.name.removesuffix(suffix))
+        elif holds_frames(path):
+            by_suffix[""].append(path.name)
+        else:
+            others.append(path.name)
+    most = max(by_suffix, key=lambda suffix: len(by_suffix[suffix]), default=".mp4")
+    others += [name + suffix for suffix, names in by_suffix.items() if suffix != most for name in names]
+    return Clips(folder, most, tuple(sorted(by_suffix.get(most, ()))), tuple(sorted(others)), tuple(passed_over))
 
 
 METHODS = ("Deepfakes", "Face2Face", "FaceSwap", "NeuralTextures", "FaceShifter")
@@ -138,9 +146,10 @@ class FaceForensics(DownloadedSource):
     Args:
         root: Folder that contains `original_sequences` and `manipulated_sequences`, or `original` and the methods.
         name: First part of every `video_id`.
-        compression: `raw`, `c23` or `c40`.
+        compression: `raw`, `c23` or `c40`, or several, which have the same splits.
         methods: Folders of fakes to read; None for all of `METHODS` that exist.
-        splits: `official` for the lists of the paper, a folder with `train.json`, `val.json` and `test.json` in the
+        splits: `official` for the lists of the paper, `strict` for those without the clips of train that are cut from
+            the same YouTube video as one of val or test, a folder with `train.json`, `val.json` and `test.json` in the
             same format, or None to let `prepare` split by identity.
         media: `videos`, `images` or `frames`; None for the first that exists.
     """
@@ -150,7 +159,7 @@ class FaceForensics(DownloadedSource):
         root: str | Path,
         *,
         name: str = "ffpp",
-        compression: str = "c23",
+        compression: str | Sequence[str] = "c23",
         methods: Sequence[str] | None = None,
         splits: str | Path | None = "official",
         media: str | None = None,
@@ -160,12 +169,16 @@ class FaceForensics(DownloadedSource):
                 f"source.methods={list(methods)}: '{DEEP_FAKE_DETECTION}' has other people and file names. "
                 f"Read it with source=dfd source.root='{root}'."
             )
+        levels = (compression,) if isinstance(compression, str) else tuple(compression)
+        if not levels or len(set(levels)) < len(levels):
+            raise ConfigError(
+                f"source.compression={list(levels)} must name one or more levels once, such as [c23,c40]."
+            )
         self.root = Path(root)
         self.name = name
-        self.compression = compression
         self.methods = None if methods is None else tuple(methods)
         self.splits = splits
-        self.tree = Tree(self.root, compression, media)
+        self.trees = tuple(Tree(self.root, level, media) for level in levels)
 
     @staticmethod
     def recognize(root: Path) -> str | None:
@@ -182,38 +195,54 @@ class FaceForensics(DownloadedSource):
 
     def list_videos(self) -> list[Video]:
         """Return every video in the split lists, including missing ones; without lists, every video in the folders."""
-        check_root(self.root)
+        self._start_listing()
+        if len(self.trees) > 1 and self.trees[0].is_flat:
+            raise ConfigError(
+                f"source.compression={[tree.compression for tree in self.trees]}: '{self.root}' has no folders of "
+                f"compressions, as in Kaggle's copy. Name the one it has, such as source.compression=c23."
+            )
         methods = self._find_methods()
-        originals = self.tree.list_originals(YOUTUBE)
-        fakes_of = {method: self.tree.list_fakes(method) for method in methods}
-        self._check_found(originals, fakes_of)
-        split_of = self._read_splits()
-        same_person = read_same_youtube_video() if self.splits is None else {}
-        reals = self._list_reals(originals, split_of)
+        lists = None if self.splits is None else read_split_lists(self.splits)
+        videos = [video for tree in self.trees for video in self._list_tree(tree, methods, lists)]
+        if lists is not None:
+            self.known_leaks = [f"clips of one YouTube video: {group}" for group in lists.shared]
+        if self.splits not in (None, STRICT):
+            return videos
+        return unify_people(videos, read_same_youtube_video())
+
+    def _list_tree(self, tree: Tree, methods: Sequence[str], lists: SplitLists | None) -> list[Video]:
+        """Return the videos of one compression."""
+        originals = tree.list_originals(YOUTUBE)
+        fakes_of = {method: tree.list_fakes(method) for method in methods}
+        self._check_found(tree, originals, fakes_of)
+        split_of = lists.split_of if lists else None
+        reals = self._list_reals(tree, originals, split_of)
         known = {video.video_id for video in reals}
-        fakes = [video for method in methods for video in self._list_fakes(method, fakes_of[method], split_of, known)]
-        videos = unify_people(reals + fakes, same_person)
-        self._check_names(videos, {ORIGINAL: originals, **fakes_of})
-        return videos
+        fakes = [
+            video for method in methods for video in self._list_fakes(tree, method, fakes_of[method], split_of, known)
+        ]
+        self._check_names(tree, reals + fakes, {ORIGINAL: originals, **fakes_of}, lists)
+        return reals + fakes
 
     def _find_methods(self) -> list[str]:
         """Return the methods to read: the configured ones, or all that exist."""
         if self.methods is not None:
             return list(self.methods)
-        methods = self.tree.find_methods(METHODS)
+        tree = self.trees[0]
+        methods = tree.find_methods(METHODS)
         logger.info(
             "Methods read: %s; not found: %s.",
             ", ".join(methods) or "none", ", ".join(method for method in METHODS if method not in methods) or "none",
         )  # fmt: skip
-        if self.tree.find_methods([DEEP_FAKE_DETECTION]):
+        if tree.find_methods([DEEP_FAKE_DETECTION]):
             logger.info("Also found '%s', which source=dfd reads.", DEEP_FAKE_DETECTION)
         return methods
 
-    def _check_found(self, originals: Clips, fakes_of: Mapping[str, Clips]) -> None:
+    def _check_found(self, tree: Tree, originals: Clips, fakes_of: Mapping[str, Clips]) -> None:
         """Raise a SourceError for another layout, a missing compression, or a configured method without videos."""
         if not originals.names and not any(clips.names for clips in fakes_of.values()):
             there = self._list_compressions()
-            official = self.root / "original_sequences" / YOUTUBE / self.compression / "videos"
+            official = self.root / "original_sequences" / YOUTUBE / tree.compression / "videos"
             flat = self.root / "original"
             raise refuse_layout(
                 self.root,
@@ -225,7 +254,7 @@ class FaceForensics(DownloadedSource):
             )
         for method, clips in fakes_of.items():
             if not clips.names and self.methods is not None:
-                parent = self.root if self.tree.is_flat else self.root / "manipulated_sequences"
+                parent = self.root if tree.is_flat else self.root / "manipulated_sequences"
                 raise SourceError(
                     f"No videos in '{clips.folder}' for method '{method}'. Found in '{parent}': "
                     f"{describe_folder(parent)}. List the methods you have in source.methods=[...], or drop that key."
@@ -235,16 +264,16 @@ class FaceForensics(DownloadedSource):
         parents = (self.root / "original_sequences" / YOUTUBE, *(self.root / "manipulated_sequences").glob("*"))
         return sorted({folder.name for parent in parents for folder in list_folders(parent)})
 
-    def _list_reals(self, clips: Clips, split_of: Mapping[str, str] | None) -> list[Video]:
-        names = sorted({name for pair in split_of for name in pair.split("_")}) if split_of else clips.names
+    def _list_reals(self, tree: Tree, clips: Clips, split_of: Mapping[str, str] | None) -> list[Video]:
+        names = sorted(name for name in split_of if "_" not in name) if split_of else clips.names
         return [
             Video(
-                video_id=self._make_id(ORIGINAL, name),
+                video_id=_make_id(self.name, ORIGINAL, tree, name),
                 path=clips.path(name),
                 label=Label.REAL,
                 method=ORIGINAL,
                 kind=clips.kind,
-                compression=self.compression,
+                compression=tree.compression,
                 identities=(name,),
                 split=split_of.get(name) if split_of else None,
             )
@@ -252,21 +281,21 @@ class FaceForensics(DownloadedSource):
         ]
 
     def _list_fakes(
-        self, method: str, clips: Clips, split_of: Mapping[str, str] | None, known: set[str]
+        self, tree: Tree, method: str, clips: Clips, split_of: Mapping[str, str] | None, known: set[str]
     ) -> list[Video]:
         names = [name for name in split_of if "_" in name] if split_of else clips.names
         videos = []
         for name in names:
             target, _, donor = name.partition("_")
-            original = self._make_id(ORIGINAL, target)
+            original = _make_id(self.name, ORIGINAL, tree, target)
             videos.append(
                 Video(
-                    video_id=self._make_id(method, name),
+                    video_id=_make_id(self.name, method, tree, name),
                     path=clips.path(name),
                     label=Label.FAKE,
                     method=method,
                     kind=clips.kind,
-                    compression=self.compression,
+                    compression=tree.compression,
                     identities=(target, donor) if donor else (target,),
                     original=original if original in known else None,
                     split=split_of.get(name) if split_of else None,
@@ -274,11 +303,17 @@ class FaceForensics(DownloadedSource):
             )
         return videos
 
-    def _check_names(self, videos: Sequence[Video], parts: Mapping[str, Clips]) -> None:
+    def _check_names(
+        self, tree: Tree, videos: Sequence[Video], parts: Mapping[str, Clips], lists: SplitLists | None
+    ) -> None:
         """Log files that are not in the split lists; raise a SourceError if all files of a part are unlisted."""
+        promised_of: dict[str, set[str]] = defaultdict(set)
+        for video in videos:
+            promised_of[video.method].add(video.video_id.rpartition("/")[2])
+        dropped = lists.dropped if lists else frozenset()
         for method, clips in parts.items():
-            promised = {video.path.name.removesuffix(clips.suffix) for video in videos if video.method == method}
-            unexpected = [name for name in clips.names if name not in promised]
+            promised, part = promised_of[method], f"{method} {tree.compression}"
+            unexpected = [name for name in clips.names if name not in promised and name not in dropped]
             if unexpected and len(unexpected) == len(clips.names):
                 raise SourceError(
                     f"None of the {len(promised)} videos in the split lists is in '{clips.folder}': looked for names "
@@ -291,59 +326,10 @@ class FaceForensics(DownloadedSource):
                     "Skipped %d entries of '%s' that are not in the split lists or of another kind: %s.",
                     len(left), clips.folder, quote_some(left),
                 )  # fmt: skip
-
-    def _make_id(self, method: str, name: str) -> str:
-        return "/".join((self.name, method, self.compression, name))
-
-    def _read_splits(self) -> dict[str, str] | None:
-        """Return the split of every clip `AAA` and of every pair `AAA_BBB`, in both directions."""
-        if self.splits is None:
-            return None
-        if self.splits == "official":
-            logger.warning(
-                "In the official FaceForensics++ split, 7 groups of clips cut from the same YouTube video are in more "
-                "than one split. Set source.splits=null to split by identity instead."
-            )
-        split_of: dict[str, str] = {}
-        for split in SPLITS:
-            for first, second in self._read_pairs(split):
-                for name in (first, second, f"{first}_{second}", f"{second}_{first}"):
-                    if split_of.setdefault(name, split) != split:
-                        raise SourceError(
-                            f"'{name}' is in the lists of both '{split_of[name]}' and '{split}' (source.splits="
-                            f"'{self.splits}'). Remove it from one list."
-                        )
-        return split_of
-
-    def _read_pairs(self, split: str) -> list[tuple[str, str]]:
-        if self.splits == "official":
-            text = (files("unmask.sources") / "ffpp_splits" / f"{split}.json").read_text()
-        else:
-            path = Path(str(self.splits)) / f"{split}.json"
-            if not path.is_file():
-                raise SourceError(
-                    f"No list '{path}'. source.splits must be 'official', null, or a folder with train.json, val.json "
-                    f"and test.json; found there: {describe_folder(path.parent)}."
-                )
-            text = path.read_text()
-        try:
-            return [(str(first), str(second)) for first, second in json.loads(text)]
-        except (ValueError, TypeError) as error:
-            raise SourceError(
-                f"The {split} list in source.splits='{self.splits}' is not a JSON list of pairs such as "
-                f'[["071", "054"], ...]: {error}.'
-            ) from error
+            note_unexpected(self, part, "not in the split lists", unexpected)
+            note_unexpected(self, part, "of another kind", clips.others)
+            note_unexpected(self, part, "hidden or unfinished", clips.passed_over)
 
 
-def read_same_youtube_video() -> dict[str, str]:
-    """Map clips cut from the same YouTube video to a common identity."""
-    groups = json.loads((files("unmask.sources") / "ffpp_splits" / "same_youtube_video.json").read_text())
-    return {clip: "+".join(group) for group in groups for clip in group}
-
-
-def unify_people(videos: Iterable[Video], same_person: Mapping[str, str]) -> list[Video]:
-    """Replace identities by those that they share with other clips."""
-    return [
-        replace(video, identities=tuple(same_person.get(person, person) for person in video.identities))
-        for video in videos
-    ]
+def _make_id(name: str, method: str, tree: Tree, clip: str) -> str:
+    return "/".join((name, method, tree.compression, clip))

@@ -114,11 +114,12 @@ def check_root(root: Path) -> None:
         raise SourceError(f"source.root='{root}' is a file. Set it to the folder that contains the dataset.")
 
 
-def list_root(root: Path, *, follow_links: bool = True) -> Listing:
-    """List the media below the root of a source, and log skipped entries.
+def list_root(root: Path, *, source: Source | None = None, follow_links: bool = True) -> Listing:
+    """List the media below the root of a source; log and note skipped entries.
 
     Args:
         root: Root folder of the source.
+        source: Source whose `unexpected` gets what is skipped; None for no source.
         follow_links: Whether to follow symbolic links to targets outside of the root.
 
     Raises:
@@ -135,6 +136,8 @@ def list_root(root: Path, *, follow_links: bool = True) -> Listing:
     if passed_over:
         level = logging.WARNING if listing.num_media_passed_over else logging.INFO
         logger.log(level, "Skipped in '%s': %s.", root, passed_over)
+    for reason, count in listing.passed_over.items() if source is not None else ():
+        source.__dict__.setdefault("unexpected", []).append(Unexpected("", reason, count))
     return listing
 
 
@@ -160,17 +163,25 @@ def list_entries(folder: Path, *, skipped: list[str] | None = None) -> list[Path
     return sorted((path for path in entries if path.name not in names), key=lambda path: path.name)
 
 
-def list_clips(folder: Path) -> list[Path]:
-    """Return the sorted videos and folders of frames directly in a folder, and log everything else in it.
+def list_clips(folder: Path, source: Source, part: str = "") -> list[Path]:
+    """Return the sorted videos and folders of frames directly in a folder; log and note everything else in it.
 
     They may be one level deeper, in `videos/` or `frames/`, as DeepfakeBench lays them out.
+
+    Args:
+        folder: Folder to list.
+        source: Source whose `unexpected` gets what is skipped.
+        part: Part of the dataset that the folder belongs to.
     """
     folder = descend(folder)
-    entries = list_entries(folder)
+    passed_over: list[str] = []
+    entries = list_entries(folder, skipped=passed_over)
     clips = [path for path in entries if path.suffix.lower() in VIDEO_SUFFIXES or holds_frames(path)]
     others = [path.name for path in entries if path not in set(clips)]
     if others:
         logger.warning("Skipped in '%s': %s.", folder, quote_some(others))
+    note_unexpected(source, part, "of another kind", others)
+    note_unexpected(source, part, "hidden or unfinished", passed_over)
     return clips
 
 
@@ -191,12 +202,13 @@ def warn_of_absent(root: Path, absent: Iterable[str]) -> None:
         logger.warning("Missing in '%s': %s.", root, names)
 
 
-def keep_first(videos: Iterable[Video], *, what: str) -> list[Video]:
-    """Return the videos without those whose `video_id` is already taken, and log these as `what`."""
+def keep_first(videos: Iterable[Video], source: Source, *, what: str) -> list[Video]:
+    """Return the videos without those whose `video_id` is already taken; log these as `what`, and note them."""
     by_id: dict[str, Video] = {}
     copies = [video.path.name for video in videos if by_id.setdefault(video.video_id, video) is not video]
     if copies:
         logger.warning("Skipped %d %s that are there twice: %s.", len(copies), what, quote_some(copies))
+    note_unexpected(source, "", "second copy", copies)
     return list(by_id.values())
 
 
@@ -266,6 +278,13 @@ class DownloadedSource:
     """Base of the sources that read a folder as its authors published it."""
 
     root: Path
+    unexpected: list[Unexpected]
+    known_leaks: list[str]
+
+    def _start_listing(self) -> None:
+        """Check the root, and forget what an earlier call has skipped."""
+        check_root(self.root)
+        self.unexpected, self.known_leaks = [], []
 
     @property
     def forgeries(self) -> Forgeries:

@@ -9,7 +9,7 @@ from pathlib import Path
 from unmask.errors import ConfigError, SourceError, list_problems
 from unmask.sources.folders import (
     DownloadedSource,
-    check_root,
+    Unexpected,
     kind_of,
     list_folders,
     list_root,
@@ -109,8 +109,8 @@ class ImageFolder(DownloadedSource):
 
     def list_videos(self) -> list[Video]:
         """Return every image, video and folder of frames below the label folders."""
-        check_root(self.root)
-        listing = list_root(self.root, follow_links=self.follow_links)
+        self._start_listing()
+        listing = list_root(self.root, source=self, follow_links=self.follow_links)
         by_parent: dict[Path, list[Path]] = defaultdict(list)
         for path in listing.files:
             by_parent[path.parent].append(path)
@@ -163,6 +163,8 @@ class ImageFolder(DownloadedSource):
                 advice="Rename the folders, or set their words with source.real=[...] and source.fake=[...]; for a "
                 "table of paths and labels, use source=csv.",
             )
+        for folder, count in unlabelled.items():
+            self.unexpected.append(Unexpected("", "in a folder with neither label", count, (folder,)))
         if num_left:
             logger.warning(
                 "Skipped %d files in '%s', because none of their folders is named after a label: %s. Set the words "

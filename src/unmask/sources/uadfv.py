@@ -6,7 +6,6 @@ from pathlib import Path
 
 from unmask.sources.folders import (
     DownloadedSource,
-    check_root,
     descend,
     kind_of,
     list_clips,
@@ -67,7 +66,7 @@ class UADFV(DownloadedSource):
 
     def list_videos(self) -> list[Video]:
         """Return every video in the folders; the dataset has no list of its videos."""
-        check_root(self.root)
+        self._start_listing()
         if self.recognize(self.root) is None and not self._has_originals_alone():
             raise refuse_layout(
                 self.root, source="uadfv", layout="UADFV", looked_for="'real/0000.mp4' and 'fake/0000_fake.mp4'",
@@ -75,7 +74,7 @@ class UADFV(DownloadedSource):
             )  # fmt: skip
         parts = _find_parts(self.root)
         warn_of_absent(self.root, [name for name, label in _PARTS.items() if label not in parts])
-        clips = [(label, path) for label in Label if label in parts for path in list_clips(parts[label])]
+        clips = [(label, path) for label in Label if label in parts for path in list_clips(parts[label], self)]
         known = {path.stem for label, path in clips if label == Label.REAL}
         videos = [self._make_video(label, path, known) for label, path in clips]
         return self.split.apply(videos)
@@ -83,7 +82,9 @@ class UADFV(DownloadedSource):
     def _has_originals_alone(self) -> bool:
         """Return whether only `real/` was downloaded, with the numbered names of this dataset."""
         parts = _find_parts(self.root)
-        return set(parts) == {Label.REAL} and any(path.stem.isdigit() for path in list_clips(parts[Label.REAL]))
+        return set(parts) == {Label.REAL} and any(
+            Path(name).stem.isdigit() for name in list_visible_names(parts[Label.REAL])
+        )
 
     def _make_video(self, label: Label, path: Path, known: set[str]) -> Video:
         number = path.stem.removesuffix("_fake")
