@@ -21,7 +21,7 @@ OPEN_TO_INFERENCE = {
 }  # fmt: skip
 HEAVY = {"torch", "torchvision", "lightning", "mlflow", "pandas", "sklearn", "matplotlib", "albumentations", "cv2"}
 DYNAMIC = {"import_module", "__import__", "resolve_name", "get_object", "get_class", "find_spec", "run_module"}
-BY_TARGET = {"unmask.trust", "unmask.sources.folders", "unmask.training.parts"}
+BY_TARGET = {"unmask.trust", "unmask.sources.recognition", "unmask.training.parts"}
 """Modules that import what a `_target_` names."""
 FILES = {"unmask." + ".".join(path.relative_to(PACKAGE).with_suffix("").parts): path for path in PACKAGE.rglob("*.py")}
 
@@ -145,7 +145,7 @@ def test_the_house_keeps_its_size() -> None:
     fan_out = {module: {name for edge, name in list_edges() if edge == module} - {module} for module in modules}
     readers = [module for module in modules if module.startswith("unmask.sources.")]  # a file for each dataset
     folders = Counter(FILES[module].parent for module in modules if module not in readers)
-    assert len(modules) - len(readers) <= 130
+    assert len(modules) - len(readers) <= 140
     assert not [module for module, names in fan_out.items() if len(names) > 12]
     assert not [folder for folder, count in folders.items() if count > 16]
 

@@ -117,7 +117,7 @@ def shrink(script: str, arguments: list[str], places: dict[str, Path]) -> list[s
     if script == "prepare.py":
         source = next(argument for argument in arguments if argument.startswith("source=")).partition("=")[2]
         small += SMALL_SOURCES.get(source, [])
-        if source == "ffpp" and not any(argument.startswith("source.splits=") for argument in arguments):
+        if source == "ffpp" and "source.splits=null" not in arguments:
             small.append(f"source.splits={places['/data/FaceForensics++'] / 'splits'}")  # the official ones name others
         if any(argument == "source.compression=c40" for argument in arguments):
             small.append("source.compression=c23")

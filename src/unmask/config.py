@@ -5,7 +5,7 @@ equal to the defaults of the Python API.
 """
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field, is_dataclass
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -348,9 +348,14 @@ def read_defaults(name: str) -> DictConfig:
         return compose(name)
 
 
-def check_complete(cfg: DictConfig) -> None:
-    """Raise a ConfigError that lists every key without a value."""
-    missing = sorted(OmegaConf.missing_keys(cfg))
+def check_complete(cfg: DictConfig, optional: Collection[str] = ()) -> None:
+    """Raise a ConfigError that lists every key without a value.
+
+    Args:
+        cfg: Configuration of a command.
+        optional: Keys that need no value.
+    """
+    missing = sorted(OmegaConf.missing_keys(cfg) - set(optional))
     if missing:
         example = " ".join(f"{key}=..." for key in missing)
         raise ConfigError(f"No value for: {', '.join(missing)}. Set it on the command line: {example}")

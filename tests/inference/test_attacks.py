@@ -72,7 +72,7 @@ SVG = b"""<?xml version="1.0"?><!DOCTYPE svg [<!ENTITY x SYSTEM "file:///etc/pas
 EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n(pwned) (w) file closefile\nshowpage\n"
 
 REFUSED: dict[str, tuple[str, Make, str]] = {
-    "nothing": ("a.jpg", lambda: b"", "is empty (0 bytes). Download or copy it again"),
+    "nothing": ("a.jpg", lambda: b"", r"is empty \(0 bytes\)"),
     "truncated jpeg": ("a.jpg", lambda: save(draw(), "JPEG")[:700], "truncated.*Download or export it again"),
     "truncated webp": ("a.webp", lambda: save(draw(), "WEBP")[:700], "cannot be read as an image"),
     "a zip": ("a.zip", archive, "is neither an image nor a video"),

@@ -8,9 +8,12 @@ from tests.sources.test_recognition import TREES, _lay_out
 
 from unmask.config import find_targets
 from unmask.data.check import check_source
+from unmask.data.splits import SplitOptions
 from unmask.errors import SourceError
-from unmask.sources.auto import GENERIC, AutoSource, choose_source
-from unmask.sources.folders import RecognizingSource, Source, _import_target, build_source, record_source
+from unmask.sources.auto import AutoSource, choose_source
+from unmask.sources.folders import Source, record_source
+from unmask.sources.recognition import RecognizingSource, _import_target, build_source
+from unmask.sources.synthetic import SyntheticFaces
 from unmask.training.parts import build_node
 
 FRACTIONS = {"train": 0.7, "val": 0.15, "test": 0.15}
@@ -88,7 +91,6 @@ def test_a_particular_dataset_wins_over_generic_layouts(tmp_path: Path) -> None:
     # DFDC's test set has labels.csv, which is a table of labels too.
     _lay_out(tmp_path, (*TREES["dfdc"], "real/a.jpg", "fake/b.jpg", "train.csv"))
     assert choose_source(tmp_path).source == "dfdc"
-    assert {"image_folder", "csv"} <= set(GENERIC) <= set(find_targets("source"))
 
 
 def test_two_datasets_in_one_tree_are_refused_with_the_command_for_each(tmp_path: Path) -> None:
@@ -120,6 +122,13 @@ def test_label_folders_below_several_generators_are_read_together(tmp_path: Path
     ]  # fmt: skip
 
 
+def test_what_unmask_drew_is_read_with_its_own_splits(synthetic_root: Path) -> None:
+    videos, named = AutoSource(synthetic_root).list_videos(), SyntheticFaces(synthetic_root).list_videos()
+    assert videos == named
+    assert {video.video_id.partition("/")[0] for video in videos} == {"synthetic"}
+    assert all(video.is_there for video in videos)
+
+
 def test_a_folder_that_no_source_knows_is_refused_with_what_is_there(tmp_path: Path) -> None:
     root = _lay_out(tmp_path / "x", ("cats/a.jpg",))
     with pytest.raises(SourceError, match=r"'cats/'.*source=image_folder.*docs/datasets\.md"):
@@ -134,5 +143,5 @@ def test_what_the_chosen_source_skips_is_passed_on(tmp_path: Path) -> None:
     root = _lay_out(tmp_path, TREES["dfdc"])
     (root / "dfdc_train_part_0" / "stray.mp4").touch()
     (root / "dfdc_train_part_0" / "metadata.json").write_text(json.dumps({"a.mp4": {"label": "REAL"}}))
-    (part,) = check_source(AutoSource(root), fractions=FRACTIONS, seed=0).parts
+    (part,) = check_source(AutoSource(root), SplitOptions(FRACTIONS, 0)).parts
     assert (part.name, part.have, part.missing, part.unexpected) == ("dfdc_train_part_0", 1, 0, 1)

@@ -9,6 +9,7 @@ import pytest
 
 from unmask.errors import ConfigError, SourceError
 from unmask.sources.ffpp import FaceForensics
+from unmask.sources.ffpp_lists import make_strict
 from unmask.types import Label, MediaKind
 
 Layout = Callable[..., Path]
@@ -182,6 +183,12 @@ def test_lists_that_name_nothing_there_are_refused(tmp_path: Path) -> None:
         FaceForensics(_official(tmp_path, "071", "Deepfakes/mine")).list_videos()
 
 
+def test_lists_beside_the_clips_are_named_where_the_official_ones_do_not_fit(layout: Layout) -> None:
+    root = layout()
+    with pytest.raises(SourceError, match=rf"source\.splits='{root}/splits'.*source\.splits=null"):
+        FaceForensics(root).list_videos()
+
+
 def test_a_root_that_is_too_low_is_answered_with_the_right_one(tmp_path: Path) -> None:
     root = _official(tmp_path, "071", "Deepfakes/071_054")
     with pytest.raises(SourceError, match=rf"source=ffpp source\.root='{root}'"):
@@ -265,3 +272,115 @@ def test_clip_in_two_lists_is_refused(layout: Layout) -> None:
     (root / "splits" / "test.json").write_text('[["004", "000"]]')
     with pytest.raises(SourceError, match=r"'000' .*'train' and 'test'"):
         FaceForensics(root, splits=root / "splits").list_videos()
+
+
+def test_official_lists_name_the_clips_of_one_youtube_video(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    # ondyari/FaceForensics, dataset/splits: 605 and 755 are in train and test, 606 and 756 are cut from their videos.
+    source = FaceForensics(_official(tmp_path, "071", "Deepfakes/071_054"))
+    with caplog.at_level(logging.WARNING):
+        source.list_videos()
+    shared = [
+        "605 (train), 606 (val)", "639 (train), 640 (val)", "755 (test), 756 (train)", "837 (val), 838 (train)",
+        "875 (val), 876 (train)", "954 (train), 955 (test)", "982 (val), 983 (train)",
+    ]  # fmt: skip
+    assert [text.partition(": ")[2] for text in source.known_leaks] == shared
+    assert all(text in caplog.text for text in shared)
+    assert "source.splits=strict" in caplog.text
+
+
+def test_strict_drops_from_train_what_shares_a_video_with_val_or_test(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    official, strict = (
+        {
+            video.video_id: video
+            for video in FaceForensics(_official(tmp_path, "071", "Deepfakes/071_054"), splits=splits).list_videos()
+        }
+        for splits in ("official", "strict")
+    )
+    with caplog.at_level(logging.WARNING):
+        FaceForensics(tmp_path, splits="strict").list_videos()
+    lost = ("605_591", "639_841", "756_503", "838_810", "876_891", "954_976", "983_113")
+    reals = {f"ffpp/original/c23/{pair.partition('_')[0]}" for pair in lost}
+    backwards = ("_".join(reversed(pair.split("_"))) for pair in lost)
+    fakes = {f"ffpp/Deepfakes/c23/{pair}" for pair in (*lost, *backwards)}
+    assert official.keys() - strict.keys() == reals | fakes
+    assert strict.keys() < official.keys()
+    assert all(strict[key].split == official[key].split for key in strict)
+    splits_of: dict[str, set[str | None]] = {}
+    for video in strict.values():
+        for person in video.identities:
+            splits_of.setdefault(person, set()).add(video.split)
+    assert {len(splits) for splits in splits_of.values()} == {1}
+    assert strict["ffpp/original/c23/606"].identities == ("605+606",)
+    assert "dropped 7 clips of train (605, 639, 756, 838, 876, 954, 983), and the 14 fakes" in caplog.text
+
+
+def test_what_strict_drops_is_not_called_unexpected(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    source = FaceForensics(_official(tmp_path, "605", "071", "Deepfakes/605_591", "Deepfakes/071_054"), splits="strict")
+    with caplog.at_level(logging.WARNING):
+        there = [video.video_id for video in source.list_videos() if video.is_there]
+    assert there == ["ffpp/original/c23/071", "ffpp/Deepfakes/c23/071_054"]
+    assert source.unexpected == []
+    assert "Skipped" not in caplog.text
+
+
+def test_strict_moves_pairs_of_val_that_share_a_video_with_test() -> None:
+    pairs = {"train": [("0", "1"), ("2", "3")], "val": [("4", "5"), ("6", "7"), ("a", "b")], "test": [("8", "9")]}
+    # 4 is of a video of test; 6 of one of 5, which follows it; 2 of one of 7, which train must give up then.
+    lists = make_strict(pairs, [["4", "8"], ["5", "6"], ["2", "7"]])
+    singles = {name: split for name, split in lists.split_of.items() if "_" not in name}
+    assert singles == {
+        "0": "train", "1": "train", "3": "train", "a": "val", "b": "val",
+        **dict.fromkeys(("4", "5", "6", "7", "8", "9"), "test"),
+    }  # fmt: skip
+    assert lists.dropped == {"2", "2_3", "3_2"}
+    assert lists.split_of["5_4"] == "test"
+
+
+def test_several_compressions_have_the_same_splits_and_ids_of_their_own(layout: Layout) -> None:
+    root = layout(compression="c23")
+    for path in list(root.glob("*/*/c23/videos/*.mp4")):
+        _touch(root, str(path.relative_to(root)).replace("/c23/", "/c40/"))
+    videos = FaceForensics(root, splits=root / "splits", compression=["c23", "c40"]).list_videos()
+    # DeepfakeBench keys a video by its clip alone, which merges the four methods (its training/metrics/utils.py).
+    assert len({video.video_id for video in videos}) == len(videos) == 2 * 30
+    assert len({video.path for video in videos}) == len(videos)
+    assert all(video.method in video.video_id and video.compression in video.video_id for video in videos)
+    by_level = {
+        level: {video.video_id.replace(level, "c"): video for video in videos if video.compression == level}
+        for level in ("c23", "c40")
+    }
+    assert by_level["c23"].keys() == by_level["c40"].keys()
+    for key, video in by_level["c23"].items():
+        other = by_level["c40"][key]
+        assert (video.split, video.identities) == (other.split, other.identities)
+        assert str(other.path) == str(video.path).replace("c23", "c40")
+        assert other.original == (video.original and video.original.replace("c23", "c40"))
+
+
+def test_a_compression_that_is_absent_is_named(layout: Layout) -> None:
+    root = layout(compression="c23")
+    with pytest.raises(SourceError, match=r"youtube/c40/videos'.*found 'c23'.*source\.compression"):
+        FaceForensics(root, splits=root / "splits", compression=["c23", "c40"]).list_videos()
+
+
+@pytest.mark.parametrize("levels", [[], ["c23", "c23"]])
+def test_compressions_that_are_none_or_repeated_are_refused(tmp_path: Path, levels: list[str]) -> None:
+    with pytest.raises(ConfigError, match=r"source\.compression=\["):
+        FaceForensics(tmp_path, compression=levels)
+
+
+def test_the_flat_copy_has_one_compression(tmp_path: Path) -> None:
+    root = _touch(tmp_path, "original/000.mp4", "Deepfakes/000_003.mp4")
+    with pytest.raises(ConfigError, match=r"c40.*source\.compression=c23"):
+        FaceForensics(root, compression=["c23", "c40"]).list_videos()
+
+
+def test_folders_of_frames_named_like_videos_are_folders(tmp_path: Path) -> None:
+    folder = "original_sequences/youtube/c23/frames"
+    root = _touch(tmp_path, f"{folder}/071.mp4/0.png", f"{folder}/054.mp4/0.png")
+    videos = FaceForensics(root, methods=(), splits=None).list_videos()
+    assert [(video.path.name, video.kind) for video in videos] == [
+        ("054.mp4", MediaKind.FRAMES), ("071.mp4", MediaKind.FRAMES)
+    ]  # fmt: skip

@@ -17,9 +17,10 @@ from unmask.sources.dfdm import DFDM
 from unmask.sources.fakeavceleb import FakeAVCeleb
 from unmask.sources.ffiw import FFIW
 from unmask.sources.ffpp import FaceForensics
-from unmask.sources.folders import recognize_folder
 from unmask.sources.image_folder import ImageFolder
+from unmask.sources.recognition import recognize_folder
 from unmask.sources.uadfv import UADFV
+from unmask.types import SPLITS
 
 TREES = {
     "ffpp": ("original_sequences/youtube/c23/videos/071.mp4", "manipulated_sequences/Deepfakes/c23/videos/071_054.mp4"),
@@ -30,7 +31,10 @@ TREES = {
     "celebdf": ("Celeb-real/id0_0000.mp4", "Celeb-synthesis/id0_id1_0000.mp4"),
     "dfdc": ("dfdc_train_part_0/a.mp4", "dfdc_train_part_0/metadata.json"),
     "dfdc_preview": ("original_videos/1/1_A_001.mp4", "method_A/1/1_A/2_1_A_001.mp4", "dataset.json"),
-    "deeperforensics": ("manipulated_videos/end_to_end/000_M101.mp4", "lists/splits/train.txt"),
+    "deeperforensics": (
+        "manipulated_videos/end_to_end/000_M101.mp4",
+        *(f"lists/splits/{split}.txt" for split in SPLITS),
+    ),
     "uadfv": ("real/0000.mp4", "fake/0000_fake.mp4"),
     "dfdm": ("DFDM_crf23/DFaker/id0_id1_0000_4dfaker.mp4",),
     "ffiw": ("source/train/00000.mp4", "target/train/00000.mp4"),
@@ -46,7 +50,7 @@ READ_AS_FOLDERS = ("uadfv", "fakeavceleb")
 TEXTS = {
     "metadata.json": '{"a.mp4": {"label": "REAL"}}',
     "train.csv": "path,label\na.jpg,0\n",
-    "dataset.json": '{"method_A/1/1_A/2_1_A_001.mp4": {}}',
+    "dataset.json": '{"method_A/1/1_A/2_1_A_001.mp4": {"label": "fake", "set": "test"}}',
 }
 SOURCES = (
     FaceForensics, DeepFakeDetection, CelebDF, DFDC, DFDCPreview, DeeperForensics, UADFV, DFDM, FFIW, FakeAVCeleb,

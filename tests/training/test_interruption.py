@@ -167,7 +167,7 @@ def test_damaged_last_checkpoint_falls_back_to_the_one_before(
     last.write_bytes(last.read_bytes()[:-2000])
     found = open_resumed(last)
     assert (found.path.name, found.epoch) == ("previous.ckpt", 1)
-    assert "It may be cut off. Going on from the one before it" in caplog.text
+    assert str(last) in caplog.text and str(found.path) in caplog.text
     (tmp_path / "a" / "result.json").unlink()
     resumed = train_tiny(face_dataset, tmp_path / "b", *OPTIONS, "trainer.max_epochs=2", f"resume={last}")
     assert load_checkpoint(str(resumed["last_checkpoint"])).epoch == 2
@@ -206,7 +206,7 @@ def test_damaged_best_checkpoint_is_not_carried_over(
     last.write_bytes(checkpoint.with_name("last.ckpt").read_bytes())
     (tmp_path / "best.ckpt").write_bytes(checkpoint.read_bytes()[:-2000])
     assert not carry_best(load_checkpoint(last), tmp_path / "new")
-    assert "best.ckpt' cannot be read" in caplog.text
+    assert str(tmp_path / "best.ckpt") in caplog.text
     assert not (tmp_path / "new").exists()
 
 

@@ -5,13 +5,15 @@ import os
 import shlex
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hydra import compose
 from hydra.errors import MissingConfigException
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
+from unmask.cli.overview import check, print_summary
 from unmask.cli.shell import check_values, run_command
+from unmask.config import check_complete
 from unmask.errors import ConfigError, list_problems
 from unmask.paths import show_command
 
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
     from unmask.faces.detector import Detector
     from unmask.faces.spec import CropSpec
 
-TASKS = ("prepare", "repair", "protocol")
+TASKS = ("prepare", "check", "repair", "protocol")
 _KEPT = (
     "Videos that are finished are kept: run the same command again, and it continues after them. "
     "output=... names another folder for the dataset, UNMASK_HOME=... one for everything."
@@ -29,23 +31,31 @@ _KEPT = (
 
 
 def main() -> None:
-    """Run `python prepare.py source=... output=...`; exit code 1 where a repair leaves something damaged."""
+    """Run `python prepare.py source=... output=...`; exit code 1 where a repair or a check leaves problems."""
     num_left = 0
 
     def run(cfg: DictConfig) -> None:
         nonlocal num_left
         num_left += do_task(cfg)
 
-    run_command(run, config_name="prepare", kept=_KEPT)
+    run_command(run, config_name="prepare", check=check_keys, kept=_KEPT)
     if num_left:
         sys.exit(1)
 
 
+def check_keys(cfg: DictConfig) -> None:
+    """Raise a ConfigError that lists every key without a value; a check needs no `output`, unless its source does."""
+    is_needed = cfg.task != "check" or "${output}" in OmegaConf.to_yaml(cfg.source)
+    check_complete(cfg, optional=() if is_needed else ("output",))
+
+
 def do_task(cfg: DictConfig) -> int:
-    """Prepare, repair or write a protocol; return how much could not be repaired."""
+    """Prepare, check, repair or write a protocol; return how much could not be repaired, or is unusable."""
     check_values(cfg, **{"seed": 0, "num_workers": 0, "limit": 1, "limits.max_pixels": 1})
     if cfg.task == "repair":
         return repair(cfg)
+    if cfg.task == "check":
+        return check(cfg, **read_split(cfg))
     if cfg.task == "protocol":
         write_protocol(cfg)
         return 0
@@ -60,13 +70,26 @@ def count_workers(cfg: DictConfig) -> int:
     return (os.cpu_count() or 1) if cfg.num_workers is None else int(cfg.num_workers)
 
 
+def read_split(cfg: DictConfig) -> dict[str, Any]:
+    """Return the settings of `unmask.data.splits.SplitOptions`."""
+    from unmask.types import SPLITS
+
+    return {
+        "fractions": {name: float(cfg.split[name]) for name in SPLITS},
+        "seed": cfg.seed,
+        "hold_out": list(cfg.split.hold_out),
+        "folds": cfg.split.folds,
+        "fold": cfg.split.fold,
+        "protocol": None if cfg.split.protocol is None else Path(cfg.split.protocol),
+    }
+
+
 def prepare_dataset(cfg: DictConfig) -> "PrepareResult":
     """Prepare, and write `result.json` into the run folder."""
     from unmask.config import run_dir
     from unmask.data.prepare import prepare
     from unmask.paths import write_bytes
     from unmask.training.parts import build_node
-    from unmask.types import SPLITS
 
     detector = build_node(cfg.detector)
     result = prepare(
@@ -74,12 +97,7 @@ def prepare_dataset(cfg: DictConfig) -> "PrepareResult":
         output=Path(cfg.output),
         detector=detector,
         spec=describe_crops(cfg, detector),
-        fractions={name: float(cfg.split[name]) for name in SPLITS},
-        seed=cfg.seed,
-        hold_out=list(cfg.split.hold_out),
-        folds=cfg.split.folds,
-        fold=cfg.split.fold,
-        protocol=None if cfg.split.protocol is None else Path(cfg.split.protocol),
+        **read_split(cfg),
         num_workers=count_workers(cfg),
         limit=cfg.limit,
         duplicates=cfg.duplicates,
@@ -101,7 +119,7 @@ def prepare_dataset(cfg: DictConfig) -> "PrepareResult":
 def prepare(cfg: DictConfig) -> None:
     """Prepare, write `result.json`, print a summary."""
     result = prepare_dataset(cfg)
-    has_training = _print_summary(result.dataset)
+    has_training = print_summary(result.dataset)
     if result.num_repaired:
         print(f"Crops that were missing or damaged and are made again: {result.num_repaired}")
     root = f"dataset.root={result.dataset}"
@@ -149,38 +167,6 @@ def describe_crops(cfg: DictConfig, detector: "Detector | None") -> "CropSpec":
         return CropSpec(**described, **to_plain(cfg.crop))
     except ConfigError as error:
         raise ConfigError(f"crop.{error}") from error
-
-
-def _print_summary(root: Path) -> bool:
-    """Print the counts of each method, and return whether there is anything to train on."""
-    from rich.console import Console
-    from rich.table import Table
-
-    from unmask.data.tables import FaceDataset
-    from unmask.types import SPLITS, Outcome
-
-    dataset = FaceDataset.load(root)
-    table = Table(title=f"Face dataset {root}", title_justify="left")
-    for name in ("method", "videos", "crops", *SPLITS, "without crops"):
-        table.add_column(name, justify="left" if name == "method" else "right")
-    for method, videos in dataset.videos.groupby("method", sort=False):
-        faces = dataset.faces[dataset.faces["method"] == method]
-        counts = [str((faces["split"] == split).sum()) for split in SPLITS]
-        num_lost = int((videos["outcome"] != Outcome.OK).sum())
-        table.add_row(str(method), str(len(videos)), str(len(faces)), *counts, str(num_lost))
-    console = Console()
-    console.print(table)
-    lost = dataset.videos[~dataset.videos["outcome"].isin((Outcome.OK, Outcome.MISSING))]
-    num_missing = int((dataset.videos["outcome"] == Outcome.MISSING).sum())
-    if num_missing:
-        first = dataset.videos.loc[dataset.videos["outcome"] == Outcome.MISSING, "path"].iloc[0]
-        console.print(f"  missing: {num_missing:,} videos that the source names are not there, such as '{first}'",
-                      markup=False, highlight=False, soft_wrap=True)  # fmt: skip
-    for row in lost.head(10).itertuples():
-        console.print(f"  {row.outcome}: {row.video_id}: {row.message}", markup=False, highlight=False, soft_wrap=True)
-    if len(lost) > 10:
-        console.print(f"  ... and {len(lost) - 10} more; all are listed in {root / 'videos.parquet'} (column outcome)")
-    return bool((dataset.faces["split"] == "train").any())
 
 
 def repair(cfg: DictConfig) -> int:

@@ -66,20 +66,25 @@ def connect(size: int, links: Iterable[Sequence[Hashable]], *, same: Iterable[Se
 
 def check_groups(video_ids: Sequence[str], groups: Sequence[int], splits: Sequence[str | None]) -> None:
     """Raise a LeakageError if a group spans several splits; ignore videos without a split."""
-    found: dict[int, dict[str, str]] = defaultdict(dict)
-    for video_id, group, split in zip(video_ids, groups, splits, strict=True):
-        if split:
-            found[group].setdefault(split, video_id)
-    cut = {group: members for group, members in found.items() if len(members) > 1}
+    cut = describe_cut(video_ids, groups, splits)
     if cut:
-        rows = (
-            ", ".join(f"'{name}' in {split}" for split, name in sorted(members.items())) for members in cut.values()
-        )
         raise LeakageError(
             f"{len(cut)} groups of videos that share a person or an original are in more than one split:\n"
-            f"{list_problems(rows)}\n"
+            f"{list_problems(cut)}\n"
             f"Move each group into one split, or let prepare.py split by identity (source.splits=null)."
         )
+
+
+def describe_cut(names: Sequence[str], groups: Sequence[Hashable], splits: Sequence[str | None]) -> list[str]:
+    """Name one member in each split of every group that is in several, such as `'a' in test, 'b' in train`."""
+    found: dict[Hashable, dict[str, str]] = defaultdict(dict)
+    for name, group, split in zip(names, groups, splits, strict=True):
+        if split:
+            found[group].setdefault(split, name)
+    return [
+        ", ".join(f"'{name}' in {split}" for split, name in sorted(members.items()))
+        for members in found.values() if len(members) > 1
+    ]  # fmt: skip
 
 
 def divide(groups: Sequence[int], strata: Sequence[str], *, shares: Mapping[str, float], seed: int) -> list[str]:

@@ -265,7 +265,7 @@ def decode_crop_file(path: Path) -> Image:
     if data.startswith(_JPEG_START) and data.endswith(_JPEG_END) and _is_plain_jpeg(data):
         return decode_jpeg(data, where=str(path))
     if not data:
-        raise MediaError(f"'{path}' is empty (0 bytes).")
+        raise MediaError(f"'{path}' is empty (0 bytes). Download or copy it again.")
     return decode_image(data, where=str(path))
 
 

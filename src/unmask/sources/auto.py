@@ -6,19 +6,8 @@ from pathlib import Path
 from unmask.errors import SourceError
 from unmask.forgeries import SourceRecord
 from unmask.paths import show_command
-from unmask.sources.folders import (
-    Recognition,
-    Source,
-    Unexpected,
-    build_source,
-    check_root,
-    describe_folder,
-    list_levels,
-    name_part,
-    recognize_folder,
-    record_source,
-    refuse_layout,
-)
+from unmask.sources.folders import Source, Unexpected, check_root, describe_folder, name_part, record_source
+from unmask.sources.recognition import Recognition, build_source, list_levels, recognize_folder, refuse_layout
 from unmask.types import Video
 
 _AT_ANY_DEPTH = "image_folder"

@@ -17,10 +17,10 @@ from unmask.sources.folders import (
     list_clips,
     list_folders,
     quote_some,
-    refuse_layout,
     warn_of_absent,
 )
 from unmask.sources.labels import check_fraction, split_around_test
+from unmask.sources.recognition import refuse_layout
 from unmask.types import ORIGINAL, Label, Video
 
 TEST_LIST = "List_of_testing_videos.txt"

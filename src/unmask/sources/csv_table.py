@@ -63,6 +63,8 @@ class CsvTable(DownloadedSource):
         replace: Path prefixes from another machine, and their replacements on this one.
     """
 
+    is_generic = True
+
     def __init__(
         self,
         root: str | Path,

@@ -17,9 +17,9 @@ from unmask.sources.folders import (
     list_folders,
     note_unexpected,
     quote_some,
-    refuse_layout,
     warn_of_absent,
 )
+from unmask.sources.recognition import refuse_layout
 from unmask.types import ORIGINAL, SPLITS, Label, Video
 
 VARIANTS = (

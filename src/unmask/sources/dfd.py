@@ -4,8 +4,9 @@ import logging
 from pathlib import Path
 
 from unmask.sources.ffpp import ACTORS, DEEP_FAKE_DETECTION, Clips, Tree
-from unmask.sources.folders import DownloadedSource, note_unexpected, quote_some, refuse_layout
+from unmask.sources.folders import DownloadedSource, note_unexpected, quote_some
 from unmask.sources.labels import PeopleSplit
+from unmask.sources.recognition import refuse_layout
 from unmask.types import ORIGINAL, Label, Video
 
 logger = logging.getLogger(__name__)

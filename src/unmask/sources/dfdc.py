@@ -10,15 +10,9 @@ from typing import Any
 
 from unmask.errors import ConfigError, SourceError, list_problems
 from unmask.media.kinds import VIDEO_SUFFIXES
-from unmask.sources.folders import (
-    DownloadedSource,
-    list_entries,
-    list_folders,
-    note_unexpected,
-    quote_some,
-    refuse_layout,
-)
+from unmask.sources.folders import DownloadedSource, list_entries, list_folders, note_unexpected, quote_some
 from unmask.sources.labels import SPLIT_NAMES
+from unmask.sources.recognition import refuse_layout
 from unmask.types import ORIGINAL, Label, Video
 
 METADATA, LABELS = "metadata.json", "labels.csv"

@@ -14,10 +14,10 @@ from unmask.sources.folders import (
     list_root,
     note_unexpected,
     quote_some,
-    refuse_layout,
     warn_of_absent,
 )
 from unmask.sources.labels import PeopleSplit
+from unmask.sources.recognition import refuse_layout
 from unmask.types import ORIGINAL, Label, Video
 
 TABLE = "meta_data.csv"

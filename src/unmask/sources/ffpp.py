@@ -20,8 +20,8 @@ from unmask.sources.folders import (
     list_folders,
     note_unexpected,
     quote_some,
-    refuse_layout,
 )
+from unmask.sources.recognition import refuse_layout
 from unmask.types import ORIGINAL, Label, MediaKind, Video
 
 logger = logging.getLogger(__name__)
@@ -119,11 +119,13 @@ def _list_clips(folder: Path) -> Clips:
     passed_over: list[str] = []
     by_suffix: dict[str, list[str]] = defaultdict(list)
     others: list[str] = []
-    for path in list_entries(folder, skipped=passed_over):
-        suffix = path.suffix
-        if suffix.lower() in MEDIA_SUFFIXES and not path.is_dir():
+    entries = list_entries(folder, skipped=passed_over)
+    folders = set(list_folders(folder))  # in one call; asking each of many files takes longer than all the rest
+    for path in entries:
+        suffix = "" if path in folders else path.suffix
+        if suffix.lower() in MEDIA_SUFFIXES:
             by_suffix[suffix].append(path.name.removesuffix(suffix))
-        elif holds_frames(path):
+        elif path in folders and (path.suffix.lower() in MEDIA_SUFFIXES or holds_frames(path)):
             by_suffix[""].append(path.name)
         else:
             others.append(path.name)
@@ -182,7 +184,9 @@ class FaceForensics(DownloadedSource):
 
     @staticmethod
     def recognize(root: Path) -> str | None:
-        """Recognize the official layout, or the flat one by its originals and a method."""
+        """Recognize the official layout, or the flat one by its originals and a method, unless Unmask drew it."""
+        if (root / "synthetic.json").is_file():  # has other pairs than the paper; source=synthetic reads it
+            return None
         if (root / "original_sequences" / YOUTUBE).is_dir():
             return f"'original_sequences/{YOUTUBE}/'"
         tree = Tree(root, "c23")
@@ -303,6 +307,11 @@ class FaceForensics(DownloadedSource):
             )
         return videos
 
+    def _advise_on_splits(self) -> str:
+        own = self.root / "splits"  # which source=forge writes
+        ways = f"source.splits='{own}' to use its own lists, or " if (own / "train.json").is_file() else ""
+        return f"Set {ways}source.splits=null to read all files."
+
     def _check_names(
         self, tree: Tree, videos: Sequence[Video], parts: Mapping[str, Clips], lists: SplitLists | None
     ) -> None:
@@ -317,8 +326,8 @@ class FaceForensics(DownloadedSource):
             if unexpected and len(unexpected) == len(clips.names):
                 raise SourceError(
                     f"None of the {len(promised)} videos in the split lists is in '{clips.folder}': looked for names "
-                    f"such as '{clips.path(min(promised, default='000'))}', found {quote_some(unexpected)}. Set "
-                    f"source.splits=null to read all files."
+                    f"such as '{clips.path(min(promised, default='000'))}', found {quote_some(unexpected)}. "
+                    f"{self._advise_on_splits()}"
                 )
             left = [*unexpected, *clips.others]
             if left:

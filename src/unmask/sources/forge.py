@@ -62,6 +62,8 @@ class ForgedMedia:
 
     name = "forge"
 
+    is_generic = True
+
     def __init__(
         self,
         root: str | Path,

@@ -7,17 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from unmask.errors import ConfigError, SourceError, list_problems
-from unmask.sources.folders import (
-    DownloadedSource,
-    Unexpected,
-    kind_of,
-    list_folders,
-    list_root,
-    quote_some,
-    recognize_folder,
-    refuse_layout,
-    suggest_source,
-)
+from unmask.sources.folders import DownloadedSource, Unexpected, kind_of, list_folders, list_root, quote_some
 from unmask.sources.labels import (
     FAKE_WORDS,
     REAL_WORDS,
@@ -28,6 +18,7 @@ from unmask.sources.labels import (
     read_split_of_label,
     split_name,
 )
+from unmask.sources.recognition import recognize_folder, refuse_layout, suggest_source
 from unmask.types import ORIGINAL, Label, MediaKind, Video
 
 _LOOKED_FOR = (
@@ -163,8 +154,8 @@ class ImageFolder(DownloadedSource):
                 advice="Rename the folders, or set their words with source.real=[...] and source.fake=[...]; for a "
                 "table of paths and labels, use source=csv.",
             )
-        for folder, count in unlabelled.items():
-            self.unexpected.append(Unexpected("", "in a folder with neither label", count, (folder,)))
+        for name, count in unlabelled.items():
+            self.unexpected.append(Unexpected("", "in a folder with neither label", count, (name,)))
         if num_left:
             logger.warning(
                 "Skipped %d files in '%s', because none of their folders is named after a label: %s. Set the words "

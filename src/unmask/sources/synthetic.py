@@ -11,6 +11,8 @@ from unmask.synthetic.layout import COMPRESSION
 from unmask.synthetic.write import SyntheticSpec, write_source
 from unmask.types import Video
 
+RECORD = "synthetic.json"
+
 
 class SyntheticFaces:
     """Draw talking heads, forge their faces with four methods, and write them in the layout of FaceForensics++.
@@ -57,6 +59,11 @@ class SyntheticFaces:
             test_fraction=test_fraction,
         )
 
+    @staticmethod
+    def recognize(root: Path) -> str | None:
+        """Recognize a folder that this source has written."""
+        return f"'{RECORD}'" if (root / RECORD).is_file() else None
+
     def create(self, *, num_workers: int) -> None:
         """Draw and forge the videos that do not exist yet.
 
@@ -70,7 +77,7 @@ class SyntheticFaces:
 
     def list_videos(self) -> list[Video]:
         """Return every video, real and forged, with its identities and split."""
-        if not (self.root / "synthetic.json").is_file():
+        if not (self.root / RECORD).is_file():
             raise SourceError(
                 f"No synthetic source in '{self.root}'. Create it first: "
                 + show_command("prepare.py", "source=synthetic", f"source.root={self.root}", "output=...")

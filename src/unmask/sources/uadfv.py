@@ -11,10 +11,10 @@ from unmask.sources.folders import (
     list_clips,
     list_folders,
     list_visible_names,
-    refuse_layout,
     warn_of_absent,
 )
 from unmask.sources.labels import PeopleSplit
+from unmask.sources.recognition import refuse_layout
 from unmask.types import ORIGINAL, Label, Video
 
 METHOD = "FakeApp"

@@ -1,0 +1,114 @@
+"""Print what a source has, lacks and leaks (`prepare.py task=check`), and what a finished face dataset has."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import DictConfig
+
+from unmask.config import run_dir
+from unmask.errors import list_problems
+from unmask.paths import write_bytes
+
+if TYPE_CHECKING:
+    from unmask.data.check import SourceCheck
+
+_LEAKS = {
+    "groups": "groups that share a person or an original are in more than one split",
+    "names": "file names are in more than one split of the same part, and may be the same file",
+    "known": "leaks of the published splits are known",
+}
+
+
+def check(cfg: DictConfig, **split: Any) -> int:
+    """Check the source, print the result and write `result.json`; return the number of reasons to refuse it.
+
+    Args:
+        cfg: Configuration of `prepare.yaml`.
+        split: Settings of `unmask.data.splits.SplitOptions`.
+    """
+    from unmask.data.check import check_source
+    from unmask.data.splits import SplitOptions
+    from unmask.training.parts import build_node
+
+    result = check_source(build_node(cfg.source), SplitOptions(**split))
+    write_bytes(run_dir() / "result.json", (json.dumps(result.to_dict(), indent=2) + "\n").encode())
+    _print_parts(result)
+    _print_counts(result)
+    for name, what in _LEAKS.items():
+        found = getattr(result, name)
+        if found:
+            print(f"Leak: {len(found):,} {what}:\n{list_problems(found, limit=5)}")
+    if not any(getattr(result, name) for name in _LEAKS):
+        print("No leaks found among names and identities; prepare.py also compares the contents of files.")
+    if result.left_out:
+        print(f"Left out by split.*: {len(result.left_out):,} videos:\n{list_problems(result.left_out, limit=5)}")
+    for gap in result.gaps:
+        print(gap)
+    print(f"Details   {run_dir() / 'result.json'}")
+    print(f"Not usable: {'; '.join(result.problems)}." if result.problems else "Usable.")
+    return len(result.problems)
+
+
+def _print_parts(result: "SourceCheck") -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=f"Source {result.source}", title_justify="left")
+    for name in ("part", "have", "missing", "unexpected"):
+        table.add_column(name, justify="left" if name == "part" else "right")
+    for part in result.parts:
+        table.add_row(part.name or "elsewhere", *(f"{n:,}" for n in (part.have, part.missing, part.unexpected)))
+    Console().print(table)
+    for part in result.parts:
+        if part.missing:
+            print(f"  {part.name}: {part.missing:,} missing, such as '{part.example}'")
+        for reason in part.reasons:
+            print(f"  {part.name or 'elsewhere'}: skipped {reason}")
+
+
+def _print_counts(result: "SourceCheck") -> None:
+    counts = result.counts
+    splits = "; ".join(
+        f"{split} {numbers['real']:,} real, {numbers['fake']:,} fake" for split, numbers in counts["splits"].items()
+    )
+    rows = {
+        "Classes": ", ".join(f"{name} {count:,}" for name, count in counts["classes"].items()),
+        "Methods": ", ".join(f"{name} {count:,}" for name, count in counts["methods"].items()) or "none",
+        "People": f"{counts['identities']:,} identities in {counts['groups']:,} groups",
+        "Splits": f"{splits} ({'given by the source' if counts['splits_of'] == 'source' else 'made by prepare.py'})",
+    }
+    for name, text in rows.items():
+        print(f"{name:<9} {text}")
+
+
+def print_summary(root: Path) -> bool:
+    """Print the counts of each method of a face dataset, and return whether there is anything to train on."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from unmask.data.tables import FaceDataset
+    from unmask.types import SPLITS, Outcome
+
+    dataset = FaceDataset.load(root)
+    table = Table(title=f"Face dataset {root}", title_justify="left")
+    for name in ("method", "videos", "crops", *SPLITS, "without crops"):
+        table.add_column(name, justify="left" if name == "method" else "right")
+    for method, videos in dataset.videos.groupby("method", sort=False):
+        faces = dataset.faces[dataset.faces["method"] == method]
+        counts = [str((faces["split"] == split).sum()) for split in SPLITS]
+        num_lost = int((videos["outcome"] != Outcome.OK).sum())
+        table.add_row(str(method), str(len(videos)), str(len(faces)), *counts, str(num_lost))
+    console = Console()
+    console.print(table)
+    lost = dataset.videos[~dataset.videos["outcome"].isin((Outcome.OK, Outcome.MISSING))]
+    num_missing = int((dataset.videos["outcome"] == Outcome.MISSING).sum())
+    if num_missing:
+        first = dataset.videos.loc[dataset.videos["outcome"] == Outcome.MISSING, "path"].iloc[0]
+        console.print(f"  missing: {num_missing:,} videos that the source names are not there, such as '{first}'",
+                      markup=False, highlight=False, soft_wrap=True)  # fmt: skip
+    for row in lost.head(10).itertuples():
+        console.print(f"  {row.outcome}: {row.video_id}: {row.message}", markup=False, highlight=False, soft_wrap=True)
+    if len(lost) > 10:
+        console.print(f"  ... and {len(lost) - 10} more; all are listed in {root / 'videos.parquet'} (column outcome)")
+    return bool((dataset.faces["split"] == "train").any())
