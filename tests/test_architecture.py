@@ -11,7 +11,7 @@ import unmask
 PACKAGE = Path(unmask.__file__).parent
 ROOMS = (
     "errors", "types", "parameters", "paths", "processes", "decision", "trust", "forgeries",
-    "config", "media", "faces", "forging", "synthetic", "sources", "data", "models", "metrics", "tracking",
+    "config", "media", "page", "faces", "forging", "synthetic", "sources", "data", "models", "metrics", "tracking",
     "training",
     "evaluation", "inference", "web", "cli",
 )  # fmt: skip

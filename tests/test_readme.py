@@ -106,8 +106,8 @@ def substitute(argument: str, places: dict[str, Path]) -> str:
 def shrink(script: str, arguments: list[str], places: dict[str, Path]) -> list[str]:
     if any(argument.startswith(("reproduce=", "resume_sweep=", "task=send")) for argument in arguments):
         return arguments  # what these go back to was small
-    if "task=repair" in arguments:
-        return ["task=repair", f"output={places['data/ffpp-c23']}"]
+    if "task=repair" in arguments or "task=explore" in arguments:
+        return [arguments[0], f"output={places['data/ffpp-c23']}"]
     if script == "serve.py":
         return [*arguments, "--cfg", "job"]  # it would serve for ever; tests/web/api/test_server.py starts it
     is_tracked = any(argument.startswith(("register=", "sweep=")) for argument in arguments)

@@ -104,6 +104,7 @@ class Video:
         original: `video_id` of the video it was forged from, if known.
         split: `train`, `val` or `test` if the source defines it.
         frames: Frame files in order if the source lists them; if empty, the images in the folder `path`.
+        mask: Video whose frames are white where those of this video are forged, if the source has one.
     """
 
     video_id: str
@@ -116,6 +117,7 @@ class Video:
     original: str | None = None
     split: str | None = None
     frames: tuple[Path, ...] = ()
+    mask: Path | None = None
 
     @property
     def is_there(self) -> bool:

@@ -202,3 +202,31 @@ def test_mistakes_in_the_keys_of_splits_are_told_in_one_message(
     text = capsys.readouterr().err
     for word in words:
         assert word in text
+
+
+def test_any_face_dataset_is_explored_on_request(
+    images: Path, in_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _prepare(monkeypatch, "source=image_folder", "source.root=raw", "detector=none", "output=faces", "num_workers=0")
+    report = in_folder / "faces" / "report.html"
+    made = report.read_text()
+    report.unlink()
+    capsys.readouterr()
+    _prepare(monkeypatch, "task=explore", "output=faces")
+    assert report.read_text() == made
+    assert "faces/report.html" in capsys.readouterr().out
+    results = [json.loads(path.read_text()) for path in sorted(in_folder.glob("outputs/prepare/*/result.json"))]
+    assert len(results) == 2
+    for result in results:
+        assert (result["dataset"], result["report"]) == ("faces", "faces/report.html")
+        assert result["cues"]["codec"] == {"auroc": 0.5, "by_method": {"fake_gan": 0.5}}
+        assert result["cues"]["JPEG quality"]["auroc"] == 0.5
+
+
+def test_exploring_what_is_no_dataset_is_refused(
+    in_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        _prepare(monkeypatch, "task=explore", "output=gone")
+    assert "'gone'" in capsys.readouterr().err
+    assert not Path("gone").exists()

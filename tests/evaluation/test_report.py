@@ -10,9 +10,9 @@ import torch
 from tests.web.app.chromium import launch
 
 from unmask.decision import Decision
-from unmask.evaluation.report import show_figure
 from unmask.evaluation.run import evaluate
 from unmask.metrics.plots import MAX_POINTS, draw_precision_recall, draw_roc, draw_scores
+from unmask.page import show_figure
 
 Maker = Callable[..., Path]
 

@@ -167,7 +167,8 @@ def test_damaged_last_checkpoint_falls_back_to_the_one_before(
     last.write_bytes(last.read_bytes()[:-2000])
     found = open_resumed(last)
     assert (found.path.name, found.epoch) == ("previous.ckpt", 1)
-    assert str(last) in caplog.text and str(found.path) in caplog.text
+    assert str(last) in caplog.text
+    assert str(found.path) in caplog.text
     (tmp_path / "a" / "result.json").unlink()
     resumed = train_tiny(face_dataset, tmp_path / "b", *OPTIONS, "trainer.max_epochs=2", f"resume={last}")
     assert load_checkpoint(str(resumed["last_checkpoint"])).epoch == 2

@@ -1,4 +1,4 @@
-"""The command that turns a source into a face dataset."""
+"""The command that turns a source into a face dataset, and repairs and explores face datasets."""
 
 import json
 import os
@@ -11,7 +11,7 @@ from hydra import compose
 from hydra.errors import MissingConfigException
 from omegaconf import DictConfig, OmegaConf
 
-from unmask.cli.overview import check, print_summary
+from unmask.cli.datasets import check, explore, print_summary, summarize_report, write_protocol
 from unmask.cli.shell import check_values, run_command
 from unmask.config import check_complete
 from unmask.errors import ConfigError, list_problems
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from unmask.faces.detector import Detector
     from unmask.faces.spec import CropSpec
 
-TASKS = ("prepare", "check", "repair", "protocol")
+TASKS = ("prepare", "check", "explore", "repair", "protocol")
 _KEPT = (
     "Videos that are finished are kept: run the same command again, and it continues after them. "
     "output=... names another folder for the dataset, UNMASK_HOME=... one for everything."
@@ -50,12 +50,15 @@ def check_keys(cfg: DictConfig) -> None:
 
 
 def do_task(cfg: DictConfig) -> int:
-    """Prepare, check, repair or write a protocol; return how much could not be repaired, or is unusable."""
+    """Do the task; return how much could not be repaired, or is unusable."""
     check_values(cfg, **{"seed": 0, "num_workers": 0, "limit": 1, "limits.max_pixels": 1})
     if cfg.task == "repair":
         return repair(cfg)
     if cfg.task == "check":
         return check(cfg, **read_split(cfg))
+    if cfg.task == "explore":
+        explore(cfg)
+        return 0
     if cfg.task == "protocol":
         write_protocol(cfg)
         return 0
@@ -111,6 +114,7 @@ def prepare_dataset(cfg: DictConfig) -> "PrepareResult":
         "reused": result.num_reused,
         "repaired": result.num_repaired,
         "seconds": round(result.seconds, 1),
+        **summarize_report(result.explored),
     }
     write_bytes(run_dir() / "result.json", (json.dumps(summary, indent=2) + "\n").encode())
     return result
@@ -127,26 +131,8 @@ def prepare(cfg: DictConfig) -> None:
         use = f"Train on it with: {show_command('train.py', root)}"
     else:
         use = f"Evaluate on it with: python evaluate.py checkpoint=... {shlex.quote(root)}"
+    print(f"Report  {result.explored.report}")
     print(f"Took {result.seconds:.0f} s. {use}")
-
-
-def write_protocol(cfg: DictConfig) -> None:
-    """Write the protocol of a face dataset and `result.json`, and print how to use it."""
-    from unmask.config import run_dir
-    from unmask.data.splits import write_protocol as write
-    from unmask.data.tables import FaceDataset
-    from unmask.paths import write_bytes
-
-    if cfg.dataset.root is None:
-        raise ConfigError("No value for: dataset.root. Set it on the command line to a face dataset: dataset.root=...")
-    path = Path(cfg.output)
-    if path.is_dir():
-        raise ConfigError(f"output='{path}' is a folder. With task=protocol, name a file, such as ffpp-c23.json.")
-    protocol = write(FaceDataset.load(cfg.dataset.root), path)
-    summary = {"protocol": str(path), "dataset": str(cfg.dataset.root), "videos": len(protocol.videos)}
-    write_bytes(run_dir() / "result.json", (json.dumps(summary, indent=2) + "\n").encode())
-    print(f"Splits and labels of {len(protocol.videos):,} videos written to '{path}'.")
-    print(f"Use it with: {show_command('prepare.py', 'source=...', f'split.protocol={path}', 'output=...')}")
 
 
 def describe_crops(cfg: DictConfig, detector: "Detector | None") -> "CropSpec":
@@ -173,6 +159,7 @@ def repair(cfg: DictConfig) -> int:
     """Repair the dataset in `output`, write `result.json`, print what was repaired; return how much could not be."""
     from unmask.config import run_dir
     from unmask.data.repair import repair as repair_dataset
+    from unmask.data.report import write_report
     from unmask.data.tables import FaceDataset
     from unmask.paths import write_bytes
 
@@ -183,12 +170,14 @@ def repair(cfg: DictConfig) -> int:
         num_workers=count_workers(cfg),
         max_pixels=cfg.limits.max_pixels,
     )
+    explored = write_report(FaceDataset.load(cfg.output))
     summary = {
         "dataset": str(result.dataset),
         "checked": result.num_checked,
         "repaired": result.num_repaired,
         "regained": list(result.regained),
         "problems": dict(result.problems),
+        **summarize_report(explored),
     }
     write_bytes(run_dir() / "result.json", (json.dumps(summary, indent=2) + "\n").encode())
     print(f"{result.num_checked} crops checked, {result.num_repaired} made again.")

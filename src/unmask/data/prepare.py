@@ -1,4 +1,4 @@
-"""Prepare a face dataset: list a source's videos, assign splits, crop faces, write the tables."""
+"""Prepare a face dataset: list a source's videos, assign splits, crop faces, write the tables and the report."""
 
 import logging
 import time
@@ -15,6 +15,7 @@ from unmask import __version__
 from unmask.data.audit import CHOICES, find_copies, report_copies
 from unmask.data.near_duplicates import NEAR_CHOICES, report_near_duplicates
 from unmask.data.prepare_video import VideoRecord, build_tables
+from unmask.data.report import Explored, write_report
 from unmask.data.splits import (
     LeftOut,
     SplitOptions,
@@ -55,6 +56,7 @@ class PrepareResult:
         num_reused: Number of videos finished by an earlier, interrupted run.
         num_repaired: Number of missing or damaged crops in those videos that were recreated.
         num_faces: Number of crops.
+        explored: Report of the dataset, and what differs between real and fake.
         seconds: Wall time in seconds.
     """
 
@@ -63,6 +65,7 @@ class PrepareResult:
     num_reused: int
     num_repaired: int
     num_faces: int
+    explored: Explored
     seconds: float
 
 
@@ -143,10 +146,13 @@ def prepare(
     report_near_duplicates(video_table, face_table, choice=near_duplicates, root=output)
     info = _describe(source, spec, video_table, face_table, seed=seed)
     write_dataset(output, info=info, videos=video_table, faces=face_table)
-    audit_splits(FaceDataset.load(output))
-    _warn_of_shortcuts(video_table, face_table)
+    dataset = FaceDataset.load(output)
+    audit_splits(dataset)
+    explored = write_report(dataset)
     outcomes = {str(name): int(count) for name, count in video_table["outcome"].value_counts().items()}
-    return PrepareResult(output, outcomes, num_reused, num_repaired, len(face_table), time.monotonic() - start)
+    return PrepareResult(
+        output, outcomes, num_reused, num_repaired, len(face_table), explored, time.monotonic() - start
+    )
 
 
 def _list_and_split(source: Source, options: SplitOptions, *, limit: int | None) -> SplitResult:
@@ -201,25 +207,6 @@ def _describe(
         "counts": count_rows(videos, faces),
         "versions": {"unmask": __version__} | {package: version(package) for package in packages},
     }
-
-
-def _warn_of_shortcuts(videos: pd.DataFrame, faces: pd.DataFrame) -> None:
-    """Warn if codec or face size differs between real and fake: a network could learn that instead of the forgery."""
-    usable = videos[videos["outcome"] == Outcome.OK]
-    codecs = {label: set(usable.loc[usable["label"] == label, "codec"]) for label in Label}
-    if all(codecs.values()) and codecs[Label.REAL] != codecs[Label.FAKE]:
-        logger.warning(
-            "Real and fake videos use different codecs (%s and %s): a network can tell them apart by it alone.",
-            sorted(codecs[Label.REAL]),
-            sorted(codecs[Label.FAKE]),
-        )
-    sides = faces["box"].map(lambda box: max(box[2] - box[0], box[3] - box[1])).groupby(faces["label"]).median()
-    if len(sides) == 2 and sides.max() > 1.25 * sides.min():
-        logger.warning(
-            "Real and fake faces differ in size (median %.0f and %.0f px): a network can tell them apart by it alone.",
-            sides[Label.REAL],
-            sides[Label.FAKE],
-        )
 
 
 def _log_overview(videos: Sequence[Video], splits: Sequence[str], *, name: str) -> None:

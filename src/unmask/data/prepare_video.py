@@ -1,7 +1,7 @@
 """Turn one video into crops: the unit of work of `prepare`."""
 
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from unmask.data.masks import weigh_by_mask
 from unmask.data.tables import FACE_COLUMNS, VIDEO_COLUMNS
 from unmask.errors import DetectorError, MediaError, OutputError
 from unmask.faces.crop import MAX_SIDE, cut_crop, encode_crop
@@ -122,6 +123,7 @@ def build_tables(
             "original": video.original, "group": group, "split": split, "outcome": str(record.outcome),
             "message": record.message, "frames": record.frames, "faces": len(record.crops), "fps": record.fps,
             "width": record.width, "height": record.height, "codec": record.codec,
+            "mask": None if video.mask is None else str(video.mask),
         }  # fmt: skip
         video_rows.append(row)
         face_rows += [
@@ -197,13 +199,22 @@ def _crop_video(video: Video, detector: Detector, spec: CropSpec, root: Path, ma
         codec, fps, total, width, height = info.codec, info.fps, info.num_frames, info.width, info.height
         batches = _search(partial(read_indexed, index), total, detector, spec, at_once=count_at_once(width, height))
     examined = sorted(_examine(batches, spec), key=lambda frame: frame.index)
+    forged = (
+        None
+        if video.mask is None
+        else weigh_by_mask(
+            video.mask, {frame.index: frame.faces for frame in examined}, size=(width, height), max_pixels=max_pixels
+        )
+    )
     rows = []
-    for frame, face in _follow(examined, most=spec.num_frames):
+    for frame, face in _follow(examined, None if forged is None else forged.weights, most=spec.num_frames):
         path = f"crops/{video.video_id}/{frame.index:06d}_0.jpg"
         write_bytes(root / path, frame.crops[frame.faces.index(face)])
         rows.append(CropRow(path, frame.index, frame.seconds, 0, face.box, face.landmarks, face.confidence))
     outcome = Outcome.OK if rows else Outcome.NO_FACE
     found = [] if rows else [f"No face in any of the {len(examined):,} of {total:,} frames examined."]
+    if forged is not None:
+        found = [*([] if rows or forged.note else found), *([forged.note] if forged.note else [])]
     message = " ".join([*found, *notes])
     return VideoRecord(video.video_id, outcome, message, len(examined), fps, width, height, codec, tuple(rows))
 
@@ -233,8 +244,20 @@ def _examine(batches: Iterable[Batch], spec: CropSpec) -> Iterator[_Examined]:
             yield _Examined(frame.index, frame.time_seconds, faces, describe_faces(frame.image, faces), crops)
 
 
-def _follow(examined: Sequence[_Examined], *, most: int) -> list[tuple[_Examined, Face]]:
-    """Return up to `most` evenly spaced frames that show the main person, each with that person's face."""
-    followed = follow_largest([frame.faces for frame in examined], looks=[frame.looks for frame in examined])
+def _follow(
+    examined: Sequence[_Examined], weights: Mapping[int, Sequence[float]] | None, *, most: int
+) -> list[tuple[_Examined, Face]]:
+    """Return up to `most` evenly spaced frames that show the main person, each with that person's face.
+
+    Args:
+        examined: Frames in order of time.
+        weights: Weight of each face by frame index; the person with most is the main one. None for the largest.
+        most: Maximum number of frames.
+    """
+    followed = follow_largest(
+        [frame.faces for frame in examined],
+        looks=[frame.looks for frame in examined],
+        weights=None if weights is None else [weights[frame.index] for frame in examined],
+    )
     seen = [(frame, face) for frame, face in zip(examined, followed, strict=True) if face is not None]
     return [seen[place] for place in choose_frames(len(seen), num_frames=most)]

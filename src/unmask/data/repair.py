@@ -100,6 +100,8 @@ def _plan(dataset: FaceDataset, damaged: Mapping[str, str], journal: Journal) ->
                 f"'{video.path}' is a folder of frames, and only the source knows which of them belong to the video. "
                 f"Run the prepare.py command of this dataset again to recreate the damaged crops."
             )
+        elif video.video_id in crops and video.mask is not None and not video.mask.exists():
+            problems[video.video_id] = f"No such mask: '{video.mask}'. It decides which face is the forged one."
         elif video.video_id in crops and journal.has_changed(video):
             problems[video.video_id] = (
                 f"'{video.path}' has changed since its crops were made. "
@@ -119,6 +121,7 @@ def _read_video(row: Mapping[Any, Any]) -> Video:
         video_id=row["video_id"], path=Path(row["path"]), label=Label(int(row["label"])), method=row["method"],
         kind=MediaKind(row["kind"]), compression=row["compression"] or "", identities=tuple(identities),
         original=row["original"], split=row["split"],
+        mask=Path(row["mask"]) if isinstance(row.get("mask"), str) else None,  # older tables have no such column
     )  # fmt: skip
 
 

@@ -18,7 +18,7 @@ from unmask.types import SPLITS, Label, MediaKind
 
 VIDEO_COLUMNS = (
     "video_id", "path", "kind", "label", "method", "compression", "identities", "original", "group", "split", "outcome",
-    "message", "frames", "faces", "fps", "width", "height", "codec",
+    "message", "frames", "faces", "fps", "width", "height", "codec", "mask",
 )  # fmt: skip
 FACE_COLUMNS = (
     "crop", "video_id", "frame_index", "time_seconds", "track", "box", "landmarks", "confidence", "label", "method",

@@ -309,4 +309,8 @@ class Journal:
         if not video.is_there:
             return [self.spec_hash, str(video.path), 0, 0]
         status = video.path.stat()
-        return [self.spec_hash, str(video.path), status.st_size, status.st_mtime_ns]
+        key = [self.spec_hash, str(video.path), status.st_size, status.st_mtime_ns]
+        if video.mask is not None and video.mask.exists():
+            status = video.mask.stat()
+            key += [str(video.mask), status.st_size, status.st_mtime_ns]
+        return key

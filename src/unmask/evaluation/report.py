@@ -1,25 +1,18 @@
 """Write the evaluation report: one self-contained HTML file with metrics, plots and the worst errors."""
 
-import base64
-import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from importlib.resources import files
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-import cv2
 import numpy as np
 import pandas as pd
 
-from unmask.decision import Decision, show_score
-from unmask.errors import MediaError
+from unmask.decision import Decision
 from unmask.forgeries import SourceRecord
-from unmask.media.image import decode_crop_file, encode_jpeg
 from unmask.metrics.plots import Scored, draw_precision_recall, draw_roc, draw_scores
+from unmask.page import draw_thumbnail, embed_jpeg, render_page
 from unmask.types import Label
-
-logger = logging.getLogger(__name__)
 
 NUM_LISTED = 20
 """Maximum number of mistakes listed per class."""
@@ -99,26 +92,13 @@ def embed_thumbnails(mistakes: list[Mistake], *, root: Path) -> list[Mistake]:
 def _embed(mistakes: list[Mistake], *, root: Path) -> Iterator[Mistake]:
     left, shown = MAX_BYTES, dict.fromkeys(Label, 0)
     for mistake in mistakes:
-        image = _draw_thumbnail(root / mistake.crop) if shown[mistake.truth] < NUM_SHOWN else b""
+        image = draw_thumbnail(root / mistake.crop, side=SIDE) if shown[mistake.truth] < NUM_SHOWN else b""
         if not image or len(image) > left:
             yield mistake
             continue
         left -= len(image)
         shown[mistake.truth] += 1
-        yield replace(mistake, thumbnail="data:image/jpeg;base64," + base64.b64encode(image).decode())
-
-
-def _draw_thumbnail(path: Path) -> bytes:
-    """Return a small JPEG of a crop, or b"" if it has become unreadable since it was scored."""
-    try:
-        crop = decode_crop_file(path)
-    except (MediaError, OSError) as error:
-        logger.warning("Cannot show the crop '%s' in the report: %s", path, error)
-        return b""
-    scale = min(SIDE / max(crop.shape[:2]), 1.0)
-    size = [max(round(side * scale), 1) for side in crop.shape[1::-1]]
-    small = np.asarray(cv2.resize(crop, size, interpolation=cv2.INTER_AREA), np.uint8)
-    return encode_jpeg(small, quality=80)
+        yield replace(mistake, thumbnail=embed_jpeg(image))
 
 
 TRAINING = "training: "
@@ -183,17 +163,14 @@ class Report:
 
 def render_report(report: Report) -> str:
     """Render the HTML page; all text from data is escaped, and plots are inline SVG."""
-    from jinja2 import Environment, StrictUndefined
     from markupsafe import Markup
 
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters["figure"] = show_figure
-    environment.filters["score"] = show_score
-    environment.tests["about_training"] = lambda name: name.startswith(TRAINING)
-    template = (files("unmask.evaluation") / "templates" / "report.html.jinja").read_text(encoding="utf-8")
     scored, unscored = (report.videos[report.videos["score"].notna() == known] for known in (True, False))
-    return environment.from_string(template).render(
+    return render_page(
+        "unmask.evaluation",
+        "report.html.jinja",
         report=report,
+        training=TRAINING,
         figures=report.figures,
         plots=_draw(report, scored),
         wrong=_group(report.mistakes),
@@ -202,13 +179,6 @@ def render_report(report: Report) -> str:
         unscored=unscored.head(_MOST_UNSCORED).to_dict("records"),
         num_more_unscored=max(len(unscored) - _MOST_UNSCORED, 0),
     )
-
-
-def show_figure(value: float | int | None) -> str:
-    """Format a count as an integer, a ratio with four decimals, and a missing value as a dash."""
-    if value is None:
-        return "–"  # noqa: RUF001
-    return str(value) if isinstance(value, int) else f"{value:.4f}"
 
 
 def _draw(report: Report, scored: pd.DataFrame) -> dict[str, Any]:

@@ -326,7 +326,10 @@ def _side(boxes: Floats) -> Floats:
 
 
 def follow_largest(
-    frames: Sequence[Sequence[Face]], *, looks: Sequence[Sequence[Look]] | None = None
+    frames: Sequence[Sequence[Face]],
+    *,
+    looks: Sequence[Sequence[Look]] | None = None,
+    weights: Sequence[Sequence[float]] | None = None,
 ) -> list[Face | None]:
     """Return the main person's face in each frame, None where it is lost.
 
@@ -336,13 +339,16 @@ def follow_largest(
     Args:
         frames: The faces of each frame, in order of time.
         looks: Of these faces; None for position alone.
+        weights: What is summed of each face instead of its area; a person without any weight is never followed.
     """
     tracks = link_tracks(frames, looks=looks)
+    if weights is None:
+        weights = [[box_area(face.box) for face in faces] for faces in frames]
     totals: dict[int, float] = {}
-    for faces, numbers in zip(frames, tracks, strict=True):
-        for face, number in zip(faces, numbers, strict=True):
-            totals[number] = totals.get(number, 0.0) + box_area(face.box)
-    if not totals:
+    for values, numbers in zip(weights, tracks, strict=True):
+        for value, number in zip(values, numbers, strict=True):
+            totals[number] = totals.get(number, 0.0) + value
+    if not any(totals.values()):
         return [None for _ in frames]
     main = max(totals, key=lambda number: totals[number])
     return [

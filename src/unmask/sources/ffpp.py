@@ -110,6 +110,11 @@ class Tree:
             return _list_clips(self.root / method)
         return self._choose(self.root / "manipulated_sequences" / method / self.compression)
 
+    def find_mask(self, method: str, name: str) -> Path | None:
+        """Return the video that marks what a method forged in a clip, if it exists."""
+        mask = self.root / "manipulated_sequences" / method / "masks" / "videos" / f"{name}.mp4"
+        return mask if mask.is_file() else None
+
     def _choose(self, folder: Path) -> Clips:
         media = [self.media] if self.media else [name for name in MEDIA if (folder / name).is_dir()]
         return _list_clips(folder / (media or MEDIA)[0])
@@ -142,6 +147,8 @@ class FaceForensics(DownloadedSource):
 
     Also reads Kaggle's layout, `original/AAA.mp4` and `<method>/AAA_BBB.mp4`, and extracted frames: `images/` or
     `frames/` instead of `videos/`, with one folder per clip.
+
+    `manipulated_sequences/<method>/masks/videos/AAA_BBB.mp4`, where it exists, marks the forged face of a fake.
 
     `AAA_BBB` shows the face of BBB in video AAA, so both are identities of the fake, and its split is that of the pair.
 
@@ -303,7 +310,13 @@ class FaceForensics(DownloadedSource):
                     identities=(target, donor) if donor else (target,),
                     original=original if original in known else None,
                     split=split_of.get(name) if split_of else None,
+                    mask=self.tree.find_mask(method, name) if clips.kind is MediaKind.VIDEO else None,
                 )
+            )
+        num_masks = sum(video.mask is not None for video in videos)
+        if num_masks:
+            logger.info(
+                "%d of the %d fakes of %s have masks, which tell the forged face.", num_masks, len(videos), method
             )
         return videos
 

@@ -1,4 +1,4 @@
-"""Print what a source has, lacks and leaks (`prepare.py task=check`), and what a finished face dataset has."""
+"""The tasks of `prepare.py` that look at a source or at a finished face dataset."""
 
 import json
 from pathlib import Path
@@ -7,11 +7,15 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig
 
 from unmask.config import run_dir
-from unmask.errors import list_problems
-from unmask.paths import write_bytes
+from unmask.errors import ConfigError, list_problems
+from unmask.paths import show_command, write_bytes
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from unmask.data.check import SourceCheck
+    from unmask.data.report import Explored
+    from unmask.data.tables import FaceDataset
 
 _LEAKS = {
     "groups": "groups that share a person or an original are in more than one split",
@@ -82,25 +86,31 @@ def _print_counts(result: "SourceCheck") -> None:
         print(f"{name:<9} {text}")
 
 
-def print_summary(root: Path) -> bool:
-    """Print the counts of each method of a face dataset, and return whether there is anything to train on."""
-    from rich.console import Console
-    from rich.table import Table
-
+def explore(cfg: DictConfig) -> None:
+    """Write the report of the dataset in `output` and `result.json`, and print where the report is."""
+    from unmask.data.report import write_report
     from unmask.data.tables import FaceDataset
-    from unmask.types import SPLITS, Outcome
+
+    dataset = FaceDataset.load(cfg.output)
+    summary = {"dataset": str(dataset.root), **summarize_report(write_report(dataset))}
+    write_bytes(run_dir() / "result.json", (json.dumps(summary, indent=2) + "\n").encode())
+    _print_methods(dataset)
+    print(f"Report  {summary['report']}")
+
+
+def summarize_report(explored: "Explored") -> dict[str, Any]:
+    """Return the entries of `result.json` about the report."""
+    cues = {cue.name: {"auroc": cue.auc, "by_method": {cue.method: cue.method_auc}} for cue in explored.cues}
+    return {"report": str(explored.report), "cues": cues}
+
+
+def print_summary(root: Path) -> bool:
+    """Print the counts of each method and the lost videos, and return whether there is anything to train on."""
+    from unmask.data.tables import FaceDataset
+    from unmask.types import Outcome
 
     dataset = FaceDataset.load(root)
-    table = Table(title=f"Face dataset {root}", title_justify="left")
-    for name in ("method", "videos", "crops", *SPLITS, "without crops"):
-        table.add_column(name, justify="left" if name == "method" else "right")
-    for method, videos in dataset.videos.groupby("method", sort=False):
-        faces = dataset.faces[dataset.faces["method"] == method]
-        counts = [str((faces["split"] == split).sum()) for split in SPLITS]
-        num_lost = int((videos["outcome"] != Outcome.OK).sum())
-        table.add_row(str(method), str(len(videos)), str(len(faces)), *counts, str(num_lost))
-    console = Console()
-    console.print(table)
+    console = _print_methods(dataset)
     lost = dataset.videos[~dataset.videos["outcome"].isin((Outcome.OK, Outcome.MISSING))]
     num_missing = int((dataset.videos["outcome"] == Outcome.MISSING).sum())
     if num_missing:
@@ -112,3 +122,38 @@ def print_summary(root: Path) -> bool:
     if len(lost) > 10:
         console.print(f"  ... and {len(lost) - 10} more; all are listed in {root / 'videos.parquet'} (column outcome)")
     return bool((dataset.faces["split"] == "train").any())
+
+
+def _print_methods(dataset: "FaceDataset") -> "Console":
+    """Print the counts of each method, and return the console."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from unmask.data.report import count_by_method
+
+    counts = count_by_method(dataset).drop(columns="class")
+    table = Table(title=f"Face dataset {dataset.root}", title_justify="left")
+    for name in counts.columns:
+        table.add_column(name, justify="left" if name == "method" else "right")
+    for row in counts.itertuples(index=False):
+        table.add_row(*map(str, row))
+    console = Console()
+    console.print(table)
+    return console
+
+
+def write_protocol(cfg: DictConfig) -> None:
+    """Write the protocol of a face dataset and `result.json`, and print how to use it."""
+    from unmask.data.splits import write_protocol as write
+    from unmask.data.tables import FaceDataset
+
+    if cfg.dataset.root is None:
+        raise ConfigError("No value for: dataset.root. Set it on the command line to a face dataset: dataset.root=...")
+    path = Path(cfg.output)
+    if path.is_dir():
+        raise ConfigError(f"output='{path}' is a folder. With task=protocol, name a file, such as ffpp-c23.json.")
+    protocol = write(FaceDataset.load(cfg.dataset.root), path)
+    summary = {"protocol": str(path), "dataset": str(cfg.dataset.root), "videos": len(protocol.videos)}
+    write_bytes(run_dir() / "result.json", (json.dumps(summary, indent=2) + "\n").encode())
+    print(f"Splits and labels of {len(protocol.videos):,} videos written to '{path}'.")
+    print(f"Use it with: {show_command('prepare.py', 'source=...', f'split.protocol={path}', 'output=...')}")
