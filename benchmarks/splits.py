@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from unmask.data.groups import find_groups, split_by_fold
-from unmask.data.near_duplicates import find_pairs
 from unmask.data.splits import assign_splits
+from unmask.preparation.near_duplicates import find_pairs
 from unmask.types import Label, Video
 
 NUM_VIDEOS, NUM_HASHES, BAR_SECONDS = 1_000_000, 100_000, 20

@@ -105,9 +105,9 @@ def configure(name: str, faces: Path, folder: Path) -> DictConfig:
 
 def draw_faces(folder: Path) -> Path:
     """Draw, forge and prepare 32 people."""
-    from unmask.data.prepare import prepare
     from unmask.faces.retinaface_mobilenet import RetinaFaceMobileNet
     from unmask.faces.spec import CropSpec
+    from unmask.preparation.prepare import prepare
     from unmask.sources.synthetic import SyntheticFaces
 
     source = SyntheticFaces(folder / "drawn", num_identities=32, num_frames=8)

@@ -8,6 +8,8 @@ import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 from filelock import FileLock
 from hydra import compose, initialize_config_dir
@@ -15,6 +17,9 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, open_dict
 
 from unmask.config import config_dir, register_schemas
+from unmask.data.tables import FACE_COLUMNS, VIDEO_COLUMNS, write_dataset
+from unmask.faces.spec import CropSpec
+from unmask.media.image import write_jpeg
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
@@ -77,9 +82,9 @@ def synthetic_root(shared_folder: Path) -> Path:
 @pytest.fixture(scope="session")
 def face_dataset(shared_folder: Path, synthetic_root: Path) -> Path:
     """The face dataset of `synthetic_root`: four crops of 64 px a video."""
-    from unmask.data.prepare import prepare
     from unmask.faces.retinaface_mobilenet import RetinaFaceMobileNet
     from unmask.faces.spec import CropSpec
+    from unmask.preparation.prepare import prepare
     from unmask.sources.ffpp import FaceForensics
 
     def make(path: Path) -> None:
@@ -154,5 +159,41 @@ def huge_png(tmp_path: Path) -> Callable[..., Path]:
         path = tmp_path / f"{width}x{height}.png"
         path.write_bytes(b"\x89PNG\r\n\x1a\n" + data)
         return path
+
+    return make
+
+
+Rows = dict[str, tuple[int, int]]
+
+
+@pytest.fixture
+def make_faces(tmp_path: Path) -> Callable[..., Path]:
+    """Writes a face dataset with so many (real, fake) crops of each split, one video a crop; fakes are brighter."""
+
+    def make(counts: Rows, *, name: str = "faces") -> Path:
+        root, videos, faces = tmp_path / name, [], []
+        for split, labels in counts.items():
+            for label, count in enumerate(labels):
+                for number in range(count):
+                    method = "FaceSwap" if label else "original"
+                    video_id = f"drawn/{method}/c23/{split}{number:03d}"
+                    crop = f"crops/{video_id}/000000_0.jpg"
+                    write_jpeg(root / crop, np.full((40, 40, 3), 60 + 120 * label, np.uint8), quality=95)
+                    common = {"video_id": video_id, "label": label, "method": method, "split": split}
+                    videos.append(
+                        dict.fromkeys(VIDEO_COLUMNS)
+                        | common
+                        | {"kind": "video", "group": len(videos), "identities": [f"{split}{label}{number}"]}
+                        | {"path": f"{number}.mp4", "outcome": "ok"}
+                    )
+                    faces.append(dict.fromkeys(FACE_COLUMNS) | common | {"crop": crop, "frame_index": 0, "track": 0})
+        spec = CropSpec("haar", crop_size=40, num_frames=1)
+        write_dataset(
+            root,
+            info={"name": "drawn", "preprocessing": spec.to_dict()},
+            videos=pd.DataFrame(videos, columns=list(VIDEO_COLUMNS)),
+            faces=pd.DataFrame(faces, columns=list(FACE_COLUMNS)),
+        )
+        return root
 
     return make

@@ -35,7 +35,7 @@ with ending_on_sigterm():
 PREPARE = """
 import os, time
 from pathlib import Path
-from unmask.data.prepare import prepare
+from unmask.preparation.prepare import prepare
 from unmask.errors import Interrupted
 from unmask.faces.spec import CropSpec
 from unmask.training.interruption import ending_on_sigterm

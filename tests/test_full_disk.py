@@ -14,13 +14,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from tests.conftest import REPOSITORY
-from tests.data.test_prepare import _prepare, _video
+from tests.preparation.test_prepare import _prepare, _video
 
 from unmask.data.tables import FaceDataset
-from unmask.data.work import Journal
 from unmask.errors import OutputError
 from unmask.media.encode import write_video
 from unmask.paths import describe_refusal, remove_parts, write_bytes, writing
+from unmask.preparation.work import Journal
 from unmask.types import Image, Label
 
 
@@ -133,7 +133,7 @@ def test_full_disk_in_prepare_keeps_finished_videos_alone(tmp_path: Path, monkey
         write_bytes(path, data)
 
     with monkeypatch.context() as full:
-        full.setattr("unmask.data.prepare_video.write_bytes", fill)
+        full.setattr("unmask.preparation.prepare_video.write_bytes", fill)
         with pytest.raises(OutputError, match="No space left"):
             _prepare(videos, tmp_path / "out")
     assert sorted(path.name for path in (tmp_path / "out/crops/listed").iterdir()) == ["a", "b"]

@@ -7,13 +7,13 @@ import pytest
 from PIL import Image as PilImage
 from tests.media.drawn import make_profile, write_frames
 
-from unmask.data.prepare import prepare
 from unmask.evaluation.run import evaluate
 from unmask.faces.retinaface_mobilenet import RetinaFaceMobileNet
 from unmask.faces.spec import CropSpec
 from unmask.inference.predictor import Predictor
 from unmask.media.encode import write_video
 from unmask.media.image import write_jpeg
+from unmask.preparation.prepare import prepare
 from unmask.sources.image_folder import ImageFolder
 from unmask.types import Image
 

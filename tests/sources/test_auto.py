@@ -7,9 +7,9 @@ from tests.conftest import compose_config
 from tests.sources.test_recognition import TREES, _lay_out
 
 from unmask.config import find_targets
-from unmask.data.check import check_source
 from unmask.data.splits import SplitOptions
 from unmask.errors import SourceError
+from unmask.preparation.check import check_source
 from unmask.sources.auto import AutoSource, choose_source
 from unmask.sources.folders import Source, record_source
 from unmask.sources.recognition import RecognizingSource, _import_target, build_source

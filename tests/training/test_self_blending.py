@@ -6,11 +6,11 @@ from sklearn.metrics import roc_auc_score
 from tests.conftest import train_tiny
 
 from unmask.data.dataset import FaceCrops
-from unmask.data.prepare import prepare
 from unmask.data.tables import FaceDataset
 from unmask.faces.retinaface_mobilenet import RetinaFaceMobileNet
 from unmask.faces.spec import CropSpec
 from unmask.models.checkpoint import load_checkpoint
+from unmask.preparation.prepare import prepare
 from unmask.sources.synthetic import SyntheticFaces
 
 

@@ -13,9 +13,9 @@ from unmask.paths import show_command, write_bytes
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from unmask.data.check import SourceCheck
-    from unmask.data.report import Explored
     from unmask.data.tables import FaceDataset
+    from unmask.preparation.check import SourceCheck
+    from unmask.preparation.report import Explored
 
 _LEAKS = {
     "groups": "groups that share a person or an original are in more than one split",
@@ -31,8 +31,8 @@ def check(cfg: DictConfig, **split: Any) -> int:
         cfg: Configuration of `prepare.yaml`.
         split: Settings of `unmask.data.splits.SplitOptions`.
     """
-    from unmask.data.check import check_source
     from unmask.data.splits import SplitOptions
+    from unmask.preparation.check import check_source
     from unmask.training.parts import build_node
 
     result = check_source(build_node(cfg.source), SplitOptions(**split))
@@ -88,8 +88,8 @@ def _print_counts(result: "SourceCheck") -> None:
 
 def explore(cfg: DictConfig) -> None:
     """Write the report of the dataset in `output` and `result.json`, and print where the report is."""
-    from unmask.data.report import write_report
     from unmask.data.tables import FaceDataset
+    from unmask.preparation.report import write_report
 
     dataset = FaceDataset.load(cfg.output)
     summary = {"dataset": str(dataset.root), **summarize_report(write_report(dataset))}
@@ -129,7 +129,7 @@ def _print_methods(dataset: "FaceDataset") -> "Console":
     from rich.console import Console
     from rich.table import Table
 
-    from unmask.data.report import count_by_method
+    from unmask.preparation.report import count_by_method
 
     counts = count_by_method(dataset).drop(columns="class")
     table = Table(title=f"Face dataset {dataset.root}", title_justify="left")

@@ -18,10 +18,10 @@ from unmask.errors import ConfigError, list_problems
 from unmask.paths import show_command
 
 if TYPE_CHECKING:
-    from unmask.data.prepare import PrepareResult
     from unmask.data.tables import FaceDataset
     from unmask.faces.detector import Detector
     from unmask.faces.spec import CropSpec
+    from unmask.preparation.prepare import PrepareResult
 
 TASKS = ("prepare", "check", "explore", "repair", "protocol")
 _KEPT = (
@@ -90,8 +90,8 @@ def read_split(cfg: DictConfig) -> dict[str, Any]:
 def prepare_dataset(cfg: DictConfig) -> "PrepareResult":
     """Prepare, and write `result.json` into the run folder."""
     from unmask.config import run_dir
-    from unmask.data.prepare import prepare
     from unmask.paths import write_bytes
+    from unmask.preparation.prepare import prepare
     from unmask.training.parts import build_node
 
     detector = build_node(cfg.detector)
@@ -158,10 +158,9 @@ def describe_crops(cfg: DictConfig, detector: "Detector | None") -> "CropSpec":
 def repair(cfg: DictConfig) -> int:
     """Repair the dataset in `output`, write `result.json`, print what was repaired; return how much could not be."""
     from unmask.config import run_dir
-    from unmask.data.repair import repair as repair_dataset
-    from unmask.data.report import write_report
     from unmask.data.tables import FaceDataset
     from unmask.paths import write_bytes
+    from unmask.preparation.repair import repair as repair_dataset
 
     dataset = FaceDataset.load(cfg.output)
     result = repair_dataset(
@@ -170,14 +169,13 @@ def repair(cfg: DictConfig) -> int:
         num_workers=count_workers(cfg),
         max_pixels=cfg.limits.max_pixels,
     )
-    explored = write_report(FaceDataset.load(cfg.output))
     summary = {
         "dataset": str(result.dataset),
         "checked": result.num_checked,
         "repaired": result.num_repaired,
         "regained": list(result.regained),
         "problems": dict(result.problems),
-        **summarize_report(explored),
+        **summarize_report(result.explored),
     }
     write_bytes(run_dir() / "result.json", (json.dumps(summary, indent=2) + "\n").encode())
     print(f"{result.num_checked} crops checked, {result.num_repaired} made again.")

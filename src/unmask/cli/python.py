@@ -13,9 +13,9 @@ from unmask.config import check_complete
 from unmask.errors import ConfigError
 
 if TYPE_CHECKING:
-    from unmask.data.prepare import PrepareResult
     from unmask.evaluation.run import Evaluation
     from unmask.inference.results import Prediction
+    from unmask.preparation.prepare import PrepareResult
     from unmask.training.record import TrainResult
 
 

@@ -310,7 +310,7 @@ class FaceForensics(DownloadedSource):
                     identities=(target, donor) if donor else (target,),
                     original=original if original in known else None,
                     split=split_of.get(name) if split_of else None,
-                    mask=self.tree.find_mask(method, name) if clips.kind is MediaKind.VIDEO else None,
+                    mask=tree.find_mask(method, name) if clips.kind is MediaKind.VIDEO else None,
                 )
             )
         num_masks = sum(video.mask is not None for video in videos)

@@ -17,13 +17,14 @@ from typing import Any
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from unmask.data.audit import find_damaged
-from unmask.data.prepare_video import VideoRecord, prepare_video
 from unmask.data.tables import FaceDataset
 from unmask.errors import DatasetError, OutputError, list_problems
 from unmask.faces.detector import Detector
 from unmask.faces.spec import CropSpec
 from unmask.media.image import MAX_PIXELS
 from unmask.paths import writing
+from unmask.preparation.prepare_video import prepare_video
+from unmask.preparation.records import VideoRecord
 from unmask.processes import open_pool
 from unmask.types import Outcome, Video
 

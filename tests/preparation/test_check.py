@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from unmask.data.check import SourceCheck, check_source
 from unmask.data.splits import SplitOptions
+from unmask.preparation.check import SourceCheck, check_source
 from unmask.sources.celebdf import CelebDF
 from unmask.sources.csv_table import CsvTable
 from unmask.sources.dfd import DeepFakeDetection

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from unmask.data.cues import LIMIT, Cue, describe_warning, measure_cues, warn_of_cues
-from unmask.data.tables import SPLITS, FaceDataset
+from unmask.data.tables import FaceDataset
 from unmask.page import draw_thumbnail, embed_jpeg, render_page
 from unmask.paths import write_bytes
-from unmask.types import Label, Outcome
+from unmask.preparation.cues import LIMIT, Cue, describe_warning, measure_cues, warn_of_cues
+from unmask.types import SPLITS, Label, Outcome
 
 REPORT_FILE = "report.html"
 
@@ -68,7 +68,7 @@ def render_report(dataset: FaceDataset, cues: list[Cue]) -> str:
     videos = dataset.videos
     unusable = videos[videos["outcome"] != Outcome.OK]
     return render_page(
-        "unmask.data",
+        "unmask.preparation",
         "dataset.html.jinja",
         name=dataset.name,
         unit="video" if dataset.has_videos else "image",

@@ -9,9 +9,9 @@ import pandas as pd
 import pytest
 from PIL import Image as PilImage
 
-from unmask.data.cues import LIMIT, Cue, describe_warning, estimate_jpeg_quality, measure_cues, warn_of_cues
 from unmask.data.tables import FACE_COLUMNS, VIDEO_COLUMNS, FaceDataset
 from unmask.faces.spec import CropSpec
+from unmask.preparation.cues import LIMIT, Cue, describe_warning, estimate_jpeg_quality, measure_cues, warn_of_cues
 
 Maker = Callable[..., FaceDataset]
 

@@ -8,10 +8,10 @@ import pandas as pd
 import pytest
 from tests.web.app.chromium import launch
 
-from unmask.data import report
-from unmask.data.report import choose_crops, count_by_method, write_report
 from unmask.data.tables import FaceDataset
 from unmask.media.image import write_jpeg
+from unmask.preparation import report
+from unmask.preparation.report import choose_crops, count_by_method, write_report
 from unmask.types import Label
 
 Maker = Callable[..., Path]

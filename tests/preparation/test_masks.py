@@ -7,13 +7,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from unmask.data.masks import weigh_by_mask
-from unmask.data.prepare import prepare
-from unmask.data.repair import repair
 from unmask.data.tables import FaceDataset
 from unmask.errors import MediaError
 from unmask.faces.spec import CropSpec
 from unmask.media.encode import write_video
+from unmask.preparation.masks import weigh_by_mask
+from unmask.preparation.prepare import prepare
+from unmask.preparation.repair import repair
 from unmask.sources.ffpp import FaceForensics
 from unmask.types import Face, Image, Label, Video
 

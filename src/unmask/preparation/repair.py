@@ -11,11 +11,12 @@ import numpy as np
 import pandas as pd
 
 from unmask.data.audit import find_damaged
-from unmask.data.prepare_video import CropRow, VideoRecord, build_tables
 from unmask.data.tables import FaceDataset, count_rows, write_dataset
-from unmask.data.work import Journal, Task, Workshop, remove_remains, work_on
 from unmask.faces.detector import Detector
 from unmask.media.image import MAX_PIXELS
+from unmask.preparation.records import CropRow, VideoRecord, build_tables
+from unmask.preparation.report import Explored, write_report
+from unmask.preparation.work import Journal, Task, Workshop, remove_remains, work_on
 from unmask.types import Label, MediaKind, Outcome, Video
 
 logger = logging.getLogger(__name__)
@@ -31,6 +32,7 @@ class RepairResult:
         num_repaired: Number of crops recreated.
         regained: IDs of videos that were unreadable before.
         problems: Reason, by crop path or `video_id`, why it could not be repaired.
+        explored: The report of the repaired dataset.
     """
 
     dataset: Path
@@ -38,6 +40,7 @@ class RepairResult:
     num_repaired: int
     regained: tuple[str, ...]
     problems: Mapping[str, str]
+    explored: Explored
 
 
 def repair(root: Path, *, detector: Detector | None, num_workers: int, max_pixels: int = MAX_PIXELS) -> RepairResult:
@@ -76,7 +79,8 @@ def repair(root: Path, *, detector: Detector | None, num_workers: int, max_pixel
     regained = tuple(task.video.video_id for task in tasks if not task.damaged and task.video.video_id in records)
     problems = {name: problem for name, problem in problems.items() if name not in regained}
     problems |= {str(root / crop): problem for crop, problem in left.items()}
-    return RepairResult(root, len(dataset.faces), len(damaged) - len(left), regained, problems)
+    explored = write_report(FaceDataset.load(root))
+    return RepairResult(root, len(dataset.faces), len(damaged) - len(left), regained, problems, explored)
 
 
 def _plan(dataset: FaceDataset, damaged: Mapping[str, str], journal: Journal) -> tuple[list[Task], dict[str, str]]:

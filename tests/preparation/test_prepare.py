@@ -10,13 +10,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from unmask.data.prepare import PrepareResult, prepare
-from unmask.data.prepare_video import prepare_video
 from unmask.data.tables import FaceDataset
 from unmask.errors import DatasetError, DetectorError, LeakageError
 from unmask.faces.spec import CropSpec
 from unmask.media.encode import write_video
-from unmask.media.image import read_image, write_jpeg
+from unmask.media.image import MAX_PIXELS, read_image, write_jpeg
+from unmask.preparation.prepare import PrepareResult, prepare
+from unmask.preparation.prepare_video import prepare_video
 from unmask.sources.ffpp import FaceForensics
 from unmask.types import Face, Image, Label, MediaKind, Video
 
@@ -182,7 +182,7 @@ def test_video_is_opened_once_to_index_it_and_once_to_decode_it(
     )
     video = _video(tmp_path, "a")
     opened.clear()
-    record = prepare_video(video, detector=BrightSpot(), spec=SPEC, root=tmp_path / "out")
+    record = prepare_video(video, detector=BrightSpot(), spec=SPEC, root=tmp_path / "out", max_pixels=MAX_PIXELS)
     assert len(record.crops) == 4
     assert len(opened) == 2
 
@@ -391,7 +391,7 @@ def test_a_face_seen_only_between_evenly_spaced_frames_gives_crops_as_in_predict
     path = tmp_path / "brief.mp4"
     write_video(path, [_spot(lit=21 <= position < 29) for position in range(60)], fps=10, crf=10)
     brief = Video("listed/brief", path, Label.REAL, "original", identities=("brief",))
-    record = prepare_video(brief, detector=BrightSpot(), spec=SPEC, root=tmp_path / "out")
+    record = prepare_video(brief, detector=BrightSpot(), spec=SPEC, root=tmp_path / "out", max_pixels=MAX_PIXELS)
     assert record.outcome == "ok"
     assert 3 <= len(record.crops) <= SPEC.num_frames
     places = [crop.frame_index for crop in record.crops]
@@ -405,7 +405,7 @@ def test_crops_of_a_video_are_never_more_than_the_spec_says(tmp_path: Path) -> N
     frames = [_spot(lit=position % 20 not in (0, 19)) for position in range(61)]
     write_video(path, frames, fps=10, crf=10)
     blinking = Video("listed/blinking", path, Label.REAL, "original", identities=("blinking",))
-    record = prepare_video(blinking, detector=BrightSpot(), spec=SPEC, root=tmp_path / "out")
+    record = prepare_video(blinking, detector=BrightSpot(), spec=SPEC, root=tmp_path / "out", max_pixels=MAX_PIXELS)
     assert len(record.crops) == SPEC.num_frames
     assert len(list((tmp_path / "out" / "crops").rglob("*.jpg"))) == SPEC.num_frames
 
@@ -420,7 +420,8 @@ def test_crops_of_a_video_are_of_one_person_though_another_takes_the_place(tmp_p
     path = tmp_path / "cuts.mp4"
     write_video(path, [blue if position in (6, 7, 8, 15, 16) else red for position in range(24)], fps=10, crf=5)
     cuts = Video("listed/cuts", path, Label.REAL, "original", identities=("cuts",))
-    record = prepare_video(cuts, detector=BrightSpot(), spec=replace(SPEC, num_frames=24), root=tmp_path / "out")
+    spec = replace(SPEC, num_frames=24)
+    record = prepare_video(cuts, detector=BrightSpot(), spec=spec, root=tmp_path / "out", max_pixels=MAX_PIXELS)
     assert {crop.frame_index for crop in record.crops} == set(range(24)) - {6, 7, 8, 15, 16}
 
 

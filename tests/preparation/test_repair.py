@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from tests.data.test_prepare import SPEC, BrightSpot, _prepare, _video
+from tests.preparation.test_prepare import SPEC, BrightSpot, _prepare, _video
 
 from unmask.data.audit import find_usable_crops
-from unmask.data.repair import RepairResult, repair
 from unmask.data.tables import FaceDataset
 from unmask.errors import DatasetError
 from unmask.media.image import read_image, write_jpeg
+from unmask.preparation.repair import RepairResult, repair
 from unmask.types import Label, Video
 
 Damage = Callable[[Path], None]

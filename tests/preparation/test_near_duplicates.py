@@ -7,11 +7,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from unmask.data import near_duplicates
-from unmask.data.near_duplicates import find_near_duplicates, find_pairs, hash_crop, report_near_duplicates
 from unmask.data.tables import FaceDataset
 from unmask.errors import LeakageError
 from unmask.media.image import encode_jpeg, write_jpeg
+from unmask.preparation import near_duplicates
+from unmask.preparation.near_duplicates import find_near_duplicates, find_pairs, hash_crop, report_near_duplicates
 from unmask.types import Array, Image
 
 

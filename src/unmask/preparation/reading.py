@@ -1,0 +1,124 @@
+"""Read a video, an image or a folder of frames: as frames to search for faces, or as crops where they lie."""
+
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from unmask.errors import DetectorError, MediaError
+from unmask.faces.crop import MAX_SIDE
+from unmask.faces.search import ReadFrames
+from unmask.faces.spec import CropSpec
+from unmask.media.image import read_still
+from unmask.media.listing import FrameFolder, open_frame_folder, read_frame_folder
+from unmask.media.video import choose_frames, index_video, read_indexed
+from unmask.preparation.records import CropRow, VideoRecord
+from unmask.types import Frame, MediaKind, Outcome, Video
+
+
+@dataclass(frozen=True)
+class Footage:
+    """A medium whose frames can be read in any order.
+
+    Args:
+        read: Reader of the frames at given positions, ascending.
+        num_frames: Number of frames; 1 for an image.
+        fps: Frame rate in frames per second; 0 for an image or a folder of frames.
+        width: Width in pixels.
+        height: Height in pixels.
+        codec: FFmpeg codec name, or the file extension of an image or frame.
+        notes: Sentences on content that was approximated or omitted.
+    """
+
+    read: ReadFrames
+    num_frames: int
+    fps: float
+    width: int
+    height: int
+    codec: str
+    notes: tuple[str, ...] = ()
+
+    def choose(self, num_frames: int) -> list[int]:
+        """Return the positions of evenly spaced frames."""
+        return choose_frames(self.num_frames, num_frames=num_frames)
+
+
+def open_footage(video: Video, *, max_pixels: int) -> Footage:
+    """Open a medium; an image is decoded at once.
+
+    Args:
+        video: A video, an image or a folder of frames.
+        max_pixels: Maximum number of pixels of an image or video frame.
+
+    Raises:
+        MediaError: It cannot be read, or is too large.
+    """
+    if video.kind == MediaKind.IMAGE:
+        still = read_still(video.path, max_pixels=max_pixels)
+        height, width = still.image.shape[:2]
+        frames = (Frame(still.image, 0, 0.0),)
+        return Footage(lambda _: iter(frames), 1, 0.0, width, height, _name_codec(video.path), still.notes)
+    if video.kind == MediaKind.FRAMES:
+        folder = _list_frames(video)
+        width, height = folder.measure(max_pixels=max_pixels)
+        read: ReadFrames = partial(read_frame_folder, folder, max_pixels=max_pixels)
+        return Footage(read, len(folder.files), 0.0, width, height, folder.codec)
+    index = index_video(video.path, max_pixels=max_pixels)
+    info = index.info
+    return Footage(
+        partial(read_indexed, index), info.num_frames, info.fps, info.width, info.height, info.codec, index.notes
+    )
+
+
+def _name_codec(path: Path) -> str:
+    return path.suffix.lower().lstrip(".")
+
+
+def index_images(video: Video, spec: CropSpec, *, max_pixels: int) -> VideoRecord:
+    """Record an image, or each frame of a folder, as a crop without copying it.
+
+    Args:
+        video: An image or a folder of frames.
+        spec: Crop settings.
+        max_pixels: Maximum number of pixels of an image.
+
+    Raises:
+        DetectorError: It is a video.
+        MediaError: No frame can be read.
+    """
+    if video.kind == MediaKind.VIDEO:
+        raise DetectorError(
+            f"detector=none works only for images that are already crops, but '{video.path}' is a video. "
+            f"Choose a detector, such as detector=retinaface_mobilenet."
+        )
+    if video.kind == MediaKind.FRAMES:
+        indexed, problem = [], ""
+        for index, path in _list_frames(video).choose(spec.num_frames):
+            try:
+                indexed.append(_index_image(path, index, max_pixels))
+            except MediaError as error:  # the other frames may still be readable
+                problem = str(error)
+        if not indexed:
+            raise MediaError(f"No frame of '{video.path}' can be read: {problem}")
+    else:
+        indexed = [_index_image(video.path, 0, max_pixels)]
+    crops, notes = tuple(crop for crop, _ in indexed), indexed[0][1]
+    width, height = (int(side) for side in crops[0].box[2:])
+    codec = _name_codec(Path(crops[0].crop))
+    return VideoRecord(video.video_id, Outcome.OK, " ".join(notes), len(crops), 0.0, width, height, codec, crops)
+
+
+def _list_frames(video: Video) -> FrameFolder:
+    return FrameFolder(video.path, video.frames) if video.frames else open_frame_folder(video.path)
+
+
+def _index_image(path: Path, index: int, max_pixels: int) -> tuple[CropRow, tuple[str, ...]]:
+    """Return the crop row of an image, and notes on content that was approximated or omitted."""
+    still = read_still(path, max_pixels=max_pixels)
+    height, width = still.image.shape[:2]
+    if max(height, width) > MAX_SIDE:
+        raise MediaError(
+            f"'{path}' has {width:,} x {height:,} pixels; images with a side over {MAX_SIDE:,} cannot be padded to "
+            f"a square. Crop it, or scale it down."
+        )
+    box = (0.0, 0.0, float(width), float(height))
+    return CropRow(str(path.resolve()), index, float(index), 0, box, None, 1.0), still.notes
