@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import resource
 import signal
 from pathlib import Path
@@ -173,7 +174,7 @@ def test_damaged_last_checkpoint_falls_back_to_the_one_before(
     resumed = train_tiny(face_dataset, tmp_path / "b", *OPTIONS, "trainer.max_epochs=2", f"resume={last}")
     assert load_checkpoint(str(resumed["last_checkpoint"])).epoch == 2
     found.path.unlink()
-    with pytest.raises(CheckpointError, match="It may be cut off"):
+    with pytest.raises(CheckpointError, match=re.escape(str(last))):
         open_resumed(last)
 
 
