@@ -37,6 +37,16 @@ def test_crop_is_a_square_around_the_face_with_its_margin(make_face: MakeFace) -
     assert crop.flags.c_contiguous
 
 
+def test_a_whole_image_is_padded_by_reflection_or_stretched(make_face: MakeFace) -> None:
+    image, face = ramp(40, 80), make_face(0, 0, 80, 40)
+    padded = cut_crop(image, face, CropSpec("whole", "", {"fit": "letterbox"}, margin=1.0, crop_size=80))
+    np.testing.assert_array_equal(padded, np.pad(image, ((20, 20), (0, 0), (0, 0)), mode="reflect"))
+    stretched = cut_crop(image, face, CropSpec("whole", "", {"fit": "squash"}, margin=1.0, crop_size=80))
+    np.testing.assert_array_equal(stretched, cv2.resize(image, (80, 80), interpolation=cv2.INTER_LINEAR))
+    shrunk = cut_crop(image, face, CropSpec("whole", "", {"fit": "squash"}, margin=1.0, crop_size=20))
+    np.testing.assert_array_equal(shrunk, cv2.resize(image, (20, 20), interpolation=cv2.INTER_AREA))
+
+
 def test_what_lies_beyond_the_frame_is_reflected(make_face: MakeFace) -> None:
     crop = cut_crop(ramp(100, 100), make_face(-10, 80, 10, 100), spec(margin=2, crop_size=40))
     expected = np.pad(ramp(100, 100), ((0, 40), (40, 0), (0, 0)), mode="reflect")[70:110, 20:60]

@@ -3,7 +3,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from unmask.errors import DetectorError, SpecMismatchError
+from unmask.errors import ConfigError, DetectorError, SpecMismatchError
 from unmask.faces.detector import WholeImage, build_detector, check_detector, describe_detector, no_detector, shrink
 from unmask.faces.haar import HaarCascade
 from unmask.faces.spec import CropSpec
@@ -42,6 +42,28 @@ def test_specs_name_our_own_detectors_by_short_names_and_others_by_their_target(
 
     described = describe_detector(Corners(), {"_target_": "mylab.faces.Corners", "device": "cpu"})
     assert (described["detector"], described["detector_options"]) == ("mylab.faces.Corners", {})
+
+
+def test_the_crops_of_whole_images_have_no_margin_whatever_the_default_is() -> None:
+    node = {"_target_": "unmask.faces.detector.WholeImage", "fit": "squash"}
+    spec = CropSpec(**describe_detector(WholeImage(fit="squash"), node))
+    assert (spec.detector, spec.detector_options) == ("whole", {"fit": "squash"})
+    assert (spec.margin, spec.aligned) == (1.0, False)
+    built = build_detector(spec, file="a.ckpt")
+    assert isinstance(built, WholeImage)
+    assert built.fit == "squash"
+
+
+@pytest.mark.parametrize(("width", "height"), [(30, 20), (20, 30), (1, 1)])
+def test_a_whole_image_is_one_face_as_large_as_it_is(width: int, height: int) -> None:
+    ((face,),) = WholeImage().detect([np.zeros((height, width, 3), np.uint8)])
+    assert (face.box, face.landmarks, face.confidence) == ((0.0, 0.0, width, height), None, 1.0)
+
+
+def test_an_unknown_fit_is_refused_in_the_constructor_and_in_a_spec() -> None:
+    for build in (lambda: WholeImage(fit="stretch"), lambda: CropSpec("whole", "", {"fit": "stretch"})):
+        with pytest.raises(ConfigError, match=r"detector\.fit='stretch'.*letterbox or squash"):
+            build()
 
 
 def test_the_detector_of_a_spec_is_built_with_its_options() -> None:

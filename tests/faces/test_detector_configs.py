@@ -10,7 +10,7 @@ from unmask.faces.detector import Detector
 CONFIGS = Path(__file__).parents[2] / "configs" / "detector"
 
 
-@pytest.mark.parametrize("name", ["retinaface_mobilenet", "retinaface", "haar"])
+@pytest.mark.parametrize("name", ["retinaface_mobilenet", "retinaface", "haar", "whole"])
 def test_detector_config_lists_every_option_with_its_default_and_bears_its_name(name: str) -> None:
     config = OmegaConf.load(CONFIGS / f"{name}.yaml")
     options = inspect.signature(get_class(config._target_)).parameters.values()
@@ -24,7 +24,8 @@ def test_config_none_builds_no_detector() -> None:
 
 
 def test_every_detector_config_is_tested_here() -> None:
-    assert {path.stem for path in CONFIGS.glob("*.yaml")} == {"retinaface_mobilenet", "retinaface", "haar", "none"}
+    names = {"retinaface_mobilenet", "retinaface", "haar", "whole", "none"}
+    assert {path.stem for path in CONFIGS.glob("*.yaml")} == names
 
 
 @pytest.mark.parametrize(

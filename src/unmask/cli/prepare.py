@@ -141,16 +141,26 @@ def describe_crops(cfg: DictConfig, detector: "Detector | None") -> "CropSpec":
     Args:
         cfg: Configuration of `prepare.yaml`.
         detector: Built of it.
+
+    Raises:
+        ConfigError: A value of `crop` is out of range, or the detector has another one for its crops.
     """
     from unmask.config import to_plain
     from unmask.faces.detector import check_detector, describe_detector
     from unmask.faces.spec import CropSpec
 
-    described = describe_detector(detector, to_plain(cfg.detector))
+    described, crop = describe_detector(detector, to_plain(cfg.detector)), to_plain(cfg.crop)
     if detector is not None:
         check_detector(detector, name=described["detector"])
+    usual = CropSpec(described["detector"]).to_dict()
+    for key in crop.keys() & described.keys():
+        if crop[key] not in (described[key], usual[key]):
+            raise ConfigError(
+                f"crop.{key}={crop[key]} does not fit detector={described['detector']}, whose crops always have "
+                f"crop.{key}={described[key]}. Drop it, or choose another detector."
+            )
     try:
-        return CropSpec(**described, **to_plain(cfg.crop))
+        return CropSpec(**{**crop, **described})
     except ConfigError as error:
         raise ConfigError(f"crop.{error}") from error
 

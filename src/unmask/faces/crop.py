@@ -22,7 +22,8 @@ MAX_SIDE = 2 * math.isqrt(MAX_PIXELS)
 def cut_crop(image: Image, face: Face, spec: CropSpec) -> Image:
     """Cut a square around a face, `margin` times the longer side of its box.
 
-    Areas outside the frame are filled by reflection, so the face is never distorted.
+    Areas outside the frame are filled by reflection, so the face is never distorted, unless the spec stretches whole
+    images.
 
     Args:
         image: Frame.
@@ -32,6 +33,8 @@ def cut_crop(image: Image, face: Face, spec: CropSpec) -> Image:
     Raises:
         DetectorError: The spec asks for aligned crops, but the face has no landmarks.
     """
+    if spec.squashes:
+        return _resize(image, spec.crop_size)
     x1, y1, x2, y2 = face.box
     centre = (x1 + x2) / 2, (y1 + y2) / 2
     side = max(round(spec.margin * max(x2 - x1, y2 - y1)), 1)
@@ -123,11 +126,12 @@ def _cut_level(image: Image, centre: tuple[float, float], side: int, angle: floa
     return level
 
 
-def _resize(square: Image, size: int) -> Image:
-    if square.shape[0] == size:
-        return np.ascontiguousarray(square)
-    shrinks = square.shape[0] > size
-    resized: Image = cv2.resize(square, (size, size), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+def _resize(image: Image, size: int) -> Image:
+    """Resize an image to a square; one that is not square is stretched."""
+    if image.shape[:2] == (size, size):
+        return np.ascontiguousarray(image)
+    shrinks = max(image.shape[:2]) > size
+    resized: Image = cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
     return resized
 
 

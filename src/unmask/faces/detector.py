@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from unmask.errors import DetectorError, SpecMismatchError
-from unmask.faces.spec import DETECTORS, CropSpec
+from unmask.faces.spec import DETECTORS, CropSpec, check_fit
 from unmask.parameters import check_whole
 from unmask.trust import build_from_file
 from unmask.types import Face, Image
@@ -24,6 +24,7 @@ class Detector(Protocol):
     """Find faces; any class with this method can be a detector, by its `_target_`.
 
     A detector with weights also has an attribute `weights_sha256`, which becomes part of the preprocessing spec.
+    One whose crops need a margin or alignment of their own states it in an attribute `crop_values`.
     Constructors only check and store arguments, so that a detector can be sent to other processes before it loads.
     """
 
@@ -37,7 +38,23 @@ class Detector(Protocol):
 
 
 class WholeImage:
-    """Treat every image as a crop, like `detector=none` in prepare."""
+    """Treat every image as one face as large as the image, whatever it shows.
+
+    `detector=whole` makes crops of whole images and frames, to recognize images that were generated whole. With
+    `detector=none`, where images are crops already, only prediction uses it.
+
+    Args:
+        fit: How an image that is not square becomes a crop: `letterbox` keeps its shape and fills the square by
+            reflection, `squash` stretches it. Stretching changes the traces of a generator with the shape of the image,
+            and lets a network learn the shape instead; bars of one colour would show it as plainly.
+    """
+
+    name = "whole"
+    crop_values: Mapping[str, Any] = {"margin": 1.0, "aligned": False}
+
+    def __init__(self, *, fit: str = "letterbox") -> None:
+        check_fit(fit)
+        self.fit = fit
 
     def detect(self, images: Sequence[Image]) -> list[list[Face]]:
         """Return one face per image, as large as the image."""
@@ -71,6 +88,7 @@ def describe_detector(detector: Detector | None, node: Mapping[str, Any]) -> dic
         "detector": "none" if detector is None else names.get(target, target),
         "detector_sha256": hash_weights(detector),
         "detector_options": {key: value for key, value in node.items() if key not in NOT_IN_SPEC},
+        **getattr(detector, "crop_values", {}),
     }
 
 

@@ -17,8 +17,12 @@ DETECTORS = {
     "retinaface": "unmask.faces.retinaface_resnet50.RetinaFaceResNet50",
     "haar": "unmask.faces.haar.HaarCascade",
     "none": "unmask.faces.detector.WholeImage",
+    "whole": "unmask.faces.detector.WholeImage",  # behind `none`, so that the target has this name
 }
 """Short names of our own detectors, stored in specs so that a spec's hash does not depend on module paths."""
+
+FITS = ("letterbox", "squash")
+"""How a whole image becomes a square: padded by reflection with its shape kept, or stretched."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +33,7 @@ class CropSpec:
         detector: `_target_` of the detector, or a key of `DETECTORS`; `none` for images that are already crops.
         detector_sha256: SHA-256 of the detector's weights, or "" without weights.
         detector_options: Arguments of the detector that affect its results, such as `confidence`, as plain values;
-            numbers for our own detectors. Missing arguments have their defaults.
+            numbers for our own detectors, except `fit`. Missing arguments have their defaults.
         margin: Side of the crop divided by the longer side of the box.
         crop_size: Side of the stored crop in pixels.
         aligned: Whether crops are rotated to make the eyes level.
@@ -59,8 +63,20 @@ class CropSpec:
         for key, value in self.detector_options.items():
             if "." in self.detector:  # custom detectors check their own arguments
                 _check_plain(f"detector_options.{key}", value)
+            elif key == "fit":
+                check_fit(value)
             else:
                 _check(f"detector_options.{key}", value, least=0, most=1e6)
+
+    @property
+    def takes_whole(self) -> bool:
+        """Whether a crop is a whole image, in which no face was looked for."""
+        return self.detector in ("none", "whole")
+
+    @property
+    def squashes(self) -> bool:
+        """Whether a whole image is stretched to a square, instead of padded."""
+        return self.takes_whole and self.detector_options.get("fit") == "squash"
 
     @property
     def node(self) -> dict[str, Any]:
@@ -110,6 +126,12 @@ class InputSpec:
     def to_dict(self) -> dict[str, Any]:
         """Return plain values, fit for JSON and for a checkpoint."""
         return {"size": self.size, "mean": list(self.mean), "std": list(self.std)}
+
+
+def check_fit(fit: Any) -> None:
+    """Raise a ConfigError unless a value is one of `FITS`."""
+    if fit not in FITS:
+        raise ConfigError(f"detector.fit='{fit}' is unknown. Choose {' or '.join(FITS)}.")
 
 
 def _check(key: str, value: Any, *, least: float, most: float) -> None:

@@ -37,17 +37,18 @@ _OFFSET = 3
 _NEIGHBOURS = ((-1, -1), (-1, 0), (-1, 1), (0, 1), (1, 1), (1, 0), (1, -1), (0, -1))
 
 
-def describe_faces(image: Image, faces: Sequence[Face]) -> list[Appearance | None]:
+def describe_faces(image: Image, faces: Sequence[Face], *, is_whole: bool = False) -> list[Appearance | None]:
     """Describe faces while their frame is at hand.
 
     Args:
         image: The frame.
         faces: Detections in it.
+        is_whole: Whether each is a whole image, which its place alone tells from others: cuts do not part them.
 
     Returns:
-        The appearance of each; None where less than two pixels of it lie in the frame.
+        The appearance of each; None where less than two pixels of it lie in the frame, and of whole images.
     """
-    return [_describe(image, face) for face in faces]
+    return [None if is_whole else _describe(image, face) for face in faces]
 
 
 def face_distances(some: Sequence[Appearance], others: Sequence[Appearance]) -> npt.NDArray[np.float64]:

@@ -173,6 +173,7 @@ def conclude(
     notes: Sequence[str],
     num_frames: int = 1,
     trained_on: Sequence[SourceRecord] = (),
+    subject: str = "face",
 ) -> Prediction:
     """Make a prediction from scored frames; its score is the highest of the deciding faces.
 
@@ -189,6 +190,7 @@ def conclude(
         notes: Further notes on the file.
         num_frames: Frames in the file.
         trained_on: Sources of the model's training data.
+        subject: What the model judges: `face`, or `image` or `video` if it takes images whole.
     """
     faces = sum_up(frames, decision=decision, deciding=deciding, margin=margin)
     score = max((face.score for face in faces if face.decides), default=None)
@@ -208,12 +210,12 @@ def conclude(
         tuple(_judge_faces(frames, decision=decision, margin=margin)),
         suspicious=suspicious,
         key_frames=find_key_frames(frames, faces, threshold=threshold) if is_video else (),
-        notes=(*notes, *note_small_faces(faces)),
+        notes=(*notes, *note_small_faces(faces, subject=subject)),
         probability=decision.probability(score),
         num_examined=len(frames),
         num_frames=num_frames,
-        headline=say_headline(verdict, faces=faces, extent=extent),
-        reason=say_reason(verdict, threshold=threshold, faces=faces, suspicious=suspicious),
+        headline=say_headline(verdict, faces=faces, extent=extent, subject=subject),
+        reason=say_reason(verdict, threshold=threshold, faces=faces, suspicious=suspicious, subject=subject),
         trained_on=tuple(trained_on),
     )
 

@@ -267,6 +267,7 @@ class Predictor:
         return conclude(
             name, kind, frames, decision=self.decision, deciding=self.deciding, margin=self.margin,
             notes=notes, num_frames=num_frames, trained_on=self.trained_on,
+            subject=str(kind) if self.crop_spec.detector == "whole" else "face",
         )  # fmt: skip
 
 

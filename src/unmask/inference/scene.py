@@ -149,7 +149,7 @@ class Examination:
         self._wanted = choose_within(index, asked, limits=limits)
         self.num_done = 0
         self.num_planned = len(self._wanted)
-        self._takes_whole = spec.detector == "none"
+        self._takes_whole = spec.takes_whole
         self._limits = limits
         self._scene_check = scene_check
         self._checked = {self._wanted[place] for place in choose_frames(len(self._wanted), num_frames=_FRAMES_CHECKED)}
@@ -211,9 +211,7 @@ class Examination:
         self._most_faces = max(self._most_faces, *map(len, batch.faces))
         found = [faces[: self._limits.max_faces] for faces in batch.faces]
         for frame, faces in zip(batch.frames, found, strict=True):
-            # An image that is taken whole is told from others by its place alone.
-            looks = [None] * len(faces) if self._takes_whole else describe_faces(frame.image, faces)
-            self._looks[frame.index] = looks
+            self._looks[frame.index] = describe_faces(frame.image, faces, is_whole=self._takes_whole)
             if self._scene_check is not None and frame.index in self._checked:
                 self._reasons.append(self._scene_check.explain(frame.image))
         self.num_done += len(found)

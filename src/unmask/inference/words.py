@@ -89,13 +89,14 @@ def entitle(prediction: Prediction) -> list[str]:
     return [prediction.headline or str(prediction.verdict), *([short] if short else [])]
 
 
-def say_headline(verdict: Verdict, *, faces: Sequence[FaceResult], extent: str) -> str:
+def say_headline(verdict: Verdict, *, faces: Sequence[FaceResult], extent: str, subject: str = "face") -> str:
     """State the verdict and its basis in one line.
 
     Args:
         verdict: Verdict of the file.
         faces: All faces.
         extent: Part of a video that looks forged, such as `2 of 4 seconds`; "" for none and for images.
+        subject: What a model judges: `face`, or `image` or `video` if it takes images whole.
     """
     word = VERDICTS[verdict]
     if verdict is Verdict.NO_FACE:
@@ -105,20 +106,20 @@ def say_headline(verdict: Verdict, *, faces: Sequence[FaceResult], extent: str) 
     if verdict is Verdict.UNCERTAIN:
         return f"{word}: the score is close to the threshold"
     if verdict is Verdict.REAL:
-        return _say_real(faces)
+        return _say_real(faces, subject)
     if len(faces) == 1:
-        return f"{word}: the face looks forged"
+        return f"{word}: the {subject} looks forged"
     fake = [name_face(face.track) for face in faces if face.verdict is Verdict.FAKE and face.decides]
     share = f"{len(fake)} of {len(faces)} faces"
     names = ", ".join(fake) if len(fake) <= _MOST_NAMES else f"{', '.join(fake[:_MOST_NAMES])} ..."
     return f"{word}: {share} {_look(share)} forged ({names})"
 
 
-def _say_real(faces: Sequence[FaceResult]) -> str:
+def _say_real(faces: Sequence[FaceResult], subject: str) -> str:
     fake = [name_face(face.track) for face in faces if face.verdict is Verdict.FAKE]
     if fake:
         return f"{VERDICTS[Verdict.REAL]}, though {fake[0]}, which does not decide, looks forged"
-    which = "the face shows" if len(faces) == 1 else "the faces show"
+    which = f"the {subject} shows" if len(faces) == 1 else "the faces show"
     return f"{VERDICTS[Verdict.REAL]}: {which} no sign of the forgeries that this model knows"
 
 
@@ -128,6 +129,7 @@ def say_reason(
     threshold: float,
     faces: Sequence[FaceResult],
     suspicious: Sequence[TimeRange],
+    subject: str = "face",
 ) -> str:
     """Explain in sentences with numbers how a verdict was reached, and what contradicts it.
 
@@ -136,6 +138,7 @@ def say_reason(
         threshold: Lowest score that is fake.
         faces: All faces.
         suspicious: Stretches in which a deciding face looks forged.
+        subject: What a model judges: `face`, or `image` or `video` if it takes images whole.
     """
     main = find_main(faces)
     if main is None:
@@ -143,7 +146,7 @@ def say_reason(
             "No face was found in what was examined. That does not mean it is real: a face may be too small, turned "
             "away, covered or dark."
         )
-    sentences = [f"{_name_decider(main, faces)} scores {compare(main.score, threshold)}."]
+    sentences = [f"{_name_decider(main, faces, subject)} scores {compare(main.score, threshold)}."]
     if verdict is Verdict.UNCERTAIN and not suspicious:
         sentences.append("That is too close to call.")
     elif verdict is Verdict.UNCERTAIN:
@@ -168,10 +171,10 @@ def _look(extent: str) -> str:
     return "looks" if extent.startswith("1 of ") else "look"
 
 
-def _name_decider(main: FaceResult, faces: Sequence[FaceResult]) -> str:
+def _name_decider(main: FaceResult, faces: Sequence[FaceResult], subject: str) -> str:
     deciding = sum(face.decides for face in faces)
     if len(faces) == 1:
-        return "The face"
+        return f"The {subject}"
     name = name_face(main.track).capitalize()
     return f"{name}, the one of {len(faces)} that decides," if deciding == 1 else f"{name}, the most suspicious,"
 
@@ -235,11 +238,16 @@ def note_search(frames: Sequence[FrameResult], *, num_asked: int, num_planned: i
     return []
 
 
-def note_small_faces(faces: Sequence[FaceResult]) -> list[str]:
-    """Return the note on faces too small for a meaningful score."""
+def note_small_faces(faces: Sequence[FaceResult], *, subject: str = "face") -> list[str]:
+    """Return the note on faces too small for a meaningful score.
+
+    Args:
+        faces: All of them.
+        subject: What a model judges: `face`, or `image` or `video` if it takes images whole.
+    """
     sides = [max(face.box[2] - face.box[0], face.box[3] - face.box[1]) for face in faces]
     small = sum(side < SMALL_FACE for side in sides)
     if not small:
         return []
-    which = "The face is" if len(faces) == 1 else f"{small} of {len(faces)} faces are"
+    which = f"The {subject} is" if len(faces) == 1 else f"{small} of {len(faces)} faces are"
     return [f"{which} smaller than {SMALL_FACE} pixels (the smallest {min(sides):.0f}): such a score says little."]

@@ -106,7 +106,8 @@ def _examine(batches: Iterable[Batch], spec: CropSpec) -> Iterator[_Examined]:
         for frame, found in zip(batch.frames, batch.faces, strict=True):
             faces = found[:_FACES_PER_FRAME]
             crops = [encode_crop(cut_crop(frame.image, face, spec), spec) for face in faces]
-            yield _Examined(frame.index, frame.time_seconds, faces, describe_faces(frame.image, faces), crops)
+            looks = describe_faces(frame.image, faces, is_whole=spec.takes_whole)
+            yield _Examined(frame.index, frame.time_seconds, faces, looks, crops)
 
 
 def _follow(

@@ -88,7 +88,7 @@ def index_images(video: Video, spec: CropSpec, *, max_pixels: int) -> VideoRecor
     if video.kind == MediaKind.VIDEO:
         raise DetectorError(
             f"detector=none works only for images that are already crops, but '{video.path}' is a video. "
-            f"Choose a detector, such as detector=retinaface_mobilenet."
+            f"Choose a detector, such as detector=retinaface_mobilenet, or detector=whole for whole frames."
         )
     if video.kind == MediaKind.FRAMES:
         indexed, problem = [], ""
