@@ -138,6 +138,32 @@ def test_self_blending_does_without_fakes_in_the_training_split(make_faces: Make
         _open(make_faces({"train": (4, 0), "val": (1, 1)}), augmentation=augmentation)
 
 
+def test_a_validation_split_without_fakes_has_one_for_each_real_crop_and_always_the_same(
+    face_dataset: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    dataset = FaceDataset.load(face_dataset)
+    reals = {name: table[table["label"] == 0] for name, table in (("videos", dataset.videos), ("faces", dataset.faces))}
+    write_dataset(tmp_path, info=dataset.info, **reals)
+    (tmp_path / "crops").symlink_to(face_dataset / "crops")
+    augmentation = instantiate(compose_config("train", "augmentation=sbi").augmentation)
+    data = _open(tmp_path, augmentation=augmentation, batch_size=4)
+    assert "Split 'val'" in caplog.text
+    table = data.table("val")
+    num_real = int((reals["faces"]["split"] == "val").sum())
+    assert len(table) == 2 * num_real
+    assert table["label"].tolist() == [0, 1] * num_real
+    assert (table["crop"][::2].to_numpy() == table["crop"][1::2].to_numpy()).all()
+    assert table["video_id"].iloc[1] == f"{table['video_id'].iloc[0]}/self_made"
+    assert table["method"].iloc[:2].tolist() == ["original", "self_made"]
+    first, again = (torch.cat([batch["image"] for batch in data.val_dataloader()]) for _ in range(2))
+    assert torch.equal(first, again)
+    labels = torch.cat([batch["label"] for batch in data.val_dataloader()])
+    assert labels.tolist() == table["label"].tolist()
+    assert (first[::2] != first[1::2]).flatten(1).any(1).all()
+    limited = _open(tmp_path, augmentation=augmentation, batch_size=4, limit={"val": 6})
+    assert limited.table("val")["label"].tolist() == [0, 1] * 3
+
+
 def test_epoch_goes_on_at_the_batch_where_it_was_interrupted(make_faces: Maker) -> None:
     data = _open(make_faces({"train": (6, 6), "val": (1, 1)}), batch_size=4)
     whole = [batch["row"].tolist() for batch in data.train_dataloader()]

@@ -1,6 +1,7 @@
 """The tasks of `prepare.py` that look at a source or at a finished face dataset."""
 
 import json
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -104,8 +105,8 @@ def summarize_report(explored: "Explored") -> dict[str, Any]:
     return {"report": str(explored.report), "cues": cues}
 
 
-def print_summary(root: Path) -> bool:
-    """Print the counts of each method and the lost videos, and return whether there is anything to train on."""
+def print_summary(root: Path) -> "FaceDataset":
+    """Print the counts of each method and the lost videos, and return the dataset."""
     from unmask.data.tables import FaceDataset
     from unmask.types import Outcome
 
@@ -121,7 +122,25 @@ def print_summary(root: Path) -> bool:
         console.print(f"  {row.outcome}: {row.video_id}: {row.message}", markup=False, highlight=False, soft_wrap=True)
     if len(lost) > 10:
         console.print(f"  ... and {len(lost) - 10} more; all are listed in {root / 'videos.parquet'} (column outcome)")
-    return bool((dataset.faces["split"] == "train").any())
+    return dataset
+
+
+def say_use(dataset: "FaceDataset") -> str:
+    """Return what a dataset can be used for, with the command."""
+    from unmask.types import Label
+
+    root = f"dataset.root={dataset.root}"
+    train = dataset.faces[dataset.faces["split"] == "train"]
+    if train.empty:
+        return f"Evaluate on it with: python evaluate.py checkpoint=... {shlex.quote(root)}"
+    if (train["label"] == Label.FAKE).any():
+        return f"Train on it with: {show_command('train.py', root)}"
+    if train["landmarks"].isna().any():
+        return (
+            "It has no fakes to train on, and no landmarks to make fakes from with augmentation=sbi: prepare it again "
+            "with detector=retinaface_mobilenet."
+        )
+    return f"Train on it with: {show_command('train.py', root, 'augmentation=sbi')}"
 
 
 def _print_methods(dataset: "FaceDataset") -> "Console":

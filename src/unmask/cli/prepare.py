@@ -2,7 +2,6 @@
 
 import json
 import os
-import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,11 +10,10 @@ from hydra import compose
 from hydra.errors import MissingConfigException
 from omegaconf import DictConfig, OmegaConf
 
-from unmask.cli.datasets import check, explore, print_summary, summarize_report, write_protocol
+from unmask.cli.datasets import check, explore, print_summary, say_use, summarize_report, write_protocol
 from unmask.cli.shell import check_values, run_command
 from unmask.config import check_complete
 from unmask.errors import ConfigError, list_problems
-from unmask.paths import show_command
 
 if TYPE_CHECKING:
     from unmask.data.tables import FaceDataset
@@ -123,16 +121,11 @@ def prepare_dataset(cfg: DictConfig) -> "PrepareResult":
 def prepare(cfg: DictConfig) -> None:
     """Prepare, write `result.json`, print a summary."""
     result = prepare_dataset(cfg)
-    has_training = print_summary(result.dataset)
+    dataset = print_summary(result.dataset)
     if result.num_repaired:
         print(f"Crops that were missing or damaged and are made again: {result.num_repaired}")
-    root = f"dataset.root={result.dataset}"
-    if has_training:
-        use = f"Train on it with: {show_command('train.py', root)}"
-    else:
-        use = f"Evaluate on it with: python evaluate.py checkpoint=... {shlex.quote(root)}"
     print(f"Report  {result.explored.report}")
-    print(f"Took {result.seconds:.0f} s. {use}")
+    print(f"Took {result.seconds:.0f} s. {say_use(dataset)}")
 
 
 def describe_crops(cfg: DictConfig, detector: "Detector | None") -> "CropSpec":

@@ -1,5 +1,6 @@
 """LightningDataModule that serves the training and validation crops of a face dataset."""
 
+import logging
 import os
 from collections.abc import Mapping
 from typing import Any
@@ -12,7 +13,7 @@ from torch.utils.data import DataLoader
 
 from unmask.data.audit import find_usable_crops
 from unmask.data.augmentation import Augmentation, FakeMaker
-from unmask.data.dataset import FaceCrops, Rows, cap_methods, find_landmarks, find_originals, limit_rows
+from unmask.data.dataset import FaceCrops, Rows, add_fakes, cap_methods, find_landmarks, find_originals, limit_rows
 from unmask.data.sampler import SAMPLINGS, EpochPlan, EpochSampler, RowSampler, ValidationBatches
 from unmask.data.splits import audit_splits
 from unmask.data.tables import FaceDataset
@@ -20,6 +21,8 @@ from unmask.errors import ConfigError, suggest
 from unmask.faces.spec import InputSpec
 from unmask.processes import describe_loader
 from unmask.types import Label
+
+logger = logging.getLogger(__name__)
 
 
 class FaceDataModule(L.LightningDataModule):
@@ -33,7 +36,8 @@ class FaceDataModule(L.LightningDataModule):
         input_spec: Size of the network's input.
         folds: Number of folds that replace the stored splits; None to keep these.
         fold: Fold that becomes test; the next one becomes val.
-        augmentation: Augmentation of training crops; a `FakeMaker` receives only real crops.
+        augmentation: Augmentation of training crops; a `FakeMaker` receives only real crops, and also those of a
+            validation split without fakes.
         batch_size: Number of crops per step and process.
         num_workers: Number of worker processes that decode crops; None for one per core, at most 8.
         sampling: Name of a sampling strategy, see `EpochPlan`, or a `RowSampler`.
@@ -145,11 +149,21 @@ class FaceDataModule(L.LightningDataModule):
             return
         dataset = self.dataset
         for split in ("train", "val"):
-            only = Label.REAL if self.makes_fakes and split == "train" else None
-            dataset.check_classes(split, only=only)
+            dataset.check_classes(split, only=Label.REAL if self._lacks_fakes(dataset, split) else None)
         audit_splits(dataset)
+        if self._lacks_fakes(dataset, "val"):
+            logger.warning(
+                "Split 'val' of '%s' has no fakes, so validation uses fakes that the augmentation makes from its real "
+                "crops. The best checkpoint and the threshold are chosen on them; how well they suit other fakes, only "
+                "an evaluation on such data shows.", dataset.root,
+            )  # fmt: skip
         for split in ("train", "val"):
             self._crops[split] = self._open(self._choose_rows(dataset, split), dataset, is_train=split == "train")
+
+    def _lacks_fakes(self, dataset: FaceDataset, split: str) -> bool:
+        """Return whether a split does without fakes, because the augmentation makes them."""
+        has_fakes = split == "val" and bool((dataset.faces_of(split)["label"] == Label.FAKE).any())
+        return self.makes_fakes and not has_fakes
 
     def _choose_rows(self, dataset: FaceDataset, split: str) -> pd.DataFrame:
         table, is_train = find_usable_crops(dataset, split=split), split == "train"
@@ -158,6 +172,8 @@ class FaceDataModule(L.LightningDataModule):
         if is_train and self.cap_per_method is not None:
             table = cap_methods(table, cap=self.cap_per_method, seed=self.seed)
         is_paired, limit = is_train and self.sampling == "paired", self.limit[split]
+        if limit is not None and not is_train and self._lacks_fakes(dataset, split):
+            limit = max(limit // 2, 1)  # a fake will follow each
         if limit is not None and limit < len(table):
             partners = find_originals(table, dataset) if is_paired else None
             table = limit_rows(table, limit=limit, seed=self.seed, partners=partners)
@@ -166,12 +182,19 @@ class FaceDataModule(L.LightningDataModule):
         return table
 
     def _open(self, table: pd.DataFrame, dataset: FaceDataset, *, is_train: bool) -> FaceCrops:
-        transform = self._augmentation if is_train else None
+        forges = not is_train and self._lacks_fakes(dataset, "val")
+        transform = self._augmentation if is_train or forges else None
+        table, draws = add_fakes(table, seed=self.seed) if forges else (table, None)
         landmarks = None
         if getattr(transform, "needs_landmarks", False):
             landmarks = find_landmarks(table, spec=dataset.spec, root=dataset.root)
         return FaceCrops(
-            table, root=dataset.root, input_spec=self._input_spec, transform=transform, landmarks=landmarks
+            table,
+            root=dataset.root,
+            input_spec=self._input_spec,
+            transform=transform,
+            landmarks=landmarks,
+            draws=draws,
         )
 
     @property

@@ -25,6 +25,28 @@ logger = logging.getLogger(__name__)
 
 Rows = npt.NDArray[np.int64]
 
+SELF_MADE = "self_made"
+"""Method of the fakes that an augmentation makes for a validation split without any."""
+
+_VAL_SEEDS = 3
+"""Random stream of their seeds."""
+
+
+def add_fakes(table: pd.DataFrame, *, seed: int) -> tuple[pd.DataFrame, list[Draw]]:
+    """Add a fake behind each real crop, to be made from it when it is read, and always in the same way.
+
+    Args:
+        table: Rows of `faces.parquet`, all real.
+        seed: Seed of the run.
+
+    Returns:
+        The table with twice as many rows, and the draw of each row.
+    """
+    fakes = table.assign(label=int(Label.FAKE), method=SELF_MADE, video_id=table["video_id"] + f"/{SELF_MADE}")
+    both = pd.concat([table, fakes]).sort_index(kind="stable").reset_index(drop=True)
+    seeds = np.random.default_rng([seed, _VAL_SEEDS]).integers(2**63, size=len(table)).tolist()
+    return both, [Draw(row, seeds[row // 2], is_forged=bool(row % 2)) for row in range(len(both))]
+
 
 def cap_methods(table: pd.DataFrame, *, cap: int, seed: int) -> pd.DataFrame:
     """Keep at most `cap` crops of each forgery method, and all real crops.
@@ -121,6 +143,7 @@ class FaceCrops(Dataset[dict[str, Any]]):
         input_spec: Size of the input.
         transform: Function from a stored crop and its landmarks to an augmented crop; None for no augmentation.
         landmarks: Landmarks of each row, or None if the transform does not need them.
+        draws: Draw of each row where rows are augmented in the same way every time; None for no such rows.
     """
 
     def __init__(
@@ -131,6 +154,7 @@ class FaceCrops(Dataset[dict[str, Any]]):
         input_spec: InputSpec,
         transform: Callable[[Image, Landmarks | None], Image] | None = None,
         landmarks: list[Landmarks] | None = None,
+        draws: list[Draw] | None = None,
     ) -> None:
         self.table = table
         self.transform = transform
@@ -140,13 +164,14 @@ class FaceCrops(Dataset[dict[str, Any]]):
         self._labels = table["label"].to_numpy(np.int64)
         self._videos = pd.factorize(table["video_id"])[0].astype(np.int64)
         self._landmarks = landmarks
+        self._draws = draws
 
     def __len__(self) -> int:
         return len(self._paths)
 
     def __getitem__(self, index: "int | Draw") -> dict[str, Any]:
-        draw = index if isinstance(index, Draw) else None
         row = index.row if isinstance(index, Draw) else index
+        draw = index if isinstance(index, Draw) else None if self._draws is None else self._draws[row]
         crop = self.stored(row)
         label = int(self._labels[row])
         if self.transform is not None:

@@ -136,9 +136,11 @@ class FaceDataset:
         for label in Label if only is None else (only,):
             if not (labels == label).any():
                 other = Label(1 - label).name.lower()
+                instead = ", or train on real crops alone with augmentation=sbi" if label is Label.FAKE else ""
                 raise DatasetError(
                     f"Split '{split}' of '{self.root}' has only one class: {len(labels)} {other} crops and no "
-                    f"{label.name.lower()} crops. Add {label.name.lower()} media to the source and rerun prepare.py."
+                    f"{label.name.lower()} crops. Add {label.name.lower()} media to the source and rerun prepare.py"
+                    f"{instead}."
                 )
 
 

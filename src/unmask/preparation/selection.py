@@ -23,8 +23,8 @@ from unmask.types import SPLITS, Label, MediaKind, Video
 _KIND_NAMES = {MediaKind.IMAGE: "images", MediaKind.VIDEO: "videos", MediaKind.FRAMES: "folders of frames"}
 
 _NEEDS = {
-    "train": "Training needs both classes",
-    "val": "Training needs both classes to choose the best checkpoint and the threshold",
+    "train": "Training needs both classes, or real media alone with augmentation=sbi, which makes its own fakes",
+    "val": "Training needs both classes to choose the best checkpoint and the threshold, except with augmentation=sbi",
     "test": "Evaluation needs both classes for ROC-AUC and PR-AUC",
 }
 

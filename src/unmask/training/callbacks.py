@@ -15,6 +15,7 @@ from omegaconf import DictConfig
 from torch import Tensor
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
+from unmask.data.dataset import SELF_MADE
 from unmask.decision import Decision
 from unmask.errors import ConfigError
 from unmask.media.image import decode_crop_file, write_jpeg
@@ -372,7 +373,8 @@ def _write_worst(scored: tuple[Any, Any], folder: Path, *, table: pd.DataFrame, 
         return []  # several processes shared the split, so that its order is not the table's
     written = []
     for label in Label:
-        of_class = np.flatnonzero(labels == label)
+        # The fakes that the augmentation made for validation are stored nowhere.
+        of_class = np.flatnonzero((labels == label) & (rows["method"] != SELF_MADE).to_numpy())
         worst = of_class[np.argsort(-np.abs(scores[of_class] - label), kind="stable")][:_NUM_WORST]
         if len(worst):
             path = folder / f"worst_{label.name.lower()}.jpg"
