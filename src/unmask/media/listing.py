@@ -243,7 +243,7 @@ def open_frame_folder(path: Path) -> FrameFolder:
     files = [file for file in list_visible(path) if file.suffix.lower() in IMAGE_SUFFIXES and file.is_file()]
     if not files:
         raise MediaError(f"The folder '{path}' contains no frames. Extract or copy them again, as JPEG or PNG.")
-    return FrameFolder(path, tuple(sorted(files, key=_natural_order)))
+    return FrameFolder(path, tuple(sorted(files, key=natural_order)))
 
 
 def read_frame_folder(folder: FrameFolder, wanted: Sequence[int], *, max_pixels: int = MAX_PIXELS) -> Iterator[Frame]:
@@ -272,5 +272,6 @@ def read_frame_folder(folder: FrameFolder, wanted: Sequence[int], *, max_pixels:
         raise MediaError(f"No frame of '{folder.path}' can be read: {problem}")
 
 
-def _natural_order(path: Path) -> list[tuple[int, str]]:
+def natural_order(path: Path) -> list[tuple[int, str]]:
+    """Return the sort key that puts `2.png` before `10.png`."""
     return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", path.name) if part]

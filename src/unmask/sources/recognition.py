@@ -43,13 +43,14 @@ class RecognizingSource(Protocol):
 
 
 def recognize_folder(root: Path) -> list[Recognition]:
-    """Return the sources that recognize a folder.
+    """Return the sources that recognize a folder; a class that has several names counts once, under the first.
 
     A source with a true class attribute `is_generic`, which reads any folder of its kind, counts only if no other does.
     """
     found: list[Recognition] = []
     generic: list[Recognition] = []
-    for name, target in find_targets("source").items():
+    names = {target: name for name, target in reversed(find_targets("source").items())}
+    for target, name in reversed(names.items()):
         source = _import_target(target)
         reason = source.recognize(root) if isinstance(source, RecognizingSource) else None
         if reason is not None:
