@@ -1,3 +1,4 @@
+import json
 import re
 import shlex
 from pathlib import Path
@@ -10,10 +11,12 @@ from unmask.errors import SourceError
 from unmask.sources.celebdf import CelebDF
 from unmask.sources.csv_table import CsvTable
 from unmask.sources.deeperforensics import DeeperForensics
+from unmask.sources.deepfakebench import DeepfakeBench
 from unmask.sources.dfd import DeepFakeDetection
 from unmask.sources.dfdc import DFDC
 from unmask.sources.dfdc_preview import DFDCPreview
 from unmask.sources.dfdm import DFDM
+from unmask.sources.faces_140k import Faces140k
 from unmask.sources.fakeavceleb import FakeAVCeleb
 from unmask.sources.ffiw import FFIW
 from unmask.sources.ffpp import FaceForensics
@@ -42,19 +45,24 @@ TREES = {
         "RealVideo-RealAudio/African/men/id00076/00109.mp4",
         "FakeVideo-FakeAudio/African/men/id00076/00109_10_id00476_wavtolip.mp4",
     ),
+    "deepfakebench": ("FF-DF.json", "FaceForensics++/original_sequences/youtube/c23/frames/000/000.png"),
+    "faces_140k": ("real_vs_fake/real-vs-fake/train/real/31355.jpg", "real_vs_fake/real-vs-fake/train/fake/A1.jpg"),
+    "portraits": ("Ann_Lee/Ann_Lee_0001.jpg", "Bob_Ray/Bob_Ray_0001.jpg"),
     "image_folder": ("train/0_real/a.jpg", "train/1_fake/b.jpg"),
     "csv": ("train.csv", "a.jpg"),
 }
-READ_AS_FOLDERS = ("uadfv", "fakeavceleb")
+READ_AS_FOLDERS = ("uadfv", "fakeavceleb", "faces_140k")
 """Layouts of folders named after their label, which `image_folder` reads too, with a hint."""
+FF_DF = {"label": "FF-real", "frames": ["FaceForensics++/original_sequences/youtube/c23/frames/000/000.png"]}
 TEXTS = {
     "metadata.json": '{"a.mp4": {"label": "REAL"}}',
     "train.csv": "path,label\na.jpg,0\n",
     "dataset.json": '{"method_A/1/1_A/2_1_A_001.mp4": {"label": "fake", "set": "test"}}',
+    "FF-DF.json": json.dumps({"FF-DF": {"FF-real": {"train": {"c23": {"000": FF_DF}}}}}),
 }
 SOURCES = (
     FaceForensics, DeepFakeDetection, CelebDF, DFDC, DFDCPreview, DeeperForensics, UADFV, DFDM, FFIW, FakeAVCeleb,
-    ImageFolder,
+    DeepfakeBench, Faces140k, ImageFolder,
 )  # fmt: skip
 
 
@@ -92,6 +100,13 @@ def test_folders_of_labels_hint_at_the_source_that_knows_more(
     caplog.set_level("INFO")
     assert len(ImageFolder(_lay_out(tmp_path, TREES[name])).list_videos()) == 2
     assert f"source={name} also recognizes" in caplog.text
+
+
+def test_celeba_is_recognized_by_its_list_of_people_and_vggface2_by_its_folders(tmp_path: Path) -> None:
+    celeba = _lay_out(tmp_path / "celeba", ("Anno/identity_CelebA.txt", "img_align_celeba/000001.jpg"))
+    vggface2 = _lay_out(tmp_path / "vggface2", ("n000001/0001_01.jpg", "n000009/0001_01.jpg"))
+    assert [one.source for root in (celeba, vggface2) for one in recognize_folder(root)] == ["portraits"] * 2
+    assert recognize_folder(_lay_out(tmp_path / "mine", ("real/real_0001.jpg", "other/other_0001.jpg"))) == []
 
 
 @pytest.mark.parametrize(("low", "high"), [("x/data", "x"), ("x/y/data", "x")])
