@@ -2,7 +2,7 @@
 
 python prepare.py source=synthetic output=data/synthetic-faces
 python prepare.py source=ffpp source.root=/data/FaceForensics++ output=data/ffpp-c23
-python prepare.py source=image_folder source.root=/data/140k detector=none output=data/140k
+python prepare.py source=faces_140k source.root=/data/140k detector=none output=data/140k
 python prepare.py source=forge source.root=/data/photographs output=data/forged crop.num_frames=16
 python prepare.py task=explore output=data/ffpp-c23
 """

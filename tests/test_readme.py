@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from tests.conftest import train_tiny
+from tests.prepared import lay_out_prepared
 from tests.published import lay_out_published
 
 from unmask.media.image import write_jpeg
@@ -43,7 +44,7 @@ PUBLISHED = {
 }  # fmt: skip
 
 
-READS = ("source.root", "source.ffpp_root", "source.celebdf_root", "dataset.root", "checkpoint")
+READS = ("source.root", "source.lists", "source.ffpp_root", "source.celebdf_root", "dataset.root", "checkpoint")
 """Keys whose value is one of the places above."""
 
 
@@ -72,6 +73,7 @@ def places(in_folder: Path, synthetic_root: Path, face_dataset: Path, checkpoint
     clips = sorted((synthetic_root / "original_sequences/youtube/c23/videos").glob("*.mp4"))
     photographs = in_folder / "photographs"
     labelled = in_folder / "labelled"
+    prepared = lay_out_prepared(in_folder / "prepared", [next(read_frames(clip, num_frames=1)).image for clip in clips])
     for number, clip in enumerate(clips):
         image = next(read_frames(clip, num_frames=1)).image
         write_jpeg(photographs / f"{number}.jpg", image, quality=95)
@@ -89,7 +91,9 @@ def places(in_folder: Path, synthetic_root: Path, face_dataset: Path, checkpoint
         "/data/FaceForensics++": synthetic_root,
         "/data/photographs": photographs,
         **{place: published[name] for place, name in PUBLISHED.items()},
-        **dict.fromkeys(("/data/140k", "/data/photos"), labelled),
+        "/data/photos": labelled,
+        **{f"/data/{name}": path for name, path in prepared.items()},
+        "/data/DF40": prepared["rgb"],
         **dict.fromkeys(("data/ffpp-c23", "data/celebdf", "data/synthetic-faces"), face_dataset),
         **dict.fromkeys(trained, checkpoint),
         **{f"outputs/train/{run}/bundle": checkpoint.parents[1] / "bundle" for run in ("<run>", "first")},

@@ -16,6 +16,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from tests.conftest import compose_config
+from tests.prepared import lay_out_prepared
 from tests.published import PUBLISHED, lay_out_published
 
 from unmask.config import config_dir, register_schemas
@@ -142,13 +143,16 @@ def test_experiment_trains_with_its_own_network(face_dataset: Path, tmp_path: Pa
 def images(in_folder: Path, synthetic_root: Path) -> dict[str, Path]:
     """The raw material of every source."""
     clips = sorted((synthetic_root / "original_sequences/youtube/c23/videos").glob("*.mp4"))
-    for number, clip in enumerate(clips):
-        image = next(read_frames(clip, num_frames=1)).image
+    stills = [next(read_frames(clip, num_frames=1)).image for clip in clips]
+    for number, image in enumerate(stills):
         for folder, quality in (("photographs", 95), ("labelled/real", 95), ("labelled/fake", 90)):
             write_jpeg(in_folder / folder / f"{number}.jpg", image, quality=quality)
     rows = [f"labelled/{label}/{number}.jpg,{label}" for label in ("real", "fake") for number in range(len(clips))]
     (in_folder / "labels.csv").write_text("\n".join(["path,label", *rows]) + "\n")
+    prepared = lay_out_prepared(in_folder / "prepared", stills)
     return {
+        "deepfakebench": prepared["rgb"], "df40": prepared["rgb"], "faces_140k": prepared["140k"],
+        "portraits": prepared["lfw"],
         "ffpp": synthetic_root, "image_folder": in_folder / "labelled", "forge": in_folder / "photographs",
         "csv": in_folder / "labels.csv", **lay_out_published(in_folder, clips),
     }  # fmt: skip
