@@ -20,7 +20,7 @@ from unmask.data.tables import FaceDataset
 from unmask.errors import OutputError
 from unmask.media.encode import write_video
 from unmask.paths import describe_refusal, remove_parts, write_bytes, writing
-from unmask.preparation.work import Journal
+from unmask.preparation.records import Journal
 from unmask.types import Image, Label
 
 

@@ -145,8 +145,11 @@ class PrepareKeys:
     task: str = MISSING
     source: Any = MISSING
     detector: Any = MISSING
+    runner: Any = MISSING
     paths: Any = MISSING
     output: str = MISSING
+    shard: str | None = MISSING
+    shards: list[str] = field(default_factory=list)
     dataset: PreparedKeys = field(default_factory=PreparedKeys)
     crop: CropKeys = field(default_factory=CropKeys)
     split: SplitKeys = field(default_factory=SplitKeys)

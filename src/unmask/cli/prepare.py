@@ -3,25 +3,31 @@
 import json
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hydra import compose
+from hydra.core.hydra_config import HydraConfig
 from hydra.errors import MissingConfigException
 from omegaconf import DictConfig, OmegaConf
 
 from unmask.cli.datasets import check, explore, print_summary, say_use, summarize_report, write_protocol
 from unmask.cli.shell import check_values, run_command
-from unmask.config import check_complete
+from unmask.config import check_complete, run_dir, to_plain
 from unmask.errors import ConfigError, list_problems
+from unmask.paths import show_command, write_bytes
 
 if TYPE_CHECKING:
     from unmask.data.tables import FaceDataset
     from unmask.faces.detector import Detector
     from unmask.faces.spec import CropSpec
-    from unmask.preparation.prepare import PrepareResult
+    from unmask.preparation.merge import ShardResult
+    from unmask.preparation.prepare import Preparation, PrepareResult
+    from unmask.sources.folders import Source
 
-TASKS = ("prepare", "check", "explore", "repair", "protocol")
+TASKS = ("prepare", "merge", "check", "explore", "repair", "protocol")
+_OF_ONE_SHARD = ("task", "output", "shard", "shards")
 _KEPT = (
     "Videos that are finished are kept: run the same command again, and it continues after them. "
     "output=... names another folder for the dataset, UNMASK_HOME=... one for everything."
@@ -60,7 +66,7 @@ def do_task(cfg: DictConfig) -> int:
     if cfg.task == "protocol":
         write_protocol(cfg)
         return 0
-    if cfg.task != "prepare":
+    if cfg.task not in TASKS:
         raise ConfigError(f"No task '{cfg.task}' (task). Choose one of: {', '.join(TASKS)}")
     prepare(cfg)
     return 0
@@ -85,15 +91,39 @@ def read_split(cfg: DictConfig) -> dict[str, Any]:
     }
 
 
-def prepare_dataset(cfg: DictConfig) -> "PrepareResult":
-    """Prepare, and write `result.json` into the run folder."""
-    from unmask.config import run_dir
-    from unmask.paths import write_bytes
+def prepare_dataset(cfg: DictConfig) -> "PrepareResult | ShardResult":
+    """Prepare a source or a shard of it, or merge shards, and write `result.json` into the run folder."""
+    from unmask.preparation.merge import ShardResult
+
+    if cfg.task != "merge" and cfg.shards:
+        raise ConfigError(f"shards={list(cfg.shards)} names folders to merge. Add task=merge, or drop it.")
+    if cfg.task == "merge" and cfg.shard is not None:
+        raise ConfigError(f"task=merge merges all shards, so shard={cfg.shard} has no meaning. Drop it.")
+    if cfg.task == "merge":
+        result: PrepareResult | ShardResult = merge_dataset(cfg)
+    else:
+        result = prepare_all(cfg) if cfg.shard is None else prepare_shard(cfg)
+    summary = {
+        "dataset": str(result.dataset),
+        **({"shard": str(result.shard)} if isinstance(result, ShardResult) else {}),
+        "videos": result.outcomes,
+        "faces": result.num_faces,
+        "reused": result.num_reused,
+        "repaired": result.num_repaired,
+        "seconds": round(result.seconds, 1),
+        **({} if isinstance(result, ShardResult) else summarize_report(result.explored)),
+    }
+    write_bytes(run_dir() / "result.json", (json.dumps(summary, indent=2) + "\n").encode())
+    return result
+
+
+def prepare_all(cfg: DictConfig) -> "PrepareResult":
+    """Prepare all videos of the source."""
     from unmask.preparation.prepare import prepare
     from unmask.training.parts import build_node
 
     detector = build_node(cfg.detector)
-    result = prepare(
+    return prepare(
         build_node(cfg.source),
         output=Path(cfg.output),
         detector=detector,
@@ -104,28 +134,125 @@ def prepare_dataset(cfg: DictConfig) -> "PrepareResult":
         duplicates=cfg.duplicates,
         near_duplicates=cfg.near_duplicates,
         max_pixels=cfg.limits.max_pixels,
+        runner=build_node(cfg.runner),
     )
-    summary = {
-        "dataset": str(result.dataset),
-        "videos": result.outcomes,
-        "faces": result.num_faces,
-        "reused": result.num_reused,
-        "repaired": result.num_repaired,
-        "seconds": round(result.seconds, 1),
-        **summarize_report(result.explored),
+
+
+def prepare_shard(cfg: DictConfig) -> "ShardResult":
+    """Prepare the videos of a shard."""
+    from unmask.preparation.merge import prepare_shard
+    from unmask.preparation.shards import Shard
+    from unmask.training.parts import build_node
+
+    shard = Shard.parse(str(cfg.shard))
+    detector, source = build_node(cfg.detector), build_node(cfg.source)
+    settings = record_settings(cfg, describe_crops(cfg, detector))
+    overrides = [text for text in HydraConfig.get().overrides.task if _name_key(text) not in _OF_ONE_SHARD]
+    return prepare_shard(
+        read_preparation(settings, source),
+        shard,
+        output=Path(cfg.output),
+        detector=detector,
+        num_workers=count_workers(cfg),
+        runner=build_node(cfg.runner),
+        settings=settings,
+        overrides=overrides,
+    )
+
+
+def _name_key(override: str) -> str:
+    return override.lstrip("+~").partition("=")[0].partition("@")[0]
+
+
+def record_settings(cfg: DictConfig, spec: "CropSpec") -> dict[str, Any]:
+    """Return the settings that decide crops and splits, as shards record them."""
+    crop = spec.to_dict()
+    return {
+        "source": to_plain(cfg.source),
+        **{key: crop.pop(key) for key in ("detector", "detector_sha256", "detector_options")},
+        "crop": crop,
+        "split": to_plain(cfg.split),
+        "seed": cfg.seed,
+        "limit": cfg.limit,
+        "limits": to_plain(cfg.limits),
+        "duplicates": cfg.duplicates,
+        "near_duplicates": cfg.near_duplicates,
     }
-    write_bytes(run_dir() / "result.json", (json.dumps(summary, indent=2) + "\n").encode())
-    return result
+
+
+def read_preparation(settings: Mapping[str, Any], source: "Source") -> "Preparation":
+    """Return what `record_settings` describes."""
+    from unmask.data.splits import SplitOptions
+    from unmask.faces.spec import CropSpec
+    from unmask.preparation.prepare import Preparation
+
+    detector = {key: settings[key] for key in ("detector", "detector_sha256", "detector_options")}
+    return Preparation(
+        source,
+        CropSpec(**detector, **settings["crop"]),
+        SplitOptions(**read_split(OmegaConf.create({"split": settings["split"], "seed": settings["seed"]}))),
+        limit=settings["limit"],
+        duplicates=settings["duplicates"],
+        near_duplicates=settings["near_duplicates"],
+        max_pixels=settings["limits"]["max_pixels"],
+    )
+
+
+def merge_dataset(cfg: DictConfig) -> "PrepareResult":
+    """Merge shards with the settings that they record.
+
+    Raises:
+        ConfigError: The command line contradicts them.
+        UntrustedError: They were made with a source of a package that is not trusted.
+    """
+    from unmask.preparation.merge import merge
+    from unmask.preparation.shards import find_difference, read_notes
+    from unmask.training.parts import build_node
+    from unmask.trust import build_from_file
+
+    folders = [Path(folder) for folder in cfg.shards] or [Path(cfg.output)]
+    notes = read_notes(folders)
+    file, settings = next((path, dict(note.settings)) for path, note in notes.items())
+    given = {_name_key(text).partition(".")[0] for text in HydraConfig.get().overrides.task}
+    if given & {"source", "detector", "crop", "split", "seed", "limit", "limits"}:
+        known = record_settings(cfg, describe_crops(cfg, build_node(cfg.detector)))
+        for key, here, there in find_difference(known, settings):
+            if key.partition(".")[0].partition("_")[0] in given:
+                raise ConfigError(
+                    f"{key}: {here!r} on the command line, but {there!r} in '{file}'. The settings of a merge are "
+                    f"those of its shards: name none on the command line, or the same."
+                )
+    settings |= {key: cfg[key] for key in ("duplicates", "near_duplicates") if key in given}
+    if "source" in given:
+        source = build_node(cfg.source)
+    else:
+        trusted = [*cfg.trusted_modules, "unmask.sources"]
+        source = build_from_file(settings["source"], file=file, trusted_modules=trusted)
+    return merge(read_preparation(settings, source), notes, output=Path(cfg.output), num_workers=count_workers(cfg))
 
 
 def prepare(cfg: DictConfig) -> None:
-    """Prepare, write `result.json`, print a summary."""
+    """Prepare or merge, write `result.json`, print a summary."""
+    from unmask.preparation.merge import ShardResult
+
     result = prepare_dataset(cfg)
+    if isinstance(result, ShardResult):
+        _print_shard(result)
+        return
     dataset = print_summary(result.dataset)
     if result.num_repaired:
         print(f"Crops that were missing or damaged and are made again: {result.num_repaired}")
     print(f"Report  {result.explored.report}")
     print(f"Took {result.seconds:.0f} s. {say_use(dataset)}")
+
+
+def _print_shard(result: "ShardResult") -> None:
+    counts = ", ".join(f"{name} {count:,}" for name, count in result.outcomes.items())
+    num_videos = sum(result.outcomes.values())
+    print(f"Shard {result.shard}: {num_videos:,} of {result.num_videos:,} videos ({counts or 'none'}), "
+          f"{result.num_faces:,} crops, in {result.seconds:.0f} s.")  # fmt: skip
+    merge = show_command("prepare.py", "task=merge", f"output={result.dataset}")
+    print(f"When all {result.shard.count} shards are finished, merge them with: {merge}")
 
 
 def describe_crops(cfg: DictConfig, detector: "Detector | None") -> "CropSpec":
@@ -138,7 +265,6 @@ def describe_crops(cfg: DictConfig, detector: "Detector | None") -> "CropSpec":
     Raises:
         ConfigError: A value of `crop` is out of range, or the detector has another one for its crops.
     """
-    from unmask.config import to_plain
     from unmask.faces.detector import check_detector, describe_detector
     from unmask.faces.spec import CropSpec
 
@@ -160,9 +286,7 @@ def describe_crops(cfg: DictConfig, detector: "Detector | None") -> "CropSpec":
 
 def repair(cfg: DictConfig) -> int:
     """Repair the dataset in `output`, write `result.json`, print what was repaired; return how much could not be."""
-    from unmask.config import run_dir
     from unmask.data.tables import FaceDataset
-    from unmask.paths import write_bytes
     from unmask.preparation.repair import repair as repair_dataset
 
     dataset = FaceDataset.load(cfg.output)
@@ -196,9 +320,6 @@ def _open_detector(dataset: "FaceDataset", cfg: DictConfig) -> "Detector | None"
     Raises:
         ConfigError: It finds other faces than those of the dataset.
     """
-    from hydra.core.hydra_config import HydraConfig
-
-    from unmask.config import to_plain
     from unmask.faces.detector import describe_detector
     from unmask.training.parts import build_node
 

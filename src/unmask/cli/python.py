@@ -15,12 +15,13 @@ from unmask.errors import ConfigError
 if TYPE_CHECKING:
     from unmask.evaluation.run import Evaluation
     from unmask.inference.results import Prediction
+    from unmask.preparation.merge import ShardResult
     from unmask.preparation.prepare import PrepareResult
     from unmask.training.record import TrainResult
 
 
-def prepare(overrides: Sequence[str] = (), *, folder: str | Path | None = None) -> "PrepareResult":
-    """Turn a source into a face dataset.
+def prepare(overrides: Sequence[str] = (), *, folder: str | Path | None = None) -> "PrepareResult | ShardResult":
+    """Turn a source, or a shard of it, into a face dataset, or merge shards (`task=merge`).
 
     Args:
         overrides: Overrides of the command line, such as `["source=ffpp", "source.root=/data", "output=data/faces"]`.

@@ -108,7 +108,7 @@ def find_copies(videos: Sequence[Video]) -> list[list[int]]:
 
 
 def report_copies(
-    videos: Sequence[Video], splits: Sequence[str], copies: Iterable[Sequence[int]], *, choice: str, root: Path
+    videos: Sequence[Video], splits: Sequence[str], copies: Iterable[Sequence[int]], *, choice: str, root: Path | None
 ) -> None:
     """Warn about copies in different splits or with different labels, and list all copies in `copies.csv`.
 
@@ -117,13 +117,14 @@ def report_copies(
         splits: Split of each video.
         copies: Result of `find_copies`.
         choice: `warn`, or `refuse` to raise if copies are in different splits.
-        root: Folder of the face dataset.
+        root: Folder of the face dataset; None to write no list.
 
     Raises:
         LeakageError: Copies are in different splits, and `choice` is `refuse`.
     """
     copies = list(copies)
-    (root / COPIES_FILE).unlink(missing_ok=True)
+    if root is not None:
+        (root / COPIES_FILE).unlink(missing_ok=True)
     if not copies:
         return
     crossing = [same for same in copies if len({splits[index] for index in same}) > 1]
@@ -140,8 +141,10 @@ def report_copies(
             f"{len(crossing)} files have copies under other names in another split (duplicates=refuse):\n"
             f"{list_problems(map(show, crossing))}\nRemove the copies, or set duplicates=warn."
         )
-    _write(root / COPIES_FILE, videos, splits, copies)
-    listed = f"'{root / COPIES_FILE}' lists all copies."
+    listed = f"{COPIES_FILE} of the merged dataset lists all copies."
+    if root is not None:
+        _write(root / COPIES_FILE, videos, splits, copies)
+        listed = f"'{root / COPIES_FILE}' lists all copies."
     if crossing:
         logger.warning(
             "%d files have copies under other names in another split, so metrics on val and test are too optimistic "

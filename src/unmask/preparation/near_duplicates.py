@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from unmask.errors import LeakageError, MediaError, list_problems
+from unmask.errors import ConfigError, LeakageError, MediaError, list_problems
 from unmask.media.image import decode_crop_file
 from unmask.paths import write_bytes
 from unmask.types import Image, Label
@@ -65,6 +65,12 @@ class NearDuplicates:
     pairs: pd.DataFrame
     num_crops: int
     num_skipped: int
+
+
+def check_choice(choice: str) -> None:
+    """Raise a ConfigError unless a value of `near_duplicates` is known."""
+    if choice not in NEAR_CHOICES:
+        raise ConfigError(f"near_duplicates='{choice}' is unknown. Choose {' or '.join(NEAR_CHOICES)}.")
 
 
 def report_near_duplicates(videos: pd.DataFrame, faces: pd.DataFrame, *, choice: str, root: Path) -> None:

@@ -1,14 +1,29 @@
-"""What prepare records of each video, and the tables made of that."""
+"""What prepare records of each video, the journal that keeps it, and the tables made of it."""
 
-from collections.abc import Sequence
+import json
+import logging
+import os
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from unmask.data.tables import FACE_COLUMNS, VIDEO_COLUMNS
 from unmask.errors import DatasetError, list_problems
+from unmask.paths import show_command, write_bytes, writing
 from unmask.types import Outcome, Video
+
+JOURNAL_FILE = "prepare.jsonl"
+
+MERGED_FILE = "prepare.json"
+"""Note of the shards that a dataset was merged of; see `unmask.preparation.shards`."""
+
+SHARD_FILES = "prepare.*-of-*.json*"
+"""Pattern of the files in which shards record their settings and finished videos; see `unmask.preparation.shards`."""
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -103,3 +118,104 @@ def check_usable(records: Sequence[VideoRecord], *, source: str) -> None:
     raise DatasetError(
         f"None of the {len(records)} videos of source '{source}' can be used:\n{list_problems(problems)}"
     )
+
+
+class Journal:
+    """Journal of finished videos, one JSON line each, from which an interrupted run resumes.
+
+    Args:
+        path: Journal file, such as `<root>/prepare.jsonl`; need not exist.
+        spec_hash: Hash of the crop spec; records with another hash are ignored.
+        older: Journal of the same folder that is read first, but not written.
+    """
+
+    def __init__(self, path: Path, *, spec_hash: str, older: Path | None = None) -> None:
+        self.path = path
+        self.spec_hash = spec_hash
+        self.older = older
+
+    def read(self, videos: Sequence[Video]) -> dict[str, VideoRecord]:
+        """Return the records, by `video_id`, of videos whose file and crop spec have not changed.
+
+        Omits missing videos, so that they are retried, and skips a line truncated by an interruption.
+        """
+        wanted = {video.video_id: video for video in videos}
+        records: dict[str, VideoRecord] = {}
+        for entry in self._read_entries():
+            video = wanted.get(entry["record"]["video_id"])
+            if video is None:
+                continue
+            records.pop(video.video_id, None)  # the crops on disk belong to the last line, whatever its key
+            if entry["key"] == self._key(video):
+                records[video.video_id] = VideoRecord.from_dict(entry["record"])
+        return {name: record for name, record in records.items() if record.outcome != Outcome.MISSING}
+
+    def has_other_spec(self) -> bool:
+        """Return whether the journal records crops made with another spec."""
+        return any(entry["key"][0] != self.spec_hash for entry in self._read_entries())
+
+    def _read_entries(self) -> Iterator[dict[str, Any]]:
+        for path in (self.older, self.path):
+            if path is None or not path.is_file():
+                continue
+            for line in path.read_text().splitlines():
+                try:
+                    yield json.loads(line)
+                except ValueError:
+                    logger.warning("Skipped a truncated line of '%s'; its video will be processed again.", path)
+
+    def has_changed(self, video: Video) -> bool:
+        """Return whether the file of a finished video exists but has changed since."""
+        return self.path.is_file() and video.is_there and video.video_id not in self.read([video])
+
+    def append(self, video: Video, record: VideoRecord) -> None:
+        """Append a finished video to the file, unbuffered.
+
+        Raises:
+            OutputError: The disk is full, or the folder is not writable.
+        """
+        line = self._write_line(video, record)
+        with writing(self.path):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with self.path.open("ab+", buffering=0) as file:
+                size = file.tell()
+                if size:
+                    file.seek(-1, os.SEEK_END)
+                    line = line if file.read(1) == b"\n" else "\n" + line  # after a truncated line
+                content = line.encode()
+                try:
+                    while content:
+                        content = content[file.write(content) :]
+                except OSError:
+                    file.truncate(size)  # drop what a full disk accepted of the line
+                    raise
+
+    def rewrite(self, videos: Sequence[Video], records: Mapping[str, VideoRecord]) -> None:
+        """Replace the file with one line per video, atomically."""
+        lines = (self._write_line(video, records[video.video_id]) for video in videos)
+        write_bytes(self.path, "".join(lines).encode())
+
+    def _write_line(self, video: Video, record: VideoRecord) -> str:
+        return json.dumps({"key": self._key(video), "record": record.to_dict()}) + "\n"
+
+    def _key(self, video: Video) -> list[Any]:
+        if not video.is_there:
+            return [self.spec_hash, str(video.path), 0, 0]
+        status = video.path.stat()
+        key = [self.spec_hash, str(video.path), status.st_size, status.st_mtime_ns]
+        if video.mask is not None and video.mask.exists():
+            status = video.mask.stat()
+            key += [str(video.mask), status.st_size, status.st_mtime_ns]
+        return key
+
+
+def start_anew(root: Path) -> None:
+    """Forget the shards that a dataset was merged of; raise a DatasetError if it has some that are not merged yet."""
+    names = [path.name for path in sorted(root.glob(SHARD_FILES))]
+    if names:
+        raise DatasetError(
+            f"'{root}' has shards that are not merged yet:\n{list_problems(names)}\nMerge them with: "
+            f"{show_command('prepare.py', 'task=merge', f'output={root}')} - or choose another output, or delete these "
+            f"files to prepare their videos again."
+        )
+    (root / MERGED_FILE).unlink(missing_ok=True)

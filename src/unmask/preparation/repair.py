@@ -14,9 +14,9 @@ from unmask.data.audit import find_damaged
 from unmask.data.tables import FaceDataset, count_rows, write_dataset
 from unmask.faces.detector import Detector
 from unmask.media.image import MAX_PIXELS
-from unmask.preparation.records import CropRow, VideoRecord, build_tables
+from unmask.preparation.records import JOURNAL_FILE, CropRow, Journal, VideoRecord, build_tables
 from unmask.preparation.report import Explored, write_report
-from unmask.preparation.work import Journal, Task, Workshop, remove_remains, work_on
+from unmask.preparation.work import LocalRunner, Task, Workshop, remove_remains, work_on
 from unmask.types import Label, MediaKind, Outcome, Video
 
 logger = logging.getLogger(__name__)
@@ -65,9 +65,10 @@ def repair(root: Path, *, detector: Detector | None, num_workers: int, max_pixel
     damaged = find_damaged(dataset.faces["crop"], root=root, size=size)
     workshop = Workshop(detector, dataset.spec, root, max_pixels)
     records: dict[str, VideoRecord] = {}
-    journal = Journal(root / "prepare.jsonl", spec_hash=dataset.spec.hash)
+    journal = Journal(root / JOURNAL_FILE, spec_hash=dataset.spec.hash)
     tasks, problems = _plan(dataset, damaged if detector is not None else {}, journal)
-    with closing(work_on(tasks, workshop, num_workers=num_workers, description="Repairing videos")) as work:
+    runner = LocalRunner(num_workers)
+    with closing(work_on(tasks, workshop, runner=runner, description="Repairing videos")) as work:
         for task, record in work:
             if record.outcome == Outcome.OK:
                 records[task.video.video_id] = record

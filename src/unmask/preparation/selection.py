@@ -32,16 +32,16 @@ logger = logging.getLogger(__name__)
 
 
 def select_videos(
-    source: Source, options: SplitOptions, *, root: Path, duplicates: str, limit: int | None, num_workers: int
+    source: Source, options: SplitOptions, *, root: Path | None, duplicates: str, limit: int | None, num_workers: int
 ) -> SplitResult:
     """List the videos of a source, split them, and log what there is.
 
-    Writes the videos that are left out, and copies in different splits, into the face dataset.
+    Writes the videos that are left out, and copies, into the face dataset.
 
     Args:
         source: Source to read.
         options: How to split it.
-        root: Folder of the face dataset.
+        root: Folder of the face dataset; None to write nothing, as for a shard.
         duplicates: `warn` about identical files in different splits, or `refuse` them.
         limit: Maximum number of existing videos per method, for a trial run; None for all.
         num_workers: Number of worker processes of a source that creates its files.
@@ -65,7 +65,8 @@ def select_videos(
     _log_overview(result.videos, result.splits, name=source.name)
     report_copies(result.videos, result.splits, result.copies, choice=duplicates, root=root)
     result = replace(result, left_out=left_out + result.left_out)
-    write_left_out(root, result.left_out)
+    if root is not None:
+        write_left_out(root, result.left_out)
     return result
 
 

@@ -1,32 +1,31 @@
-"""Prepare many videos in worker processes, with a progress bar and a journal of finished videos."""
+"""Prepare many videos with a runner, a progress bar and a journal of finished videos."""
 
-import json
 import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Collection, Generator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Protocol
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from unmask.data.audit import find_damaged
 from unmask.data.tables import FaceDataset
-from unmask.errors import DatasetError, OutputError, list_problems
+from unmask.errors import DatasetError, OutputError, list_problems, names_limit
 from unmask.faces.detector import Detector
 from unmask.faces.spec import CropSpec
 from unmask.media.image import MAX_PIXELS
 from unmask.paths import writing
 from unmask.preparation.prepare_video import prepare_video
-from unmask.preparation.records import VideoRecord
+from unmask.preparation.records import Journal, VideoRecord
 from unmask.processes import open_pool
-from unmask.types import Outcome, Video
+from unmask.types import Video
 
 _REMADE_PREFIX = ".remade-"
 
@@ -57,19 +56,61 @@ class Workshop:
         spec: Crop settings.
         root: Folder of the face dataset.
         max_pixels: Maximum number of pixels of an image or video frame.
+        shard: Name of the shard, such as `2-of-5`, whose temporary folders other shards leave alone; "" without shards.
     """
 
     detector: Detector | None
     spec: CropSpec
     root: Path
     max_pixels: int = MAX_PIXELS
+    shard: str = ""
 
     def work(self, task: Task) -> VideoRecord:
         """Prepare a video, or recreate its damaged crops, and return its record."""
         make = partial(prepare_video, task.video, detector=self.detector, spec=self.spec, max_pixels=self.max_pixels)
         if task.record is None:
             return make(root=self.root)
-        return _remake_crops(task.record, task.damaged, root=self.root, make=lambda folder: make(root=folder))
+        return _remake_crops(
+            task.record, task.damaged, root=self.root, shard=self.shard, make=lambda folder: make(root=folder)
+        )
+
+
+@dataclass(frozen=True)
+class Worked:
+    """Result of `work_through`.
+
+    Args:
+        records: Record of each video by `video_id`.
+        num_reused: Number of videos finished by an earlier, interrupted run.
+        num_repaired: Number of missing or damaged crops in those videos that were recreated.
+    """
+
+    records: dict[str, VideoRecord]
+    num_reused: int
+    num_repaired: int
+
+
+def work_through(videos: Sequence[Video], workshop: Workshop, journal: Journal, *, runner: "Runner") -> Worked:
+    """Prepare the videos that an earlier run has not finished, and recreate missing and damaged crops of the others.
+
+    Args:
+        videos: Videos to prepare.
+        workshop: Detector, spec and folder.
+        journal: Journal of finished videos.
+        runner: Where the work runs.
+
+    Raises:
+        DatasetError: A worker died.
+        OutputError: The disk is full; finished videos are kept.
+    """
+    found = journal.read(videos)
+    records = {name: record for name, record in found.items() if not names_limit(record.message)}
+    num_reused = len(records)
+    if num_reused:
+        logger.info("Resuming: %d of %d videos are already finished.", num_reused, len(videos))
+    tasks = plan_tasks(videos, records, workshop)
+    records |= run_tasks(tasks, workshop, journal, runner=runner)
+    return Worked(records, num_reused, count_remade(tasks, workshop))
 
 
 def plan_tasks(videos: Sequence[Video], records: Mapping[str, VideoRecord], workshop: Workshop) -> list[Task]:
@@ -77,8 +118,8 @@ def plan_tasks(videos: Sequence[Video], records: Mapping[str, VideoRecord], work
 
     Removes the tables of an existing dataset with a different spec, because its crops are about to be replaced.
     """
-    remove_remains(workshop.root)
-    _remove_outdated_tables(workshop)
+    remove_remains(workshop.root, shard=workshop.shard)
+    remove_outdated_tables(workshop)
     damaged: dict[str, str] = {}
     if workshop.detector is not None:  # without a detector, images are indexed in place
         crops = (crop.crop for record in records.values() for crop in record.crops)
@@ -96,11 +137,11 @@ def plan_tasks(videos: Sequence[Video], records: Mapping[str, VideoRecord], work
 
 
 def run_tasks(
-    tasks: Sequence[Task], workshop: Workshop, journal: "Journal", *, num_workers: int
+    tasks: Sequence[Task], workshop: Workshop, journal: Journal, *, runner: "Runner"
 ) -> dict[str, VideoRecord]:
     """Run the tasks, append each record to the journal as it finishes, and return the records by `video_id`."""
     records = {}
-    with closing(work_on(tasks, workshop, num_workers=num_workers, description="Preparing videos")) as work:
+    with closing(work_on(tasks, workshop, runner=runner, description="Preparing videos")) as work:
         for task, record in work:
             try:
                 journal.append(task.video, record)
@@ -112,14 +153,15 @@ def run_tasks(
     return records
 
 
-def _remove_outdated_tables(workshop: Workshop) -> None:
+def remove_outdated_tables(workshop: Workshop) -> None:
+    """Remove `dataset.json`, which marks a complete dataset, if its crops were made with another spec."""
     path = workshop.root / "dataset.json"
     if path.is_file():
         with suppress(DatasetError):
             if FaceDataset.load(workshop.root).spec.hash == workshop.spec.hash:
                 return
         with writing(path):
-            path.unlink()
+            path.unlink(missing_ok=True)  # other shards do the same
 
 
 def count_remade(tasks: Sequence[Task], workshop: Workshop) -> int:
@@ -136,17 +178,46 @@ Work = Generator[tuple[Task, VideoRecord], None, None]
 """The consumer must close it, even on errors, to stop the worker processes and the progress bar."""
 
 
-def work_on(tasks: Sequence[Task], workshop: Workshop, *, num_workers: int, description: str) -> Work:
+class Runner(Protocol):
+    """Where the work runs, such as processes of this machine."""
+
+    def run(self, tasks: Sequence[Task], workshop: Workshop) -> Work:
+        """Yield each task with its record as it finishes, in any order.
+
+        Raises:
+            DatasetError: A worker died.
+            OutputError: A crop cannot be written; finished videos are kept, crops of unfinished ones are removed.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class LocalRunner:
+    """Runs the work on this machine.
+
+    Args:
+        num_workers: Number of worker processes; 0 runs in this process, None starts one per core.
+    """
+
+    num_workers: int | None = None
+
+    def run(self, tasks: Sequence[Task], workshop: Workshop) -> Work:
+        """Yield each task with its record as it finishes."""
+        num_workers = (os.cpu_count() or 1) if self.num_workers is None else self.num_workers
+        return _work_here(tasks, workshop) if num_workers == 0 else _work_in_processes(tasks, workshop, num_workers)
+
+
+def work_on(tasks: Sequence[Task], workshop: Workshop, *, runner: Runner, description: str) -> Work:
     """Yield each task with its record as it finishes, and show a progress bar.
 
     Args:
         tasks: One task per video.
         workshop: Detector, spec and folder.
-        num_workers: Number of worker processes; 0 runs in this process.
+        runner: Where the work runs.
         description: Label of the progress bar.
 
     Raises:
-        DatasetError: A worker process died.
+        DatasetError: A worker died.
         OutputError: A crop cannot be written; finished videos are kept, crops of unfinished ones are removed.
     """
     columns = (
@@ -158,8 +229,7 @@ def work_on(tasks: Sequence[Task], workshop: Workshop, *, num_workers: int, desc
     )
     with Progress(*columns) as progress:
         bar = progress.add_task(description, total=len(tasks))
-        jobs = _work_here(tasks, workshop) if num_workers == 0 else _work_in_processes(tasks, workshop, num_workers)
-        with closing(jobs):
+        with closing(runner.run(tasks, workshop)) as jobs:
             for pair in jobs:
                 progress.advance(bar)
                 yield pair
@@ -193,9 +263,14 @@ def _work_in_processes(tasks: Sequence[Task], workshop: Workshop, num_workers: i
             f"Finished videos are kept. Run the same command again; num_workers=0 shows which file is the cause."
         ) from error
     finally:
-        for future, task in pending.items():
-            if task.record is None and not future.cancelled():
-                shutil.rmtree(workshop.root / "crops" / task.video.video_id, ignore_errors=True)
+        discard_crops([task for future, task in pending.items() if not future.cancelled()], workshop)
+
+
+def discard_crops(tasks: Iterable[Task], workshop: Workshop) -> None:
+    """Remove what unfinished tasks have written; crops of finished videos are kept."""
+    for task in tasks:
+        if task.record is None:
+            shutil.rmtree(workshop.root / "crops" / task.video.video_id, ignore_errors=True)
 
 
 _workshop: list[Workshop] = []
@@ -211,7 +286,7 @@ def _work_in_worker(task: Task) -> VideoRecord:
 
 
 def _remake_crops(
-    record: VideoRecord, damaged: Collection[str], *, root: Path, make: Callable[[Path], VideoRecord]
+    record: VideoRecord, damaged: Collection[str], *, root: Path, shard: str, make: Callable[[Path], VideoRecord]
 ) -> VideoRecord:
     """Prepare a video in a temporary folder, and replace only the damaged crops.
 
@@ -219,6 +294,7 @@ def _remake_crops(
         record: Record of the video.
         damaged: Crops of the record to replace.
         root: Folder of the face dataset.
+        shard: Name of the shard, or "".
         make: Function that prepares the video in a given folder.
 
     Returns:
@@ -226,7 +302,7 @@ def _remake_crops(
         can no longer be read, keep their rows.
     """
     with writing(root):
-        folder = Path(tempfile.mkdtemp(prefix=_REMADE_PREFIX, dir=root))
+        folder = Path(tempfile.mkdtemp(prefix=_REMADE_PREFIX + shard, dir=root))
     try:
         made = make(folder)
         rows = {row.crop: row for row in made.crops if row.crop in damaged and (folder / row.crop).is_file()}
@@ -239,79 +315,7 @@ def _remake_crops(
     return replace(record, crops=tuple(rows.get(row.crop, row) for row in record.crops))
 
 
-def remove_remains(root: Path) -> None:
-    """Remove temporary folders that a killed run left in a dataset."""
-    for folder in root.glob(f"{_REMADE_PREFIX}*"):
+def remove_remains(root: Path, *, shard: str = "") -> None:
+    """Remove temporary folders and files that a killed run left in a dataset, or those of one shard."""
+    for folder in root.glob(f"{_REMADE_PREFIX}{shard}*"):
         shutil.rmtree(folder, ignore_errors=True)
-
-
-class Journal:
-    """Journal of finished videos, one JSON line each, from which an interrupted run resumes.
-
-    Args:
-        path: Journal file, such as `<root>/prepare.jsonl`; need not exist.
-        spec_hash: Hash of the crop spec; records with another hash are ignored.
-    """
-
-    def __init__(self, path: Path, *, spec_hash: str) -> None:
-        self.path = path
-        self.spec_hash = spec_hash
-
-    def read(self, videos: list[Video]) -> dict[str, VideoRecord]:
-        """Return the records, by `video_id`, of videos whose file and crop spec have not changed.
-
-        Omits missing videos, so that they are retried, and skips a line truncated by an interruption.
-        """
-        if not self.path.is_file():
-            return {}
-        wanted = {video.video_id: video for video in videos}
-        records: dict[str, VideoRecord] = {}
-        for line in self.path.read_text().splitlines():
-            try:
-                entry: dict[str, Any] = json.loads(line)
-            except ValueError:
-                logger.warning("Skipped a truncated line of '%s'; its video will be processed again.", self.path)
-                continue
-            video = wanted.get(entry["record"]["video_id"])
-            if video is None:
-                continue
-            records.pop(video.video_id, None)  # the crops on disk belong to the last line, whatever its key
-            if entry["key"] == self._key(video):
-                records[video.video_id] = VideoRecord.from_dict(entry["record"])
-        return {name: record for name, record in records.items() if record.outcome != Outcome.MISSING}
-
-    def has_changed(self, video: Video) -> bool:
-        """Return whether the file of a finished video exists but has changed since."""
-        return self.path.is_file() and video.is_there and video.video_id not in self.read([video])
-
-    def append(self, video: Video, record: VideoRecord) -> None:
-        """Append a finished video to the file, unbuffered.
-
-        Raises:
-            OutputError: The disk is full, or the folder is not writable.
-        """
-        line = json.dumps({"key": self._key(video), "record": record.to_dict()}) + "\n"
-        with writing(self.path):
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            with self.path.open("ab+", buffering=0) as file:
-                size = file.tell()
-                if size:
-                    file.seek(-1, os.SEEK_END)
-                    line = line if file.read(1) == b"\n" else "\n" + line  # after a truncated line
-                content = line.encode()
-                try:
-                    while content:
-                        content = content[file.write(content) :]
-                except OSError:
-                    file.truncate(size)  # drop what a full disk accepted of the line
-                    raise
-
-    def _key(self, video: Video) -> list[Any]:
-        if not video.is_there:
-            return [self.spec_hash, str(video.path), 0, 0]
-        status = video.path.stat()
-        key = [self.spec_hash, str(video.path), status.st_size, status.st_mtime_ns]
-        if video.mask is not None and video.mask.exists():
-            status = video.mask.stat()
-            key += [str(video.mask), status.st_size, status.st_mtime_ns]
-        return key
