@@ -153,9 +153,9 @@ def _tell_free(path: Path | None) -> str:
     return "" if folder is None else f" ({shutil.disk_usage(folder).free / 1e6:.0f} MB free)"
 
 
-def remove_parts(folder: Path) -> None:
-    """Remove part files below a folder that killed processes left behind."""
-    for path in list(folder.rglob(".*.part*")):
+def remove_parts(folder: Path, *, is_deep: bool = True) -> None:
+    """Remove part files in a folder, and by default below it, that killed processes left behind."""
+    for path in list(folder.rglob(".*.part*") if is_deep else folder.glob(".*.part*")):
         found = _PART.fullmatch(path.name)
         if found and not _is_alive(int(found[1])):
             path.unlink(missing_ok=True)

@@ -14,7 +14,7 @@ from unmask.training.build import build_network, build_optimizer, build_schedule
 
 COMMANDS = ("prepare", "train", "evaluate", "predict")
 GROUPS = {
-    "prepare": ("source", "detector"),
+    "prepare": ("source", "detector", "runner"),
     "train": (
         "dataset", "augmentation", "model", "loss", "optimizer", "scheduler", "precision", "trainer", "callbacks",
     ),

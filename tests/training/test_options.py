@@ -30,7 +30,7 @@ TRAINED = (
     "precision", "scheduler", "trainer",
 )  # fmt: skip
 PREPARED = ("source", "detector")
-COMPOSED = ("sweep", "hydra/launcher")
+COMPOSED = ("sweep", "hydra/launcher", "runner")
 
 # What an option needs to be small, or to do without a network.
 SMALLER = {

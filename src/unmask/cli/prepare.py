@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from unmask.data.tables import FaceDataset
     from unmask.faces.detector import Detector
     from unmask.faces.spec import CropSpec
-    from unmask.preparation.merge import ShardResult
     from unmask.preparation.prepare import Preparation, PrepareResult
+    from unmask.preparation.shards import ShardResult
     from unmask.sources.folders import Source
 
 TASKS = ("prepare", "merge", "check", "explore", "repair", "protocol")
@@ -93,7 +93,7 @@ def read_split(cfg: DictConfig) -> dict[str, Any]:
 
 def prepare_dataset(cfg: DictConfig) -> "PrepareResult | ShardResult":
     """Prepare a source or a shard of it, or merge shards, and write `result.json` into the run folder."""
-    from unmask.preparation.merge import ShardResult
+    from unmask.preparation.shards import ShardResult
 
     if cfg.task != "merge" and cfg.shards:
         raise ConfigError(f"shards={list(cfg.shards)} names folders to merge. Add task=merge, or drop it.")
@@ -140,8 +140,8 @@ def prepare_all(cfg: DictConfig) -> "PrepareResult":
 
 def prepare_shard(cfg: DictConfig) -> "ShardResult":
     """Prepare the videos of a shard."""
-    from unmask.preparation.merge import prepare_shard
-    from unmask.preparation.shards import Shard
+    from unmask.preparation.records import Shard
+    from unmask.preparation.shards import prepare_shard
     from unmask.training.parts import build_node
 
     shard = Shard.parse(str(cfg.shard))
@@ -205,8 +205,7 @@ def merge_dataset(cfg: DictConfig) -> "PrepareResult":
         ConfigError: The command line contradicts them.
         UntrustedError: They were made with a source of a package that is not trusted.
     """
-    from unmask.preparation.merge import merge
-    from unmask.preparation.shards import find_difference, read_notes
+    from unmask.preparation.shards import find_difference, merge, read_notes
     from unmask.training.parts import build_node
     from unmask.trust import build_from_file
 
@@ -233,7 +232,7 @@ def merge_dataset(cfg: DictConfig) -> "PrepareResult":
 
 def prepare(cfg: DictConfig) -> None:
     """Prepare or merge, write `result.json`, print a summary."""
-    from unmask.preparation.merge import ShardResult
+    from unmask.preparation.shards import ShardResult
 
     result = prepare_dataset(cfg)
     if isinstance(result, ShardResult):

@@ -15,8 +15,8 @@ from unmask.errors import ConfigError
 if TYPE_CHECKING:
     from unmask.evaluation.run import Evaluation
     from unmask.inference.results import Prediction
-    from unmask.preparation.merge import ShardResult
     from unmask.preparation.prepare import PrepareResult
+    from unmask.preparation.shards import ShardResult
     from unmask.training.record import TrainResult
 
 

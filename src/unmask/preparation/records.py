@@ -3,15 +3,16 @@
 import json
 import logging
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self, TypeVar
 
 import pandas as pd
 
 from unmask.data.tables import FACE_COLUMNS, VIDEO_COLUMNS
-from unmask.errors import DatasetError, list_problems
+from unmask.errors import ConfigError, DatasetError, list_problems
 from unmask.paths import show_command, write_bytes, writing
 from unmask.types import Outcome, Video
 
@@ -22,6 +23,8 @@ MERGED_FILE = "prepare.json"
 
 SHARD_FILES = "prepare.*-of-*.json*"
 """Pattern of the files in which shards record their settings and finished videos; see `unmask.preparation.shards`."""
+
+T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
 
@@ -118,6 +121,45 @@ def check_usable(records: Sequence[VideoRecord], *, source: str) -> None:
     raise DatasetError(
         f"None of the {len(records)} videos of source '{source}' can be used:\n{list_problems(problems)}"
     )
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One of several equal parts of the videos of a source.
+
+    Args:
+        number: Number of the part, from 1.
+        count: Number of parts.
+    """
+
+    number: int
+    count: int
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read a shard such as `2/5`.
+
+        Raises:
+            ConfigError: It has another form, or is not one of the parts.
+        """
+        found = re.fullmatch(r"(\d{1,6})/(\d{1,6})", text.strip(), flags=re.ASCII)
+        if found is None or not 1 <= int(found[1]) <= int(found[2]):
+            raise ConfigError(
+                f"shard='{text}' is not a part of a whole. Write shard=2/5 for the second of five shards."
+            )
+        return cls(int(found[1]), int(found[2]))
+
+    def __str__(self) -> str:
+        return f"{self.number}/{self.count}"
+
+    @property
+    def name(self) -> str:
+        """Name in the names of its files, such as `2-of-5`."""
+        return f"{self.number}-of-{self.count}"
+
+    def take(self, items: Sequence[T]) -> list[T]:
+        """Return every `count`-th item: parts differ by one item at most, and each has its share of every method."""
+        return list(items[self.number - 1 :: self.count])
 
 
 class Journal:

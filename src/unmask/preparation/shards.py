@@ -1,58 +1,35 @@
-"""Shards of a source: which videos each takes, and the notes with which they keep each other to the same settings."""
+"""Prepare a source in shards, on several machines at once, and merge them into one face dataset.
+
+A shard takes every n-th video of the listing. It writes crops, a journal and a note of its settings, and no tables, so
+that shards may share a folder: no two of them write the same file.
+"""
 
 import hashlib
 import json
-import re
+import logging
+import os
+import shutil
+import time
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 
+from filelock import FileLock
+
+from unmask.data.audit import find_damaged
 from unmask.errors import ConfigError, DatasetError, list_problems
-from unmask.paths import show_command, write_bytes
-from unmask.preparation.records import MERGED_FILE, SHARD_FILES
+from unmask.faces.detector import Detector
+from unmask.paths import show_command, write_bytes, writing
+from unmask.preparation.prepare import Preparation, PrepareResult, count_outcomes, finish
+from unmask.preparation.records import JOURNAL_FILE, MERGED_FILE, SHARD_FILES, Journal, Shard, VideoRecord
+from unmask.preparation.work import Runner, Task, Worked, Workshop, remove_outdated_tables, remove_remains, work_through
+from unmask.sources.folders import CreatedSource, Source
 from unmask.types import Video
 
-T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class Shard:
-    """One of several equal parts of the videos of a source.
-
-    Args:
-        number: Number of the part, from 1.
-        count: Number of parts.
-    """
-
-    number: int
-    count: int
-
-    @classmethod
-    def parse(cls, text: str) -> Self:
-        """Read a shard such as `2/5`.
-
-        Raises:
-            ConfigError: It has another form, or is not one of the parts.
-        """
-        found = re.fullmatch(r"(\d{1,6})/(\d{1,6})", text.strip(), flags=re.ASCII)
-        if found is None or not 1 <= int(found[1]) <= int(found[2]):
-            raise ConfigError(
-                f"shard='{text}' is not a part of a whole. Write shard=2/5 for the second of five shards."
-            )
-        return cls(int(found[1]), int(found[2]))
-
-    def __str__(self) -> str:
-        return f"{self.number}/{self.count}"
-
-    @property
-    def name(self) -> str:
-        """Name in file names, such as `2-of-5`."""
-        return f"{self.number}-of-{self.count}"
-
-    def take(self, items: Sequence[T]) -> list[T]:
-        """Return every `count`-th item: parts differ by one item at most, and each has its share of every method."""
-        return list(items[self.number - 1 :: self.count])
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -203,3 +180,216 @@ def check_same(notes: Mapping[Path, Note]) -> None:
             f"Shards have different settings:\n{list_problems(rows.values())}\nRun all shards with the same settings "
             f"and the same number of shards, in another output or after deleting the files of the others."
         )
+
+
+@dataclass(frozen=True)
+class ShardResult:
+    """Result of `prepare_shard`.
+
+    Args:
+        dataset: Folder of the shard.
+        shard: Shard.
+        num_videos: Number of videos of the whole source.
+        outcomes: Number of videos of the shard by outcome.
+        num_reused: Number of those finished by an earlier, interrupted run.
+        num_repaired: Number of missing or damaged crops in those videos that were recreated.
+        num_faces: Number of crops of the shard.
+        seconds: Wall time in seconds.
+    """
+
+    dataset: Path
+    shard: Shard
+    num_videos: int
+    outcomes: dict[str, int]
+    num_reused: int
+    num_repaired: int
+    num_faces: int
+    seconds: float
+
+
+def prepare_shard(
+    preparation: Preparation,
+    shard: Shard,
+    *,
+    output: Path,
+    detector: Detector | None,
+    num_workers: int,
+    runner: Runner,
+    settings: Mapping[str, Any],
+    overrides: Sequence[str] = (),
+) -> ShardResult:
+    """Prepare the videos of a shard; `merge` makes a face dataset of all shards.
+
+    Resumes an interrupted run of the same shard in the same folder.
+
+    Args:
+        preparation: Source and settings, equal for all shards.
+        shard: Shard to prepare.
+        output: Folder of the shard; other shards may use it at the same time.
+        detector: Face detector; None if the images are already crops.
+        num_workers: Number of worker processes of a source that creates its files.
+        runner: Where the videos are prepared.
+        settings: Settings to record; see `Note`.
+        overrides: Overrides to record; see `Note`.
+
+    Raises:
+        DatasetError: The folder has crops or shards made with other settings, or a worker died.
+        OutputError: The disk is full; finished videos are kept.
+    """
+    start = time.monotonic()
+    with _creating_alone(preparation.source, output):
+        split = preparation.select(root=None, num_workers=num_workers)
+    own = shard.take(split.videos)
+    logger.info("Shard %s: %s of %s videos.", shard, f"{len(own):,}", f"{len(split.videos):,}")
+    older = output / JOURNAL_FILE
+    if Journal(older, spec_hash=preparation.spec.hash).has_other_spec():
+        raise DatasetError(
+            f"'{output}' has crops made with other settings, as '{older}' records. Choose another output, or delete "
+            f"that file to replace the crops."
+        )
+    claim(output, Note.of(shard, split.videos, settings=settings, overrides=overrides))
+    (output / MERGED_FILE).unlink(missing_ok=True)
+    workshop = Workshop(detector, preparation.spec, output, preparation.max_pixels, shard=shard.name)
+    journal = Journal(output / f"prepare.{shard.name}.jsonl", spec_hash=preparation.spec.hash, older=older)
+    worked = work_through(own, workshop, journal, runner=runner)
+    records = [worked.records[video.video_id] for video in own]
+    return ShardResult(
+        output, shard, len(split.videos), count_outcomes(records), worked.num_reused, worked.num_repaired,
+        sum(len(record.crops) for record in records), time.monotonic() - start,
+    )  # fmt: skip
+
+
+@contextmanager
+def _creating_alone(source: Source, output: Path) -> Iterator[None]:
+    """Let shards that start at the same time create the files of a source one after another."""
+    if not isinstance(source, CreatedSource):
+        yield
+        return
+    root = Path(getattr(source, "root", output))
+    with writing(root):
+        root.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(root.parent / f".{root.name}.lock"):
+        yield
+
+
+def merge(
+    preparation: Preparation,
+    notes: Mapping[Path, Note],
+    *,
+    output: Path,
+    num_workers: int,
+) -> PrepareResult:
+    """Make one face dataset of shards: the same tables and crops as without shards.
+
+    Crops of shards in other folders are linked, or copied to another disk. The files of shards in `output` become the
+    journal of the dataset.
+
+    Args:
+        preparation: Source and settings of the shards.
+        notes: Result of `read_notes`.
+        output: Folder of the face dataset.
+        num_workers: Number of worker processes of a source that creates its files.
+
+    Raises:
+        DatasetError: Videos or whole shards are unfinished, or crops are damaged; names the commands that finish them.
+        LeakageError: As for `prepare`.
+        OutputError: The disk is full.
+    """
+    start = time.monotonic()
+    split = preparation.select(root=output, num_workers=num_workers)
+    merged = replace(next(iter(notes.values())), shard=None)
+    found = _gather(split.videos, notes, output=output, spec_hash=preparation.spec.hash)
+    workshop = Workshop(None, preparation.spec, output, preparation.max_pixels)
+    for video in split.videos:
+        if video.video_id not in found and not video.is_there:
+            found[video.video_id] = (workshop.work(Task(video)), output)  # the record of a missing file
+    _check_finished(split.videos, notes, found, size=preparation.spec.crop_size, output=output)
+    remove_remains(output)
+    remove_outdated_tables(workshop)
+    for record, folder in found.values():
+        _bring(record, folder, output)
+    records = {name: record for name, (record, _) in found.items()}
+    Journal(output / JOURNAL_FILE, spec_hash=preparation.spec.hash).rewrite(split.videos, records)
+    merged.write(output)
+    result = finish(preparation, split, Worked(records, len(records), 0), root=output, start=start)
+    for path in output.glob(SHARD_FILES):
+        path.unlink(missing_ok=True)
+    return result
+
+
+def _gather(
+    videos: Sequence[Video], notes: Mapping[Path, Note], *, output: Path, spec_hash: str
+) -> dict[str, tuple[VideoRecord, Path]]:
+    """Return the record of each finished video and the folder with its crops, from its own shard if that has one."""
+    found: dict[str, tuple[VideoRecord, Path]] = {}
+    known = Journal(output / JOURNAL_FILE, spec_hash=spec_hash).read(videos)
+    found |= {name: (record, output) for name, record in known.items()}
+    for path, note in notes.items():
+        if note.shard is None:
+            continue
+        own = {video.video_id for video in note.shard.take(videos)}
+        records = Journal(path.with_suffix(".jsonl"), spec_hash=spec_hash).read(videos)
+        for name, record in records.items():
+            if name in own or name not in found:
+                found[name] = (record, path.parent)
+    return found
+
+
+def _check_finished(
+    videos: Sequence[Video],
+    notes: Mapping[Path, Note],
+    found: Mapping[str, tuple[VideoRecord, Path]],
+    *,
+    size: int,
+    output: Path,
+) -> None:
+    """Raise a DatasetError that names unfinished videos and damaged crops, and the command of each shard for them."""
+    problems = {video.video_id: "not finished" for video in videos if video.video_id not in found}
+    crops: dict[Path, list[str]] = defaultdict(list)
+    for record, folder in found.values():
+        crops[folder] += [
+            row.crop for row in record.crops if not os.path.isabs(row.crop)
+        ]  # others are indexed in place
+    for folder, names in crops.items():
+        damaged = find_damaged(names, root=folder, size=size)
+        problems |= {
+            record.video_id: f"'{folder / row.crop}' is missing or damaged"
+            for record, home in found.values() if home == folder for row in record.crops if row.crop in damaged
+        }  # fmt: skip
+    if not problems:
+        return
+    homes = {note.shard: path.parent for path, note in notes.items() if note.shard is not None}
+    first, count = next(iter(notes.values())), next((shard.count for shard in homes), 0)
+    shards = [Shard(number, count) for number in range(1, count + 1)]
+    lines = []
+    for shard in shards or (None,):
+        own = [video.video_id for video in (videos if shard is None else shard.take(videos))]
+        left = [name for name in own if name in problems]
+        folder = output if shard is None else homes.get(shard, output)
+        if left:
+            state = "has not begun" if shard is not None and shard not in homes else f"'{left[0]}' {problems[left[0]]}"
+            lines.append(
+                f"{'All' if shard is None else f'Shard {shard}'}: {len(left):,} of {len(own):,} videos, {state}. "
+                f"Finish with: {first.show_command(folder, shard)}"
+            )
+    raise DatasetError(
+        f"{len(problems):,} of {len(videos):,} videos are not finished, or their files have changed since (another "
+        f"time of change counts: copy sources with cp -p or rsync -a):\n{list_problems(lines, limit=100)}"
+    )
+
+
+def _bring(record: VideoRecord, folder: Path, output: Path) -> None:
+    """Link the crops of a video into the dataset, or copy them if the folder of the shard is on another disk."""
+    if folder.resolve() == output.resolve():
+        return
+    target = output / "crops" / record.video_id
+    shutil.rmtree(target, ignore_errors=True)  # of other settings, or of an interrupted merge
+    for row in record.crops:
+        if os.path.isabs(row.crop):  # indexed in place
+            continue
+        with writing(output / row.crop):
+            (output / row.crop).parent.mkdir(parents=True, exist_ok=True)
+            try:
+                os.link(folder / row.crop, output / row.crop)
+            except OSError:
+                write_bytes(output / row.crop, (folder / row.crop).read_bytes())

@@ -21,7 +21,7 @@ from unmask.errors import DatasetError, OutputError, list_problems, names_limit
 from unmask.faces.detector import Detector
 from unmask.faces.spec import CropSpec
 from unmask.media.image import MAX_PIXELS
-from unmask.paths import writing
+from unmask.paths import remove_parts, writing
 from unmask.preparation.prepare_video import prepare_video
 from unmask.preparation.records import Journal, VideoRecord
 from unmask.processes import open_pool
@@ -319,3 +319,5 @@ def remove_remains(root: Path, *, shard: str = "") -> None:
     """Remove temporary folders and files that a killed run left in a dataset, or those of one shard."""
     for folder in root.glob(f"{_REMADE_PREFIX}{shard}*"):
         shutil.rmtree(folder, ignore_errors=True)
+    if not shard:  # part files of other shards may be those of another machine
+        remove_parts(root, is_deep=False)
