@@ -18,6 +18,7 @@ from unmask.parameters import as_config_error, check_number, check_whole
 from unmask.paths import write_bytes
 from unmask.preparation.records import VideoRecord
 from unmask.preparation.work import Task, Work, Workshop, discard_crops
+from unmask.processes import end_with_starter
 
 _AT_ONCE = 2
 """Number of tasks that an actor has at a time, so that it never waits for the next one."""
@@ -94,6 +95,7 @@ class _Actor:
     """A process of the cluster with its own detector, which loads its weights once."""
 
     def __init__(self, workshop: Workshop, *, folder: str, mark: str) -> None:
+        end_with_starter()  # a local cluster takes its time where the command was killed
         self.workshop = workshop
         self.folder, self.mark = folder, mark
 
@@ -203,7 +205,7 @@ def _keeping_handlers() -> Iterator[None]:
 @contextmanager
 def _marked(root: Path) -> Iterator[Path]:
     """Write a file into the output that every node must see, and remove it at the end."""
-    mark = root.absolute() / f".ray-{uuid.uuid4().hex}"
+    mark = root.absolute() / f".ray-{uuid.uuid4().hex}.{os.getpid()}.part"  # which the next run removes after a crash
     write_bytes(mark, b"")
     try:
         yield mark
