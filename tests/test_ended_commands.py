@@ -45,9 +45,10 @@ def test_drawing_of_a_source(tmp_path: Path, number: int) -> None:
 
 
 @BOTH
-def test_prepare(synthetic_root: Path, tmp_path: Path, number: int) -> None:
+@pytest.mark.parametrize("shard", [(), ("shard=1/2",)], ids=["whole", "shard"])
+def test_prepare(synthetic_root: Path, tmp_path: Path, number: int, shard: tuple[str, ...]) -> None:
     source = ("source=ffpp", f"source.root={synthetic_root}", f"source.splits={synthetic_root}/splits")
-    command = ("prepare.py", *source, "output=faces", "num_workers=2", "crop.num_frames=6")
+    command = ("prepare.py", *source, "output=faces", "num_workers=2", "crop.num_frames=6", *shard)
     assert _end(tmp_path, number, *command, said="", num_processes=4) == _code(number)
 
 

@@ -1,7 +1,7 @@
 """Run a preparation again and again, each time killed by SIGKILL at another change of a file, and compare the ends.
 
-`python -m tests.preparation.killed whole|common|separate FOLDER` prints how many moments it tried. The runs are forks of
-one process, which imports everything once.
+`python -m tests.preparation.killed whole|common|separate FOLDER` prints how many moments it tried. The runs are forks
+of one process, which imports everything once.
 """
 
 import io

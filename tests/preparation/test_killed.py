@@ -52,7 +52,7 @@ def test_death_at_random_moments_with_two_workers(
         for least in moments.sample(range(1, 15), 3):
             with open_session(home, *command) as process:
                 wait_until(
-                    lambda: process.poll() is not None or (  # noqa: B023
+                    lambda: process.poll() is not None or (
                         journal.is_file() and len(journal.read_text().splitlines()) >= least  # noqa: B023
                     ),
                     seconds=300,
