@@ -99,7 +99,7 @@ def test_ray_makes_what_one_process_makes_byte_for_byte_and_resumes(synthetic_ro
 
 
 def _list_workers(session: int) -> list[str]:
-    """Return the processes of a session, without agents of Ray, which notice the end of their cluster a minute later."""
+    """Return the processes of a session, without agents of Ray, which end a minute after their cluster."""
     names = [(process.cmdline() or [""])[0] for process in list_session(session)]
     return [name for name in names if not re.fullmatch(r"ray::\w+Agent", name)]
 
