@@ -3,7 +3,7 @@
 import os
 import re
 from collections import Counter, deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -67,7 +67,7 @@ def list_media(folder: Path, *, follow_links: bool = True) -> list[Path]:
     return list(list_folder(folder, follow_links=follow_links).files)
 
 
-def list_folder(folder: Path, *, follow_links: bool = True) -> Listing:
+def list_folder(folder: Path, *, follow_links: bool = True, skip: Collection[Path] = ()) -> Listing:
     """Find the images and videos in a folder tree by suffix, and count what is skipped.
 
     Skips hidden files and folders, those of operating systems (`__MACOSX`, `@eaDir`, `Thumbs.db`) and unfinished
@@ -76,8 +76,9 @@ def list_folder(folder: Path, *, follow_links: bool = True) -> Listing:
     Args:
         folder: Folder to search; its own name may be hidden.
         follow_links: Whether to follow links that lead out of the folder.
+        skip: Files and folders below it that are not searched or counted.
     """
-    walk = _Walk(folder, follow_links=follow_links)
+    walk = _Walk(folder, follow_links=follow_links, skip=skip)
     walk.run()
     files = tuple(sorted(walk.files, key=lambda path: path.parts))
     return Listing(folder, files, dict(walk.passed_over), walk.num_media_passed_over, tuple(sorted(walk.links_out)))
@@ -96,8 +97,9 @@ def list_visible(folder: Path) -> list[Path]:
 class _Walk:
     """One search; plain folders come before links, so that a file keeps the name under which it really lies."""
 
-    def __init__(self, root: Path, *, follow_links: bool) -> None:
+    def __init__(self, root: Path, *, follow_links: bool, skip: Collection[Path]) -> None:
         self.root = root
+        self.skip = frozenset(map(str, skip))
         self.real_root = os.path.realpath(root)
         self.follow_links = follow_links
         self.files: list[Path] = []
@@ -121,7 +123,9 @@ class _Walk:
                 continue
             self._seen.add(real)
             for entry in self._scan(folder):
-                path = os.path.join(folder, entry.name)
+                path = entry.name if folder == os.curdir else os.path.join(folder, entry.name)
+                if path in self.skip:
+                    continue
                 if is_passed_over(entry.name):
                     self._pass_over_name(entry)
                 elif entry.is_symlink():

@@ -9,6 +9,7 @@ from unmask.data.groups import describe_cut, find_groups
 from unmask.data.splits import SplitOptions, SplitResult, apply_protocol, read_protocol, split_videos
 from unmask.errors import LeakageError
 from unmask.sources.folders import Source, Unexpected, name_part
+from unmask.sources.reading import read_source
 from unmask.types import ORIGINAL, SPLITS, Label, Video
 
 _SHOWN = 100
@@ -111,7 +112,7 @@ def check_source(source: Source, options: SplitOptions) -> SourceCheck:
         DatasetError: The source contradicts the protocol, or has too few groups for the folds.
         SourceError: The source cannot be read.
     """
-    videos = source.list_videos()
+    videos = read_source(source)
     left_out: tuple[str, ...] = ()
     if options.protocol is not None:
         videos, without = apply_protocol(videos, read_protocol(options.protocol))
@@ -166,7 +167,7 @@ def _count_parts(
 
 def _describe(one: Unexpected) -> str:
     shown = ", ".join(f"'{name}'" for name in one.examples[:3])
-    return f"{one.count:,} {one.reason}" + (f" ({shown}{', ...' if one.count > 3 else ''})" if shown else "")
+    return f"{one.count:,} {one.reason}" + (f" ({shown}{', ...' if len(one.examples) > 3 else ''})" if shown else "")
 
 
 def _count(

@@ -18,6 +18,7 @@ from unmask.data.splits import (
 )
 from unmask.errors import ConfigError
 from unmask.sources.folders import CreatedSource, Source
+from unmask.sources.reading import read_source
 from unmask.types import SPLITS, Label, MediaKind, Video
 
 _KIND_NAMES = {MediaKind.IMAGE: "images", MediaKind.VIDEO: "videos", MediaKind.FRAMES: "folders of frames"}
@@ -57,7 +58,7 @@ def select_videos(
     if isinstance(source, CreatedSource):
         source.create(num_workers=num_workers)
     protocol = None if options.protocol is None else read_protocol(options.protocol)
-    videos, left_out = source.list_videos(), list[LeftOut]()
+    videos, left_out = read_source(source), list[LeftOut]()
     if protocol is not None:
         videos, left_out = apply_protocol(videos, protocol)
     videos = _take_first(videos, limit)

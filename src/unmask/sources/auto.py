@@ -7,6 +7,7 @@ from unmask.errors import SourceError
 from unmask.forgeries import SourceRecord
 from unmask.paths import show_command
 from unmask.sources.folders import Source, Unexpected, check_root, describe_folder, name_part, record_source
+from unmask.sources.reading import read_source
 from unmask.sources.recognition import Recognition, build_source, list_levels, recognize_folder, refuse_layout
 from unmask.types import Video
 
@@ -19,14 +20,16 @@ logger = logging.getLogger(__name__)
 class AutoSource:
     """Read a folder with the source that recognizes it, or that recognizes a folder up to two levels below.
 
-    All other keys have the defaults of that source, whose name the face dataset records.
+    All keys but `follow_links` have the defaults of that source, whose name the face dataset records.
 
     Args:
         root: Folder, or table, of any source.
+        follow_links: Whether to follow symbolic links to targets outside of the root; otherwise they raise an error.
     """
 
-    def __init__(self, root: str | Path) -> None:
+    def __init__(self, root: str | Path, *, follow_links: bool = False) -> None:
         self.root = Path(root)
+        self.follow_links = follow_links
         self.name = "auto"
         self.chosen: Source | None = None
 
@@ -60,9 +63,9 @@ class AutoSource:
             check_root(self.root)
         found = choose_source(self.root)
         logger.info("source=auto: reading '%s' as source=%s (%s).", found.root, found.source, found.reason)
-        self.chosen = build_source(found)
+        self.chosen = build_source(found, follow_links=self.follow_links)
         self.name = self.chosen.name
-        return self.chosen.list_videos()
+        return read_source(self.chosen)
 
 
 def choose_source(root: Path) -> Recognition:

@@ -12,6 +12,7 @@ from pathlib import Path
 from unmask.errors import ConfigError, SourceError, list_problems
 from unmask.sources.folders import (
     DownloadedSource,
+    check_media,
     descend,
     kind_of,
     list_clips,
@@ -60,6 +61,8 @@ class CelebDF(DownloadedSource):
             let `prepare` split by identity, as far as the swaps allow.
         val_fraction: Share of the people outside the test list for validation.
         seed: Seed of the validation split.
+        media: `videos`, `images` or `frames` of each part; None for the first that exists.
+        follow_links: Whether to follow symbolic links to targets outside of the root; otherwise they raise an error.
     """
 
     def __init__(
@@ -71,6 +74,8 @@ class CelebDF(DownloadedSource):
         splits: str | None = "official",
         val_fraction: float = 0.15,
         seed: int = 0,
+        media: str | None = None,
+        follow_links: bool = False,
     ) -> None:
         if splits not in (None, "official"):
             raise ConfigError(f"source.splits='{splits}' is unknown. Choose official or null.")
@@ -81,6 +86,9 @@ class CelebDF(DownloadedSource):
         self.splits = splits
         self.val_fraction = val_fraction
         self.seed = seed
+        check_media(media)
+        self.media = media
+        self.follow_links = follow_links
 
     @staticmethod
     def recognize(root: Path) -> str | None:
@@ -98,7 +106,7 @@ class CelebDF(DownloadedSource):
                 advice="Set source.root to the folder that contains them.",
             )  # fmt: skip
         warn_of_absent(self.root, [part for part in _PARTS if part not in parts])
-        folders = {part: descend(folder) for part, folder in parts.items()}
+        folders = {part: descend(folder, self.media) for part, folder in parts.items()}
         if _FAKES in parts and _has_scenarios(parts[_FAKES]):
             del folders[_FAKES]
             folders |= self._find_methods(parts[_FAKES])
@@ -137,7 +145,7 @@ class CelebDF(DownloadedSource):
     def _find_methods(self, folder: Path) -> dict[str, Path]:
         """Return the folders of Celeb-DF++'s methods by `Celeb-synthesis/<scenario>/<method>`."""
         found = {
-            (scenario, method.name): descend(method)
+            (scenario, method.name): descend(method, self.media)
             for scenario in SCENARIOS
             for method in list_folders(descend(folder / scenario))
         }
@@ -187,6 +195,7 @@ class CelebDF(DownloadedSource):
         Leaves out the methods of Celeb-DF++ that `source.methods` does not name.
         """
         path = self.root / TEST_LIST
+        self.read.add(path)
         if not path.is_file():
             raise SourceError(
                 f"No test list '{path}'. Download it again, or split by identity with source.splits=null."

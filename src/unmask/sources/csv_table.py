@@ -16,7 +16,8 @@ from unmask.sources.folders import (
     note_unexpected,
     quote_some,
 )
-from unmask.sources.labels import SPLIT_NAMES, read_split
+from unmask.sources.labels import SPLIT_NAMES, Words, check_frames_of, find_frame_folders, read_split
+from unmask.sources.recognition import suggest_source
 from unmask.sources.table import SUFFIXES, Row, find_columns, read_header, read_labels, read_table
 from unmask.types import ORIGINAL, Label, MediaKind, Video
 
@@ -61,6 +62,10 @@ class CsvTable(DownloadedSource):
         fake_label: Value that means fake; None for `1` and `fake`. In some tables 1 means real.
         real_label: Value that means real; None for all values other than `fake_label`, if that is set.
         replace: Path prefixes from another machine, and their replacements on this one.
+        frames_of: `folder` if the listed images of each folder are the frames of one video, `none` if no folder's are,
+            None to infer it: images numbered anew in each folder are frames. A column `video` comes first.
+        allow_outside: Whether `../` in a path may lead out of the table's folder; otherwise it raises an error.
+        follow_links: Whether to follow symbolic links to targets outside of the root; otherwise they raise an error.
     """
 
     is_generic = True
@@ -75,6 +80,9 @@ class CsvTable(DownloadedSource):
         fake_label: str | int | None = None,
         real_label: str | int | None = None,
         replace: Mapping[str, str] | None = None,
+        frames_of: str | None = None,
+        allow_outside: bool = False,
+        follow_links: bool = False,
     ) -> None:
         self.root = Path(root)
         self.name = name
@@ -84,6 +92,10 @@ class CsvTable(DownloadedSource):
         self.fake_label = None if fake_label is None else str(fake_label)
         self.real_label = None if real_label is None else str(real_label)
         self.replace = dict(replace or {})
+        check_frames_of(frames_of)
+        self.frames_of = frames_of
+        self.allow_outside = allow_outside
+        self.follow_links = follow_links
 
     @staticmethod
     def recognize(root: Path) -> str | None:
@@ -96,7 +108,7 @@ class CsvTable(DownloadedSource):
 
     def list_videos(self) -> list[Video]:
         """Return a video for each row, or for each group of rows with the same `video`, whether it exists or not."""
-        self.unexpected = []
+        self.unexpected, self.read = [], set()
         entries: list[_Entry] = []
         tables = self._find_tables()
         rows_of = {path: read_table(path, columns=self.columns) for path, _ in tables}
@@ -131,9 +143,10 @@ class CsvTable(DownloadedSource):
             return list(of_splits)
         if len(tables) == 1:
             return [(tables[0], None)]
+        suggestion = "" if tables else suggest_source(self.root, refused_by="csv")
         raise SourceError(
             f"'{self.root}' contains {len(tables)} tables (.csv, .tsv), but must contain one, or train.csv, val.csv "
-            f"and test.csv; found: {describe_folder(self.root)}. Set source.root to a table."
+            f"and test.csv; found: {describe_folder(self.root)}. {suggestion or 'Set source.root to a table.'}"
         )
 
     def _find_media_folder(self, top: Path, rows: Sequence[Row]) -> Path:
@@ -177,8 +190,9 @@ class CsvTable(DownloadedSource):
 
     def _make_videos(self, entries: Sequence[_Entry], *, has_tables: bool) -> Iterator[Video]:
         videos: dict[str, list[_Entry]] = defaultdict(list)
+        frame_folders = self._find_frame_folders(entries)
         for entry in entries:
-            video = entry.row.values.get("video")
+            video = entry.row.values.get("video") or frame_folders.get(entry.path.parent)
             parts = PurePosixPath(self._rename(video or entry.row.values["path"])).parts
             prefix = (entry.split,) if has_tables and entry.split else ()
             video_id = "/".join((self.name, *prefix, *(part for part in parts if part not in ("/", "..", "."))))
@@ -188,9 +202,36 @@ class CsvTable(DownloadedSource):
                 key = f"{video_id.replace(':', '_')}~{number}"
             videos[key].append(entry)
         for video_id, members in videos.items():
-            yield self._make_video(video_id, members)
+            yield self._make_video(video_id, members, is_video=members[0].path.parent in frame_folders)
 
-    def _make_video(self, video_id: str, members: Sequence[_Entry]) -> Video:
+    def _find_frame_folders(self, entries: Sequence[_Entry]) -> dict[Path, str]:
+        """Return the folders whose listed images are the frames of one video, with their paths as the table has them.
+
+        Folders named after a label or a split, and those whose images differ in label, split or method, are none.
+        """
+        members: dict[Path, list[_Entry]] = defaultdict(list)
+        for entry in entries:
+            if not entry.row.values.get("video"):
+                members[entry.path.parent].append(entry)
+        words = Words()
+        alike = {
+            folder: [entry.path for entry in rows] for folder, rows in members.items()
+            if len({(entry.label, entry.split, entry.row.values.get("method")) for entry in rows}) == 1
+            and words.read(folder.name) is None and read_split(folder.name) is None
+        }  # fmt: skip
+        found = find_frame_folders(alike, frames_of=self.frames_of)
+        if found:
+            logger.info(
+                "Treating the images of %d folders, such as '%s', as the frames of one video each. Set "
+                "source.frames_of=none to treat every image separately.",
+                len(found), min(found),
+            )  # fmt: skip
+        return {
+            folder: PurePosixPath(self._rename(members[folder][0].row.values["path"])).parent.as_posix()
+            for folder in found
+        }
+
+    def _make_video(self, video_id: str, members: Sequence[_Entry], *, is_video: bool) -> Video:
         first = members[0]
         for name, values in (
             ("label", {entry.label.name.lower() for entry in members}),
@@ -210,7 +251,7 @@ class CsvTable(DownloadedSource):
             identities=tuple(sorted(identities)),
             split=first.split,
         )
-        if video.kind is MediaKind.IMAGE and first.row.values.get("video"):
+        if video.kind is MediaKind.IMAGE and (first.row.values.get("video") or is_video):
             frames = tuple(entry.path for entry in members)
             return replace(video, path=first.path.parent, kind=MediaKind.FRAMES, frames=frames)
         if len(members) > 1:

@@ -7,19 +7,19 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from unmask.errors import ConfigError, SourceError, list_problems
-from unmask.sources.ffpp import YOUTUBE, Clips, Tree
+from unmask.sources.ffpp import YOUTUBE, Clips, Tree, account_for
 from unmask.sources.ffpp_lists import read_same_youtube_video, unify_people
 from unmask.sources.folders import (
     DownloadedSource,
+    check_media,
     describe_folder,
     kind_of,
     list_clips,
-    list_folders,
     note_unexpected,
     quote_some,
     warn_of_absent,
 )
-from unmask.sources.recognition import refuse_layout
+from unmask.sources.recognition import list_nearby, refuse_layout
 from unmask.types import ORIGINAL, SPLITS, Label, Video
 
 VARIANTS = (
@@ -46,6 +46,8 @@ class DeeperForensics(DownloadedSource):
         compression: Compression of the originals: `raw`, `c23` or `c40`; a folder of the official layout.
         variants: Folders of fakes to read; None for all of `VARIANTS` that exist.
         splits: `official` for `lists/splits/{train,val,test}.txt`, or None to let `prepare` split by identity.
+        media: `videos`, `images` or `frames` of each part; None for the first that exists.
+        follow_links: Whether to follow symbolic links to targets outside of the root; otherwise they raise an error.
     """
 
     def __init__(
@@ -57,6 +59,8 @@ class DeeperForensics(DownloadedSource):
         compression: str = "c23",
         variants: Sequence[str] | None = ("end_to_end",),
         splits: str | None = "official",
+        media: str | None = None,
+        follow_links: bool = False,
     ) -> None:
         unknown = [variant for variant in variants or () if variant not in VARIANTS]
         if unknown or (variants is not None and not variants):
@@ -71,6 +75,9 @@ class DeeperForensics(DownloadedSource):
         self.compression = compression
         self.variants = None if variants is None else tuple(variants)
         self.splits = splits
+        check_media(media)
+        self.media = media
+        self.follow_links = follow_links
 
     @staticmethod
     def recognize(root: Path) -> str | None:
@@ -160,17 +167,16 @@ class DeeperForensics(DownloadedSource):
     def _find_originals(self, targets: Iterable[str]) -> Clips:
         """Return the originals of FaceForensics++; raise a SourceError only if `source.ffpp_root` has none."""
         wanted = set(targets)
-        folders = (
-            [self.root, *list_folders(self.root.absolute().parent)] if self.ffpp_root is None else [self.ffpp_root]
-        )
+        folders = list_nearby(self.root) if self.ffpp_root is None else [self.ffpp_root]
         for folder in folders:
-            originals = Tree(folder, self.compression).list_originals(YOUTUBE)
+            originals = Tree(folder, self.compression, self.media).list_originals(YOUTUBE)
             found = wanted.intersection(originals.names)
             if found:
                 logger.info(
                     "Real class: %d of %d target videos of FaceForensics++, from '%s'.", len(found), len(wanted),
                     originals.folder,
                 )  # fmt: skip
+                account_for(self, [originals])
                 return originals
         if self.ffpp_root is not None:
             raise SourceError(
@@ -212,6 +218,7 @@ class DeeperForensics(DownloadedSource):
         problems = []
         for split in SPLITS:
             path = self.root / "lists" / "splits" / f"{split}.txt"
+            self.read.add(path)
             if not path.is_file():
                 raise SourceError(
                     f"No list '{path}'. Download 'lists' again, or split by identity with source.splits=null."

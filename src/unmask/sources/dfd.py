@@ -3,7 +3,7 @@
 import logging
 from pathlib import Path
 
-from unmask.sources.ffpp import ACTORS, DEEP_FAKE_DETECTION, Clips, Tree
+from unmask.sources.ffpp import ACTORS, DEEP_FAKE_DETECTION, Clips, Tree, account_for
 from unmask.sources.folders import DownloadedSource, note_unexpected, quote_some
 from unmask.sources.labels import PeopleSplit
 from unmask.sources.recognition import refuse_layout
@@ -28,6 +28,7 @@ class DeepFakeDetection(DownloadedSource):
         test_fraction: Share of the actors for test, with `actor`.
         seed: Seed of the split, with `actor`.
         media: `videos`, `images` or `frames`; None for the first that exists.
+        follow_links: Whether to follow symbolic links to targets outside of the root; otherwise they raise an error.
     """
 
     def __init__(
@@ -41,12 +42,14 @@ class DeepFakeDetection(DownloadedSource):
         test_fraction: float = 0.2,
         seed: int = 0,
         media: str | None = None,
+        follow_links: bool = False,
     ) -> None:
         self.root = Path(root)
         self.name = name
         self.compression = compression
         self.split = PeopleSplit(splits, val_fraction, test_fraction, seed, by="actor")
         self.tree = Tree(self.root, compression, media)
+        self.follow_links = follow_links
 
     @staticmethod
     def recognize(root: Path) -> str | None:
@@ -67,6 +70,7 @@ class DeepFakeDetection(DownloadedSource):
                 advice="Set source.root to the folder that contains 'manipulated_sequences' or 'DeepFakeDetection', "
                 "and source.compression to one that exists.",
             )
+        account_for(self, [originals, forgeries])
         for method, clips in ((ORIGINAL, originals), (DEEP_FAKE_DETECTION, forgeries)):
             if not clips.names:
                 logger.warning("No videos in '%s': the dataset will have only one class.", clips.folder)

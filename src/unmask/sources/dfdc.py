@@ -1,7 +1,6 @@
 """DeepFake Detection Challenge dataset in parts, as published on Kaggle (Dolhansky et al., 2020)."""
 
 import csv
-import json
 import logging
 from collections.abc import Mapping
 from dataclasses import replace
@@ -10,8 +9,17 @@ from typing import Any
 
 from unmask.errors import ConfigError, SourceError, list_problems
 from unmask.media.kinds import VIDEO_SUFFIXES
-from unmask.sources.folders import DownloadedSource, list_entries, list_folders, note_unexpected, quote_some
+from unmask.media.listing import holds_frames
+from unmask.sources.folders import (
+    DownloadedSource,
+    kind_of,
+    list_entries,
+    list_folders,
+    note_unexpected,
+    quote_some,
+)
 from unmask.sources.labels import SPLIT_NAMES
+from unmask.sources.reading import read_entries
 from unmask.sources.recognition import refuse_layout
 from unmask.types import ORIGINAL, Label, Video
 
@@ -34,14 +42,18 @@ class DFDC(DownloadedSource):
         name: First part of every `video_id`.
         groups: Unit that stays in one split: `part`, because parts do not share people, or `original`, an original
             with its fakes; None for `part` if there are three or more parts, otherwise `original`.
+        follow_links: Whether to follow symbolic links to targets outside of the root; otherwise they raise an error.
     """
 
-    def __init__(self, root: str | Path, *, name: str = "dfdc", groups: str | None = None) -> None:
+    def __init__(
+        self, root: str | Path, *, name: str = "dfdc", groups: str | None = None, follow_links: bool = False
+    ) -> None:
         if groups not in GROUPS:
             raise ConfigError(f"source.groups='{groups}' is unknown. Choose part, original or null.")
         self.root = Path(root)
         self.name = name
         self.groups = groups
+        self.follow_links = follow_links
 
     @staticmethod
     def recognize(root: Path) -> str | None:
@@ -89,8 +101,16 @@ class DFDC(DownloadedSource):
             )
         passed_over: list[str] = []
         entries_there = list_entries(part, skipped=passed_over)
-        there = [path.name for path in entries_there if path.suffix.lower() in VIDEO_SUFFIXES]
+        self.read.add(part)
         note_unexpected(self, part.name, "hidden or unfinished", passed_over)
+        there = [path.name for path in entries_there if path.suffix.lower() in VIDEO_SUFFIXES]
+        stems = {Path(name).stem for name in entries}
+        others = [
+            path.name for path in entries_there
+            if path.name not in (METADATA, LABELS, *there) and not (path.name in stems and holds_frames(path))
+            and not any(name.startswith(f"{path.name}/") for name in entries)
+        ]  # fmt: skip
+        note_unexpected(self, part.name, "of another kind", others)
         unexpected = [name for name in there if name not in entries]
         if unexpected:
             logger.warning(
@@ -101,6 +121,8 @@ class DFDC(DownloadedSource):
         return [self._make_video(part, name, entries, by_part=by_part) for name in sorted(entries)]
 
     def _make_video(self, part: Path, file: str, entries: Mapping[str, Mapping[str, Any]], *, by_part: bool) -> Video:
+        path, frames = part / file, (part / file).with_suffix("")
+        path = frames if not path.exists() and holds_frames(frames) else path
         entry = entries[file]
         label = _LABELS[str(entry["label"]).upper()]
         original = str(entry.get("original") or "")
@@ -109,9 +131,10 @@ class DFDC(DownloadedSource):
         origin = original if label == Label.FAKE else file
         return Video(
             video_id=self._make_id(method, part, file),
-            path=part / file,
+            path=path,
             label=label,
             method=method,
+            kind=kind_of(path),
             identities=(part.name,) if by_part else (f"{part.name}/{origin}",) if origin else (),
             original=self._make_id(ORIGINAL, part, original) if original in entries else None,
             split=SPLIT_NAMES.get(str(entry.get("split", "")).lower()),
@@ -148,13 +171,7 @@ def _read_part(part: Path) -> dict[str, dict[str, Any]]:
         if rows is None:
             raise SourceError(f"'{part / LABELS}' has no columns 'filename' and 'label'. Download it again.")
         return rows
-    try:
-        entries = json.loads(path.read_text(encoding="utf-8-sig"))
-        return {str(name): dict(entry) for name, entry in entries.items()}
-    except (ValueError, TypeError, AttributeError) as error:
-        raise SourceError(
-            f'\'{path}\' is not an object such as {{"a.mp4": {{"label": "FAKE", ...}}}}: {error}. Download it again.'
-        ) from error
+    return read_entries(path, example='{"a.mp4": {"label": "FAKE", ...}}')
 
 
 def _read_label_rows(path: Path) -> dict[str, dict[str, Any]] | None:
@@ -166,6 +183,12 @@ def _read_label_rows(path: Path) -> dict[str, dict[str, Any]] | None:
         if not {"filename", "label"} <= set(reader.fieldnames or ()):
             return None
         names = {"0": "REAL", "1": "FAKE"}
-        return {
-            row["filename"]: {"label": names.get(row["label"].strip(), row["label"]), "split": "test"} for row in reader
-        }
+        rows: dict[str, dict[str, Any]] = {}
+        for row in reader:
+            label = names.get(row["label"].strip(), row["label"])
+            if rows.setdefault(row["filename"], {"label": label, "split": "test"})["label"] != label:
+                raise SourceError(
+                    f"'{path}' lists '{row['filename']}' with two labels, '{rows[row['filename']]['label']}' and "
+                    f"'{label}' (line {reader.line_num}). Keep the right one, or download the file again."
+                )
+        return rows

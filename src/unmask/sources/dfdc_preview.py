@@ -1,6 +1,5 @@
 """DFDC Preview dataset (Dolhansky et al., The Deepfake Detection Challenge (DFDC) Preview Dataset, 2019)."""
 
-import json
 import logging
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
@@ -16,6 +15,7 @@ from unmask.sources.folders import (
     warn_of_absent,
 )
 from unmask.sources.labels import check_fraction, split_around_test
+from unmask.sources.reading import read_entries
 from unmask.sources.recognition import refuse_layout
 from unmask.types import ORIGINAL, Label, Video
 
@@ -40,16 +40,24 @@ class DFDCPreview(DownloadedSource):
         name: First part of every `video_id`.
         val_fraction: Share of the people outside the test set for validation.
         seed: Seed of the validation split.
+        follow_links: Whether to follow symbolic links to targets outside of the root; otherwise they raise an error.
     """
 
     def __init__(
-        self, root: str | Path, *, name: str = "dfdc_preview", val_fraction: float = 0.15, seed: int = 0
+        self,
+        root: str | Path,
+        *,
+        name: str = "dfdc_preview",
+        val_fraction: float = 0.15,
+        seed: int = 0,
+        follow_links: bool = False,
     ) -> None:
         check_fraction("val_fraction", val_fraction)
         self.root = Path(root)
         self.name = name
         self.val_fraction = val_fraction
         self.seed = seed
+        self.follow_links = follow_links
 
     @staticmethod
     def recognize(root: Path) -> str | None:
@@ -82,20 +90,14 @@ class DFDCPreview(DownloadedSource):
             parts["test"], parts["train"], val_fraction=self.val_fraction, seed=self.seed, known_leaks=self.known_leaks
         )
 
-    def _read_table(self) -> dict[str, Mapping[str, Any]]:
+    def _read_table(self) -> Mapping[str, Mapping[str, Any]]:
         path = self.root / TABLE
         if not path.is_file():
             raise SourceError(
                 f"No table '{path}', which holds the labels and the split. Download it again and put it there."
             )
-        try:
-            content = json.loads(path.read_text(encoding="utf-8-sig"))
-            entries: dict[str, Mapping[str, Any]] = {str(key): dict(entry) for key, entry in content.items()}
-        except (ValueError, TypeError, AttributeError) as error:
-            raise SourceError(
-                f'\'{path}\' is not an object such as {{"method_A/1/1_A/a.mp4": {{"label": "fake", "set": '
-                f'"train"}}}}: {error}. Download it again.'
-            ) from error
+        self.read.add(path)
+        entries = read_entries(path, example='{"method_A/1/1_A/a.mp4": {"label": "fake", "set": "train"}}')
         problems = [
             f"{key}: label '{entry.get('label')}', set '{entry.get('set')}'" for key, entry in entries.items()
             if str(entry.get("label")).lower() not in _LABELS or str(entry.get("set")).lower() not in _SETS
@@ -129,7 +131,10 @@ class DFDCPreview(DownloadedSource):
         """Return where a video or its frames exist, or else where the table puts it."""
         frames = self.root / part / "frames"
         stem = PurePosixPath(rest).with_suffix("")
-        places = (self.root / part / rest, self.root / part / "videos" / rest, frames / stem, frames / stem.name)
+        places = (
+            self.root / part / rest, self.root / part / "videos" / rest, frames / stem, frames / stem.name,
+            self.root / part / stem,
+        )  # fmt: skip
         return next((place for place in places if place.exists()), places[0])
 
     def _find_original(self, rest: str, entries: Mapping[str, Mapping[str, Any]]) -> str | None:
@@ -146,12 +151,18 @@ class DFDCPreview(DownloadedSource):
     def _count_unlisted(self, videos: Mapping[str, Video]) -> None:
         known = {video.path for video in videos.values()}
         others = [
-            path.relative_to(self.root).as_posix() for path in list_root(self.root, source=self).files
+            path.relative_to(self.root) for path in list_root(self.root, source=self).files
             if path not in known and path.parent not in known
         ]  # fmt: skip
         if others:
             logger.warning(
                 "Skipped %d files in '%s' that '%s' does not list: %s.", len(others), self.root, TABLE,
-                quote_some(others),
+                quote_some(path.as_posix() for path in others),
             )  # fmt: skip
-        note_unexpected(self, "", f"not in '{TABLE}'", others)
+        for part in ("", *_PARTS):
+            names = [path.as_posix() for path in others if part == (path.parts[0] if path.parts[0] in _PARTS else "")]
+            note_unexpected(self, part, f"not in '{TABLE}'", names)
+
+    def part_of(self, video: Video) -> str:
+        """Return the folder of a video, such as `original_videos` or `method_A`."""
+        return video.method if video.label == Label.FAKE else _ORIGINALS

@@ -10,7 +10,6 @@ from unmask.errors import SourceError
 from unmask.media.kinds import IMAGE_SUFFIXES
 from unmask.sources.folders import (
     DownloadedSource,
-    Source,
     describe_folder,
     keep_first,
     kind_of,
@@ -23,7 +22,7 @@ from unmask.sources.folders import (
     warn_of_absent,
 )
 from unmask.sources.labels import PeopleSplit
-from unmask.sources.recognition import refuse_layout
+from unmask.sources.recognition import list_nearby, refuse_layout
 from unmask.types import ORIGINAL, Label, Video
 
 MODELS = {
@@ -71,6 +70,7 @@ class DFDM(DownloadedSource):
         val_fraction: Share of the people for validation, with `identity`.
         test_fraction: Share of the people for test, with `identity`.
         seed: Seed of the split, with `identity`.
+        follow_links: Whether to follow symbolic links to targets outside of the root; otherwise they raise an error.
     """
 
     def __init__(
@@ -84,12 +84,14 @@ class DFDM(DownloadedSource):
         val_fraction: float = 0.15,
         test_fraction: float = 0.2,
         seed: int = 0,
+        follow_links: bool = False,
     ) -> None:
         self.root = Path(root)
         self.name = name
         self.celebdf_root = None if celebdf_root is None else Path(celebdf_root)
         self.compression = compression
         self.split = PeopleSplit(splits, val_fraction, test_fraction, seed)
+        self.follow_links = follow_links
 
     @staticmethod
     def recognize(root: Path) -> str | None:
@@ -114,9 +116,15 @@ class DFDM(DownloadedSource):
         videos += keep_first((self._make_fake(fake) for fake in fakes), self, what="fakes")
         return self.split.apply(videos)
 
+    def part_of(self, video: Video) -> str:
+        """Return the model and quality of a fake, such as `DFaker crf23`, or the folder of the real clips."""
+        return f"{video.method} {video.compression}".strip() if video.label == Label.FAKE else _CELEBRITIES
+
     def _list_fakes(self) -> list[_Fake]:
         files = list_root(self.root, source=self).files
-        clips = sorted({path.parent if path.suffix.lower() in IMAGE_SUFFIXES else path for path in files})
+        # Where frames lie beside the videos, the video comes first and is kept.
+        images = {path for path in files if path.suffix.lower() in IMAGE_SUFFIXES}
+        clips = [*(path for path in files if path not in images), *sorted({path.parent for path in images})]
         found = {path: fake for path in clips if (fake := _read_fake(path)) is not None}
         if not found:
             raise refuse_layout(
@@ -140,7 +148,7 @@ class DFDM(DownloadedSource):
     def _find_reals(self, wanted: Iterable[str]) -> dict[str, Path]:
         """Return the clips of Celeb-DF from which the fakes were made, with their paths."""
         names = sorted(wanted)
-        folders = [self.celebdf_root] if self.celebdf_root else [self.root, *list_folders(self.root.absolute().parent)]
+        folders = [self.celebdf_root] if self.celebdf_root else list_nearby(self.root)
         for folder in folders:
             there = _list_celebrities(folder, self)
             reals = {name: there[name] for name in names if name in there}
@@ -202,7 +210,7 @@ def _read_fake(path: Path) -> _Fake | None:
     return _Fake(path, match["target"], match["donor"], match["clip"], method, qualities[-1] if qualities else "")
 
 
-def _list_celebrities(root: Path, source: Source) -> Mapping[str, Path]:
+def _list_celebrities(root: Path, source: DownloadedSource) -> Mapping[str, Path]:
     """Return the real clips of Celeb-DF by name; the folder may lie in `original_content`."""
     for folder in (root / _CELEBRITIES, root / "original_content" / _CELEBRITIES):
         if folder.is_dir():

@@ -3,11 +3,12 @@
 import csv
 import logging
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from unmask.errors import ConfigError, SourceError, list_problems
+from unmask.media.kinds import IMAGE_SUFFIXES
 from unmask.sources.folders import (
     DownloadedSource,
     kind_of,
@@ -62,6 +63,7 @@ class FakeAVCeleb(DownloadedSource):
         val_fraction: Share of the people for validation, with `identity`.
         test_fraction: Share of the people for test, with `identity`.
         seed: Seed of the split, with `identity`.
+        follow_links: Whether to follow symbolic links to targets outside of the root; otherwise they raise an error.
     """
 
     def __init__(
@@ -74,6 +76,7 @@ class FakeAVCeleb(DownloadedSource):
         val_fraction: float = 0.15,
         test_fraction: float = 0.2,
         seed: int = 0,
+        follow_links: bool = False,
     ) -> None:
         if fake_audio not in FAKE_AUDIO:
             raise ConfigError(f"source.fake_audio='{fake_audio}' is unknown. Choose {' or '.join(FAKE_AUDIO)}.")
@@ -81,6 +84,7 @@ class FakeAVCeleb(DownloadedSource):
         self.name = name
         self.fake_audio = fake_audio
         self.split = PeopleSplit(splits, val_fraction, test_fraction, seed)
+        self.follow_links = follow_links
 
     @staticmethod
     def recognize(root: Path) -> str | None:
@@ -99,6 +103,8 @@ class FakeAVCeleb(DownloadedSource):
         rows = self._list_rows()
         kept = [row for row in rows if row.place.parts[0] != _REAL_FACE or self.fake_audio == "real"]
         if len(kept) < len(rows):
+            left_out = [str(row.place) for row in rows if row not in kept]
+            note_unexpected(self, _REAL_FACE, "with real faces (source.fake_audio)", left_out)
             logger.info(
                 "Left out %d videos of '%s': their faces are real and the same as in '%s'. source.fake_audio=real "
                 "reads them as real.",
@@ -108,15 +114,14 @@ class FakeAVCeleb(DownloadedSource):
         return self.split.apply([self._make_video(row, originals) for row in kept])
 
     def _list_rows(self) -> list[_Row]:
-        there = {
-            PurePosixPath(path.relative_to(self.root).as_posix()) for path in list_root(self.root, source=self).files
-            if path.relative_to(self.root).parts[0] in _TYPES
-        }  # fmt: skip
         table = self.root / TABLE
+        self.read.add(table)
+        there = self._list_places()
         if not table.is_file():
             logger.warning("No '%s': methods are read from file names, and missing videos are unknown.", table)
             return [_Row(place, _read_method(place), _find_people(place.parts)) for place in sorted(there)]
         rows = _read_table(table)
+        rows = [_find_frames(row, there) for row in rows]
         unlisted = sorted(str(place) for place in there - {row.place for row in rows})
         if unlisted and len(unlisted) == len(there):
             raise SourceError(
@@ -128,8 +133,31 @@ class FakeAVCeleb(DownloadedSource):
                 "Skipped %d videos in '%s' that '%s' does not list: %s.", len(unlisted), self.root, TABLE,
                 quote_some(unlisted),
             )  # fmt: skip
-        note_unexpected(self, "", f"not in '{TABLE}'", unlisted)
+        for part in _TYPES:
+            note_unexpected(self, part, f"not in '{TABLE}'", [name for name in unlisted if name.startswith(f"{part}/")])
         return rows
+
+    def _list_places(self) -> set[PurePosixPath]:
+        """Return the videos of the four types, below the root; folders of frames where there are no videos."""
+        paths = [path.relative_to(self.root) for path in list_root(self.root, source=self).files]
+        others = [path.as_posix() for path in paths if path.parts[0] not in _TYPES]
+        note_unexpected(self, "", "in a folder of another name", others)
+        videos, frames = set[PurePosixPath](), set[PurePosixPath]()
+        for path in (PurePosixPath(path.as_posix()) for path in paths if path.parts[0] in _TYPES):
+            if path.suffix.lower() in IMAGE_SUFFIXES:
+                frames.add(path.parent)
+            else:
+                videos.add(path)
+        if videos and frames:
+            logger.info(
+                "Reading videos, not the %d folders of images beside them, such as '%s'.", len(frames), min(frames)
+            )
+            note_unexpected(self, "", "folder of images beside videos, which are read", sorted(map(str, frames)))
+        return videos or frames
+
+    def part_of(self, video: Video) -> str:
+        """Return the folder of a video, such as `FakeVideo-RealAudio`."""
+        return video.path.relative_to(self.root).parts[0]
 
     def _make_video(self, row: _Row, originals: set[str]) -> Video:
         kind = row.place.parts[0]
@@ -186,6 +214,12 @@ def _read_table(table: Path) -> list[_Row]:
             f"gender,file,folder', and {len(rows)} that do:\n{list_problems(problems)}\nDownload it again."
         )
     return list(rows.values())
+
+
+def _find_frames(row: _Row, there: Collection[PurePosixPath]) -> _Row:
+    """Return the row with the folder of its frames as its place, if that is there in place of the video."""
+    frames = row.place.with_suffix("")
+    return replace(row, place=frames) if row.place not in there and frames in there else row
 
 
 def _find_people(words: Iterable[str]) -> tuple[str, ...]:

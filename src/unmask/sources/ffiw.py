@@ -10,6 +10,7 @@ from pathlib import Path
 from unmask.errors import SourceError
 from unmask.sources.folders import (
     DownloadedSource,
+    check_media,
     descend,
     keep_first,
     kind_of,
@@ -54,11 +55,18 @@ class FFIW(DownloadedSource):
     Args:
         root: Folder that contains `source` and `target`, or the downloads.
         name: First part of every `video_id`.
+        media: `videos`, `images` or `frames` of each part; None for the first that exists.
+        follow_links: Whether to follow symbolic links to targets outside of the root; otherwise they raise an error.
     """
 
-    def __init__(self, root: str | Path, *, name: str = "ffiw") -> None:
+    def __init__(
+        self, root: str | Path, *, name: str = "ffiw", media: str | None = None, follow_links: bool = False
+    ) -> None:
         self.root = Path(root)
         self.name = name
+        check_media(media)
+        self.media = media
+        self.follow_links = follow_links
 
     @staticmethod
     def recognize(root: Path) -> str | None:
@@ -91,6 +99,7 @@ class FFIW(DownloadedSource):
             self.root,
             [f"{part}/{split}" for part, label in _PARTS.items() for split in SPLITS if (label, split) not in there],
         )
+        self.read |= {place for release in releases for split in SPLITS for place in _list_places(release, split)}
         partners = _read_pairs(releases)
         return keep_first((self._make_video(clip, partners) for clip in clips), self, what="videos")
 
@@ -99,8 +108,9 @@ class FFIW(DownloadedSource):
         for part, label in _PARTS.items():
             splits = [split for split in SPLITS if (release / part / split).is_dir()]
             for split in splits:
-                clips += [_Clip(path, label, split, path.stem) for path in list_clips(release / part / split, self)]
-            for path in [] if splits else list_clips(release / part, self):
+                found = list_clips(release / part / split, self, f"{part}/{split}")
+                clips += [_Clip(path, label, split, path.stem) for path in found]
+            for path in [] if splits else list_clips(release / part, self, part):
                 match = _PREFIX.fullmatch(path.stem)
                 if match is None:
                     unknown.append(path.name)
@@ -110,6 +120,10 @@ class FFIW(DownloadedSource):
             logger.warning("Skipped %d videos in '%s' without a split: %s.", len(unknown), release, quote_some(unknown))
         note_unexpected(self, "", "without a split", unknown)
         return clips
+
+    def part_of(self, video: Video) -> str:
+        """Return the folder of a video, such as `target/train`."""
+        return f"{next(part for part, label in _PARTS.items() if label == video.label)}/{video.split}"
 
     def _make_video(self, clip: _Clip, partners: Mapping[str, tuple[str, ...]]) -> Video:
         method = METHOD if clip.label == Label.FAKE else ORIGINAL
@@ -141,15 +155,17 @@ def _read_pairs(releases: list[Path]) -> dict[str, tuple[str, ...]]:
     partners: dict[str, set[str]] = {}
     for release in releases:
         for split in SPLITS:
-            path = next(
-                (path for path in (release / "splits" / f"{split}.json", release / f"{split}.json") if path.is_file()),
-                None,
-            )
+            path = next((path for path in _list_places(release, split) if path.is_file()), None)
             for one, other in _read_list(path) if path else ():
                 first, second = f"{split}/{_strip(one)}", f"{split}/{_strip(other)}"
                 partners.setdefault(first, set()).add(second)
                 partners.setdefault(second, set()).add(first)
     return {name: tuple(sorted(others - {name})) for name, others in partners.items()}
+
+
+def _list_places(release: Path, split: str) -> tuple[Path, Path]:
+    """Return where the pair list of a split may lie."""
+    return release / "splits" / f"{split}.json", release / f"{split}.json"
 
 
 def _read_list(path: Path) -> list[tuple[str, str]]:

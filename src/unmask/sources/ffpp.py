@@ -5,7 +5,7 @@ Roessler et al., FaceForensics++: Learning to Detect Manipulated Facial Images, 
 
 import logging
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,10 +14,14 @@ from unmask.media.kinds import IMAGE_SUFFIXES
 from unmask.media.listing import MEDIA_SUFFIXES, holds_frames
 from unmask.sources.ffpp_lists import STRICT, SplitLists, read_same_youtube_video, read_split_lists, unify_people
 from unmask.sources.folders import (
+    MEDIA,
     DownloadedSource,
+    check_media,
+    descend,
     describe_folder,
     list_entries,
     list_folders,
+    log_choice_of_media,
     note_unexpected,
     quote_some,
 )
@@ -25,9 +29,6 @@ from unmask.sources.recognition import refuse_layout
 from unmask.types import ORIGINAL, Label, MediaKind, Video
 
 logger = logging.getLogger(__name__)
-
-MEDIA = ("videos", "images", "frames")
-"""Folders of the official tree that contain videos or frames extracted from them."""
 
 ACTORS, DEEP_FAKE_DETECTION = "actors", "DeepFakeDetection"
 YOUTUBE = "youtube"
@@ -83,8 +84,7 @@ class Tree:
     media: str | None = None
 
     def __post_init__(self) -> None:
-        if self.media not in (None, *MEDIA):
-            raise ConfigError(f"source.media='{self.media}' is unknown. Choose {', '.join(MEDIA)} or null.")
+        check_media(self.media)
 
     @property
     def is_flat(self) -> bool:
@@ -101,13 +101,13 @@ class Tree:
         """Return the originals of `youtube`, or of the `actors` of DeepFakeDetection."""
         if self.is_flat:
             names = [name for name in _FLAT_ORIGINALS[part] if (self.root / name).is_dir()]
-            return _list_clips(self.root / (names or _FLAT_ORIGINALS[part])[0])
+            return _list_clips(descend(self.root / (names or _FLAT_ORIGINALS[part])[0], self.media))
         return self._choose(self.root / "original_sequences" / part / self.compression)
 
     def list_fakes(self, method: str) -> Clips:
         """Return the forgeries of a method."""
         if self.is_flat:
-            return _list_clips(self.root / method)
+            return _list_clips(descend(self.root / method, self.media))
         return self._choose(self.root / "manipulated_sequences" / method / self.compression)
 
     def find_mask(self, method: str, name: str) -> Path | None:
@@ -116,8 +116,8 @@ class Tree:
         return mask if mask.is_file() else None
 
     def _choose(self, folder: Path) -> Clips:
-        media = [self.media] if self.media else [name for name in MEDIA if (folder / name).is_dir()]
-        return _list_clips(folder / (media or MEDIA)[0])
+        chosen = descend(folder, self.media)
+        return _list_clips(folder / (self.media or MEDIA[0]) if chosen == folder else chosen)
 
 
 def _list_clips(folder: Path) -> Clips:
@@ -137,6 +137,13 @@ def _list_clips(folder: Path) -> Clips:
     most = max(by_suffix, key=lambda suffix: len(by_suffix[suffix]), default=".mp4")
     others += [name + suffix for suffix, names in by_suffix.items() if suffix != most for name in names]
     return Clips(folder, most, tuple(sorted(by_suffix.get(most, ()))), tuple(sorted(others)), tuple(passed_over))
+
+
+def account_for(source: DownloadedSource, clips: Iterable[Clips]) -> None:
+    """Record the folders of clips as read, and log which folder is read where videos and frames lie side by side."""
+    for folder in (found.folder for found in clips):
+        source.read.add(folder)
+        log_choice_of_media(folder)
 
 
 METHODS = ("Deepfakes", "Face2Face", "FaceSwap", "NeuralTextures", "FaceShifter")
@@ -161,6 +168,7 @@ class FaceForensics(DownloadedSource):
             the same YouTube video as one of val or test, a folder with `train.json`, `val.json` and `test.json` in the
             same format, or None to let `prepare` split by identity.
         media: `videos`, `images` or `frames`; None for the first that exists.
+        follow_links: Whether to follow symbolic links to targets outside of the root; otherwise they raise an error.
     """
 
     def __init__(
@@ -172,6 +180,7 @@ class FaceForensics(DownloadedSource):
         methods: Sequence[str] | None = None,
         splits: str | Path | None = "official",
         media: str | None = None,
+        follow_links: bool = False,
     ) -> None:
         if methods is not None and DEEP_FAKE_DETECTION in methods:
             raise ConfigError(
@@ -188,6 +197,7 @@ class FaceForensics(DownloadedSource):
         self.methods = None if methods is None else tuple(methods)
         self.splits = splits
         self.trees = tuple(Tree(self.root, level, media) for level in levels)
+        self.follow_links = follow_links
 
     @staticmethod
     def recognize(root: Path) -> str | None:
@@ -214,6 +224,7 @@ class FaceForensics(DownloadedSource):
             )
         methods = self._find_methods()
         lists = None if self.splits is None else read_split_lists(self.splits)
+        self.read.add(Path(str(self.splits)))
         videos = [video for tree in self.trees for video in self._list_tree(tree, methods, lists)]
         if lists is not None:
             self.known_leaks = [f"clips of one YouTube video: {group}" for group in lists.shared]
@@ -226,6 +237,8 @@ class FaceForensics(DownloadedSource):
         originals = tree.list_originals(YOUTUBE)
         fakes_of = {method: tree.list_fakes(method) for method in methods}
         self._check_found(tree, originals, fakes_of)
+        account_for(self, [originals, *fakes_of.values()])
+        self.read |= {self.root / "manipulated_sequences" / method / "masks" for method in methods}
         split_of = lists.split_of if lists else None
         reals = self._list_reals(tree, originals, split_of)
         known = {video.video_id for video in reals}

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
-from unmask.errors import SourceError, list_problems
+from unmask.errors import ConfigError, SourceError, list_problems
 from unmask.forgeries import Forgeries, SourceRecord
 from unmask.media.kinds import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from unmask.media.listing import Listing, holds_frames, is_passed_over, list_folder, list_visible
@@ -72,10 +72,10 @@ class Unexpected:
     examples: tuple[str, ...] = ()
 
 
-def note_unexpected(source: Source, part: str, reason: str, names: Sequence[str]) -> None:
+def note_unexpected(source: "DownloadedSource", part: str, reason: str, names: Sequence[str]) -> None:
     """Add skipped entries to the `unexpected` of a source, unless there are none."""
     if names:
-        source.__dict__.setdefault("unexpected", []).append(Unexpected(part, reason, len(names), tuple(names[:8])))
+        source.unexpected.append(Unexpected(part, reason, len(names), tuple(names[:8])))
 
 
 def name_part(source: Source, video: Video) -> str:
@@ -110,31 +110,35 @@ def check_root(root: Path) -> None:
         raise SourceError(f"source.root='{root}' is a file. Set it to the folder that contains the dataset.")
 
 
-def list_root(root: Path, *, source: Source | None = None, follow_links: bool = True) -> Listing:
-    """List the media below the root of a source; log and note skipped entries.
+def list_root(root: Path, *, source: "DownloadedSource") -> Listing:
+    """List the media below the root of a source, without what it has read; log and note skipped entries.
 
     Args:
         root: Root folder of the source.
-        source: Source whose `unexpected` gets what is skipped; None for no source.
-        follow_links: Whether to follow symbolic links to targets outside of the root.
+        source: Source whose `unexpected` gets what is skipped.
 
     Raises:
-        SourceError: A link points outside of the root, and `follow_links` is false.
+        SourceError: A link points outside of the root, and the source does not follow such links.
     """
-    listing = list_folder(root, follow_links=follow_links)
+    listing = list_folder(root, follow_links=source.follow_links, skip=source.read)
+    source.read.add(root)
     if listing.links_out:
-        rows = (f"'{link}' -> '{link.readlink()}'" for link in listing.links_out)
-        raise SourceError(
-            f"{len(listing.links_out)} links in '{root}' point outside of it:\n{list_problems(rows)}\n"
-            f"Follow them with source.follow_links=true, or remove them."
-        )
+        raise refuse_links(root, listing.links_out)
     passed_over = listing.describe_passed_over()
     if passed_over:
         level = logging.WARNING if listing.num_media_passed_over else logging.INFO
         logger.log(level, "Skipped in '%s': %s.", root, passed_over)
-    for reason, count in listing.passed_over.items() if source is not None else ():
-        source.__dict__.setdefault("unexpected", []).append(Unexpected("", reason, count))
+    source.unexpected += [Unexpected("", reason, count) for reason, count in listing.passed_over.items()]
     return listing
+
+
+def refuse_links(root: Path, links: Sequence[Path]) -> SourceError:
+    """Return the error for symbolic links that point outside of the root."""
+    rows = (f"'{link}' -> '{link.readlink()}'" for link in links)
+    return SourceError(
+        f"{len(links)} links in '{root}' point outside of it:\n{list_problems(rows)}\n"
+        f"Follow them with source.follow_links=true, or remove them."
+    )
 
 
 def list_entries(folder: Path, *, skipped: list[str] | None = None) -> list[Path]:
@@ -159,17 +163,19 @@ def list_entries(folder: Path, *, skipped: list[str] | None = None) -> list[Path
     return sorted((path for path in entries if path.name not in names), key=lambda path: path.name)
 
 
-def list_clips(folder: Path, source: Source, part: str = "") -> list[Path]:
+def list_clips(folder: Path, source: "DownloadedSource", part: str = "") -> list[Path]:
     """Return the sorted videos and folders of frames directly in a folder; log and note everything else in it.
 
-    They may be one level deeper, in `videos/` or `frames/`, as DeepfakeBench lays them out.
+    They may be one level deeper, in `videos/`, `images/` or `frames/`, as DeepfakeBench lays them out.
 
     Args:
         folder: Folder to list.
         source: Source whose `unexpected` gets what is skipped.
         part: Part of the dataset that the folder belongs to.
     """
-    folder = descend(folder)
+    folder = descend(folder, source.media)
+    log_choice_of_media(folder)
+    source.read.add(folder)
     passed_over: list[str] = []
     entries = list_entries(folder, skipped=passed_over)
     clips = [path for path in entries if path.suffix.lower() in VIDEO_SUFFIXES or holds_frames(path)]
@@ -181,9 +187,36 @@ def list_clips(folder: Path, source: Source, part: str = "") -> list[Path]:
     return clips
 
 
-def descend(folder: Path) -> Path:
-    """Return the folder `videos/` or `frames/` inside a folder if there is one, otherwise the folder itself."""
-    return next((folder / name for name in ("videos", "frames") if (folder / name).is_dir()), folder)
+MEDIA = ("videos", "images", "frames")
+"""Folders that contain videos, or frames extracted from them."""
+
+
+def check_media(media: str | None) -> None:
+    """Raise a ConfigError unless `media` is one of `MEDIA`, or None."""
+    if media not in (None, *MEDIA):
+        raise ConfigError(f"source.media='{media}' is unknown. Choose {', '.join(MEDIA)} or null.")
+
+
+def descend(folder: Path, media: str | None = None) -> Path:
+    """Return the first of the folders `MEDIA` inside a folder if there is one, otherwise the folder itself.
+
+    Args:
+        folder: Folder of clips, or of folders of clips.
+        media: The one of `MEDIA` to choose; None for the first that exists.
+    """
+    there = [name for name in MEDIA if (folder / name).is_dir()]
+    return folder / (media or there[0]) if there else folder
+
+
+def log_choice_of_media(folder: Path) -> None:
+    """Log which folder of clips is read if it is one of several of `MEDIA` that lie side by side."""
+    others = [name for name in MEDIA if folder.name in MEDIA and name != folder.name]
+    there = [f"{name}/" for name in others if (folder.parent / name).is_dir()]
+    if there and folder.is_dir():
+        logger.info(
+            "Reading '%s/' in '%s', not %s beside it. source.media=... chooses.", folder.name, folder.parent,
+            quote_some(there),
+        )  # fmt: skip
 
 
 def list_visible_names(folder: Path) -> list[str]:
@@ -198,7 +231,7 @@ def warn_of_absent(root: Path, absent: Iterable[str]) -> None:
         logger.warning("Missing in '%s': %s.", root, names)
 
 
-def keep_first(videos: Iterable[Video], source: Source, *, what: str) -> list[Video]:
+def keep_first(videos: Iterable[Video], source: "DownloadedSource", *, what: str) -> list[Video]:
     """Return the videos without those whose `video_id` is already taken; log these as `what`, and note them."""
     by_id: dict[str, Video] = {}
     copies = [video.path.name for video in videos if by_id.setdefault(video.video_id, video) is not video]
@@ -257,14 +290,19 @@ def find_forgeries(root: Path) -> Forgeries:
 class DownloadedSource:
     """Base of the sources that read a folder as its authors published it."""
 
+    name: str
     root: Path
+    media: str | None = None
+    follow_links = False
     unexpected: list[Unexpected]
     known_leaks: list[str]
+    read: set[Path]
+    """Folders and tables of which the source accounts for every entry: taken, or noted as unexpected."""
 
     def _start_listing(self) -> None:
         """Check the root, and forget what an earlier call has skipped."""
         check_root(self.root)
-        self.unexpected, self.known_leaks = [], []
+        self.unexpected, self.known_leaks, self.read = [], [], set()
 
     @property
     def forgeries(self) -> Forgeries:

@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+from collections import defaultdict
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -14,8 +15,9 @@ from unmask.forging.swap import FORGERS
 from unmask.media.image import MAX_PIXELS
 from unmask.paths import show_command
 from unmask.sources.ffpp import FaceForensics
-from unmask.sources.folders import check_root, find_forgeries, kind_of, list_root
+from unmask.sources.folders import DownloadedSource, find_forgeries, kind_of, list_root
 from unmask.sources.forge_work import Encoding, FoundFace, Medium, find_face, forge_pair
+from unmask.sources.labels import find_frame_folders
 from unmask.synthetic.layout import (
     COMPRESSION,
     Layout,
@@ -39,7 +41,7 @@ _MEDIA_PER_JOB = 8
 logger = logging.getLogger(__name__)
 
 
-class ForgedMedia:
+class ForgedMedia(DownloadedSource):
     """Pair authentic photographs or videos at random, swap the faces of each pair, and write originals and forgeries.
 
     Each medium counts as a separate identity, so a person who appears in two of them may end up in two splits.
@@ -58,6 +60,9 @@ class ForgedMedia:
         seed: Seed of the pairing.
         val_fraction: Share of the pairs for validation.
         test_fraction: Share of the pairs for test.
+        frames_of: `none` if each image shows another person; None to refuse folders of images that are numbered anew in
+            each, as the frames of one video are.
+        follow_links: Whether to follow symbolic links to targets outside of the root; otherwise they raise an error.
     """
 
     name = "forge"
@@ -80,6 +85,8 @@ class ForgedMedia:
         seed: int = 0,
         val_fraction: float = 0.15,
         test_fraction: float = 0.2,
+        frames_of: str | None = None,
+        follow_links: bool = False,
     ) -> None:
         _check_arguments(detector=detector, kind=kind, methods=methods)
         check_fractions(val_fraction=val_fraction, test_fraction=test_fraction)
@@ -95,6 +102,10 @@ class ForgedMedia:
         self.seed = seed
         self.val_fraction = val_fraction
         self.test_fraction = test_fraction
+        if frames_of not in (None, "none"):
+            raise ConfigError(f"source.frames_of='{frames_of}' is unknown. Choose none or null.")
+        self.frames_of = frames_of
+        self.follow_links = follow_links
 
     @property
     def forgeries(self) -> Forgeries:
@@ -110,8 +121,8 @@ class ForgedMedia:
         Raises:
             SourceError: There are no two usable media, or `output` contains other files.
         """
-        check_root(self.root)
-        kind, paths = _choose_media(self.root, self.kind)
+        self._start_listing()
+        kind, paths = _choose_media(self, self.kind)
         digits = max(3, len(str(len(paths) - 1)))
         media = [
             Medium(f"{number:0{digits}d}", path, kind, self.num_frames, self.max_side, self.max_pixels)
@@ -142,7 +153,9 @@ class ForgedMedia:
         layout = FaceForensics(
             self.output, name=self.name, compression=COMPRESSION, methods=self.methods, splits=self.output / "splits"
         )
-        return layout.list_videos()
+        videos = layout.list_videos()
+        self.unexpected = [*self.__dict__.get("unexpected", ()), *layout.unexpected]
+        return videos
 
     def _describe(self, paths: Sequence[Path]) -> dict[str, Any]:
         assert self.detector is not None
@@ -235,10 +248,12 @@ def _check_arguments(*, detector: Detector | None, kind: str | None, methods: Se
         raise ConfigError(f"source.methods={list(methods)} must name one or more of {', '.join(FORGERS)}.")
 
 
-def _choose_media(root: Path, kind: MediaKind | None) -> tuple[MediaKind, list[Path]]:
+def _choose_media(source: ForgedMedia, kind: MediaKind | None) -> tuple[MediaKind, list[Path]]:
+    root = source.root
     by_kind: dict[MediaKind, list[Path]] = {MediaKind.IMAGE: [], MediaKind.VIDEO: []}
-    for path in list_root(root).files:
+    for path in list_root(root, source=source).files:
         by_kind[kind_of(path)].append(path)
+    _check_frames(source, by_kind[MediaKind.IMAGE])
     held = [name for name, paths in by_kind.items() if paths]
     if kind is None and len(held) == 2:
         raise SourceError(
@@ -250,6 +265,20 @@ def _choose_media(root: Path, kind: MediaKind | None) -> tuple[MediaKind, list[P
         wanted = {None: "images or videos", MediaKind.IMAGE: "images"}.get(kind, "videos")
         raise SourceError(f"'{root}' contains no {wanted}. Set source.root to a folder that contains authentic ones.")
     return chosen, by_kind[chosen]
+
+
+def _check_frames(source: ForgedMedia, images: Sequence[Path]) -> None:
+    """Raise a SourceError if images are numbered anew in several folders, as frames of videos are."""
+    folders: dict[Path, list[Path]] = defaultdict(list)
+    for path in images:
+        folders[path.parent].append(path)
+    frame_folders = find_frame_folders(folders, frames_of=source.frames_of)
+    if frame_folders:
+        raise SourceError(
+            f"The images in {len(frame_folders)} folders of '{source.root}', such as '{min(frame_folders)}', are "
+            f"numbered like frames of one video each, whose faces source=forge would swap with each other. Give it the "
+            f"videos, or set source.frames_of=none if each image shows another person."
+        )
 
 
 def _is_found(path: Path) -> bool:

@@ -6,13 +6,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from unmask.errors import ConfigError, SourceError, list_problems
+from unmask.errors import SourceError, list_problems
 from unmask.sources.folders import DownloadedSource, Unexpected, kind_of, list_folders, list_root, quote_some
 from unmask.sources.labels import (
     FAKE_WORDS,
     REAL_WORDS,
     Doubt,
     Words,
+    check_frames_of,
     find_frame_folders,
     read_split,
     read_split_of_label,
@@ -25,8 +26,6 @@ _LOOKED_FOR = (
     "folders named after a label at any depth, such as 'real*/' and 'fake*/' or '0_real/' and '1_fake/', optionally "
     "with 'train/', 'val/' (or 'valid/'), 'test/' above or below them"
 )
-
-FRAMES_OF = (None, "folder", "none")
 
 logger = logging.getLogger(__name__)
 
@@ -79,8 +78,7 @@ class ImageFolder(DownloadedSource):
         frames_of: str | None = None,
         follow_links: bool = False,
     ) -> None:
-        if frames_of not in FRAMES_OF:
-            raise ConfigError(f"source.frames_of='{frames_of}' is unknown. Choose folder, none or null.")
+        check_frames_of(frames_of)
         self.root = Path(root)
         self.name = name
         self.words = Words(tuple(real), tuple(fake))
@@ -93,15 +91,15 @@ class ImageFolder(DownloadedSource):
         words = Words()
         for parent in (root, *(folder for folder in list_folders(root) if read_split(folder.name))):
             by_label = {words.read(folder.name): folder for folder in list_folders(parent)}
-            if Label.REAL in by_label and Label.FAKE in by_label:
-                names = [f"'{by_label[label].relative_to(root)}/'" for label in Label]
-                return " and ".join(names)
+            there = [label for label in Label if label in by_label]
+            if len(there) == len(Label) or (there and parent != root):  # `test/fake_x/` alone can be evaluated
+                return " and ".join(f"'{by_label[label].relative_to(root)}/'" for label in there)
         return None
 
     def list_videos(self) -> list[Video]:
         """Return every image, video and folder of frames below the label folders."""
         self._start_listing()
-        listing = list_root(self.root, source=self, follow_links=self.follow_links)
+        listing = list_root(self.root, source=self)
         by_parent: dict[Path, list[Path]] = defaultdict(list)
         for path in listing.files:
             by_parent[path.parent].append(path)

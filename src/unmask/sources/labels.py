@@ -105,6 +105,12 @@ def read_split_of_label(name: str) -> str | None:
     return splits.pop() if len(splits) == 1 else None
 
 
+def check_frames_of(frames_of: str | None) -> None:
+    """Raise a ConfigError unless the value of `source.frames_of` is known; see `find_frame_folders`."""
+    if frames_of not in (None, "folder", "none"):
+        raise ConfigError(f"source.frames_of='{frames_of}' is unknown. Choose folder, none or null.")
+
+
 _FRAME = re.compile(r"(?:frames?|img|image|f|frm)?[-_ ]?(\d+)", re.IGNORECASE)
 """Name of a numbered frame. Photographs rarely have a bare number that starts again in every folder."""
 

@@ -58,11 +58,17 @@ def recognize_folder(root: Path) -> list[Recognition]:
     return found or generic
 
 
-def build_source(found: Recognition) -> Source:
-    """Build a recognized source as its config does: its root, and the default of every other key."""
+def build_source(found: Recognition, *, follow_links: bool) -> Source:
+    """Build a recognized source as its config does: its root, and the default of every key that is not given here.
+
+    Args:
+        found: Recognized source.
+        follow_links: Its key `follow_links`, if it has one.
+    """
     node = OmegaConf.to_container(OmegaConf.load(config_dir() / "source" / f"{found.source}.yaml"), resolve=False)
     assert isinstance(node, dict)
     options = {str(key): value for key, value in node.items() if not str(value).startswith("${")}
+    options |= {"follow_links": follow_links} if "follow_links" in options else {}
     source: Source = _import_target(str(options.pop("_target_")))(**options | {"root": found.root})
     return source
 
@@ -82,7 +88,7 @@ def suggest_source(root: Path, *, refused_by: str) -> str:
     for folder in (place for level in list_levels(root) for place in level):
         found = [
             one for one in recognize_folder(folder)
-            if (one.source, folder) != (refused_by, root) and _is_about(one, root)
+            if (one.source, folder) != (refused_by, root) and (one.source == refused_by or _is_about(one, root))
         ]  # fmt: skip
         if found:
             ways = " or ".join(f"source={one.source} source.root='{one.root}' ({one.reason})" for one in found)
@@ -104,6 +110,12 @@ def list_levels(root: Path) -> Iterator[list[Path]]:
         level = [child for folder in level for child in _list_children(folder)][:num_left]
         num_left -= len(level)
     yield list(Path(os.path.abspath(root)).parents)[:2]
+
+
+def list_nearby(root: Path) -> list[Path]:
+    """Return where a companion of a dataset may lie: the root, below it, and in the two folders above it."""
+    *below, above = list_levels(root)
+    return [folder for level in (*below, *map(_list_children, above)) for folder in level]
 
 
 def _list_children(folder: Path) -> list[Path]:

@@ -82,10 +82,13 @@ class SyntheticFaces:
                 f"No synthetic source in '{self.root}'. Create it first: "
                 + show_command("prepare.py", "source=synthetic", f"source.root={self.root}", "output=...")
             )
-        return FaceForensics(
+        layout = FaceForensics(
             self.root,
             name=self.name,
             compression=COMPRESSION,
             methods=tuple(FORGERS),
             splits=self.root / "splits",
-        ).list_videos()
+        )
+        videos = layout.list_videos()
+        self.unexpected = layout.unexpected
+        return videos

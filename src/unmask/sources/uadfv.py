@@ -6,6 +6,7 @@ from pathlib import Path
 
 from unmask.sources.folders import (
     DownloadedSource,
+    check_media,
     descend,
     kind_of,
     list_clips,
@@ -39,6 +40,8 @@ class UADFV(DownloadedSource):
         val_fraction: Share of the pairs for validation, with `identity`.
         test_fraction: Share of the pairs for test, with `identity`.
         seed: Seed of the split, with `identity`.
+        media: `videos`, `images` or `frames` of each part; None for the first that exists.
+        follow_links: Whether to follow symbolic links to targets outside of the root; otherwise they raise an error.
     """
 
     def __init__(
@@ -50,10 +53,15 @@ class UADFV(DownloadedSource):
         val_fraction: float = 0.15,
         test_fraction: float = 0.2,
         seed: int = 0,
+        media: str | None = None,
+        follow_links: bool = False,
     ) -> None:
         self.root = Path(root)
         self.name = name
         self.split = PeopleSplit(splits, val_fraction, test_fraction, seed)
+        check_media(media)
+        self.media = media
+        self.follow_links = follow_links
 
     @staticmethod
     def recognize(root: Path) -> str | None:
@@ -72,12 +80,19 @@ class UADFV(DownloadedSource):
                 self.root, source="uadfv", layout="UADFV", looked_for="'real/0000.mp4' and 'fake/0000_fake.mp4'",
                 advice="Set source.root to the folder that contains 'real' and 'fake'.",
             )  # fmt: skip
-        parts = _find_parts(self.root)
+        parts = _find_parts(self.root, self.media)
         warn_of_absent(self.root, [name for name, label in _PARTS.items() if label not in parts])
-        clips = [(label, path) for label in Label if label in parts for path in list_clips(parts[label], self)]
+        clips = [
+            (label, path) for name, label in _PARTS.items() if label in parts
+            for path in list_clips(parts[label], self, name)
+        ]  # fmt: skip
         known = {path.stem for label, path in clips if label == Label.REAL}
         videos = [self._make_video(label, path, known) for label, path in clips]
         return self.split.apply(videos)
+
+    def part_of(self, video: Video) -> str:
+        """Return the folder of a video, `real` or `fake`."""
+        return video.label.name.lower()
 
     def _has_originals_alone(self) -> bool:
         """Return whether only `real/` was downloaded, with the numbered names of this dataset."""
@@ -102,6 +117,6 @@ class UADFV(DownloadedSource):
         return "/".join((self.name, METHOD if label == Label.FAKE else ORIGINAL, stem))
 
 
-def _find_parts(root: Path) -> dict[Label, Path]:
+def _find_parts(root: Path, media: str | None = None) -> dict[Label, Path]:
     folders = {folder.name.lower(): folder for folder in list_folders(root)}
-    return {label: descend(folders[name]) for name, label in _PARTS.items() if name in folders}
+    return {label: descend(folders[name], media) for name, label in _PARTS.items() if name in folders}
