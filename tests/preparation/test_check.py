@@ -85,7 +85,11 @@ def test_dfdc_has_its_folders_as_parts(tmp_path: Path) -> None:
         (root / f"dfdc_train_part_{number}" / "metadata.json").write_text(json.dumps(entries))
     _touch(tmp_path, "dfdc_train_part_2/c.mp4")
     result = _check(DFDC(tmp_path))
-    assert _rows(result) == [("dfdc_train_part_0", 1, 1, 1), ("dfdc_train_part_1", 1, 1, 1), ("", 0, 0, 1)]
+    assert _rows(result) == [
+        ("dfdc_train_part_0", 1, 1, 1),
+        ("dfdc_train_part_1", 1, 1, 1),
+        ("dfdc_train_part_2", 0, 0, 1),
+    ]
     assert result.parts[0].example == str(tmp_path / "dfdc_train_part_0" / "b.mp4")
     assert result.parts[2].reasons == ("1 folder of videos without 'metadata.json' ('dfdc_train_part_2')",)
     assert "Class 'fake' is empty." in result.gaps

@@ -8,11 +8,15 @@ from unmask.forgeries import SourceRecord
 from unmask.paths import show_command
 from unmask.sources.folders import Source, Unexpected, check_root, describe_folder, name_part, record_source
 from unmask.sources.reading import read_source
-from unmask.sources.recognition import Recognition, build_source, list_levels, recognize_folder, refuse_layout
+from unmask.sources.recognition import (
+    AT_ANY_DEPTH,
+    Recognition,
+    build_source,
+    list_levels,
+    recognize_folder,
+    refuse_layout,
+)
 from unmask.types import Video
-
-_AT_ANY_DEPTH = "image_folder"
-"""Source that reads labels at any depth, so that a folder above those it recognizes is a root of it too."""
 
 logger = logging.getLogger(__name__)
 
@@ -77,8 +81,8 @@ def choose_source(root: Path) -> Recognition:
     *below, _ = list_levels(root)
     for level in below:
         found = [one for folder in level for one in recognize_folder(folder)]
-        if found and {one.source for one in found} == {_AT_ANY_DEPTH}:
-            return Recognition(_AT_ANY_DEPTH, root, _name_below(found[0], root))
+        if found and {one.source for one in found} == {AT_ANY_DEPTH}:
+            return Recognition(AT_ANY_DEPTH, root, _name_below(found[0], root))
         if len(found) == 1:
             return found[0]
         if found:

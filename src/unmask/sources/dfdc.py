@@ -2,19 +2,21 @@
 
 import csv
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from unmask.errors import ConfigError, SourceError, list_problems
 from unmask.media.kinds import VIDEO_SUFFIXES
-from unmask.media.listing import holds_frames
+from unmask.media.listing import holds_frames, list_folder
 from unmask.sources.folders import (
     DownloadedSource,
+    descend,
     kind_of,
     list_entries,
     list_folders,
+    log_choice_of_media,
     note_unexpected,
     quote_some,
 )
@@ -73,7 +75,10 @@ class DFDC(DownloadedSource):
                 self.root, source="dfdc", layout="DFDC",
                 looked_for=f"'{METADATA}' or '{LABELS}', in it or in folders such as 'dfdc_train_part_0/'",
             )  # fmt: skip
-        note_unexpected(self, "", f"folder of videos without '{METADATA}'", lacking)
+        for folder in lacking:
+            videos_there = [path.name for path in list_entries(folder) if path.suffix.lower() in VIDEO_SUFFIXES]
+            note_unexpected(self, folder.name, f"in a folder without '{METADATA}'", videos_there)
+        self.read |= set(lacking)
         entries = {part: _read_part(part) for part in parts}
         by_part = self.groups == "part" or (self.groups is None and len(parts) >= _FEWEST_PARTS)
         logger.info(
@@ -100,8 +105,10 @@ class DFDC(DownloadedSource):
                 f"{list_problems(problems)}\nDownload '{METADATA}' or '{LABELS}' again."
             )
         passed_over: list[str] = []
-        entries_there = list_entries(part, skipped=passed_over)
-        self.read.add(part)
+        media = descend(part)
+        log_choice_of_media(media)
+        entries_there = list_entries(media, skipped=passed_over)
+        self.read |= {media, part / METADATA, part / LABELS}
         note_unexpected(self, part.name, "hidden or unfinished", passed_over)
         there = [path.name for path in entries_there if path.suffix.lower() in VIDEO_SUFFIXES]
         stems = {Path(name).stem for name in entries}
@@ -118,11 +125,12 @@ class DFDC(DownloadedSource):
                 len(unexpected), part, quote_some(unexpected),
             )  # fmt: skip
         note_unexpected(self, part.name, "not in the metadata", unexpected)
-        return [self._make_video(part, name, entries, by_part=by_part) for name in sorted(entries)]
+        paths = _find_files(part, media, entries)
+        return [self._make_video(part, name, paths[name], entries, by_part=by_part) for name in sorted(entries)]
 
-    def _make_video(self, part: Path, file: str, entries: Mapping[str, Mapping[str, Any]], *, by_part: bool) -> Video:
-        path, frames = part / file, (part / file).with_suffix("")
-        path = frames if not path.exists() and holds_frames(frames) else path
+    def _make_video(
+        self, part: Path, file: str, path: Path, entries: Mapping[str, Mapping[str, Any]], *, by_part: bool
+    ) -> Video:
         entry = entries[file]
         label = _LABELS[str(entry["label"]).upper()]
         original = str(entry.get("original") or "")
@@ -149,18 +157,35 @@ def _holds_labels(path: Path) -> bool:
         return '"label"' in file.read(400)
 
 
-def _find_parts(root: Path) -> tuple[list[Path], list[str]]:
+def _find_parts(root: Path) -> tuple[list[Path], list[Path]]:
     """Return the folders with metadata (the root, or its subfolders down to two levels), and those that lack it."""
     level = [root]
     for _ in range(3):
         parts = [folder for folder in level if (folder / METADATA).is_file() or (folder / LABELS).is_file()]
         if parts:
-            lacking = [folder.name for folder in level if folder not in parts and any(folder.glob("*.mp4"))]
+            lacking = [folder for folder in level if folder not in parts and any(folder.glob("*.mp4"))]
             if lacking:
-                logger.warning("Skipped video folders without '%s': %s.", METADATA, quote_some(lacking))
+                names = quote_some(folder.name for folder in lacking)
+                logger.warning("Skipped video folders without '%s': %s.", METADATA, names)
             return parts, lacking
         level = [child for folder in level for child in list_folders(folder)]
     return [], []
+
+
+def _find_files(part: Path, media: Path, entries: Iterable[str]) -> dict[str, Path]:
+    """Return where each listed video or the folder of its frames lies, or else where it should.
+
+    The rows of the test set's table may name files without the subfolder in which they lie.
+    """
+    paths = {name: media / name for name in entries}
+    for name, path in paths.items():
+        frames = path.with_suffix("")
+        if not path.exists() and holds_frames(frames):
+            paths[name] = frames
+    absent = {name for name, path in paths.items() if not path.exists()}
+    if absent and not (part / METADATA).is_file():
+        paths |= {path.name: path for path in list_folder(part).files if path.name in absent}
+    return paths
 
 
 def _read_part(part: Path) -> dict[str, dict[str, Any]]:

@@ -149,9 +149,7 @@ class FakeAVCeleb(DownloadedSource):
             else:
                 videos.add(path)
         if videos and frames:
-            logger.info(
-                "Reading videos, not the %d folders of images beside them, such as '%s'.", len(frames), min(frames)
-            )
+            logger.info("Reading videos, not %d folders of images beside them, such as '%s'.", len(frames), min(frames))
             note_unexpected(self, "", "folder of images beside videos, which are read", sorted(map(str, frames)))
         return videos or frames
 

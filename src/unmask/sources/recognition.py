@@ -13,6 +13,9 @@ from unmask.config import config_dir, find_targets
 from unmask.errors import SourceError
 from unmask.sources.folders import Source, describe_folder, list_folders
 
+AT_ANY_DEPTH = "image_folder"
+"""Source that reads labels at any depth, so that a folder above those it recognizes is a root of it too."""
+
 _MAX_FOLDERS = 60
 """Maximum number of folders below the root to examine; a wrong root is usually one or two levels off."""
 
@@ -58,7 +61,7 @@ def recognize_folder(root: Path) -> list[Recognition]:
     return found or generic
 
 
-def build_source(found: Recognition, *, follow_links: bool) -> Source:
+def build_source(found: Recognition, *, follow_links: bool = False) -> Source:
     """Build a recognized source as its config does: its root, and the default of every key that is not given here.
 
     Args:
@@ -88,7 +91,7 @@ def suggest_source(root: Path, *, refused_by: str) -> str:
     for folder in (place for level in list_levels(root) for place in level):
         found = [
             one for one in recognize_folder(folder)
-            if (one.source, folder) != (refused_by, root) and (one.source == refused_by or _is_about(one, root))
+            if (one.source, folder) != (refused_by, root) and _is_about(one, root, refused_by)
         ]  # fmt: skip
         if found:
             ways = " or ".join(f"source={one.source} source.root='{one.root}' ({one.reason})" for one in found)
@@ -96,10 +99,16 @@ def suggest_source(root: Path, *, refused_by: str) -> str:
     return ""
 
 
-def _is_about(found: Recognition, root: Path) -> bool:
-    """Return whether the names recognized in a folder above the root lead to the root, not to a sibling."""
+def _is_about(found: Recognition, root: Path, refused_by: str) -> bool:
+    """Return whether what is recognized in a folder above the root concerns the root, not a sibling.
+
+    That is so if its names lead to the root, or if it is the source that the user means. `AT_ANY_DEPTH` needs the names:
+    it recognizes any two folders.
+    """
     own, other = Path(os.path.abspath(root)), Path(os.path.abspath(found.root))
-    return not own.is_relative_to(other) or own == other or f"'{own.relative_to(other).parts[0]}/" in found.reason
+    if not own.is_relative_to(other) or own == other or (found.source == refused_by != AT_ANY_DEPTH):
+        return True
+    return f"'{own.relative_to(other).parts[0]}/" in found.reason
 
 
 def list_levels(root: Path) -> Iterator[list[Path]]:
@@ -113,9 +122,9 @@ def list_levels(root: Path) -> Iterator[list[Path]]:
 
 
 def list_nearby(root: Path) -> list[Path]:
-    """Return where a companion of a dataset may lie: the root, below it, and in the two folders above it."""
-    *below, above = list_levels(root)
-    return [folder for level in (*below, *map(_list_children, above)) for folder in level]
+    """Return where a companion of a dataset may lie: the root, up to two levels below it, and beside it."""
+    *below, _ = list_levels(root)
+    return [*(folder for level in below for folder in level), *_list_children(root.absolute().parent)]
 
 
 def _list_children(folder: Path) -> list[Path]:
