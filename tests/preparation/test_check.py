@@ -91,7 +91,7 @@ def test_dfdc_has_its_folders_as_parts(tmp_path: Path) -> None:
         ("dfdc_train_part_2", 0, 0, 1),
     ]
     assert result.parts[0].example == str(tmp_path / "dfdc_train_part_0" / "b.mp4")
-    assert result.parts[2].reasons == ("1 folder of videos without 'metadata.json' ('dfdc_train_part_2')",)
+    assert result.parts[2].reasons == ("1 in a folder without 'metadata.json' ('c.mp4')",)
     assert "Class 'fake' is empty." in result.gaps
 
 

@@ -40,6 +40,9 @@ _ALIGNMENT = 128
 _SEEK_FROM_FRAMES = 250
 """Seek when the next wanted frame is at least this far; nearer ones are decoded through (x264's default GOP is 250)."""
 
+_WHOLE_SHARE = 0.9
+"""Minimum share of the claimed frames or duration in a whole file; headers are inexact, and edit lists hide frames."""
+
 _UNTIMED = frozenset({"avi", "asf"})
 """Containers that may hold the order of decoding only."""
 
@@ -127,7 +130,7 @@ def index_video(path: Path, *, name: str | None = None, max_pixels: int = MAX_PI
         times = count_times(stream, packets.num_untimed, fps=float(rate or 0)) if is_raw else packets.times
         info = _describe(stream, times, fps=float(rate or 0))
         is_timed = not is_raw and _has_true_times(container, stream)
-        notes = (*list_passed_over(stream), *list_screen_notes(stream))
+        notes = (*_list_losses(container, stream, info), *list_passed_over(stream), *list_screen_notes(stream))
         return VideoIndex(path, name, info, times, is_timed, max_pixels, notes)
 
 
@@ -267,6 +270,19 @@ def _describe(stream: Any, times: npt.NDArray[np.int64], *, fps: float) -> Video
     span = (int(times[-1]) - int(times[0])) * base + (1 / fps if fps else 0.0) if len(times) else 0.0
     context = stream.codec_context
     return VideoInfo(*_find_size(stream), fps, len(times), span, context.name)
+
+
+def _list_losses(container: Any, stream: Any, info: VideoInfo) -> list[str]:
+    """Return a sentence on what the header claims and the file lacks, or nothing if it is whole."""
+    claimed = int(stream.frames)
+    if info.num_frames < _WHOLE_SHARE * claimed:
+        return [f"The file is cut off or damaged: {info.num_frames:,} of its {claimed:,} frames are there."]
+    if claimed or "matroska" not in container.format.name or len(container.streams) > 1:
+        return []  # the duration of other formats may be a guess, or that of another stream
+    whole = (container.duration or 0) / 1e6
+    if info.duration_seconds < _WHOLE_SHARE * whole:
+        return [f"The file is cut off or damaged: it has {info.duration_seconds:.1f} of its {whole:.1f} s."]
+    return []
 
 
 def _decode_wanted(container: Any, stream: Any, index: VideoIndex, wanted: Sequence[int]) -> Iterator[Frame]:

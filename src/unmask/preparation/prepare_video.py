@@ -64,6 +64,8 @@ def _crop_video(video: Video, detector: Detector, spec: CropSpec, root: Path, ma
     found = [] if rows else [f"No face in any of the {len(examined):,} of {footage.num_frames:,} frames examined."]
     if forged is not None:
         found = [*([] if rows or forged.note else found), *([forged.note] if forged.note else [])]
+    lost = sorted(set(footage.choose(spec.num_frames)) - {frame.index for frame in examined})
+    found += [f"{len(lost):,} of the frames chosen cannot be read, such as frame {lost[0]:,}."] if lost else []
     message = " ".join([*found, *footage.notes])
     return VideoRecord(
         video.video_id, outcome, message, len(examined), footage.fps, footage.width, footage.height, footage.codec,

@@ -91,17 +91,18 @@ def index_images(video: Video, spec: CropSpec, *, max_pixels: int) -> VideoRecor
             f"Choose a detector, such as detector=retinaface_mobilenet, or detector=whole for whole frames."
         )
     if video.kind == MediaKind.FRAMES:
-        indexed, problem = [], ""
+        indexed, problems = [], []
         for index, path in _list_frames(video).choose(spec.num_frames):
             try:
                 indexed.append(_index_image(path, index, max_pixels))
             except MediaError as error:  # the other frames may still be readable
-                problem = str(error)
+                problems.append(str(error))
         if not indexed:
-            raise MediaError(f"No frame of '{video.path}' can be read: {problem}")
+            raise MediaError(f"No frame of '{video.path}' can be read: {problems[-1]}")
+        lost = (f"{len(problems):,} of the frames chosen cannot be read: {problems[0]}",) if problems else ()
     else:
-        indexed = [_index_image(video.path, 0, max_pixels)]
-    crops, notes = tuple(crop for crop, _ in indexed), indexed[0][1]
+        indexed, lost = [_index_image(video.path, 0, max_pixels)], ()
+    crops, notes = tuple(crop for crop, _ in indexed), (*lost, *indexed[0][1])
     width, height = (int(side) for side in crops[0].box[2:])
     codec = _name_codec(Path(crops[0].crop))
     return VideoRecord(video.video_id, Outcome.OK, " ".join(notes), len(crops), 0.0, width, height, codec, crops)

@@ -102,8 +102,8 @@ def suggest_source(root: Path, *, refused_by: str) -> str:
 def _is_about(found: Recognition, root: Path, refused_by: str) -> bool:
     """Return whether what is recognized in a folder above the root concerns the root, not a sibling.
 
-    That is so if its names lead to the root, or if it is the source that the user means. `AT_ANY_DEPTH` needs the names:
-    it recognizes any two folders.
+    That is so if its names lead to the root, or if it is the source that the user means; not if that is `AT_ANY_DEPTH`,
+    which recognizes any two folders.
     """
     own, other = Path(os.path.abspath(root)), Path(os.path.abspath(found.root))
     if not own.is_relative_to(other) or own == other or (found.source == refused_by != AT_ANY_DEPTH):
