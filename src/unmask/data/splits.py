@@ -50,6 +50,12 @@ def assign_splits(
         return divide(groups, strata, shares=fractions, seed=seed)
     homes = {group: split for group, split in zip(groups, given, strict=True) if split}
     splits = [split or homes.get(group, "train") for group, split in zip(groups, given, strict=True)]
+    without = [video.video_id for video, split in zip(videos, given, strict=True) if not split]
+    if without:
+        logger.warning(
+            "%d of %d videos have no split, such as '%s': they get that of their group, or train.", len(without),
+            len(videos), without[0],
+        )  # fmt: skip
     if "val" not in splits and "train" in splits and fractions["val"] > 0:
         train = [index for index, split in enumerate(splits) if split == "train"]
         share = fractions["val"] / (fractions["val"] + fractions["train"])

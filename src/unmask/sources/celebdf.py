@@ -92,9 +92,11 @@ class CelebDF(DownloadedSource):
 
     @staticmethod
     def recognize(root: Path) -> str | None:
-        """Recognize the folders `Celeb-real` and `Celeb-synthesis`."""
+        """Recognize the folders `Celeb-real` and `Celeb-synthesis`, or one of the parts and the test list."""
         there = _find_parts(root)
-        return f"'{_CELEBRITIES}/' and '{_FAKES}/'" if {_CELEBRITIES, _FAKES} <= there.keys() else None
+        if {_CELEBRITIES, _FAKES} <= there.keys():
+            return f"'{_CELEBRITIES}/' and '{_FAKES}/'"
+        return f"'{next(iter(there))}/' and '{TEST_LIST}'" if there and (root / TEST_LIST).is_file() else None
 
     def list_videos(self) -> list[Video]:
         """Return every video in the folders, and missing ones from the test list."""
@@ -214,11 +216,13 @@ class CelebDF(DownloadedSource):
             if part == _FAKES and inner and self.methods is not None and inner[-1] not in self.methods:
                 continue
             key = "/".join((part, *(inner if part == _FAKES else ()), match.group(3)))
-            listed[key] = Label.REAL if match.group(1) == "1" else Label.FAKE
+            label = Label.REAL if match.group(1) == "1" else Label.FAKE
+            if listed.setdefault(key, label) != label:
+                problems.append(f"line {number}: '{line.strip()}', with the other label further up")
         if problems:
             raise SourceError(
-                f"'{path}' has {len(problems)} lines not in the format '1 YouTube-real/00170.mp4':\n"
-                f"{list_problems(problems)}\nDownload it again."
+                f"'{path}' has {len(problems)} invalid lines; each must read like '1 YouTube-real/00170.mp4' and name "
+                f"another video:\n{list_problems(problems)}\nDownload it again."
             )
         return listed
 

@@ -74,6 +74,8 @@ class DFDC(DownloadedSource):
             raise refuse_layout(
                 self.root, source="dfdc", layout="DFDC",
                 looked_for=f"'{METADATA}' or '{LABELS}', in it or in folders such as 'dfdc_train_part_0/'",
+                advice=f"Set source.root to the folder that contains them. The download of each part holds its "
+                f"'{METADATA}'; videos whose labels you know otherwise need a table (source=csv).",
             )  # fmt: skip
         for folder in lacking:
             videos_there = [path.name for path in list_entries(folder) if path.suffix.lower() in VIDEO_SUFFIXES]
@@ -110,13 +112,11 @@ class DFDC(DownloadedSource):
         entries_there = list_entries(media, skipped=passed_over)
         self.read |= {media, part / METADATA, part / LABELS}
         note_unexpected(self, part.name, "hidden or unfinished", passed_over)
+        paths = _find_files(part, media, entries)
+        used = {place for path in paths.values() for place in (path, *path.parents)}
         there = [path.name for path in entries_there if path.suffix.lower() in VIDEO_SUFFIXES]
-        stems = {Path(name).stem for name in entries}
-        others = [
-            path.name for path in entries_there
-            if path.name not in (METADATA, LABELS, *there) and not (path.name in stems and holds_frames(path))
-            and not any(name.startswith(f"{path.name}/") for name in entries)
-        ]  # fmt: skip
+        known = {METADATA, LABELS, *there}
+        others = [path.name for path in entries_there if path.name not in known and path not in used]
         note_unexpected(self, part.name, "of another kind", others)
         unexpected = [name for name in there if name not in entries]
         if unexpected:
@@ -125,7 +125,6 @@ class DFDC(DownloadedSource):
                 len(unexpected), part, quote_some(unexpected),
             )  # fmt: skip
         note_unexpected(self, part.name, "not in the metadata", unexpected)
-        paths = _find_files(part, media, entries)
         return [self._make_video(part, name, paths[name], entries, by_part=by_part) for name in sorted(entries)]
 
     def _make_video(

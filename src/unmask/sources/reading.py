@@ -55,7 +55,7 @@ def _check_paths(source: DownloadedSource, videos: Sequence[Video]) -> None:
     if climbing and not getattr(source, "allow_outside", False):
         can_allow = "Allow it with source.allow_outside=true, or write" if hasattr(source, "allow_outside") else "Write"
         raise SourceError(
-            f"{len(climbing)} paths lead out of '{source.root}' by '../':\n"
+            f"{len(climbing)} paths lead out of '{links.roots[0]}' by '../':\n"
             f"{list_problems(map(repr, climbing))}\n{can_allow} paths below it."
         )
     if links.leading_out:
