@@ -202,7 +202,8 @@ class CelebDF(DownloadedSource):
             raise SourceError(
                 f"No test list '{path}'. Download it again, or split by identity with source.splits=null."
             )
-        listed, problems = {}, []
+        listed: dict[str, Label] = {}
+        problems = []
         for number, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), start=1):
             if not line.strip():
                 continue

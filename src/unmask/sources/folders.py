@@ -179,7 +179,8 @@ def list_clips(folder: Path, source: "DownloadedSource", part: str = "") -> list
     passed_over: list[str] = []
     entries = list_entries(folder, skipped=passed_over)
     clips = [path for path in entries if path.suffix.lower() in VIDEO_SUFFIXES or holds_frames(path)]
-    others = [path.name for path in entries if path not in set(clips)]
+    taken = set(clips)
+    others = [path.name for path in entries if path not in taken]
     if others:
         logger.warning("Skipped in '%s': %s.", folder, quote_some(others))
     note_unexpected(source, part, "of another kind", others)
