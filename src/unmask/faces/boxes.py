@@ -26,6 +26,23 @@ def box_area(box: Box) -> float:
     return max(x2 - x1, 0.0) * max(y2 - y1, 0.0)
 
 
+def move_face(face: Face, *, scale: tuple[float, float] = (1.0, 1.0), shift: tuple[float, float] = (0.0, 0.0)) -> Face:
+    """Scale a face, then shift it: box and landmarks.
+
+    Args:
+        face: Face in pixels of a part of an image, or of a smaller image.
+        scale: Factors of x and y.
+        shift: Pixels along x and y.
+    """
+
+    def place(x: float, y: float) -> tuple[float, float]:
+        return x * scale[0] + shift[0], y * scale[1] + shift[1]
+
+    x1, y1, x2, y2 = face.box
+    landmarks = None if face.landmarks is None else tuple(place(x, y) for x, y in face.landmarks)
+    return Face(box=(*place(x1, y1), *place(x2, y2)), landmarks=landmarks, confidence=face.confidence)
+
+
 def largest_first(faces: Iterable[Face]) -> list[Face]:
     """Sort faces by area, largest first, and ties from left to right, independent of the detector's order."""
     return sorted(faces, key=lambda face: (-box_area(face.box), face.box))

@@ -1,7 +1,7 @@
 """Choose the streams that players play, count their packets, and decode their frames in order."""
 
 from array import array
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -214,11 +214,24 @@ class Decoder:
         container: Of PyAV.
         stream: Of the video.
         max_pixels: A layer of opacity with more is not decoded.
+        needed: Presentation times of the only frames that matter, so that others may be missing; None for all frames.
     """
 
-    def __init__(self, container: Any, stream: Any, *, max_pixels: int) -> None:
+    def __init__(self, container: Any, stream: Any, *, max_pixels: int, needed: Collection[int] | None = None) -> None:
         self._container, self._stream, self._max_pixels = container, stream, max_pixels
+        # H.264 marks frames that no other frame is predicted from. Interlaced frames are shown with their neighbours.
+        self._needed = needed if stream.codec_context.name == "h264" and stream.codec_context.field_order <= 1 else None
         self.restart()
+
+    @property
+    def is_skipping(self) -> bool:
+        """Whether frames are missing that nobody needs."""
+        return self._needed is not None
+
+    def need_all(self) -> None:
+        """Decode all frames from the next restart on."""
+        self._needed = None
+        self._stream.codec_context.skip_frame = "DEFAULT"
 
     def restart(self) -> None:
         """Begin anew where the container stands: after seeking, or after an error."""
@@ -252,9 +265,21 @@ class Decoder:
     def _decode(self) -> Iterator[Decoded]:
         if _has_alpha_layer(self._stream):
             yield from _decode_with_alpha(self._container, self._stream, max_pixels=self._max_pixels)
+        elif self._needed is not None:
+            yield from _decode_needed(self._container, self._stream, self._needed)
         else:
             for frame in self._container.decode(self._stream):
                 yield Decoded(frame)
+
+
+def _decode_needed(container: Any, stream: Any, needed: Collection[int]) -> Iterator[Decoded]:
+    """Decode frames without those that are neither needed nor referenced by others; the pixels stay the same."""
+    context = stream.codec_context
+    for packet in container.demux(stream):
+        is_needed = packet.pts is None or packet.pts in needed
+        context.skip_frame = "DEFAULT" if is_needed else "NONREF"
+        for frame in packet.decode():
+            yield Decoded(frame)
 
 
 def _has_alpha_layer(stream: Any) -> bool:

@@ -290,7 +290,9 @@ def _decode_wanted(container: Any, stream: Any, index: VideoIndex, wanted: Seque
     import av
 
     times, is_timed, base = index.times, index.is_timed, float(stream.time_base or 0)
-    decoder, screen = Decoder(container, stream, max_pixels=index.max_pixels), Screen(container, stream)
+    needed = {int(times[target]) for target in wanted} if is_timed and len(wanted) < len(times) else None
+    decoder = Decoder(container, stream, max_pixels=index.max_pixels, needed=needed)
+    screen = Screen(container, stream)
     last_index, problem, found = -1, "no frame was found in it", 0
     for target in wanted:
         try:
@@ -303,6 +305,11 @@ def _decode_wanted(container: Any, stream: Any, index: VideoIndex, wanted: Seque
                     break
                 frame = decoded.frame
                 place = _find_place(times, frame.pts) if is_timed else last_index + 1
+                if place == target and frame.interlaced_frame and decoder.is_skipping:  # its neighbours are missing
+                    decoder.need_all()
+                    container.seek(int(times[max(target - 1, 0)]), stream=stream)
+                    decoder.restart()
+                    continue
                 last_index = max(last_index, place)
                 if place == target:
                     found += 1
