@@ -1,17 +1,18 @@
 import pickle
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from unmask.errors import DetectorError
-from unmask.faces.boxes import box_area
-from unmask.faces.retinaface_mobilenet import MOBILENET_SHA256, RetinaFaceMobileNet
+from unmask.faces.boxes import box_area, overlaps
+from unmask.faces.retinaface_mobilenet import MOBILENET_SHA256, RetinaFaceMobileNet, _merge
 from unmask.faces.track import follow_largest
 from unmask.media.image import read_image
 from unmask.media.video import read_frames
-from unmask.types import Image
+from unmask.types import Face, Image
 
 DrawHead = Callable[..., Image]
 
@@ -122,3 +123,57 @@ def test_every_frame_of_a_real_video_has_the_one_person(mobilenet: RetinaFaceMob
     followed = follow_largest(mobilenet.detect(frames))
     assert len(followed) == 120
     assert None not in followed
+
+
+def test_a_first_search_finds_the_large_and_the_small_face(mobilenet_file: Path, draw_head: DrawHead) -> None:
+    image = draw_head(height=720, width=1280, centre=(300, 360), radius=200)
+    image[60:260, 1000:1200] = draw_head(height=200, width=200, centre=(100, 100), radius=40)
+    whole = RetinaFaceMobileNet(weights=str(mobilenet_file)).detect([image])[0]
+    twice = RetinaFaceMobileNet(weights=str(mobilenet_file), first_side=320).detect([image])[0]
+    assert [len(whole), len(twice)] == [2, 2]
+    for face, other in zip(whole, twice, strict=True):
+        assert overlaps(np.array(face.box), np.array([other.box]))[0] > 0.75
+        assert face.landmarks is not None
+        assert other.landmarks is not None
+        distance = np.linalg.norm(np.array(face.landmarks) - np.array(other.landmarks), axis=1).max()
+        assert distance < 0.12 * (face.box[2] - face.box[0])
+
+
+def test_after_a_first_search_only_parts_are_searched(
+    mobilenet_file: Path, draw_head: DrawHead, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    detector = RetinaFaceMobileNet(weights=str(mobilenet_file), first_side=320)
+    sizes: list[tuple[int, int]] = []
+    search = detector._search
+
+    def watch(image: Image, **options: Any) -> list[Face]:
+        sizes.append((image.shape[1], image.shape[0]))
+        return search(image, **options)
+
+    monkeypatch.setattr(detector, "_search", watch)
+    [faces] = detector.detect([draw_head(height=480, width=640, centre=(320, 240), radius=150)])
+    assert len(faces) == 1
+    assert sizes[0] == (320, 240)
+    assert (640, 480) not in sizes
+    sizes.clear()
+    assert detector.detect([np.full((480, 640, 3), 127, np.uint8)]) == [[]]
+    assert sizes == [(320, 240), (640, 480)]  # nothing was found, so the whole image is searched
+    sizes.clear()
+    detector.detect([draw_head(height=240, width=320)])
+    assert sizes == [(320, 240)]  # a smaller search would save nothing
+
+
+def test_a_first_search_loses_no_face_of_real_photographs(mobilenet_file: Path, real_data: Path) -> None:
+    images = [read_image(path) for path in sorted((real_data / "real_faces").glob("*.jpg"))[::8]]
+    frames = [np.tile(image, (2, 2, 1)) for image in images]  # large enough for two searches
+    whole = RetinaFaceMobileNet(weights=str(mobilenet_file)).detect(frames)
+    twice = RetinaFaceMobileNet(weights=str(mobilenet_file), first_side=320).detect(frames)
+    assert sum(map(len, twice)) >= sum(map(len, whole)) >= 4 * 29
+
+
+def test_parts_that_overlap_become_one() -> None:
+    assert _merge([(0, 0, 64, 64), (96, 0, 128, 64), (32, 32, 100, 40), (0, 96, 32, 128)]) == [
+        (0, 0, 128, 64),
+        (0, 96, 32, 128),
+    ]
+    assert _merge([]) == []

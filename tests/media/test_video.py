@@ -11,7 +11,7 @@ import pytest
 from tests.media.conftest import draw_brands
 
 from unmask.errors import MediaError
-from unmask.media import video
+from unmask.media import streams, video
 from unmask.media.encode import write_video
 from unmask.media.image import write_jpeg
 from unmask.media.video import choose_frames, index_video, probe_video, read_frames
@@ -80,6 +80,70 @@ def test_far_frames_are_found_by_seeking(tmp_path: Path, number_of: Number, monk
     assert len(sought) == 2  # the first frame needs none
     assert [frame.index for frame in frames] == [0, 400, 799]
     assert [number_of(frame.image) for frame in frames] == [0, 16, 31]
+
+
+def write_moving(path: Path, *, codec: str = "libx264", options: dict[str, str]) -> None:
+    """Write 120 frames of a texture that moves, so that x264 predicts frames from each other in both directions."""
+    import av
+
+    rng = np.random.default_rng(0)
+    wall = np.kron(rng.integers(0, 255, (40, 60, 3), dtype=np.uint8), np.ones((4, 4, 1), np.uint8))
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=25)
+        stream.width, stream.height, stream.pix_fmt, stream.options = 96, 96, "yuv420p", options
+        for index in range(120):
+            image = np.ascontiguousarray(wall[index // 3 : index // 3 + 96, index : index + 96])
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+        container.mux(stream.encode(None))
+
+
+@pytest.mark.parametrize(
+    ("codec", "options"),
+    [
+        ("libx264", {"x264-params": "bframes=3:b-pyramid=normal:keyint=50"}),
+        ("libx264", {"x264-params": "bframes=3:b-pyramid=normal:open-gop=1:keyint=30"}),
+        ("libx264", {"x264-params": "bframes=8:b-pyramid=none:weightp=2"}),
+        ("libx264", {"x264-params": "bframes=0"}),
+        ("libx264", {"x264-params": "bframes=3:interlaced=1"}),
+        ("mpeg4", {"bf": "2"}),
+    ],
+)
+def test_frames_that_nobody_needs_change_nothing_when_left_out(
+    tmp_path: Path, codec: str, options: dict[str, str]
+) -> None:
+    write_moving(tmp_path / "a.mp4", codec=codec, options=options)
+    every = {frame.index: frame for frame in read_frames(tmp_path / "a.mp4")}
+    some = list(read_frames(tmp_path / "a.mp4", num_frames=13))
+    assert [frame.index for frame in some] == choose_frames(120, num_frames=13)
+    for frame in some:
+        assert np.array_equal(frame.image, every[frame.index].image)
+
+
+def test_frames_that_nobody_needs_are_not_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_moving(tmp_path / "a.mp4", options={"x264-params": "bframes=3:b-adapt=0:b-pyramid=none"})
+    decoded: list[int] = []
+
+    def count(frames: Iterator[Any]) -> Iterator[Any]:
+        for frame in frames:
+            decoded.append(frame.frame.pts)
+            yield frame
+
+    decode = streams._decode_needed
+    monkeypatch.setattr(streams, "_decode_needed", lambda *arguments: count(decode(*arguments)))
+    assert len(list(read_frames(tmp_path / "a.mp4", num_frames=4))) == 4
+    # x264 predicts from one frame in four: 30 of 120, and those that are needed.
+    assert 30 <= len(decoded) <= 40
+
+
+def test_an_interlaced_frame_of_a_stream_called_progressive_has_its_neighbours(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_moving(tmp_path / "a.mp4", options={"x264-params": "bframes=3:interlaced=1"})
+    every = {frame.index: frame for frame in read_frames(tmp_path / "a.mp4")}
+    monkeypatch.setattr(streams, "can_skip", lambda stream: True)
+    some = list(read_frames(tmp_path / "a.mp4", num_frames=7))
+    assert [frame.index for frame in some] == choose_frames(120, num_frames=7)
+    assert all(np.array_equal(frame.image, every[frame.index].image) for frame in some)
 
 
 @pytest.mark.parametrize(

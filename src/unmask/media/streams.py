@@ -219,8 +219,7 @@ class Decoder:
 
     def __init__(self, container: Any, stream: Any, *, max_pixels: int, needed: Collection[int] | None = None) -> None:
         self._container, self._stream, self._max_pixels = container, stream, max_pixels
-        # H.264 marks frames that no other frame is predicted from. Interlaced frames are shown with their neighbours.
-        self._needed = needed if stream.codec_context.name == "h264" and stream.codec_context.field_order <= 1 else None
+        self._needed = needed if can_skip(stream) else None
         self.restart()
 
     @property
@@ -270,6 +269,18 @@ class Decoder:
         else:
             for frame in self._container.decode(self._stream):
                 yield Decoded(frame)
+
+
+def can_skip(stream: Any) -> bool:
+    """Return whether a stream marks the frames that no other is predicted from, and shows each without its neighbours.
+
+    Only H.264 does the former: other codecs mark frames that some others may still need, or none.
+
+    Args:
+        stream: Stream of PyAV.
+    """
+    context = stream.codec_context
+    return bool(context.name == "h264" and context.field_order <= 1)  # interlaced frames are shown with neighbours
 
 
 def _decode_needed(container: Any, stream: Any, needed: Collection[int]) -> Iterator[Decoded]:
