@@ -58,7 +58,7 @@ SIZES, PEOPLE = ((640, 480), (854, 480), (960, 540), (1280, 720)), (1, 2, 3)
 NUM_FRAMES, NUM_SAMPLED, NUM_WORKERS, FPS = 300, 32, 2, 25
 FEW = 2
 NUM_RESNET_FRAMES = 2
-NUM_SHORT, NUM_DISTINCT, MARKS = 500, 20, (10, 100, 500)
+NUM_SHORT, NUM_SHORT_FRAMES, NUM_DISTINCT, MARKS = 500, 16, 10, (10, 100, 500)
 NUM_FILES = 100_000
 BARS = {"decode": 0.5, "peer": 1.5, "gigabytes": 1.5, "growth": 1.1, "seconds": 10}
 FRACTIONS = {"train": 0.7, "val": 0.15, "test": 0.15}
@@ -123,7 +123,8 @@ def make_clips(folder: Path, photographs: Path | None) -> None:
         seeds = [int(seed) for seed in rng.integers(0, 2**31, people)]
         if path.exists() and path.with_suffix(".json").exists():
             continue
-        sides = [round(height * (0.75 if place == 0 else 0.4)) for place in range(people)]
+        heights = [height * (0.75 if place == 0 else 0.4) for place in range(people)]
+        sides = [round(side * min(0.9 * width / sum(heights), 1)) for side in heights]
         films = [parts(seed, side, photographs) for seed, side in zip(seeds, sides, strict=True)]
         places: list[list[Box]] = []
         write_video(path, compose(films, sides, width=width, height=height, places=places, seed=number), fps=FPS)
@@ -131,11 +132,11 @@ def make_clips(folder: Path, photographs: Path | None) -> None:
         print(f"  made {path}", flush=True)
 
 
-def film_drawn(seed: int, side: int, _: Path | None) -> Iterator[Image]:
+def film_drawn(seed: int, side: int, _: Path | None, *, num_frames: int = NUM_FRAMES) -> Iterator[Image]:
     """Draw a person who moves and speaks."""
     rng = np.random.default_rng(seed)
     sitter = Sitter(draw_identity(rng), size=side)
-    for head in film(sitter, animate(rng, num_frames=NUM_FRAMES, fps=FPS), rng):
+    for head in film(sitter, animate(rng, num_frames=num_frames, fps=FPS), rng):
         yield head.image
 
 
@@ -425,7 +426,7 @@ def measure_memory(folder: Path) -> None:
     root, distinct = folder / "short", []
     for number in range(NUM_DISTINCT):
         path = folder / "distinct" / f"{number}.mp4"
-        frames = list(film_drawn(number, 256, None))[::4]
+        frames = film_drawn(number, 256, None, num_frames=NUM_SHORT_FRAMES)
         write_video(path, frames, fps=FPS)
         distinct.append(path.read_bytes())
     for number in range(NUM_SHORT):
