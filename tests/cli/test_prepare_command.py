@@ -10,7 +10,11 @@ import pytest
 
 from unmask.cli.prepare import main
 from unmask.data.tables import FaceDataset
+from unmask.errors import DatasetError
+from unmask.faces.retinaface_mobilenet import MOBILENET_SHA256, RetinaFaceMobileNet
+from unmask.faces.spec import CropSpec
 from unmask.media.image import write_jpeg
+from unmask.preparation import repair
 
 
 def _prepare(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
@@ -230,3 +234,27 @@ def test_exploring_what_is_no_dataset_is_refused(
         _prepare(monkeypatch, "task=explore", "output=gone")
     assert "'gone'" in capsys.readouterr().err
     assert not Path("gone").exists()
+
+
+def test_repair_uses_the_detector_of_older_datasets_without_newer_options(
+    images: Path, in_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _prepare(monkeypatch, "source=image_folder", "source.root=raw", "detector=none", "output=faces", "num_workers=0")
+    info = in_folder / "faces" / "dataset.json"
+    content = json.loads(info.read_text())
+    options = {"confidence": 0.6, "nms_iou": 0.4, "max_side": 640}
+    content["preprocessing"] |= {
+        "detector": "retinaface_mobilenet", "detector_sha256": MOBILENET_SHA256, "detector_options": options,
+    }  # fmt: skip
+    content["preprocessing_hash"] = CropSpec.from_dict(content["preprocessing"]).hash
+    info.write_text(json.dumps(content))
+    seen: list[RetinaFaceMobileNet] = []
+
+    def stop(root: Path, *, detector: RetinaFaceMobileNet, **options: object) -> None:
+        seen.append(detector)
+        raise DatasetError("stopped")
+
+    monkeypatch.setattr(repair, "repair", stop)
+    with pytest.raises(SystemExit, match="2"):
+        _prepare(monkeypatch, "task=repair", "output=faces", "num_workers=0")
+    assert [(detector.confidence, detector.first_side) for detector in seen] == [(0.6, 0)]

@@ -319,7 +319,7 @@ def _open_detector(dataset: "FaceDataset", cfg: DictConfig) -> "Detector | None"
     Raises:
         ConfigError: It finds other faces than those of the dataset.
     """
-    from unmask.faces.detector import describe_detector
+    from unmask.faces.detector import NOT_IN_SPEC, describe_detector
     from unmask.training.parts import build_node
 
     spec = dataset.spec
@@ -343,6 +343,8 @@ def _open_detector(dataset: "FaceDataset", cfg: DictConfig) -> "Detector | None"
     except MissingConfigException as error:  # a detector of one's own may have another name there
         raise ConfigError(f"{needed}, which no file of the configs is named after. {advice}") from error
     options = [f"detector.{key}={value}" for key, value in spec.detector_options.items() if key in chosen]
+    # What a spec lacks has the detector's own default, not that of the configs.
+    options += [f"~detector.{key}" for key in chosen if key not in spec.detector_options and key not in NOT_IN_SPEC]
     composed = compose("prepare", overrides=[f"detector={spec.detector}", *given, *options])
     detector: Detector | None = build_node(composed.detector)
     described = describe_detector(detector, to_plain(composed.detector))
