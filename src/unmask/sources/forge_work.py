@@ -1,6 +1,7 @@
 """Find the main face's landmarks in authentic photographs and videos, and write forged pairs."""
 
 import json
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from unmask.errors import ConfigError, MediaError
+from unmask.errors import ConfigError, MediaError, SourceError
 from unmask.faces.detector import Detector, name_detector, shrink
 from unmask.faces.track import describe_faces, follow_largest
 from unmask.forging.swap import FORGERS, Forgery, Portrait
@@ -16,6 +17,7 @@ from unmask.media.encode import write_video
 from unmask.media.image import MAX_PIXELS, read_image, write_jpeg
 from unmask.media.video import probe_video, read_frames
 from unmask.paths import write_bytes
+from unmask.sources.labels import find_frame_folders
 from unmask.synthetic.layout import Layout
 from unmask.synthetic.write import forge_clip, show_mask
 from unmask.types import Face, Image, MediaKind, Point
@@ -199,3 +201,17 @@ def _write_masks(path: Path, forgeries: Sequence[Forgery], medium: Medium, encod
         write_bytes(path, data.tobytes())
     else:
         _write_images(path, [show_mask(forgery.mask) for forgery in forgeries], medium, encoding)
+
+
+def check_frames(images: Sequence[Path], *, root: Path, frames_of: str | None) -> None:
+    """Raise a SourceError if images are numbered anew in several folders, as frames of videos are."""
+    folders: dict[Path, list[Path]] = defaultdict(list)
+    for path in images:
+        folders[path.parent].append(path)
+    frame_folders = find_frame_folders(folders, frames_of=frames_of)
+    if frame_folders:
+        raise SourceError(
+            f"The images in {len(frame_folders)} folders of '{root}', such as '{min(frame_folders)}', are "
+            f"numbered like frames of one video each, whose faces source=forge would swap with each other. Give it the "
+            f"videos, or set source.frames_of=none if each image shows another person."
+        )

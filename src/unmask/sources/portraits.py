@@ -92,7 +92,7 @@ class Portraits(DownloadedSource):
     def list_videos(self) -> list[Video]:
         """Return every image with its person, and the missing ones from the lists of CelebA."""
         self._start_listing()
-        listing = list_root(self.root, source=self, follow_links=self.follow_links)
+        listing = list_root(self.root, source=self)
         images = [path for path in listing.files if path.suffix.lower() in IMAGE_SUFFIXES]
         if not images:
             raise refuse_layout(
