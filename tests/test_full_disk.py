@@ -113,7 +113,7 @@ def test_line_of_the_journal_that_does_not_fit_is_taken_back(tmp_path: Path) -> 
     videos = [_video(tmp_path, name, label=Label(name > "a")) for name in "ab"]
     _prepare(videos, tmp_path / "out")
     path = tmp_path / "out" / "prepare.jsonl"
-    journal = Journal(path, spec_hash=FaceDataset.load(tmp_path / "out").spec.hash)
+    journal = Journal(path, spec=FaceDataset.load(tmp_path / "out").spec)
     records, before = journal.read(videos), path.read_bytes()
     with longest_file(len(before) + 50), pytest.raises(OutputError, match=r"prepare\.jsonl"):
         journal.append(videos[0], records["listed/a"])

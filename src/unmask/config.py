@@ -108,7 +108,20 @@ class CropKeys:
     crop_size: int = MISSING
     aligned: bool = MISSING
     num_frames: int = MISSING
+    format: str = MISSING
+    chroma: str = MISSING
     jpeg_quality: int = MISSING
+    min_face: float = MISSING
+    min_sharpness: float = MISSING
+    min_confidence: float = MISSING
+
+
+@dataclass
+class FaceKeys:
+    """Keys of the faces that give crops; see `unmask.faces.spec.CropSpec`."""
+
+    keep: str = MISSING
+    boxes: str = MISSING
 
 
 @dataclass
@@ -152,6 +165,7 @@ class PrepareKeys:
     shards: list[str] = field(default_factory=list)
     dataset: PreparedKeys = field(default_factory=PreparedKeys)
     crop: CropKeys = field(default_factory=CropKeys)
+    faces: FaceKeys = field(default_factory=FaceKeys)
     split: SplitKeys = field(default_factory=SplitKeys)
     seed: int = MISSING
     num_workers: int | None = MISSING

@@ -16,6 +16,22 @@ MARGIN = 0.05
 """Default width of the `uncertain` band, as a fraction of the distance from the threshold to 0 and to 1."""
 
 
+MIN_SHARE = 0.1
+"""Minimum fraction of the frames with faces in which a face must be found to decide about its video."""
+
+
+def count_needed(num_frames: int, longest: int, *, min_share: float = MIN_SHARE) -> float:
+    """Return in how many frames a face must be found to decide about its video; others are false alarms or passers-by.
+
+    Args:
+        num_frames: Number of frames with faces.
+        longest: Number of frames of the longest track. One half as long always decides, because in a video with many
+            cuts and people each is seen briefly.
+        min_share: Minimum fraction of the frames.
+    """
+    return min(min_share * num_frames, longest / 2)
+
+
 def show_score(score: float | None) -> str:
     """Format a score or threshold with three decimals, None as a dash."""
     return "-" if score is None else f"{score:.3f}"

@@ -66,8 +66,11 @@ def test_limit_and_detector_of_the_command_line_are_used(
 ) -> None:
     _prepare(monkeypatch, "source=ffpp", f"source.root={synthetic_root}", f"source.splits={synthetic_root}/splits",
              "source.methods=[FaceSwap]", "detector=haar", "output=faces", "num_workers=0", "limit=2",
-             "crop.num_frames=2", "crop.crop_size=48", "crop.margin=1.6")  # fmt: skip
+             "crop.num_frames=2", "crop.crop_size=48", "crop.margin=1.6", "crop.chroma=4:2:0", "crop.min_face=20",
+             "faces.keep=all", "faces.boxes=from_original")  # fmt: skip
     dataset = FaceDataset.load("faces")
+    assert (dataset.spec.chroma, dataset.spec.min_face) == ("4:2:0", 20)
+    assert (dataset.spec.keep, dataset.spec.boxes) == ("all", "from_original")
     assert (dataset.spec.detector, dataset.spec.crop_size, dataset.spec.margin) == ("haar", 48, 1.6)
     assert dataset.videos["method"].value_counts().to_dict() == {"original": 2, "FaceSwap": 2}
 
@@ -103,6 +106,11 @@ def test_mistakes_are_reported_in_one_message(
         ("seed=-1", r"\b0\b"),
         ("crop.crop_size=0", r"\b8 to 4096\b"),
         ("crop.margin=nan", r"\b0\.1 to 10\b"),
+        ("crop.min_face=-1.0", r"\b0 to\b"),
+        ("crop.min_confidence=1.5", r"\b0 to 1\b"),
+        ("crop.format='gif'", r"jpeg or png or webp"),
+        ("faces.keep='some'", r"largest or all"),
+        ("faces.boxes='theirs'", r"own or from_original"),
         ("detector.confidence=2", r"\b0 to 1\b"),
         ("detector.max_side=0", r"\b16 to 1e\+06"),
         ("detector.max_side=2000000", r"\b16 to 1e\+06"),

@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -6,16 +7,19 @@ import pytest
 
 from unmask.errors import DetectorError, MediaError
 from unmask.faces.crop import (
+    Sieve,
+    as_stored,
     crop_as_stored,
     cut_crop,
     cut_shown,
-    decode_crop,
     encode_crop,
     locate_landmarks,
+    measure_sharpness,
     prepare_input,
     stack_planes,
 )
 from unmask.faces.spec import CropSpec, InputSpec
+from unmask.media.image import decode_crop_file
 from unmask.types import Face, Image
 
 MakeFace = Callable[..., Face]
@@ -111,17 +115,77 @@ def test_aligned_crops_without_landmarks_are_refused(make_face: MakeFace) -> Non
         cut_crop(ramp(50, 50), make_face(10, 10, 30, 30), CropSpec(detector="haar", aligned=True))
 
 
-def test_prediction_sees_the_very_pixels_that_were_stored(make_face: MakeFace) -> None:
+@pytest.mark.parametrize(
+    ("options", "is_lossless"),
+    [
+        ({"jpeg_quality": 80}, False),
+        ({"jpeg_quality": 80, "chroma": "4:2:0"}, False),
+        ({"format": "png"}, True),
+        ({"format": "webp"}, True),
+    ],
+    ids=["jpeg", "4:2:0", "png", "webp"],
+)
+def test_prediction_sees_the_very_pixels_that_were_stored(
+    make_face: MakeFace, tmp_path: Path, options: dict[str, float], is_lossless: bool
+) -> None:
     image = np.random.default_rng(0).integers(0, 256, (120, 120, 3), dtype=np.uint8)
-    face, crops = make_face(20, 20, 90, 100), spec(crop_size=64, jpeg_quality=80)
-    stored = decode_crop(encode_crop(cut_crop(image, face, crops), crops))
-    np.testing.assert_array_equal(crop_as_stored(image, face, crops), stored)
-    assert not np.array_equal(stored, cut_crop(image, face, crops))
+    face, crops = make_face(20, 20, 90, 100), spec(crop_size=64, **options)
+    cut, path = cut_crop(image, face, crops), tmp_path / f"crop{crops.suffix}"
+    path.write_bytes(encode_crop(cut, crops))
+    np.testing.assert_array_equal(decode_crop_file(path), crop_as_stored(image, face, crops))
+    assert np.array_equal(decode_crop_file(path), cut) is is_lossless
+
+
+def test_jpegs_keep_the_colour_of_every_pixel_unless_the_spec_is_older() -> None:
+    stripes = np.zeros((64, 64, 3), np.uint8)
+    stripes[:, ::2], stripes[:, 1::2] = (255, 0, 0), (0, 0, 255)
+    losses = [
+        np.abs(as_stored(stripes, spec(chroma=chroma)).astype(int) - stripes).mean() for chroma in ("4:4:4", "4:2:0")
+    ]
+    assert losses[0] < 5
+    assert losses[1] > 50
+    # The sampling factors in the frame header (ITU-T T.81, B.2.2): one byte a component, after its number.
+    factors = []
+    for chroma in ("4:4:4", "4:2:0"):
+        data = encode_crop(stripes, spec(chroma=chroma))
+        start = data.index(b"\xff\xc0")
+        factors.append([data[start + 11 + 3 * component] for component in range(3)])
+    assert factors == [[0x11] * 3, [0x22, 0x11, 0x11]]
+
+
+def test_faces_that_fail_a_limit_are_left_out_and_counted_by_it(make_face: MakeFace) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (400, 400, 3), dtype=np.uint8)
+    image[200:] = cv2.GaussianBlur(image[200:], (0, 0), 8)
+    good, small = make_face(40, 40, 120, 130), make_face(200, 20, 270, 59)
+    unsure, blurred = Face((220.0, 80.0, 300.0, 160.0), None, 0.6), make_face(100, 280, 180, 360)
+    strict = spec(min_face=40, min_confidence=0.7, min_sharpness=50)
+    sieve = Sieve(strict)
+    assert sieve.keep(image, [good, small, unsure, blurred]) == [good]
+    assert sieve.keep(image, [small]) == []
+    assert (sieve.num_kept, sieve.num_failed) == (1, 4)
+    for part in (
+        "4 of 5",
+        "2 below crop.min_face=40",
+        "1 below crop.min_confidence=0.7",
+        "1 below crop.min_sharpness=50",
+    ):
+        assert part in sieve.describe_failed()
+    free = Sieve(spec())
+    assert free.keep(image, [good, small, unsure, blurred]) == [good, small, unsure, blurred]
+    assert free.num_failed == 0
+
+
+def test_sharpness_falls_with_blur_whatever_the_size_of_the_crop() -> None:
+    noise = cv2.resize(np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8), (256, 256))
+    sharpness = [measure_sharpness(cv2.GaussianBlur(noise, (0, 0), sigma)) for sigma in (0.1, 4, 12)]
+    assert sharpness[0] > 2 * sharpness[1] > 4 * sharpness[2]
+    assert measure_sharpness(cv2.resize(noise, (512, 512))) == pytest.approx(sharpness[0], rel=0.1)
+    assert measure_sharpness(np.full((64, 64, 3), 90, np.uint8)) == 0
 
 
 def test_stored_crops_keep_their_colours_and_obey_the_quality() -> None:
     image = np.full((64, 64, 3), (200, 60, 20), np.uint8)
-    assert decode_crop(encode_crop(image, spec())).mean(axis=(0, 1)) == pytest.approx([200, 60, 20], abs=3)
+    assert as_stored(image, spec()).mean(axis=(0, 1)) == pytest.approx([200, 60, 20], abs=3)
     noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
     assert len(encode_crop(noise, spec(jpeg_quality=95))) > 1.5 * len(encode_crop(noise, spec(jpeg_quality=60)))
 

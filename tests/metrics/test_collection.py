@@ -3,7 +3,9 @@ import pandas as pd
 import pytest
 import torch
 from sklearn.metrics import accuracy_score, average_precision_score, f1_score, roc_auc_score
+from tests.metrics.test_scores import make_tracks
 
+from unmask.data.dataset import number_videos
 from unmask.decision import AGGREGATIONS as KNOWN
 from unmask.decision import Decision
 from unmask.metrics.collection import AGGREGATIONS, VideoMetrics, aggregate_videos, build_metrics
@@ -65,6 +67,17 @@ def test_training_and_evaluation_aggregate_videos_alike(frames: pd.DataFrame, ag
     table = aggregate_table(frames, decision=Decision(aggregation=aggregation))
     assert labels.tolist() == table["label"].tolist()
     assert scores.tolist() == pytest.approx(table["score"].tolist())
+
+
+@pytest.mark.parametrize("aggregation", ["mean", "median", "max"])
+def test_training_and_evaluation_let_the_same_people_decide(aggregation: str) -> None:
+    frames = make_tracks().reset_index(drop=True)
+    tensors = {**_tensors(frames), "videos": torch.from_numpy(number_videos(frames))}
+    scores, labels = aggregate_videos(**tensors, aggregation=aggregation)
+    table = aggregate_table(frames, decision=Decision(aggregation=aggregation))
+    assert scores.tolist() == pytest.approx(table["score"].tolist())
+    assert labels.tolist() == table["label"].tolist()
+    assert (tensors["videos"] == -1).sum() == 1  # the false alarm
 
 
 def test_training_supports_every_aggregation_of_decisions() -> None:

@@ -104,3 +104,35 @@ def test_coverage_counts_videos_without_a_score() -> None:
     assert (coverage["num_videos"], coverage["num_scored"], coverage["ratio"]) == (4, 2, 0.5)
     assert coverage["outcomes"] == {"ok": 2, "no_face": 1, "decode_error": 1}
     assert coverage["by_method"]["FaceSwap"] == {"num_videos": 2, "num_scored": 1}
+
+
+def make_tracks() -> pd.DataFrame:
+    """Return a video of two people and a false alarm, one of two people seen half of the time each, and one of one."""
+    rows = [("a", 0, frame, 0.2) for frame in range(20)] + [("a", 1, frame, 0.6) for frame in range(10, 20)]
+    rows += [("a", 2, 7, 0.99)]
+    rows += [("b", 0, frame, 0.1) for frame in range(4)] + [("b", 1, frame, 0.3) for frame in range(4, 8)]
+    rows += [("c", 0, frame, 0.1 * frame) for frame in range(4)]
+    frames = pd.DataFrame(rows, columns=["video_id", "track", "frame_index", "score"])
+    return frames.assign(label=(frames["video_id"] == "a").astype(int), method="x").sample(frac=1, random_state=0)
+
+
+def test_the_highest_score_of_the_people_who_decide_is_that_of_the_video() -> None:
+    videos = aggregate_videos(make_tracks(), decision=Decision()).set_index("video_id")
+    # As in prediction: a face in 1 of 20 frames does not decide, and no score is a mean over several people.
+    assert videos["score"].to_dict() == pytest.approx({"a": 0.6, "b": 0.3, "c": 0.15})
+    assert videos["num_crops"].to_dict() == {"a": 31, "b": 8, "c": 4}
+
+
+def test_evaluation_and_prediction_let_the_same_people_decide() -> None:
+    from unmask.data.tables import find_deciding
+    from unmask.inference.deciding import Deciding
+    from unmask.inference.results import FaceScore
+
+    frames = make_tracks()
+    for name, rows in frames.groupby("video_id"):
+        found = {
+            int(track): [FaceScore(int(track), (0.0, 0.0, 9.0, 9.0), 1.0, score) for score in own["score"]]
+            for track, own in rows.groupby("track")
+        }
+        deciding = Deciding().choose(found, num_frames=rows["frame_index"].nunique())
+        assert set(rows["track"][find_deciding(frames)[rows.index]]) == deciding, name

@@ -315,3 +315,24 @@ def test_merged_folders_stay_and_the_dataset_loads(images: tuple[str, ...]) -> N
     _run("task=merge", "output=faces", "shards=[part1,part2,part3]", "num_workers=0")
     assert len(FaceDataset.load("faces").videos) == 12
     assert sorted(path.name for path in Path("part2").iterdir()) == ["prepare.2-of-3.json", "prepare.2-of-3.jsonl"]
+
+
+def test_forgeries_that_reuse_boxes_are_in_the_shard_of_their_original() -> None:
+    def make(name: str, original: str | None = None) -> Video:
+        label = Label.REAL if original is None else Label.FAKE
+        return Video(name, Path(name), label, "original" if original is None else "FaceSwap", original=original)
+
+    videos = [
+        *(make(f"real{number}") for number in range(4)),
+        *(make(f"fake{number}", f"real{number}") for number in range(4)),
+    ]
+    videos.append(make("orphan", "absent"))
+    spec = CropSpec("haar", boxes="from_original")
+    parts = [Shard(number, 3).take_videos(videos, spec) for number in (1, 2, 3)]
+    assert sorted(video.video_id for part in parts for video in part) == sorted(video.video_id for video in videos)
+    for part in parts:
+        names = {video.video_id for video in part}
+        assert {video.video_id for video in part if video.original in {"real0", "real1", "real2", "real3"}} == {
+            f"fake{name.removeprefix('real')}" for name in names if name.startswith("real")
+        }
+    assert Shard(1, 3).take_videos(videos, CropSpec("haar")) == Shard(1, 3).take(videos)

@@ -61,21 +61,30 @@ def find_damaged(crops: Iterable[str], *, root: Path, size: int | None) -> dict[
 
 
 def _check_ends(path: Path) -> str:
-    """Describe the problem of a crop, or return ""; reads only the first and last bytes of a JPEG."""
+    """Describe the problem of a crop, or return ""; reads only both ends of a JPEG, PNG or WebP."""
     try:
         with path.open("rb") as file:
-            start = file.read(2)
-            if not start:
-                return f"{path}: 0 bytes"
-            file.seek(-2, 2)
-            if start == b"\xff\xd8" and file.read(2) == b"\xff\xd9":
+            start, size = file.read(12), file.seek(0, 2)
+            file.seek(max(size - 8, 0))
+            if size and _is_whole(start, file.read(8), size):
                 return ""
+        if not size:
+            return f"{path}: 0 bytes"
         decode_crop_file(path)
     except FileNotFoundError:
         return f"{path}: missing"
     except (OSError, MediaError) as error:
         return f"{path}: damaged ({error})"
     return ""
+
+
+def _is_whole(start: bytes, end: bytes, size: int) -> bool:
+    """Return whether a file begins and ends as JPEG, PNG or WebP files do."""
+    if start.startswith(b"\xff\xd8"):
+        return end.endswith(b"\xff\xd9")
+    if start.startswith(b"\x89PNG\r\n\x1a\n"):
+        return end == b"IEND\xaeB`\x82"
+    return start[:4] + start[8:] == b"RIFFWEBP" and int.from_bytes(start[4:8], "little") == size - 8
 
 
 def _describe_damage(path: Path, *, size: int | None) -> str:

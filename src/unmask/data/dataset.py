@@ -13,7 +13,7 @@ from torch.utils.data import Dataset
 
 from unmask.data.augmentation import Augmentation, FakeMaker, Landmarks
 from unmask.data.sampler import Draw
-from unmask.data.tables import FaceDataset
+from unmask.data.tables import FaceDataset, find_deciding
 from unmask.errors import ConfigError, DatasetError, MediaError
 from unmask.faces.crop import locate_landmarks, prepare_input
 from unmask.faces.spec import CropSpec, InputSpec
@@ -131,10 +131,28 @@ def _find_centres(table: pd.DataFrame) -> npt.NDArray[np.float64]:
     return centres
 
 
+TRACK_STEP = 2**32
+"""Factor of the track in a video number."""
+
+
+def number_videos(table: pd.DataFrame) -> Rows:
+    """Return the number of each crop's video plus `TRACK_STEP` times its track; -1 for tracks that do not decide.
+
+    Args:
+        table: Rows of `faces.parquet`.
+    """
+    numbers = pd.factorize(table["video_id"])[0].astype(np.int64)
+    if "track" not in table:
+        return numbers
+    units = numbers + table["track"].to_numpy(np.int64) * TRACK_STEP
+    return np.where(find_deciding(table), units, -1)
+
+
 class FaceCrops(Dataset[dict[str, Any]]):
     """Crops decoded and resized to the network's input; normalisation happens later, on the device.
 
-    An item contains `image` (uint8, shape `(3, size, size)`), `label`, `row` (in `table`) and `video` (its number).
+    An item contains `image` (uint8, shape `(3, size, size)`), `label`, `row` (in `table`) and `video` (see
+    `number_videos`).
     The index is a row, or a `Draw` that also seeds the augmentation.
 
     Args:
@@ -162,7 +180,7 @@ class FaceCrops(Dataset[dict[str, Any]]):
         self._root = root
         self._paths = [root / crop for crop in table["crop"]]
         self._labels = table["label"].to_numpy(np.int64)
-        self._videos = pd.factorize(table["video_id"])[0].astype(np.int64)
+        self._videos = number_videos(table)
         self._landmarks = landmarks
         self._draws = draws
 

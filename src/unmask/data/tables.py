@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from unmask.data.groups import check_folds, connect, split_by_fold
+from unmask.decision import count_needed
 from unmask.errors import DatasetError, suggest
 from unmask.faces.spec import CropSpec
 from unmask.forgeries import SourceRecord, read_sources
@@ -142,6 +143,22 @@ class FaceDataset:
                     f"{label.name.lower()} crops. Add {label.name.lower()} media to the source and rerun prepare.py"
                     f"{instead}."
                 )
+
+
+def find_deciding(faces: pd.DataFrame) -> "pd.Series[bool]":
+    """Return whether each crop shows a person who decides about the video, as in prediction.
+
+    Args:
+        faces: Rows of `faces.parquet`, or others with `video_id`, `track` and `frame_index`.
+    """
+    if "track" not in faces or not faces["track"].any():
+        return pd.Series(True, index=faces.index)
+    sizes = faces.groupby(["video_id", "track"], sort=False).size()
+    num_frames = faces.groupby("video_id", sort=False)["frame_index"].nunique()
+    longest = sizes.groupby(level="video_id", sort=False).max()
+    needed = {name: count_needed(int(num_frames[name]), int(longest[name])) for name in longest.index}
+    mine = faces.groupby(["video_id", "track"], sort=False)["track"].transform("size")
+    return mine >= faces["video_id"].map(needed)
 
 
 def read_folds(known: Mapping[str, Any]) -> tuple[int | None, int]:

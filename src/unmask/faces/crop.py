@@ -4,6 +4,7 @@ Prepare, the datamodule and the Predictor all use these functions, so that their
 """
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 
 import cv2
@@ -12,11 +13,15 @@ import numpy.typing as npt
 
 from unmask.errors import DetectorError, MediaError
 from unmask.faces.spec import CropSpec, InputSpec
-from unmask.media.image import MAX_PIXELS, decode_jpeg, encode_jpeg
+from unmask.media.image import MAX_PIXELS, decode_jpeg, encode_jpeg, encode_png, encode_webp
 from unmask.types import Face, Image
 
 MAX_SIDE = 2 * math.isqrt(MAX_PIXELS)
 """Maximum side of a square cut: a long, thin image within the pixel limit could become a huge square."""
+
+
+_SHARP_SIDE = 128
+"""Side in pixels that crops are scaled to before their sharpness is measured, so that it does not depend on it."""
 
 
 def cut_crop(image: Image, face: Face, spec: CropSpec) -> Image:
@@ -136,17 +141,16 @@ def _resize(image: Image, size: int) -> Image:
 
 
 def encode_crop(crop: Image, spec: CropSpec) -> bytes:
-    """Encode a crop as JPEG for storage."""
-    return encode_jpeg(crop, quality=spec.jpeg_quality)
-
-
-def decode_crop(data: bytes) -> Image:
-    """Decode a crop from `encode_crop`."""
-    return decode_jpeg(data, where="crop")
+    """Encode a crop for storage, in the format of the spec."""
+    if spec.format == "png":
+        return encode_png(crop)
+    if spec.format == "webp":
+        return encode_webp(crop)
+    return encode_jpeg(crop, quality=spec.jpeg_quality, full_chroma=spec.chroma == "4:4:4")
 
 
 def crop_as_stored(image: Image, face: Face, spec: CropSpec) -> Image:
-    """Cut a crop and apply the JPEG losses that it would have in a face dataset.
+    """Cut a crop and apply the losses that it would have in a face dataset.
 
     Args:
         image: Frame.
@@ -157,11 +161,13 @@ def crop_as_stored(image: Image, face: Face, spec: CropSpec) -> Image:
 
 
 def as_stored(crop: Image, spec: CropSpec) -> Image:
-    """Apply the JPEG losses that a crop would have in a face dataset.
+    """Apply the losses that a crop would have in a face dataset; PNG and WebP have none.
 
     Prediction uses it to see the same pixels as training and evaluation.
     """
-    return decode_crop(encode_crop(crop, spec))
+    if spec.format != "jpeg":
+        return crop
+    return decode_jpeg(encode_crop(crop, spec), where="crop")
 
 
 def stack_planes(inputs: Sequence[Image]) -> npt.NDArray[np.uint8]:
@@ -196,3 +202,57 @@ def prepare_input(crop: Image, spec: InputSpec) -> Image:
     height, width = crop.shape[:2]
     square = crop if height == width else _cut_square(crop, (width / 2, height / 2), max(height, width))
     return _resize(square, spec.size)
+
+
+def measure_sharpness(crop: Image) -> float:
+    """Return the variance of the Laplacian of a crop's luminance at 128 x 128 pixels; low for a blurred crop.
+
+    The measure of Pech-Pacheco et al., Diatom autofocusing in brightfield microscopy, ICPR 2000.
+    """
+    grey = cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY)
+    shrinks = grey.shape[0] > _SHARP_SIDE
+    scaled = cv2.resize(grey, (_SHARP_SIDE, _SHARP_SIDE), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+    return float(np.var(cv2.Laplacian(scaled, cv2.CV_64F)))
+
+
+class Sieve:
+    """Separate the faces that meet the limits of a spec from the others, and count both.
+
+    Args:
+        spec: Crop settings with the limits.
+    """
+
+    def __init__(self, spec: CropSpec) -> None:
+        self._spec = spec
+        self._failed: Counter[str] = Counter()
+        self.num_kept = 0
+
+    @property
+    def num_failed(self) -> int:
+        """Number of faces that failed a limit."""
+        return self._failed.total()
+
+    def keep(self, image: Image, faces: Sequence[Face]) -> list[Face]:
+        """Return the faces of a frame that meet the limits, in the same order."""
+        problems = [self._find_problem(image, face) for face in faces]
+        self._failed.update(problem for problem in problems if problem)
+        kept = [face for face, problem in zip(faces, problems, strict=True) if not problem]
+        self.num_kept += len(kept)
+        return kept
+
+    def describe_failed(self) -> str:
+        """Return how many faces failed which limit, such as `3 of 8 (2 below crop.min_face=40, ...)`."""
+        parts = [f"{count:,} below crop.{key}={getattr(self._spec, key):g}" for key, count in self._failed.items()]
+        return f"{self.num_failed:,} of {self.num_failed + self.num_kept:,} faces ({', '.join(sorted(parts))})"
+
+    def _find_problem(self, image: Image, face: Face) -> str:
+        """Return the first limit that a face fails, cheapest first, or ""."""
+        x1, y1, x2, y2 = face.box
+        if min(x2 - x1, y2 - y1) < self._spec.min_face:
+            return "min_face"
+        if face.confidence < self._spec.min_confidence:
+            return "min_confidence"
+        if self._spec.min_sharpness > 0:
+            sharpness = measure_sharpness(cut_crop(image, face, self._spec))
+            return "min_sharpness" if sharpness < self._spec.min_sharpness else ""
+        return ""

@@ -15,6 +15,9 @@ ReadFrames = Callable[[Sequence[int]], Iterator[Frame]]
 MAX_SEARCH = 500
 """Maximum number of extra frames: about one every 15 seconds in a two-hour video, which takes minutes at most."""
 
+MAX_FACES = 64
+"""Maximum number of faces per frame, largest first, where every face counts."""
+
 ENOUGH = 8
 """Number of frames with a face that is enough for a score, or the number requested if that is lower."""
 

@@ -11,6 +11,19 @@ from unmask.errors import ConfigError, SpecMismatchError
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
+SUFFIXES = {"jpeg": ".jpg", "png": ".png", "webp": ".webp"}
+"""File extension of a crop by format; PNG and WebP are lossless."""
+
+CHROMAS = ("4:4:4", "4:2:0")
+KEEPS = ("largest", "all")
+BOXES = ("own", "from_original")
+
+_LEGACY: dict[str, Any] = {
+    "format": "jpeg", "chroma": "4:2:0", "min_face": 0.0, "min_sharpness": 0.0, "min_confidence": 0.0,
+    "keep": "largest", "boxes": "own",
+}  # fmt: skip
+"""Values of specs from before these keys existed. They are neither stored nor hashed, so that old hashes still hold."""
+
 
 DETECTORS = {
     "retinaface_mobilenet": "unmask.faces.retinaface_mobilenet.RetinaFaceMobileNet",
@@ -39,6 +52,16 @@ class CropSpec:
         aligned: Whether crops are rotated to make the eyes level.
         num_frames: Number of evenly spaced frames per video.
         jpeg_quality: JPEG quality of stored crops. Prediction encodes its crops too, so that it sees the same pixels.
+        format: File format of stored crops: `jpeg`, or `png` or `webp` without losses.
+        chroma: Chroma subsampling of JPEG crops: `4:4:4` keeps the colour of every pixel, `4:2:0` that of every 2 x 2.
+        min_face: Minimum length in pixels of the shorter side of a face's box; 0 for any.
+        min_sharpness: Minimum sharpness of a crop, see `unmask.faces.crop.measure_sharpness`; 0 for any.
+        min_confidence: Minimum confidence of the detector, above its own threshold; 0 for any.
+        keep: Tracks that give crops: `largest` for the main person, or `all`.
+        boxes: Boxes of forgeries: `own` detects them, `from_original` reuses those of the original video.
+
+    Values without effect take those of `_LEGACY` or their default, so that they do not change the hash: `chroma` and
+    `jpeg_quality` of lossless crops, and `chroma` of images indexed where they lie.
 
     Raises:
         ConfigError: A value has the wrong type or is out of range.
@@ -52,6 +75,13 @@ class CropSpec:
     aligned: bool = False
     num_frames: int = 32
     jpeg_quality: int = 95
+    format: str = "jpeg"
+    chroma: str = "4:4:4"
+    min_face: float = 0.0
+    min_sharpness: float = 0.0
+    min_confidence: float = 0.0
+    keep: str = "largest"
+    boxes: str = "own"
 
     def __post_init__(self) -> None:
         _check("margin", self.margin, least=0.1, most=10)
@@ -67,6 +97,25 @@ class CropSpec:
                 check_fit(value)
             else:
                 _check(f"detector_options.{key}", value, least=0, most=1e6)
+        self._check_later_keys()
+
+    def _check_later_keys(self) -> None:
+        for key, choices in (("format", (*SUFFIXES,)), ("chroma", CHROMAS), ("keep", KEEPS), ("boxes", BOXES)):
+            if (value := getattr(self, key)) not in choices:
+                raise ConfigError(f"{key}={value!r} is unknown. Choose {' or '.join(choices)}.")
+        for key, most in (("min_face", 1e6), ("min_sharpness", 1e6), ("min_confidence", 1)):
+            _check(key, getattr(self, key), least=0, most=most)
+            object.__setattr__(self, key, float(getattr(self, key)))  # 40 and 40.0 have the same hash
+        if self.format != "jpeg":
+            object.__setattr__(self, "jpeg_quality", 95)
+        if self.format != "jpeg" or self.detector == "none":
+            object.__setattr__(self, "chroma", _LEGACY["chroma"])
+        for key, value in _LEGACY.items():
+            if self.detector == "none" and getattr(self, key) != value:
+                raise ConfigError(
+                    f"{key}={getattr(self, key)!r} has no effect with detector=none, which indexes images where they "
+                    f"lie. Remove it, or choose a detector, such as detector=retinaface_mobilenet."
+                )
 
     @property
     def takes_whole(self) -> bool:
@@ -86,11 +135,16 @@ class CropSpec:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
         """Rebuild a spec from `to_dict`."""
-        return cls(**values)
+        return cls(**{**_LEGACY, **values})
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain values, fit for JSON and for a checkpoint."""
-        return asdict(self)
+        """Return plain values, fit for JSON and for a checkpoint, without those of `_LEGACY`."""
+        return {key: value for key, value in asdict(self).items() if key not in _LEGACY or value != _LEGACY[key]}
+
+    @property
+    def suffix(self) -> str:
+        """File extension of stored crops."""
+        return SUFFIXES[self.format]
 
     @property
     def hash(self) -> str:
@@ -155,6 +209,12 @@ def _three(values: Any) -> tuple[float, float, float]:
     return red, green, blue
 
 
+def list_differences(one: CropSpec, other: CropSpec) -> list[tuple[str, Any, Any]]:
+    """Return the keys whose values differ, with both values."""
+    first, second = asdict(one), asdict(other)
+    return [(key, first[key], second[key]) for key in first if first[key] != second[key]]
+
+
 def check_same_crops(model: CropSpec, dataset: CropSpec, *, where: str) -> None:
     """Check that a dataset's crops were made with the same settings as the model's training crops.
 
@@ -168,9 +228,8 @@ def check_same_crops(model: CropSpec, dataset: CropSpec, *, where: str) -> None:
     """
     if model.hash == dataset.hash:
         return
-    ours, theirs = model.to_dict(), dataset.to_dict()
     differences = ", ".join(
-        f"{key}: model {ours[key]!r}, dataset {theirs[key]!r}" for key in ours if ours[key] != theirs[key]
+        f"{key}: model {ours!r}, dataset {theirs!r}" for key, ours, theirs in list_differences(model, dataset)
     )
     raise SpecMismatchError(
         f"The crops in '{where}' (preprocessing {dataset.hash}) differ from those the model was trained on "

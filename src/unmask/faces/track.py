@@ -343,12 +343,7 @@ def follow_largest(
         weights: What is summed of each face instead of its area; a person without any weight is never followed.
     """
     tracks = link_tracks(frames, looks=looks)
-    if weights is None:
-        weights = [[box_area(face.box) for face in faces] for faces in frames]
-    totals: dict[int, float] = {}
-    for values, numbers in zip(weights, tracks, strict=True):
-        for value, number in zip(values, numbers, strict=True):
-            totals[number] = totals.get(number, 0.0) + value
+    totals = _sum_by_track(tracks, _measure_areas(frames) if weights is None else weights)
     if not any(totals.values()):
         return [None for _ in frames]
     main = max(totals, key=lambda number: totals[number])
@@ -356,3 +351,36 @@ def follow_largest(
         next((face for face, number in zip(faces, numbers, strict=True) if number == main), None)
         for faces, numbers in zip(frames, tracks, strict=True)
     ]
+
+
+def rank_people(
+    frames: Sequence[Sequence[Face]],
+    *,
+    looks: Sequence[Sequence[Look]] | None = None,
+    weights: Sequence[Sequence[float]] | None = None,
+) -> list[list[int]]:
+    """Number the faces by person as `link_tracks` does, but the main person, as in `follow_largest`, is 0.
+
+    Args:
+        frames: The faces of each frame, in order of time.
+        looks: Of these faces; None for position alone.
+        weights: What ranks people before their area does, summed over their faces.
+    """
+    tracks = link_tracks(frames, looks=looks)
+    areas = _sum_by_track(tracks, _measure_areas(frames))
+    firsts = areas if weights is None else _sum_by_track(tracks, weights)
+    order = sorted(areas, key=lambda number: (-firsts[number], -areas[number]))
+    ranks = {number: rank for rank, number in enumerate(order)}
+    return [[ranks[number] for number in numbers] for numbers in tracks]
+
+
+def _measure_areas(frames: Sequence[Sequence[Face]]) -> list[list[float]]:
+    return [[box_area(face.box) for face in faces] for faces in frames]
+
+
+def _sum_by_track(tracks: Sequence[Sequence[int]], weights: Sequence[Sequence[float]]) -> dict[int, float]:
+    totals: dict[int, float] = {}
+    for values, numbers in zip(weights, tracks, strict=True):
+        for value, number in zip(values, numbers, strict=True):
+            totals[number] = totals.get(number, 0.0) + value
+    return totals

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby, pairwise
 
-from unmask.decision import Decision
+from unmask.decision import MIN_SHARE, Decision, count_needed
 from unmask.errors import ConfigError
 from unmask.faces.track import Look, link_tracks
 from unmask.forgeries import SourceRecord
@@ -57,7 +57,7 @@ class Deciding:
     """
 
     face: str = "most_fake"
-    min_share: float = 0.1
+    min_share: float = MIN_SHARE
     suspicious_share: float | None = 0.5
     suspicious_frames: int | None = 4
     suspicious_seconds: float = 1.0
@@ -91,7 +91,7 @@ class Deciding:
             return set()
         if self.face == "main":
             return {max(tracks, key=lambda number: (len(tracks[number]), max(map(_area, tracks[number])), -number))}
-        needed = min(self.min_share * num_frames, max(map(len, tracks.values())) / 2)
+        needed = count_needed(num_frames, max(map(len, tracks.values())), min_share=self.min_share)
         return {number for number, faces in tracks.items() if len(faces) >= needed}
 
     def judge(

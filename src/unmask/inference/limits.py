@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from unmask.errors import ConfigError, LimitError, MediaError
-from unmask.faces.search import MAX_SEARCH
+from unmask.faces.search import MAX_FACES, MAX_SEARCH
 from unmask.media.amplifiers import MAX_PARTS, MAX_SCANS, Bounds
 from unmask.media.image import MAX_PIXELS, Still, read_still
 from unmask.media.listing import is_passed_over, list_folder
@@ -46,7 +46,7 @@ class Limits:
     max_seconds: float | None = None
     max_frames: int = 10_000
     max_search: int = MAX_SEARCH
-    max_faces: int = 64
+    max_faces: int = MAX_FACES
     max_scans: int = MAX_SCANS
     max_parts: int = MAX_PARTS
 

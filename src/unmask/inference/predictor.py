@@ -17,7 +17,7 @@ from unmask.inference.backend import Backend, CropScorer, Scorer, load_model
 from unmask.inference.deciding import Deciding, conclude, number_tracks
 from unmask.inference.limits import Input, Limits, take_image
 from unmask.inference.results import UNREADABLE, FrameResult, Prediction, Progress
-from unmask.inference.scene import Examination, SceneCheck, note_image
+from unmask.inference.scene import Examination, SceneCheck, take_faces
 from unmask.media.kinds import sniff_kind
 from unmask.types import Face, Frame, Image, MediaKind
 
@@ -202,8 +202,11 @@ class Predictor:
             for position, (image, title) in enumerate(zip(images, titles, strict=True)):
                 still = take_image(image, name=title, limits=self.limits)
                 found = self.detector.detect([still.image])[0] if faces is None else faces[position]
-                scorer.add(Frame(still.image, 0, 0.0), found[: self.limits.max_faces])
-                more = note_image(still.image, found, max_faces=self.limits.max_faces, scene_check=self.scene_check)
+                kept, more = take_faces(
+                    still.image, found,
+                    spec=self.crop_spec, max_faces=self.limits.max_faces, scene_check=self.scene_check,
+                )  # fmt: skip
+                scorer.add(Frame(still.image, 0, 0.0), kept)
                 notes.append([*still.notes, *more])
             frames = scorer.finish()
         return [

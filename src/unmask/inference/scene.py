@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 
 from unmask.errors import DetectorError
+from unmask.faces.crop import Sieve
 from unmask.faces.detector import Detector
 from unmask.faces.retinaface_mobilenet import RetinaFaceMobileNet, has_mobilenet_weights
 from unmask.faces.search import Batch, count_at_once, search_faces
@@ -105,17 +106,29 @@ def note_scene(reasons: Sequence[str | None], *, is_video: bool) -> list[str]:
     ]
 
 
-def note_image(image: Image, faces: Sequence[Face], *, max_faces: int, scene_check: SceneCheck | None) -> list[str]:
-    """Return the notes on an image: faces left out, and a scene given to a model that takes images whole.
+def take_faces(
+    image: Image, faces: Sequence[Face], *, spec: CropSpec, max_faces: int, scene_check: SceneCheck | None
+) -> tuple[list[Face], list[str]]:
+    """Return the faces of an image to score, and notes: faces left out, and a scene for a model that takes crops whole.
 
     Args:
         image: RGB image.
         faces: All faces found.
+        spec: Crop spec, whose limits the faces must meet.
         max_faces: Maximum number of faces to score.
         scene_check: Scene check of a model that takes images whole; None for others.
     """
-    reasons = [] if scene_check is None else [scene_check.explain(image)]
-    return [*note_crowd(len(faces), max_faces=max_faces, is_video=False), *note_scene(reasons, is_video=False)]
+    sieve, reasons = Sieve(spec), [] if scene_check is None else [scene_check.explain(image)]
+    kept = sieve.keep(image, faces[:max_faces])
+    crowd = note_crowd(len(faces), max_faces=max_faces, is_video=False)
+    return kept, [*crowd, *note_failed(sieve), *note_scene(reasons, is_video=False)]
+
+
+def note_failed(sieve: Sieve) -> list[str]:
+    """Return the note on faces not scored because they fail the limits of the model's training crops."""
+    if not sieve.num_failed:
+        return []
+    return [f"{sieve.describe_failed()} failed a limit that the model was trained with, and were not scored."]
 
 
 _FRAMES_CHECKED = 3
@@ -150,7 +163,7 @@ class Examination:
         self.num_done = 0
         self.num_planned = len(self._wanted)
         self._takes_whole = spec.takes_whole
-        self._limits = limits
+        self._limits, self._sieve = limits, Sieve(spec)
         self._scene_check = scene_check
         self._checked = {self._wanted[place] for place in choose_frames(len(self._wanted), num_frames=_FRAMES_CHECKED)}
         self._reasons: list[str | None] = []
@@ -207,9 +220,12 @@ class Examination:
         )
 
     def take(self, batch: Batch) -> list[list[Face]]:
-        """Return the faces to score of each frame of a batch."""
+        """Return the faces to score of each frame of a batch: those within the limits, and those of the spec."""
         self._most_faces = max(self._most_faces, *map(len, batch.faces))
-        found = [faces[: self._limits.max_faces] for faces in batch.faces]
+        found = [
+            self._sieve.keep(frame.image, faces[: self._limits.max_faces])
+            for frame, faces in zip(batch.frames, batch.faces, strict=True)
+        ]
         for frame, faces in zip(batch.frames, found, strict=True):
             self._looks[frame.index] = describe_faces(frame.image, faces, is_whole=self._takes_whole)
             if self._scene_check is not None and frame.index in self._checked:
@@ -231,6 +247,8 @@ class Examination:
         done, planned, wanted, total = self.num_done, self.num_planned, len(self._wanted), self._index.info.num_frames
         notes = [*self._index.notes]
         notes += note_frames(asked=self._num_asked, looked_at=wanted, planned=planned, decoded=done)
-        notes += note_search(frames, num_asked=wanted, num_planned=planned, num_frames=total)
+        if self._sieve.num_kept or not self._sieve.num_failed:
+            notes += note_search(frames, num_asked=wanted, num_planned=planned, num_frames=total)
+        notes += note_failed(self._sieve)
         notes += note_crowd(self._most_faces, max_faces=self._limits.max_faces, is_video=True)
         return notes + note_scene(self._reasons, is_video=True)

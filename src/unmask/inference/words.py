@@ -143,8 +143,8 @@ def say_reason(
     main = find_main(faces)
     if main is None:
         return (
-            "No face was found in what was examined. That does not mean it is real: a face may be too small, turned "
-            "away, covered or dark."
+            "No face to judge was found in what was examined. That does not mean it is real: a face may be too small, "
+            "turned away, covered, blurred or dark."
         )
     sentences = [f"{_name_decider(main, faces, subject)} scores {compare(main.score, threshold)}."]
     if verdict is Verdict.UNCERTAIN and not suspicious:

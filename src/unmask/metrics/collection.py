@@ -15,6 +15,7 @@ from torchmetrics.functional.classification import (
 )
 from torchmetrics.utilities import dim_zero_cat
 
+from unmask.data.dataset import TRACK_STEP
 from unmask.decision import Decision
 
 
@@ -107,22 +108,30 @@ def _compute_once(metric: Metric, scores: Tensor, labels: Tensor) -> Tensor:
 def aggregate_videos(preds: Tensor, target: Tensor, videos: Tensor, *, aggregation: str) -> tuple[Tensor, Tensor]:
     """Return one score and one label per video, in the order of the video numbers.
 
+    Of several people in a video, the one with the highest score decides.
+
     `unmask.metrics.scores.aggregate_videos` does the same for tables. It aggregates in float64 on the CPU; here scores
     keep the dtype and device of the network, so sharing one function would change the metrics of one side.
 
     Args:
         preds: Frame scores, shape `(N,)`.
         target: Frame labels, shape `(N,)`.
-        videos: Video number of each frame, shape `(N,)`.
+        videos: Video number of each frame, shape `(N,)`, with the track from `unmask.data.dataset.number_videos`.
         aggregation: Key of `AGGREGATIONS`.
     """
-    order = torch.argsort(videos, stable=True)
-    _, counts = torch.unique_consecutive(videos[order], return_counts=True)
+    taken = videos >= 0
+    order = torch.argsort(videos[taken], stable=True)
+    units, counts = torch.unique_consecutive(videos[taken][order], return_counts=True)
     reduce = AGGREGATIONS[aggregation]
     sizes = counts.tolist()
-    scores = torch.stack([reduce(part) for part in torch.split(preds[order], sizes)])
-    labels = torch.stack([part[0] for part in torch.split(target[order], sizes)])
-    return scores, labels
+    scores = torch.stack([reduce(part) for part in torch.split(preds[taken][order], sizes)])
+    labels = torch.stack([part[0] for part in torch.split(target[taken][order], sizes)])
+    _, places = torch.unique(units % TRACK_STEP, return_inverse=True)
+    if len(units) == int(places.max()) + 1:  # one track per video
+        return scores, labels
+    highest = torch.zeros_like(scores[: int(places.max()) + 1]).scatter_reduce(0, places, scores, "amax")
+    first = torch.zeros_like(labels[: len(highest)]).scatter(0, places, labels)
+    return highest, first
 
 
 def build_metrics(

@@ -8,6 +8,7 @@ import numpy.typing as npt
 import pandas as pd
 from sklearn.metrics import average_precision_score, classification_report, roc_auc_score
 
+from unmask.data.tables import find_deciding
 from unmask.decision import Decision
 from unmask.types import Label
 
@@ -19,13 +20,17 @@ logger = logging.getLogger(__name__)
 
 
 def aggregate_videos(frames: pd.DataFrame, *, decision: Decision) -> pd.DataFrame:
-    """Aggregate the frame scores of each video.
+    """Aggregate the frame scores of each video; of several people, the one with the highest score decides.
+
+    With `faces.keep=all` a video has several tracks. As in prediction, the scores of each are aggregated, and those of
+    passers-by and false alarms do not count.
 
     Videos are told apart by `video_id`, never by file name: in FaceForensics++, four methods share the name `000_003`.
     `unmask.metrics.collection.aggregate_videos` does the same for tensors during training.
 
     Args:
-        frames: One row per crop with `video_id`, `label`, `method` and `score`.
+        frames: One row per crop with `video_id`, `label`, `method` and `score`; and `track` and `frame_index` if videos
+            have several tracks.
         decision: Decision whose aggregation is used.
 
     Returns:
@@ -33,7 +38,9 @@ def aggregate_videos(frames: pd.DataFrame, *, decision: Decision) -> pd.DataFram
     """
     grouped = frames.groupby("video_id", sort=False)
     videos = grouped[["label", "method"]].first()
-    videos["score"] = grouped["score"].agg(lambda scores: decision.aggregate(list(scores))).astype(float)
+    deciding, names = frames[find_deciding(frames)], ["video_id", "track"] if "track" in frames else ["video_id"]
+    people = deciding.groupby(names, sort=False)["score"].agg(lambda scores: decision.aggregate(list(scores)))
+    videos["score"] = people.groupby(level="video_id", sort=False).max().astype(float)
     videos["num_crops"] = grouped.size()
     return videos.reset_index()
 

@@ -136,7 +136,7 @@ def prepare(
     worked = work_through(
         split.videos,
         Workshop(detector, spec, output, max_pixels),
-        Journal(output / JOURNAL_FILE, spec_hash=spec.hash),
+        Journal(output / JOURNAL_FILE, spec=spec, videos=split.videos),
         runner=LocalRunner(num_workers) if runner is None else runner,
     )
     return finish(preparation, split, worked, root=output, start=start)

@@ -1,18 +1,24 @@
-"""Read a video, an image or a folder of frames: as frames to search for faces, or as crops where they lie."""
+"""Read a video, an image or a folder of frames: search and crop its faces, or index it as crops where it lies."""
 
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from unmask.errors import DetectorError, MediaError
-from unmask.faces.crop import MAX_SIDE
-from unmask.faces.search import ReadFrames
+from unmask.faces.crop import MAX_SIDE, Sieve, cut_crop, encode_crop
+from unmask.faces.detector import Detector
+from unmask.faces.search import MAX_FACES, Batch, ReadFrames, count_at_once, search_faces
 from unmask.faces.spec import CropSpec
+from unmask.faces.track import Look, describe_faces, follow_largest, rank_people
 from unmask.media.image import read_still
 from unmask.media.listing import FrameFolder, open_frame_folder, read_frame_folder
 from unmask.media.video import choose_frames, index_video, read_indexed
 from unmask.preparation.records import CropRow, VideoRecord
-from unmask.types import Frame, MediaKind, Outcome, Video
+from unmask.types import Face, Frame, MediaKind, Outcome, Video
+
+_FACES_PER_FRAME = {"largest": 4, "all": MAX_FACES}
+"""Maximum number of faces cropped per frame: the main person is always among the largest."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +73,84 @@ def open_footage(video: Video, *, max_pixels: int) -> Footage:
     return Footage(
         partial(read_indexed, index), info.num_frames, info.fps, info.width, info.height, info.codec, index.notes
     )
+
+
+@dataclass(frozen=True)
+class Examined:
+    """A frame's largest faces, their appearance, and their encoded crops."""
+
+    index: int
+    seconds: float
+    faces: list[Face]
+    looks: list[Look]
+    crops: list[bytes]
+
+
+def examine(footage: Footage, detector: Detector, spec: CropSpec, sieve: Sieve) -> list[Examined]:
+    """Search a video for faces, and crop the largest of each frame that meet the limits.
+
+    Args:
+        footage: Video.
+        detector: Face detector.
+        spec: Crop settings.
+        sieve: Limits of the spec; counts the faces.
+
+    Returns:
+        Frames in order of time.
+    """
+    return sorted(_crop(_search(footage, detector, spec), spec, sieve), key=lambda frame: frame.index)
+
+
+def _search(footage: Footage, detector: Detector, spec: CropSpec) -> Iterator[Batch]:
+    return search_faces(
+        footage.read,
+        footage.choose(spec.num_frames),
+        num_frames=footage.num_frames,
+        detector=detector,
+        at_once=count_at_once(footage.width, footage.height),
+    )
+
+
+def _crop(batches: Iterable[Batch], spec: CropSpec, sieve: Sieve) -> Iterator[Examined]:
+    """Crop the faces of each frame, so that the frames themselves can be freed."""
+    for batch in batches:
+        for frame, found in zip(batch.frames, batch.faces, strict=True):
+            faces = sieve.keep(frame.image, found[: _FACES_PER_FRAME[spec.keep]])
+            crops = [encode_crop(cut_crop(frame.image, face, spec), spec) for face in faces]
+            looks = describe_faces(frame.image, faces, is_whole=spec.takes_whole)
+            yield Examined(frame.index, frame.time_seconds, faces, looks, crops)
+
+
+def choose_people(
+    examined: Sequence[Examined], weights: Mapping[int, Sequence[float]] | None, spec: CropSpec
+) -> list[tuple[Examined, dict[int, Face]]]:
+    """Return up to `num_frames` evenly spaced frames that show the wanted people, with their faces by track.
+
+    Args:
+        examined: Frames in order of time.
+        weights: Weight of each face by frame index; the person with most is the main one. None for the largest.
+        spec: Crop settings.
+    """
+    frames, looks = [frame.faces for frame in examined], [frame.looks for frame in examined]
+    weighed = None if weights is None else [weights[frame.index] for frame in examined]
+    if spec.keep == "all":
+        tracks = rank_people(frames, looks=looks, weights=weighed)
+        people = [dict(sorted(zip(row, faces, strict=True))) for row, faces in zip(tracks, frames, strict=True)]
+    else:
+        followed = follow_largest(frames, looks=looks, weights=weighed)
+        people = [{} if face is None else {0: face} for face in followed]
+    seen = [(frame, faces) for frame, faces in zip(examined, people, strict=True) if faces]
+    return [seen[place] for place in choose_frames(len(seen), num_frames=spec.num_frames)]
+
+
+def record_crops(
+    video: Video, footage: Footage, rows: Sequence[CropRow], notes: Sequence[str], *, num_examined: int
+) -> VideoRecord:
+    """Return the record of a video that was read; without crops its outcome is `no_face`."""
+    return VideoRecord(
+        video.video_id, Outcome.OK if rows else Outcome.NO_FACE, " ".join([*notes, *footage.notes]), num_examined,
+        footage.fps, footage.width, footage.height, footage.codec, tuple(rows),
+    )  # fmt: skip
 
 
 def _name_codec(path: Path) -> str:

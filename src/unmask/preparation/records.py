@@ -12,9 +12,10 @@ from typing import Any, Self, TypeVar
 import pandas as pd
 
 from unmask.data.tables import FACE_COLUMNS, VIDEO_COLUMNS
-from unmask.errors import ConfigError, DatasetError, list_problems
+from unmask.errors import ConfigError, DatasetError, list_problems, names_limit
+from unmask.faces.spec import CropSpec
 from unmask.paths import show_command, write_bytes, writing
-from unmask.types import Outcome, Video
+from unmask.types import Label, Outcome, Video
 
 JOURNAL_FILE = "prepare.jsonl"
 
@@ -55,7 +56,7 @@ class VideoRecord:
         width: Width in pixels.
         height: Height in pixels.
         codec: FFmpeg codec name, or the file extension of an image or frame.
-        crops: One crop per frame with a face.
+        crops: Crops in order of time, one per frame and track.
     """
 
     video_id: str
@@ -77,6 +78,11 @@ class VideoRecord:
         """Rebuild a record from `to_dict`."""
         crops = tuple(CropRow(**crop) for crop in values["crops"])
         return cls(**{**values, "outcome": Outcome(values["outcome"]), "crops": crops})
+
+
+def name_crop(video: Video, index: int, track: int, spec: CropSpec) -> str:
+    """Return the path of a crop in its dataset."""
+    return f"crops/{video.video_id}/{index:06d}_{track}{spec.suffix}"
 
 
 def build_tables(
@@ -161,20 +167,50 @@ class Shard:
         """Return every `count`-th item: parts differ by one item at most, and each has its share of every method."""
         return list(items[self.number - 1 :: self.count])
 
+    def take_videos(self, videos: Sequence[Video], spec: CropSpec) -> list[Video]:
+        """Return the videos of the part; forgeries that reuse the boxes of an original are in the part of that one."""
+        there = {video.video_id for video in videos}
+        units = [
+            str(video.original) if is_guided(video, spec) and video.original in there else video.video_id
+            for video in videos
+        ]
+        taken = set(self.take(list(dict.fromkeys(units))))
+        return [video for video, unit in zip(videos, units, strict=True) if unit in taken]
+
+
+def is_guided(video: Video, spec: CropSpec) -> bool:
+    """Return whether a video is a forgery of a known original whose boxes it should reuse."""
+    return spec.boxes == "from_original" and video.label == Label.FAKE and video.original is not None
+
 
 class Journal:
     """Journal of finished videos, one JSON line each, from which an interrupted run resumes.
 
     Args:
         path: Journal file, such as `<root>/prepare.jsonl`; need not exist.
-        spec_hash: Hash of the crop spec; records with another hash are ignored.
+        spec: Crop spec; records with another hash are ignored.
+        videos: All videos, of which forgeries may reuse the boxes of others; a change of these counts as theirs.
         older: Journal of the same folder that is read first, but not written.
     """
 
-    def __init__(self, path: Path, *, spec_hash: str, older: Path | None = None) -> None:
+    def __init__(self, path: Path, *, spec: CropSpec, videos: Sequence[Video] = (), older: Path | None = None) -> None:
         self.path = path
-        self.spec_hash = spec_hash
+        self.spec = spec
         self.older = older
+        self._videos = videos
+        by_id = {video.video_id: video for video in videos}
+        self._originals = {
+            video.video_id: by_id[str(video.original)]
+            for video in videos
+            if is_guided(video, spec) and video.original in by_id
+        }
+
+    def read_finished(self) -> dict[str, VideoRecord]:
+        """Return the records of all videos without those over a limit, and without forgeries of these, to try again."""
+        records = self.read(self._videos)
+        over = {name for name, record in records.items() if names_limit(record.message)}
+        over |= {name for name, original in self._originals.items() if original.video_id in over}
+        return {name: record for name, record in records.items() if name not in over}
 
     def read(self, videos: Sequence[Video]) -> dict[str, VideoRecord]:
         """Return the records, by `video_id`, of videos whose file and crop spec have not changed.
@@ -194,7 +230,7 @@ class Journal:
 
     def has_other_spec(self) -> bool:
         """Return whether the journal records crops made with another spec."""
-        return any(entry["key"][0] != self.spec_hash for entry in self._read_entries())
+        return any(entry["key"][0] != self.spec.hash for entry in self._read_entries())
 
     def _read_entries(self) -> Iterator[dict[str, Any]]:
         for path in (self.older, self.path):
@@ -241,14 +277,18 @@ class Journal:
         return json.dumps({"key": self._key(video), "record": record.to_dict()}) + "\n"
 
     def _key(self, video: Video) -> list[Any]:
-        if not video.is_there:
-            return [self.spec_hash, str(video.path), 0, 0]
-        status = video.path.stat()
-        key = [self.spec_hash, str(video.path), status.st_size, status.st_mtime_ns]
-        if video.mask is not None and video.mask.exists():
-            status = video.mask.stat()
-            key += [str(video.mask), status.st_size, status.st_mtime_ns]
+        key = [self.spec.hash, *(_stamp(video.path) if video.is_there else [str(video.path), 0, 0])]
+        if video.mask is not None and video.mask.exists() and video.is_there:
+            key += _stamp(video.mask)
+        original = self._originals.get(video.video_id)
+        if original is not None:
+            key += _stamp(original.path) if original.is_there else [str(original.path), 0, 0]
         return key
+
+
+def _stamp(path: Path) -> list[Any]:
+    status = path.stat()
+    return [str(path), status.st_size, status.st_mtime_ns]
 
 
 def start_anew(root: Path) -> None:

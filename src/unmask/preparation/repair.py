@@ -14,7 +14,8 @@ from unmask.data.audit import find_damaged
 from unmask.data.tables import FaceDataset, count_rows, write_dataset
 from unmask.faces.detector import Detector
 from unmask.media.image import MAX_PIXELS
-from unmask.preparation.records import JOURNAL_FILE, CropRow, Journal, VideoRecord, build_tables
+from unmask.preparation.originals import Guide, find_guides
+from unmask.preparation.records import JOURNAL_FILE, CropRow, Journal, VideoRecord, build_tables, is_guided
 from unmask.preparation.report import Explored, write_report
 from unmask.preparation.work import LocalRunner, Task, Workshop, remove_remains, work_on
 from unmask.types import Label, MediaKind, Outcome, Video
@@ -65,7 +66,8 @@ def repair(root: Path, *, detector: Detector | None, num_workers: int, max_pixel
     damaged = find_damaged(dataset.faces["crop"], root=root, size=size)
     workshop = Workshop(detector, dataset.spec, root, max_pixels)
     records: dict[str, VideoRecord] = {}
-    journal = Journal(root / JOURNAL_FILE, spec_hash=dataset.spec.hash)
+    videos = [_read_video(row) for row in dataset.videos.to_dict("records")]
+    journal = Journal(root / JOURNAL_FILE, spec=dataset.spec, videos=videos)
     tasks, problems = _plan(dataset, damaged if detector is not None else {}, journal)
     runner = LocalRunner(num_workers)
     with closing(work_on(tasks, workshop, runner=runner, description="Repairing videos")) as work:
@@ -93,6 +95,7 @@ def _plan(dataset: FaceDataset, damaged: Mapping[str, str], journal: Journal) ->
     faces = dataset.faces[dataset.faces["crop"].isin(list(damaged))]
     crops = {str(name): tuple(rows["crop"]) for name, rows in faces.groupby("video_id")}
     tasks, problems = [], {}
+    guides = _find_guides(dataset)
     for row in dataset.videos.to_dict("records"):
         video = _read_video(row)
         is_unread = row["outcome"] in (Outcome.MISSING, Outcome.DECODE_ERROR)
@@ -109,15 +112,28 @@ def _plan(dataset: FaceDataset, damaged: Mapping[str, str], journal: Journal) ->
             problems[video.video_id] = f"No such mask: '{video.mask}'. It decides which face is the forged one."
         elif video.video_id in crops and journal.has_changed(video):
             problems[video.video_id] = (
-                f"'{video.path}' has changed since its crops were made. "
+                f"'{video.path}' has changed since its crops were made"
+                f"{', or so has its original' if is_guided(video, dataset.spec) else ''}. "
                 f"Run the prepare.py command of this dataset again to recreate all crops of changed videos."
             )
         elif video.video_id in crops:
             own = dataset.faces[dataset.faces["video_id"] == video.video_id]
-            tasks.append(Task(video, _read_record(row, own), crops[video.video_id]))
+            tasks.append(Task(video, _read_record(row, own), crops[video.video_id], guides.get(str(video.original))))
         elif is_unread and video.is_there and video.kind is not MediaKind.FRAMES:
-            tasks.append(Task(video))
+            tasks.append(Task(video, guide=guides.get(str(video.original))))
     return tasks, problems
+
+
+def _find_guides(dataset: FaceDataset) -> dict[str, Guide]:
+    """Return the originals whose boxes forgeries reuse, by `video_id`."""
+    if dataset.spec.boxes == "own":
+        return {}
+    rows = {str(row["video_id"]): row for row in dataset.videos.to_dict("records")}
+    crops = {str(name): own for name, own in dataset.faces.groupby("video_id")}
+    videos = [_read_video(row) for row in rows.values()]
+    wanted = {str(video.original) for video in videos if is_guided(video, dataset.spec)} & rows.keys()
+    records = {name: _read_record(rows[name], crops.get(name, dataset.faces.head(0))) for name in wanted}
+    return find_guides(videos, videos, records, dataset.spec)
 
 
 def _read_video(row: Mapping[Any, Any]) -> Video:

@@ -22,6 +22,7 @@ from filelock import FileLock
 from unmask.data.audit import find_damaged
 from unmask.errors import ConfigError, DatasetError, list_problems
 from unmask.faces.detector import Detector
+from unmask.faces.spec import CropSpec
 from unmask.paths import show_command, write_bytes, writing
 from unmask.preparation.prepare import Preparation, PrepareResult, count_outcomes, finish
 from unmask.preparation.records import JOURNAL_FILE, MERGED_FILE, SHARD_FILES, Journal, Shard, VideoRecord
@@ -243,10 +244,10 @@ def prepare_shard(
     start = time.monotonic()
     with _creating_alone(preparation.source, output):
         split = preparation.select(root=None, num_workers=num_workers)
-    own = shard.take(split.videos)
+    own = shard.take_videos(split.videos, preparation.spec)
     logger.info("Shard %s: %s of %s videos.", shard, f"{len(own):,}", f"{len(split.videos):,}")
     older = output / JOURNAL_FILE
-    if Journal(older, spec_hash=preparation.spec.hash).has_other_spec():
+    if Journal(older, spec=preparation.spec).has_other_spec():
         raise DatasetError(
             f"'{output}' has crops made with other settings, as '{older}' records. Choose another output, or delete "
             f"that file to replace the crops."
@@ -254,7 +255,7 @@ def prepare_shard(
     claim(output, Note.of(shard, split.videos, settings=settings, overrides=overrides))
     (output / MERGED_FILE).unlink(missing_ok=True)
     workshop = Workshop(detector, preparation.spec, output, preparation.max_pixels, shard=shard.name)
-    journal = Journal(output / f"prepare.{shard.name}.jsonl", spec_hash=preparation.spec.hash, older=older)
+    journal = Journal(output / f"prepare.{shard.name}.jsonl", spec=preparation.spec, videos=own, older=older)
     worked = work_through(own, workshop, journal, runner=runner)
     records = [worked.records[video.video_id] for video in own]
     return ShardResult(
@@ -302,18 +303,18 @@ def merge(
     start = time.monotonic()
     split = preparation.select(root=output, num_workers=num_workers)
     merged = replace(next(iter(notes.values())), shard=None)
-    found = _gather(split.videos, notes, output=output, spec_hash=preparation.spec.hash)
+    found = _gather(split.videos, notes, output=output, spec=preparation.spec)
     workshop = Workshop(None, preparation.spec, output, preparation.max_pixels)
     for video in split.videos:
         if video.video_id not in found and not video.is_there:
             found[video.video_id] = (workshop.work(Task(video)), output)  # the record of a missing file
-    _check_finished(split.videos, notes, found, size=preparation.spec.crop_size, output=output)
+    _check_finished(split.videos, notes, found, spec=preparation.spec, output=output)
     remove_remains(output)
     remove_outdated_tables(workshop)
     for record, folder in found.values():
         _bring(record, folder, output)
     records = {name: record for name, (record, _) in found.items()}
-    Journal(output / JOURNAL_FILE, spec_hash=preparation.spec.hash).rewrite(split.videos, records)
+    Journal(output / JOURNAL_FILE, spec=preparation.spec, videos=split.videos).rewrite(split.videos, records)
     merged.write(output)
     result = finish(preparation, split, Worked(records, len(records), 0), root=output, start=start)
     for path in output.glob(SHARD_FILES):
@@ -322,17 +323,17 @@ def merge(
 
 
 def _gather(
-    videos: Sequence[Video], notes: Mapping[Path, Note], *, output: Path, spec_hash: str
+    videos: Sequence[Video], notes: Mapping[Path, Note], *, output: Path, spec: CropSpec
 ) -> dict[str, tuple[VideoRecord, Path]]:
     """Return the record of each finished video and the folder with its crops, from its own shard if that has one."""
     found: dict[str, tuple[VideoRecord, Path]] = {}
-    known = Journal(output / JOURNAL_FILE, spec_hash=spec_hash).read(videos)
+    known = Journal(output / JOURNAL_FILE, spec=spec, videos=videos).read(videos)
     found |= {name: (record, output) for name, record in known.items()}
     for path, note in notes.items():
         if note.shard is None:
             continue
-        own = {video.video_id for video in note.shard.take(videos)}
-        records = Journal(path.with_suffix(".jsonl"), spec_hash=spec_hash).read(videos)
+        own = {video.video_id for video in note.shard.take_videos(videos, spec)}
+        records = Journal(path.with_suffix(".jsonl"), spec=spec, videos=videos).read(videos)
         for name, record in records.items():
             if name in own or name not in found:
                 found[name] = (record, path.parent)
@@ -344,7 +345,7 @@ def _check_finished(
     notes: Mapping[Path, Note],
     found: Mapping[str, tuple[VideoRecord, Path]],
     *,
-    size: int,
+    spec: CropSpec,
     output: Path,
 ) -> None:
     """Raise a DatasetError that names unfinished videos and damaged crops, and the command of each shard for them."""
@@ -355,7 +356,7 @@ def _check_finished(
             row.crop for row in record.crops if not os.path.isabs(row.crop)
         ]  # others are indexed in place
     for folder, names in crops.items():
-        damaged = find_damaged(names, root=folder, size=size)
+        damaged = find_damaged(names, root=folder, size=spec.crop_size)
         problems |= {
             record.video_id: f"'{folder / row.crop}' is missing or damaged"
             for record, home in found.values() if home == folder for row in record.crops if row.crop in damaged
@@ -367,7 +368,7 @@ def _check_finished(
     shards = [Shard(number, count) for number in range(1, count + 1)]
     lines = []
     for shard in shards or (None,):
-        own = [video.video_id for video in (videos if shard is None else shard.take(videos))]
+        own = [video.video_id for video in (videos if shard is None else shard.take_videos(videos, spec))]
         left = [name for name in own if name in problems]
         folder = output if shard is None else homes.get(shard, output)
         if left:

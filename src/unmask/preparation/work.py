@@ -17,13 +17,14 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from unmask.data.audit import find_damaged
 from unmask.data.tables import FaceDataset
-from unmask.errors import DatasetError, OutputError, list_problems, names_limit
+from unmask.errors import DatasetError, OutputError, list_problems
 from unmask.faces.detector import Detector
-from unmask.faces.spec import CropSpec
+from unmask.faces.spec import CropSpec, list_differences
 from unmask.media.image import MAX_PIXELS
 from unmask.paths import remove_parts, writing
+from unmask.preparation.originals import Guide, find_guides, report_own_boxes
 from unmask.preparation.prepare_video import prepare_video
-from unmask.preparation.records import Journal, VideoRecord
+from unmask.preparation.records import Journal, VideoRecord, is_guided
 from unmask.processes import open_pool
 from unmask.types import Video
 
@@ -40,11 +41,13 @@ class Task:
         video: Video to process.
         record: Record from an earlier run, if any.
         damaged: Crops of that record to recreate; the others are left unchanged.
+        guide: Original whose boxes the video reuses, if an earlier run has finished it; see `work_on`.
     """
 
     video: Video
     record: VideoRecord | None = None
     damaged: tuple[str, ...] = ()
+    guide: Guide | None = None
 
 
 @dataclass(frozen=True)
@@ -67,7 +70,10 @@ class Workshop:
 
     def work(self, task: Task) -> VideoRecord:
         """Prepare a video, or recreate its damaged crops, and return its record."""
-        make = partial(prepare_video, task.video, detector=self.detector, spec=self.spec, max_pixels=self.max_pixels)
+        make = partial(
+            prepare_video, task.video,
+            detector=self.detector, spec=self.spec, max_pixels=self.max_pixels, guide=task.guide,
+        )  # fmt: skip
         if task.record is None:
             return make(root=self.root)
         return _remake_crops(
@@ -103,14 +109,13 @@ def work_through(videos: Sequence[Video], workshop: Workshop, journal: Journal, 
         DatasetError: A worker died.
         OutputError: The disk is full; finished videos are kept.
     """
-    found = journal.read(videos)
-    records = {name: record for name, record in found.items() if not names_limit(record.message)}
+    records = journal.read_finished()
     num_reused = len(records)
     if num_reused:
         logger.info("Resuming: %d of %d videos are already finished.", num_reused, len(videos))
     tasks = plan_tasks(videos, records, workshop)
     records |= run_tasks(tasks, workshop, journal, runner=runner)
-    return Worked(records, num_reused, count_remade(tasks, workshop))
+    return Worked(records, num_reused, report_work(tasks, workshop, videos=videos, records=records))
 
 
 def plan_tasks(videos: Sequence[Video], records: Mapping[str, VideoRecord], workshop: Workshop) -> list[Task]:
@@ -127,12 +132,12 @@ def plan_tasks(videos: Sequence[Video], records: Mapping[str, VideoRecord], work
     if damaged:
         problems = (f"{workshop.root / crop}: {problem}" for crop, problem in damaged.items())
         logger.warning("Recreating %d missing or damaged crops:\n%s", len(damaged), list_problems(problems))
-    tasks = []
+    tasks, guides = [], find_guides(videos, videos, records, workshop.spec)
     for video in videos:
         record = records.get(video.video_id)
         bad = tuple(crop.crop for crop in record.crops if crop.crop in damaged) if record is not None else ()
         if record is None or bad:
-            tasks.append(Task(video, record, bad))
+            tasks.append(Task(video, record, bad, guides.get(str(video.original))))
     return tasks
 
 
@@ -158,13 +163,31 @@ def remove_outdated_tables(workshop: Workshop) -> None:
     path = workshop.root / "dataset.json"
     if path.is_file():
         with suppress(DatasetError):
-            if FaceDataset.load(workshop.root).spec.hash == workshop.spec.hash:
+            spec = FaceDataset.load(workshop.root).spec
+            if spec.hash == workshop.spec.hash:
                 return
+            changes = (f"{key}: {old!r}, now {new!r}" for key, old, new in list_differences(spec, workshop.spec))
+            logger.warning("Making all crops of '%s' again with other settings: %s.", workshop.root, ", ".join(changes))
         with writing(path):
             path.unlink(missing_ok=True)  # other shards do the same
 
 
-def count_remade(tasks: Sequence[Task], workshop: Workshop) -> int:
+def report_work(
+    tasks: Sequence[Task], workshop: Workshop, *, videos: Sequence[Video], records: Mapping[str, VideoRecord]
+) -> int:
+    """Log what deviates from the settings, and return the number of recreated crops.
+
+    Args:
+        tasks: Finished tasks.
+        workshop: Workshop that did them.
+        videos: All videos.
+        records: Records of all videos by `video_id`.
+    """
+    report_own_boxes(videos, records, workshop.spec)
+    return _count_remade(tasks, workshop)
+
+
+def _count_remade(tasks: Sequence[Task], workshop: Workshop) -> int:
     """Count the recreated crops, and warn about those that could not be recreated."""
     crops = [crop for task in tasks for crop in task.damaged]
     left = find_damaged(crops, root=workshop.root, size=workshop.spec.crop_size)
@@ -210,6 +233,8 @@ class LocalRunner:
 def work_on(tasks: Sequence[Task], workshop: Workshop, *, runner: Runner, description: str) -> Work:
     """Yield each task with its record as it finishes, and show a progress bar.
 
+    Originals come before the forgeries that reuse their boxes.
+
     Args:
         tasks: One task per video.
         workshop: Detector, spec and folder.
@@ -229,10 +254,18 @@ def work_on(tasks: Sequence[Task], workshop: Workshop, *, runner: Runner, descri
     )
     with Progress(*columns) as progress:
         bar = progress.add_task(description, total=len(tasks))
-        with closing(runner.run(tasks, workshop)) as jobs:
-            for pair in jobs:
-                progress.advance(bar)
-                yield pair
+        guided = [task for task in tasks if is_guided(task.video, workshop.spec)]
+        wanted, guides = {task.video.original for task in guided}, dict[str, Guide]()
+        for later in (False, True) if guided else (False,):
+            wave = guided if later else [task for task in tasks if not is_guided(task.video, workshop.spec)]
+            if later:
+                wave = [replace(task, guide=guides.get(str(task.video.original), task.guide)) for task in wave]
+            with closing(runner.run(wave, workshop)) as jobs:
+                for task, record in jobs:
+                    progress.advance(bar)
+                    if task.video.video_id in wanted:
+                        guides[task.video.video_id] = Guide(task.video, record)
+                    yield task, record
 
 
 def _work_here(tasks: Sequence[Task], workshop: Workshop) -> Work:

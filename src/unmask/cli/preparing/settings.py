@@ -94,6 +94,7 @@ def describe_crops(cfg: DictConfig, detector: "Detector | None") -> "CropSpec":
                 f"crop.{key}={described[key]}. Drop it, or choose another detector."
             )
     try:
-        return CropSpec(**{**crop, **described})
+        return CropSpec(**{**crop, **to_plain(cfg.faces), **described})
     except ConfigError as error:
-        raise ConfigError(f"crop.{error}") from error
+        group = "faces" if str(error).partition("=")[0] in cfg.faces else "crop"
+        raise ConfigError(f"{group}.{error}") from error
