@@ -515,3 +515,18 @@ def test_copies_share_a_split_unless_the_source_has_its_own(tmp_path: Path, capl
     assert (tmp_path / "own" / "copies.csv").is_file()
     with pytest.raises(LeakageError, match="duplicates=warn"):
         _prepare(split, tmp_path / "refused", duplicates="refuse", **options)
+
+
+def test_frames_that_cannot_be_read_are_counted(tmp_path: Path) -> None:
+    folder = tmp_path / "clip"
+    for index in range(4):
+        write_jpeg(folder / f"{index}.jpg", np.full((64, 64, 3), 250, np.uint8), quality=95)
+    (folder / "1.jpg").write_bytes(b"")
+    video = Video("t/clip", folder, Label.REAL, "original", MediaKind.FRAMES)
+    options = {"spec": CropSpec("none", num_frames=4), "root": tmp_path, "max_pixels": 10**6}
+    record = prepare_video(video, detector=None, **options)  # type: ignore[arg-type]
+    assert (record.outcome, len(record.crops)) == (Outcome.OK, 3)
+    assert "1 of the frames chosen cannot be read" in record.message
+    assert "1.jpg" in record.message
+    record = prepare_video(video, detector=LightDetector(), **options)  # type: ignore[arg-type]
+    assert "1 of the frames chosen cannot be read, such as frame 1" in record.message

@@ -6,7 +6,8 @@ import pytest
 from unmask.data.splits import find_groups
 from unmask.errors import ConfigError, SourceError
 from unmask.sources.csv_table import CsvTable
-from unmask.types import MediaKind
+from unmask.sources.reading import read_source
+from unmask.types import Label, MediaKind
 
 
 def _write(root: Path, text: str, *, name: str = "table.csv", encoding: str = "utf-8") -> Path:
@@ -188,3 +189,61 @@ def test_bytes_that_are_no_text_are_refused(tmp_path: Path) -> None:
         CsvTable(tmp_path).list_videos()
     with pytest.raises(SourceError, match=r"No such table or folder: source\.root='gone'"):
         CsvTable("gone").list_videos()
+
+
+def _write_table(root: Path, text: str, *files: str) -> Path:
+    for name in files:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).touch()
+    (root / "t.csv").write_text(text)
+    return root / "t.csv"
+
+
+# Issue threads of frame-based pipelines list every frame as a row; as images of their own they cross splits.
+def test_listed_frames_are_the_frames_of_one_video(tmp_path: Path) -> None:
+    names = [f"{clip}/{number:04d}.png" for clip in ("v1", "v2") for number in range(3)]
+    table = _write_table(tmp_path, "path,label\n" + "".join(f"{name},{int(name > 'v2')}\n" for name in names), *names)
+    assert [(v.video_id, v.label, v.kind, len(v.frames)) for v in CsvTable(table).list_videos()] == [
+        ("csv/v1", Label.REAL, MediaKind.FRAMES, 3), ("csv/v2", Label.FAKE, MediaKind.FRAMES, 3)
+    ]  # fmt: skip
+    assert {v.kind for v in CsvTable(table, frames_of="none").list_videos()} == {MediaKind.IMAGE}
+    with pytest.raises(ConfigError, match=r"source\.frames_of='x'"):
+        CsvTable(table, frames_of="x")
+
+
+@pytest.mark.parametrize(
+    ("rows", "names"),
+    [
+        ("real/{0},0\nfake/{0},1\n", ("real", "fake")),  # folders of labels
+        ("train/{0},0\ntest/{0},1\n", ("train", "test")),  # of splits
+        ("a/{0},0\na/9.png,1\nb/{0},1\nb/9.png,0\n", ("a", "b")),  # of both labels
+    ],
+)
+def test_folders_that_are_no_videos_keep_their_images_apart(tmp_path: Path, rows: str, names: tuple[str, ...]) -> None:
+    files = [f"{name}/{number}" for name in names for number in ("0001.png", "9.png")]
+    table = _write_table(tmp_path, "path,label\n" + rows.format("0001.png"), *files)
+    assert {video.kind for video in CsvTable(table).list_videos()} == {MediaKind.IMAGE}
+
+
+def test_frames_of_folder_decides_for_any_names(tmp_path: Path) -> None:
+    table = _write_table(tmp_path, "path,label\nv/x.png,0\nv/y.png,0\nw/z.png,1\n", "v/x.png", "v/y.png", "w/z.png")
+    assert [(v.video_id, len(v.frames)) for v in CsvTable(table, frames_of="folder").list_videos()] == [
+        ("csv/v", 2), ("csv/w", 1)
+    ]  # fmt: skip
+
+
+def test_paths_that_climb_out_of_the_table_are_refused_unless_allowed(tmp_path: Path) -> None:
+    table = _write_table(
+        tmp_path / "data", "path,label\na.mp4,0\n../b.mp4,1\nsub/../a2.mp4,1\n", "a.mp4", "a2.mp4", "sub/c"
+    )
+    (tmp_path / "b.mp4").touch()
+    with pytest.raises(SourceError, match=r"1 paths lead out.*\n.*\.\./b\.mp4.*\n.*source\.allow_outside=true"):
+        read_source(CsvTable(table))
+    assert [video.is_there for video in read_source(CsvTable(table, allow_outside=True))] == [True] * 3
+    assert len(read_source(CsvTable(table, media_root=tmp_path / "data", allow_outside=True))) == 3
+
+
+def test_absolute_paths_may_lie_anywhere(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere.mp4").touch()
+    table = _write_table(tmp_path / "data", f"path,label\na.mp4,0\n{tmp_path / 'elsewhere.mp4'},1\n", "a.mp4")
+    assert [video.is_there for video in read_source(CsvTable(table))] == [True, True]

@@ -130,7 +130,10 @@ class DFDM(DownloadedSource):
             raise refuse_layout(
                 self.root, source="dfdm", layout="DFDM", looked_for="videos such as 'id0_id1_0000_4dfaker.mp4'"
             )
-        others = [path.name for path in clips if path not in found and not _REAL_NAME.fullmatch(path.stem)]
+        others = [
+            path.relative_to(self.root).as_posix() for path in clips
+            if path not in found and not _REAL_NAME.fullmatch(path.stem)
+        ]  # fmt: skip
         if others:
             logger.warning(
                 "Skipped %d entries of '%s' with other names: %s.", len(others), self.root, quote_some(others)

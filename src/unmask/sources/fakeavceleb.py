@@ -141,6 +141,8 @@ class FakeAVCeleb(DownloadedSource):
         """Return the videos of the four types, below the root; folders of frames where there are no videos."""
         paths = [path.relative_to(self.root) for path in list_root(self.root, source=self).files]
         others = [path.as_posix() for path in paths if path.parts[0] not in _TYPES]
+        if others:
+            logger.warning("Skipped %d files in other folders of '%s': %s.", len(others), self.root, quote_some(others))
         note_unexpected(self, "", "in a folder of another name", others)
         videos, frames = set[PurePosixPath](), set[PurePosixPath]()
         for path in (PurePosixPath(path.as_posix()) for path in paths if path.parts[0] in _TYPES):

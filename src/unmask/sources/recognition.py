@@ -122,9 +122,10 @@ def list_levels(root: Path) -> Iterator[list[Path]]:
 
 
 def list_nearby(root: Path) -> list[Path]:
-    """Return where a companion of a dataset may lie: the root, up to two levels below it, and beside it."""
+    """Return where a companion of a dataset may lie: the root, up to two levels below it, above it, and beside it."""
     *below, _ = list_levels(root)
-    return [*(folder for level in below for folder in level), *_list_children(root.absolute().parent)]
+    parent = root.absolute().parent
+    return [*(folder for level in below for folder in level), parent, *_list_children(parent)]
 
 
 def _list_children(folder: Path) -> list[Path]:
