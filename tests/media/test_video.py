@@ -6,6 +6,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import av
 import numpy as np
 import pytest
 from tests.media.conftest import draw_brands
@@ -390,3 +391,24 @@ def test_a_raw_stream_is_counted_by_its_packets(tmp_path: Path, number_of: Numbe
     frames = list(read_frames(tmp_path / name, num_frames=4))
     assert [frame.time_seconds for frame in frames] == pytest.approx([0, 1, 2, 3])
     assert [number_of(frame.image) for frame in frames] == pytest.approx([0, 10, 20, 30], abs=1)
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+def test_a_video_that_is_cut_off_says_so(tmp_path: Path, suffix: str) -> None:
+    # An MP4 whose index comes first, as on web pages, and a Matroska file can be read up to where they end.
+    whole = tmp_path / f"whole{suffix}"
+    options = {"movflags": "faststart"} if suffix == ".mp4" else {}
+    with av.open(str(whole), "w", options=options) as container:
+        stream = container.add_stream("libx264", rate=25)
+        stream.width, stream.height, stream.pix_fmt, stream.options = 64, 64, "yuv420p", {"crf": "0"}
+        for pixels in np.random.default_rng(0).integers(0, 256, (50, 64, 64, 3), np.uint8):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
+        container.mux(stream.encode(None))
+    assert index_video(whole).notes == ()
+    cut = tmp_path / f"cut{suffix}"
+    cut.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
+    index = index_video(cut)
+    assert 0 < index.info.num_frames < 45
+    (note,) = index.notes
+    assert "cut off" in note
+    assert (f"{index.info.num_frames} of its 50 frames" if suffix == ".mp4" else "of its 2.0 s") in note

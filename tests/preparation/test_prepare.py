@@ -18,7 +18,7 @@ from unmask.media.image import MAX_PIXELS, read_image, write_jpeg
 from unmask.preparation.prepare import PrepareResult, prepare
 from unmask.preparation.prepare_video import prepare_video
 from unmask.sources.ffpp import FaceForensics
-from unmask.types import Face, Image, Label, MediaKind, Video
+from unmask.types import Face, Image, Label, MediaKind, Outcome, Video
 
 FRACTIONS = {"train": 0.7, "val": 0.15, "test": 0.15}
 SPEC = CropSpec("bright", crop_size=32, num_frames=4)
@@ -523,10 +523,10 @@ def test_frames_that_cannot_be_read_are_counted(tmp_path: Path) -> None:
         write_jpeg(folder / f"{index}.jpg", np.full((64, 64, 3), 250, np.uint8), quality=95)
     (folder / "1.jpg").write_bytes(b"")
     video = Video("t/clip", folder, Label.REAL, "original", MediaKind.FRAMES)
-    options = {"spec": CropSpec("none", num_frames=4), "root": tmp_path, "max_pixels": 10**6}
-    record = prepare_video(video, detector=None, **options)  # type: ignore[arg-type]
+    spec = CropSpec("none", num_frames=4)
+    record = prepare_video(video, detector=None, spec=spec, root=tmp_path, max_pixels=MAX_PIXELS)
     assert (record.outcome, len(record.crops)) == (Outcome.OK, 3)
     assert "1 of the frames chosen cannot be read" in record.message
     assert "1.jpg" in record.message
-    record = prepare_video(video, detector=LightDetector(), **options)  # type: ignore[arg-type]
+    record = prepare_video(video, detector=BrightSpot(), spec=SPEC, root=tmp_path, max_pixels=MAX_PIXELS)
     assert "1 of the frames chosen cannot be read, such as frame 1" in record.message

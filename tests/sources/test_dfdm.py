@@ -65,7 +65,7 @@ def test_half_a_download_names_what_is_missing(tmp_path: Path, caplog: pytest.Lo
     assert [(video.video_id, video.is_there) for video in videos] == [
         ("dfdm/original/id1_0000", False), ("dfdm/IAE/crf0/id1_id2_0000", True),
     ]  # fmt: skip
-    for word in ("'DFaker'", "source.celebdf_root", "'holiday.mp4'"):
+    for word in ("'DFaker'", "source.celebdf_root", "holiday.mp4'"):
         assert word in caplog.text
 
 
