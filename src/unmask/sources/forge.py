@@ -15,7 +15,7 @@ from unmask.media.image import MAX_PIXELS
 from unmask.paths import show_command
 from unmask.sources.ffpp import FaceForensics
 from unmask.sources.folders import DownloadedSource, find_forgeries, kind_of, list_root
-from unmask.sources.forge_work import Encoding, FoundFace, Medium, check_frames, find_face, forge_pair
+from unmask.sources.forge_work import Encoding, FoundFace, Medium, check_photographs, find_face, forge_pair
 from unmask.synthetic.layout import (
     COMPRESSION,
     Layout,
@@ -251,7 +251,7 @@ def _choose_media(source: ForgedMedia, kind: MediaKind | None) -> tuple[MediaKin
     by_kind: dict[MediaKind, list[Path]] = {MediaKind.IMAGE: [], MediaKind.VIDEO: []}
     for path in list_root(root, source=source).files:
         by_kind[kind_of(path)].append(path)
-    check_frames(by_kind[MediaKind.IMAGE], root=root, frames_of=source.frames_of)
+    check_photographs(root, by_kind[MediaKind.IMAGE], frames_of=source.frames_of)
     held = [name for name, paths in by_kind.items() if paths]
     if kind is None and len(held) == 2:
         raise SourceError(

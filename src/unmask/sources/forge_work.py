@@ -203,15 +203,21 @@ def _write_masks(path: Path, forgeries: Sequence[Forgery], medium: Medium, encod
         _write_images(path, [show_mask(forgery.mask) for forgery in forgeries], medium, encoding)
 
 
-def check_frames(images: Sequence[Path], *, root: Path, frames_of: str | None) -> None:
-    """Raise a SourceError if images are numbered anew in several folders, as frames of videos are."""
+def check_photographs(root: Path, images: Sequence[Path], *, frames_of: str | None) -> None:
+    """Raise a SourceError if images are numbered anew in several folders, as frames of videos are.
+
+    Args:
+        root: Folder of the images, for the message.
+        images: Images to forge.
+        frames_of: `none` if each image shows another person; None to refuse frames.
+    """
     folders: dict[Path, list[Path]] = defaultdict(list)
     for path in images:
         folders[path.parent].append(path)
     frame_folders = find_frame_folders(folders, frames_of=frames_of)
     if frame_folders:
         raise SourceError(
-            f"The images in {len(frame_folders)} folders of '{root}', such as '{min(frame_folders)}', are "
-            f"numbered like frames of one video each, whose faces source=forge would swap with each other. Give it the "
-            f"videos, or set source.frames_of=none if each image shows another person."
+            f"The images in {len(frame_folders)} folders of '{root}', such as '{min(frame_folders)}', are numbered "
+            f"like frames of one video each, whose faces source=forge would swap with each other. Give it the videos, "
+            f"or set source.frames_of=none if each image shows another person."
         )
