@@ -2,6 +2,7 @@ import json
 import re
 import shutil
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import pandas as pd
 import pytest
 
 from unmask.cli.prepare import main
+from unmask.cli.preparing.datasets import print_summary
 from unmask.data.tables import FaceDataset
 from unmask.errors import DatasetError
 from unmask.faces.retinaface_mobilenet import MOBILENET_SHA256, RetinaFaceMobileNet
@@ -266,3 +268,18 @@ def test_repair_uses_the_detector_of_older_datasets_without_newer_options(
     with pytest.raises(SystemExit, match="2"):
         _prepare(monkeypatch, "task=repair", "output=faces", "num_workers=0")
     assert [(detector.confidence, detector.first_side) for detector in seen] == [(0.6, 0)]
+
+
+def test_summary_counts_what_was_read_only_in_part(
+    make_faces: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = make_faces({"train": (2, 2)})
+    assert print_summary(root)
+    assert "note:" not in capsys.readouterr().out
+    videos = pd.read_parquet(root / "videos.parquet")
+    videos.loc[[1, 3], "message"] = "The file is cut off or damaged: 2 of its 20 frames are there."
+    videos.to_parquet(root / "videos.parquet")
+    print_summary(root)
+    printed = capsys.readouterr().out
+    assert "2 of those that gave crops" in printed
+    assert f"{videos['video_id'][1]}: The file is cut off" in printed

@@ -122,6 +122,11 @@ def print_summary(root: Path) -> "FaceDataset":
         console.print(f"  {row.outcome}: {row.video_id}: {row.message}", markup=False, highlight=False, soft_wrap=True)
     if len(lost) > 10:
         console.print(f"  ... and {len(lost) - 10} more; all are listed in {root / 'videos.parquet'} (column outcome)")
+    noted = dataset.videos[(dataset.videos["outcome"] == Outcome.OK) & dataset.videos["message"].fillna("").ne("")]
+    for row in noted.head(1).itertuples():
+        console.print(f"  note: {len(noted):,} of those that gave crops were read in part or approximately (column "
+                      f"message), such as {row.video_id}: {row.message}",
+                      markup=False, highlight=False, soft_wrap=True)  # fmt: skip
     return dataset
 
 
