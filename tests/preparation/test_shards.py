@@ -218,6 +218,9 @@ def test_crops_of_other_settings_are_never_taken_for_those_of_shards(tmp_path: P
     _prepare(videos, tmp_path / "faces", spec=replace(SPEC, margin=2.0))
     with pytest.raises(DatasetError, match=r"prepare\.jsonl"):
         _shard(videos, tmp_path / "faces", "1/1")
+    _shard(videos, tmp_path / "one", "1/1")
+    with pytest.raises(DatasetError, match=r"prepare\.jsonl"):
+        _merge(videos, tmp_path / "faces", tmp_path / "one")
     (tmp_path / "faces" / "prepare.jsonl").unlink()
     _shard(videos, tmp_path / "faces", "1/1")
     assert not (tmp_path / "faces" / "dataset.json").exists()

@@ -228,9 +228,13 @@ class Journal:
                 records[video.video_id] = VideoRecord.from_dict(entry["record"])
         return {name: record for name, record in records.items() if record.outcome != Outcome.MISSING}
 
-    def has_other_spec(self) -> bool:
-        """Return whether the journal records crops made with another spec."""
-        return any(entry["key"][0] != self.spec.hash for entry in self._read_entries())
+    def check_spec(self) -> None:
+        """Raise a DatasetError if the journal records crops made with another spec, which shards cannot replace."""
+        if any(entry["key"][0] != self.spec.hash for entry in self._read_entries()):
+            raise DatasetError(
+                f"'{self.path.parent}' has crops made with other settings, as '{self.path}' records. Choose another "
+                f"output, or delete that file to replace the crops."
+            )
 
     def _read_entries(self) -> Iterator[dict[str, Any]]:
         for path in (self.older, self.path):

@@ -247,11 +247,7 @@ def prepare_shard(
     own = shard.take_videos(split.videos, preparation.spec)
     logger.info("Shard %s: %s of %s videos.", shard, f"{len(own):,}", f"{len(split.videos):,}")
     older = output / JOURNAL_FILE
-    if Journal(older, spec=preparation.spec).has_other_spec():
-        raise DatasetError(
-            f"'{output}' has crops made with other settings, as '{older}' records. Choose another output, or delete "
-            f"that file to replace the crops."
-        )
+    Journal(older, spec=preparation.spec).check_spec()
     claim(output, Note.of(shard, split.videos, settings=settings, overrides=overrides))
     (output / MERGED_FILE).unlink(missing_ok=True)
     workshop = Workshop(detector, preparation.spec, output, preparation.max_pixels, shard=shard.name)
@@ -309,12 +305,14 @@ def merge(
         if video.video_id not in found and not video.is_there:
             found[video.video_id] = (workshop.work(Task(video)), output)  # the record of a missing file
     _check_finished(split.videos, notes, found, spec=preparation.spec, output=output)
+    journal = Journal(output / JOURNAL_FILE, spec=preparation.spec, videos=split.videos)
+    journal.check_spec()
     remove_remains(output)
     remove_outdated_tables(workshop)
     for record, folder in found.values():
         _bring(record, folder, output)
     records = {name: record for name, (record, _) in found.items()}
-    Journal(output / JOURNAL_FILE, spec=preparation.spec, videos=split.videos).rewrite(split.videos, records)
+    journal.rewrite(split.videos, records)
     merged.write(output)
     result = finish(preparation, split, Worked(records, len(records), 0), root=output, start=start)
     for path in output.glob(SHARD_FILES):
@@ -349,16 +347,14 @@ def _check_finished(
     output: Path,
 ) -> None:
     """Raise a DatasetError that names unfinished videos and damaged crops, and the command of each shard for them."""
-    problems = {video.video_id: "not finished" for video in videos if video.video_id not in found}
+    problems = {video.video_id: "is not finished" for video in videos if video.video_id not in found}
     crops: dict[Path, list[str]] = defaultdict(list)
     for record, folder in found.values():
-        crops[folder] += [
-            row.crop for row in record.crops if not os.path.isabs(row.crop)
-        ]  # others are indexed in place
+        crops[folder] += [row.crop for row in record.crops if not os.path.isabs(row.crop)]  # not those indexed in place
     for folder, names in crops.items():
         damaged = find_damaged(names, root=folder, size=spec.crop_size)
         problems |= {
-            record.video_id: f"'{folder / row.crop}' is missing or damaged"
+            record.video_id: f"has a missing or damaged crop, '{folder / row.crop}'"
             for record, home in found.values() if home == folder for row in record.crops if row.crop in damaged
         }  # fmt: skip
     if not problems:
@@ -372,14 +368,13 @@ def _check_finished(
         left = [name for name in own if name in problems]
         folder = output if shard is None else homes.get(shard, output)
         if left:
-            state = "has not begun" if shard is not None and shard not in homes else f"'{left[0]}' {problems[left[0]]}"
-            lines.append(
-                f"{'All' if shard is None else f'Shard {shard}'}: {len(left):,} of {len(own):,} videos, {state}. "
-                f"Finish with: {first.show_command(folder, shard)}"
-            )
+            name = "All" if shard is None else f"Shard {shard}"
+            state = f"'{left[0]}' {problems[left[0]]}" if shard is None or shard in homes else "it has not begun"
+            command = first.show_command(folder, shard)
+            lines.append(f"{name} ({len(left):,} of {len(own):,} videos): {state}. Finish it with: {command}")
     raise DatasetError(
-        f"{len(problems):,} of {len(videos):,} videos are not finished, or their files have changed since (another "
-        f"time of change counts: copy sources with cp -p or rsync -a):\n{list_problems(lines, limit=100)}"
+        f"{len(problems):,} of {len(videos):,} videos are not finished, or their files have changed since (even "
+        f"if only in their time: copy sources with cp -p or rsync -a):\n{list_problems(lines, limit=100)}"
     )
 
 
