@@ -128,30 +128,25 @@ class Middle:
 """
 
 
-@pytest.fixture
-def own_detector(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    (tmp_path / "own.py").write_text(OWN)
-    monkeypatch.syspath_prepend(str(tmp_path))
-    return "detector._target_=own.Middle"
-
-
 @needs_ray
 @pytest.mark.slow
 @pytest.mark.usefixtures("two_cpus")
 def test_each_actor_builds_one_detector_and_faults_are_told_in_one_message(
-    synthetic_root: Path, tmp_path: Path, own_detector: str
+    synthetic_root: Path, tmp_path: Path
 ) -> None:
+    (tmp_path / "own.py").write_text(OWN)
+    (tmp_path / "configs" / "detector").mkdir(parents=True)
+    (tmp_path / "configs" / "detector" / "own.yaml").write_text("_target_: own.Middle\nfault: ''\n")
     (tmp_path / "start.py").write_text(
         f"import runpy, sys\nsys.path[:0] = [{str(tmp_path)!r}]\nsys.argv = sys.argv[1:]\n"
         f"runpy.run_path(sys.argv[0], run_name='__main__')\n"
     )
-    own = ("~detector.confidence", "~detector.nms_iou", "~detector.max_side", "~detector.weights", own_detector)
-    command = ("start.py", *_command(synthetic_root, "runner=ray", *own))
+    command = ("start.py", *_command(synthetic_root, "runner=ray", "detector=own", "--config-dir=configs"))
     for fault, words in (
         ("death", ["Ray actor", ".mp4", "Finished videos are kept", "runner=local"]),
         ("disk", ["No space left on device", "finished are kept"]),
     ):
-        code, output = _run(tmp_path, *command, f"+detector.fault={fault}")
+        code, output = _run(tmp_path, *command, f"detector.fault={fault}")
         assert code == 2, output
         for word in ("Error: ", *words):
             assert word in output
