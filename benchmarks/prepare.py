@@ -58,7 +58,7 @@ SIZES, PEOPLE = ((640, 480), (854, 480), (960, 540), (1280, 720)), (1, 2, 3)
 NUM_FRAMES, NUM_SAMPLED, NUM_WORKERS, FPS = 300, 32, 2, 25
 FEW = 2
 NUM_RESNET_FRAMES = 2
-NUM_SHORT, NUM_SHORT_FRAMES, NUM_DISTINCT, MARKS = 500, 16, 10, (10, 100, 500)
+NUM_SHORT, NUM_SHORT_FRAMES, NUM_DISTINCT, MARKS = 500, 16, 10, (10, 100)
 NUM_FILES = 100_000
 BARS = {"decode": 0.5, "peer": 1.5, "gigabytes": 1.5, "growth": 1.1, "seconds": 10}
 FRACTIONS = {"train": 0.7, "val": 0.15, "test": 0.15}
@@ -437,34 +437,40 @@ def measure_memory(folder: Path) -> None:
     output = folder / "faces"
     command = [sys.executable, __file__, "prepare-folder", str(root), str(output)]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    left, seen, peak = list(MARKS), dict[int, tuple[float, float]](), 0.0
+    left, peak = list(MARKS), 0.0
+    sums: list[float] = []
+    last: dict[int, float] = {}
     while process.poll() is None:
         journal = output / "prepare.jsonl"
         finished = journal.read_bytes().count(b"\n") if journal.exists() else 0
-        memory = read_memory(process.pid)
-        peak = max(peak, memory[0])
-        while left and finished >= left[0]:
-            seen[left.pop(0)] = memory
+        memory = read_memory(process.pid, "Pss")
+        peak = max(peak, sum(memory.values()))
+        # The tables that are written after the last video are no part of the workers' memory.
+        reached = left[0] if left and finished >= left[0] else NUM_SHORT if finished == NUM_SHORT and last else 0
+        if reached:
+            shown = last if reached == NUM_SHORT else memory
+            rss = sum(read_memory(process.pid, "Rss").values())
+            each = " + ".join(f"{value:.3f}" for value in shown.values())
+            print(f"memory at video {reached}: PSS {each} = {sum(shown.values()):.2f} GB, RSS {rss:.2f} GB", flush=True)
+            sums.append(sum(shown.values()))
+            left, last = left[1:], {} if reached == NUM_SHORT else last
+        elif 0 < finished < NUM_SHORT:
+            last = memory
         time.sleep(0.1)
     if process.returncode:
         sys.exit(f"prepare ended with {process.returncode}")
-    for mark, (pss, rss) in seen.items():
-        print(f"memory of all processes at video {mark}: PSS {pss:.2f} GB, RSS {rss:.2f} GB")
-    say("peak in GB (PSS) with two workers", peak, BARS["gigabytes"], is_most=True)
-    growth = seen[MARKS[-1]][0] / seen[MARKS[0]][0]
-    say(f"memory at video {MARKS[-1]} over that at {MARKS[0]}", growth, BARS["growth"], is_most=True)
+    say("peak in GB (PSS) with two workers, tables and report included", peak, BARS["gigabytes"], is_most=True)
+    say(f"memory before video {NUM_SHORT} over that at {MARKS[0]}", sums[-1] / sums[0], BARS["growth"], is_most=True)
 
 
-def read_memory(pid: int) -> tuple[float, float]:
-    """Return the GB that a process and those below it hold: shared pages counted once (PSS), and in each (RSS)."""
-    sums = {"Pss": 0, "Rss": 0}
+def read_memory(pid: int, name: str) -> dict[int, float]:
+    """Return the GB of a process and those below it: `Pss` counts shared pages once, `Rss` in each of them."""
+    found = {}
     for process in descendants(pid):
         with suppress(OSError):  # ended meanwhile
-            for line in Path(f"/proc/{process}/smaps_rollup").read_text().splitlines():
-                name = line.partition(":")[0]
-                if name in sums:
-                    sums[name] += int(line.split()[1]) * 1024
-    return sums["Pss"] / 1e9, sums["Rss"] / 1e9
+            lines = Path(f"/proc/{process}/smaps_rollup").read_text().splitlines()
+            found[process] = sum(int(line.split()[1]) for line in lines if line.startswith(f"{name}:")) * 1024 / 1e9
+    return found
 
 
 def measure_check(folder: Path) -> None:

@@ -76,11 +76,18 @@ def suppress(boxes: Floats, scores: Floats, *, iou: float) -> npt.NDArray[np.int
         Indices of the boxes kept, best first.
     """
     order = np.argsort(-scores, kind="stable")
+    x1, y1, x2, y2 = np.ascontiguousarray(boxes[order].T)
+    areas = np.maximum(x2 - x1, 0.0) * np.maximum(y2 - y1, 0.0)
+    left = np.arange(len(order))
     kept: list[int] = []
-    while order.size:
-        best, order = int(order[0]), order[1:]
-        kept.append(best)
-        order = order[overlaps(boxes[best], boxes[order]) <= iou]
+    while left.size:
+        best, left = int(left[0]), left[1:]
+        kept.append(int(order[best]))
+        widths = np.minimum(x2[best], x2[left]) - np.maximum(x1[best], x1[left])
+        heights = np.minimum(y2[best], y2[left]) - np.maximum(y1[best], y1[left])
+        shared = np.maximum(widths, 0.0) * np.maximum(heights, 0.0)
+        unions = areas[best] + areas[left] - shared
+        left = left[np.divide(shared, unions, out=np.zeros_like(shared), where=unions > 0) <= iou]
     return np.array(kept, dtype=np.intp)
 
 

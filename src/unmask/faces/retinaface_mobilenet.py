@@ -62,7 +62,7 @@ _GRID = 32
 _MAX_SHARE = 0.5
 """Share of the image above which the whole image is searched instead of its parts."""
 
-_MAX_SIZES = 8
+_MAX_SIZES = 32
 
 _Part = tuple[int, int, int, int]
 
