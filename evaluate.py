@@ -2,6 +2,7 @@
 
 python evaluate.py checkpoint=outputs/train/<run>/checkpoints/best.ckpt dataset.root=data/synthetic-faces
 python evaluate.py checkpoint=best.ckpt dataset.root=data/celebdf split=test batch_size=256 num_workers=4
+python evaluate.py task=robustness checkpoint=best.ckpt dataset.root=data/celebdf robustness.limit=50 num_workers=4
 """
 
 import sys

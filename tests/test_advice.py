@@ -140,7 +140,8 @@ def test_every_option_that_a_message_names_exists() -> None:
 
 
 def test_every_task_that_a_message_names_exists() -> None:
-    tasks = {name: importlib.import_module(f"unmask.cli.{name}").TASKS for name in ("prepare", "train", "serve")}
+    scripts = ("prepare", "train", "evaluate", "serve")
+    tasks = {name: importlib.import_module(f"unmask.cli.{name}").TASKS for name in scripts}
     named = [(place, script, task) for place, script, task in _found_tasks() if task not in tasks.get(script, ())]
     assert named == []
     assert len(_found_tasks()) >= 3

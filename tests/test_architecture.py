@@ -11,8 +11,8 @@ import unmask
 PACKAGE = Path(unmask.__file__).parent
 ROOMS = (
     "errors", "types", "parameters", "paths", "processes", "decision", "trust", "forgeries",
-    "config", "media", "page", "faces", "forging", "synthetic", "sources", "data", "preparation", "models", "metrics",
-    "tracking", "training",
+    "keys", "config", "media", "page", "faces", "forging", "synthetic", "sources", "data", "preparation", "models",
+    "metrics", "tracking", "training",
     "evaluation", "inference", "web", "cli",
 )  # fmt: skip
 OPEN_TO_INFERENCE = {

@@ -79,3 +79,55 @@ def test_without_calibration_or_score_there_is_no_probability() -> None:
 def test_calibration_with_a_slope_that_is_not_positive_is_refused(calibration: tuple[float, float]) -> None:
     with pytest.raises(ConfigError, match=r"slope.*0"):
         Decision(calibration=calibration)
+
+
+def test_decision_of_an_earlier_version_has_the_default_margin_and_no_curve() -> None:
+    old = {"threshold": 0.4, "aggregation": "mean", "criterion": "f1", "calibration": [1.5, 0.1]}
+    decision = Decision.from_dict(old)
+    assert (decision.margin, decision.curve, decision.calibration) == (0.05, None, (1.5, 0.1))
+    assert decision.verdict(0.42) is Verdict.UNCERTAIN
+
+
+def test_top_scores_are_averaged_and_fewer_are_all() -> None:
+    assert Decision(aggregation="top_2").aggregate([0.1, 0.9, 0.5, 0.7]) == pytest.approx(0.8)
+    assert Decision(aggregation="top_5").aggregate([0.1, 0.3]) == pytest.approx(0.2)
+    with pytest.raises(ConfigError, match="'top_0'"):
+        Decision(aggregation="top_0")
+
+
+def test_highest_face_of_each_frame_counts_for_frame_max() -> None:
+    decision = Decision(aggregation="frame_max")
+    assert decision.aggregate([0.1, 0.9, 0.2, 0.4], [7, 7, 8, 8]) == pytest.approx((0.9 + 0.4) / 2)
+    assert decision.aggregate([0.1, 0.9]) == pytest.approx(0.5)  # each score is of a frame of its own
+
+
+def test_confident_scores_decide_as_for_the_winner_of_the_dfdc() -> None:
+    # Fakes decide if more than 11 scores, and more than 40 %, are above 0.8; reals if 90 % are below 0.2.
+    decision = Decision(aggregation="confident")
+    assert decision.aggregate([0.9] * 12 + [0.1] * 10) == pytest.approx(0.9)
+    assert decision.aggregate([0.9] * 11 + [0.1] * 10) == pytest.approx((11 * 0.9 + 10 * 0.1) / 21)
+    assert decision.aggregate([0.9] * 12 + [0.1] * 20) == pytest.approx((12 * 0.9 + 20 * 0.1) / 32)
+    assert decision.aggregate([0.1] * 19 + [0.9]) == pytest.approx(0.1)
+    assert decision.aggregate([0.1] * 18 + [0.9] * 2) == pytest.approx((1.8 + 1.8) / 20)
+
+
+def test_curve_gives_probabilities_between_its_points() -> None:
+    decision = Decision(curve=((0.2, 0.1), (0.4, 0.5), (0.8, 0.5)))
+    assert [decision.probability(score) for score in (0.0, 0.2, 0.3, 0.6, 1.0)] == pytest.approx(
+        [0.1, 0.1, 0.3, 0.5, 0.5]
+    )
+    assert Decision.from_dict(json.loads(json.dumps(decision.to_dict()))) == decision
+
+
+@pytest.mark.parametrize("curve", [(), ((0.5, 0.2), (0.4, 0.3)), ((0.1, 0.5), (0.2, 0.4)), ((0.1, 1.5),)])
+def test_curve_that_does_not_ascend_is_refused(curve: tuple[tuple[float, float], ...]) -> None:
+    with pytest.raises(ConfigError, match="curve"):
+        Decision(curve=curve)
+
+
+def test_own_margin_decides_unless_another_is_given() -> None:
+    decision = Decision(threshold=0.5, margin=0.4)
+    assert decision.verdict(0.65) is Verdict.UNCERTAIN
+    assert decision.verdict(0.65, margin=0.0) is Verdict.FAKE
+    with pytest.raises(ConfigError, match=r"margin=1\.5"):
+        Decision(margin=1.5)

@@ -7,11 +7,13 @@ import pytest
 from omegaconf import OmegaConf
 
 from unmask.config import config_dir
-from unmask.evaluation.run import evaluate
+from unmask.evaluation.robustness import RobustnessOptions, evaluate_robustness
+from unmask.evaluation.run import Options
 from unmask.faces.spec import CropSpec
 from unmask.inference.deciding import Deciding
 from unmask.inference.limits import Limits
 from unmask.inference.predictor import Predictor, PredictorSettings
+from unmask.metrics.intervals import BootstrapOptions
 from unmask.web.api.settings import ServiceLimits
 
 FOR_STRANGERS = {"max_pixels", "max_seconds", "max_frames"}
@@ -62,4 +64,8 @@ def test_prepare_has_the_defaults_of_the_spec_and_of_the_limits() -> None:
 
 
 def test_evaluate_has_the_defaults_of_its_config() -> None:
-    _check_same(_read("evaluate"), _defaults_of(evaluate))
+    content = _read("evaluate")
+    _check_same(content, vars(Options()), apart={"bootstrap"})
+    assert content["bootstrap"] == vars(BootstrapOptions()) == vars(Options().bootstrap)
+    _check_same(content, _defaults_of(evaluate_robustness))
+    _check_same(content["robustness"], vars(RobustnessOptions()))

@@ -71,6 +71,11 @@ def test_mistakes_are_raised_as_they_are_told_on_the_command_line(face_dataset: 
         unmask.predict("x.jpg", checkpoint="gone.ckpt")
 
 
+def test_evaluate_from_python_has_no_other_tasks() -> None:
+    with pytest.raises(unmask.ConfigError, match=r"evaluate\.py.*task=robustness"):
+        unmask.evaluate(["task=robustness", "checkpoint=best.ckpt", "dataset.root=faces"])
+
+
 def test_a_program_that_uses_hydra_itself_is_left_as_it_was(face_dataset: Path, tmp_path: Path) -> None:
     (tmp_path / "own").mkdir()
     (tmp_path / "own" / "own.yaml").write_text("a: 1\n")

@@ -118,6 +118,8 @@ def shrink(script: str, arguments: list[str], places: dict[str, Path]) -> list[s
     small = list(TRACKED if is_tracked and script == "train.py" else SMALL[script])
     if any(argument.startswith("sweep=") for argument in arguments):
         small.append("hydra.sweeper.n_trials=2")
+    if "task=robustness" in arguments:
+        small += ["robustness.limit=1", "robustness.levels=[5]"]
     if script == "prepare.py":
         source = next(argument for argument in arguments if argument.startswith("source=")).partition("=")[2]
         small += SMALL_SOURCES.get(source, [])

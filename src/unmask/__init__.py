@@ -21,7 +21,7 @@ from unmask.errors import (
 )
 
 if TYPE_CHECKING:
-    from unmask.cli.python import evaluate, predict, prepare, train
+    from unmask.cli.python import evaluate, evaluate_scores, predict, prepare, train
     from unmask.data.datamodule import FaceDataModule
     from unmask.data.tables import FaceDataset
     from unmask.inference.predictor import Predictor
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 __all__ = [
     "BundleError", "CheckpointError", "ConfigError", "DatasetError", "DetectorError", "FaceDataModule", "FaceDataset",
     "LeakageError", "MediaError", "OutputError", "Predictor", "SourceError", "SpecMismatchError", "TrackingError",
-    "TrainingError", "UnmaskError", "UntrustedError", "__version__", "evaluate", "fetch_model", "predict", "prepare",
-    "train",
+    "TrainingError", "UnmaskError", "UntrustedError", "__version__", "evaluate", "evaluate_scores", "fetch_model",
+    "predict", "prepare", "train",
 ]  # fmt: skip
 
 __version__ = "0.1.0"
@@ -43,7 +43,7 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 def __getattr__(name: str) -> Any:
     """Import a public name on first use, so that `import unmask` stays light."""
-    if name in ("prepare", "train", "evaluate", "predict"):
+    if name in ("prepare", "train", "evaluate", "evaluate_scores", "predict"):
         from unmask.cli import python
 
         return getattr(python, name)

@@ -17,7 +17,7 @@ from unmask.errors import OutputError
 PATH_WORDS = frozenset(
     {
         "root", "dir", "subdir", "folder", "file", "path", "inputs", "output", "table", "csv", "db",
-        "checkpoint", "resume", "weights", "splits", "protocol", "lists", "shards",
+        "checkpoint", "resume", "weights", "splits", "protocol", "lists", "shards", "scores",
     }
 )  # fmt: skip
 """Last words of keys whose value is a file or folder (`source.root`, `paths.output_dir`, `detector_weights`).

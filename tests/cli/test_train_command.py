@@ -13,7 +13,7 @@ _HELP = {
     "train.py": "optimizer     adam, adamw, sgd",
     "prepare.py": "crop_size: 256",
     "evaluate.py": "split: test",
-    "predict.py": "margin: 0.05",
+    "predict.py": "margin: null",
 }
 
 

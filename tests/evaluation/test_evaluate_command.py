@@ -58,3 +58,46 @@ def test_invalid_numbers_are_named(
 ) -> None:
     assert run(f"checkpoint={make_checkpoint()}", "dataset.root=gone", argument) == 2
     assert argument in capsys.readouterr().err
+
+
+def test_robustness_prints_curves_and_continues(
+    run: Callable[..., int], make_dataset: Maker, make_checkpoint: Maker, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = make_dataset()
+    arguments = [
+        "task=robustness", f"checkpoint={make_checkpoint()}", f"dataset.root='{root}'",
+        "robustness.families=[blur,noise]", "robustness.levels=[1,3]", "robustness.limit=2",
+    ]  # fmt: skip
+    assert run(*arguments) == 0
+    printed = capsys.readouterr().out
+    (result,) = Path().glob("outputs/evaluate/*/result.json")
+    written = json.loads(result.read_text())
+    assert written["table"] in printed
+    assert "level 3" in printed
+    assert "4 videos, perturbed by the crop" in printed
+    assert Path(written["scores"]).parent == Path("outputs/robustness").absolute()
+    assert sorted(path.stem for path in Path(written["scores"]).iterdir()) == [
+        "blur_1", "blur_3", "clean", "noise_1", "noise_3"
+    ]  # fmt: skip
+    times = {path: path.stat().st_mtime_ns for path in Path(written["scores"]).iterdir()}
+    assert run(*arguments) == 0
+    assert times == {path: path.stat().st_mtime_ns for path in Path(written["scores"]).iterdir()}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["task=robust"], ["'robust'", "task=robustness", "evaluate, robustness"]),
+        (["task=robustness", "robustness.families=[blurr]"], ["'blurr'", "robustness.families", "'blur'", "h264"]),
+        (["task=robustness", "robustness.levels=[1,9]"], ["level 9", "robustness.levels", "1, 2, 3, 4, 5"]),
+        (["task=robustness", "robustness.limit=0"], ["robustness.limit=0"]),
+        (["task=robustness", "robustness.detect=never"], ["robustness.detect=never", "again, recorded"]),
+    ],
+)
+def test_invalid_robustness_keys_are_named(
+    run: Callable[..., int], make_checkpoint: Maker, capsys: pytest.CaptureFixture[str], arguments: list[str],
+    named: list[str],
+) -> None:  # fmt: skip
+    assert run(f"checkpoint={make_checkpoint()}", "dataset.root=gone", *arguments) == 2
+    printed = capsys.readouterr().err
+    assert [text for text in named if text not in printed] == []

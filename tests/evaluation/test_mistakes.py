@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 
 from unmask.decision import Decision
-from unmask.evaluation import report
-from unmask.evaluation.report import MAX_BYTES, NUM_LISTED, NUM_SHOWN, SIDE, embed_thumbnails, find_mistakes
+from unmask.evaluation import mistakes
+from unmask.evaluation.mistakes import MAX_BYTES, NUM_LISTED, NUM_SHOWN, SIDE, embed_thumbnails, find_mistakes
 from unmask.media.image import write_jpeg
 from unmask.types import Label
 
@@ -59,7 +59,7 @@ def test_thumbnails_are_limited_in_size_number_and_bytes(tmp_path: Path, monkeyp
     assert [mistake.truth for mistake in shown] == [Label.REAL] * NUM_SHOWN + [Label.FAKE] * NUM_SHOWN
     assert sum(map(len, images)) <= MAX_BYTES
     assert cv2.imdecode(np.frombuffer(images[0], np.uint8), cv2.IMREAD_COLOR).shape == (SIDE, SIDE, 3)
-    monkeypatch.setattr(report, "MAX_BYTES", len(images[0]) * 3)
+    monkeypatch.setattr(mistakes, "MAX_BYTES", len(images[0]) * 3)
     assert 1 <= sum(bool(mistake.thumbnail) for mistake in embed_thumbnails(listed, root=tmp_path)) <= 3
 
 

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image as PilImage
 from tests.media.drawn import make_profile, write_frames
 
-from unmask.evaluation.run import evaluate
+from unmask.evaluation.run import Options, evaluate
 from unmask.faces.retinaface_mobilenet import RetinaFaceMobileNet
 from unmask.faces.spec import CropSpec
 from unmask.inference.predictor import Predictor
@@ -46,7 +46,7 @@ def test_evaluate_and_predict_give_the_same_crop_the_same_score(
         seed=0, num_workers=0,
     )  # fmt: skip
     checkpoint = make_checkpoint(spec)
-    evaluation = evaluate(checkpoint, root=tmp_path / "faces", output=tmp_path / "run", device="cpu")
+    evaluation = evaluate(checkpoint, root=tmp_path / "faces", output=tmp_path / "run", options=Options(device="cpu"))
     evaluated = pd.read_parquet(evaluation.scores)
     predictor = Predictor.load(checkpoint, device="cpu", batch_size=5)
     predicted = {

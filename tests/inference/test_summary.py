@@ -2,8 +2,9 @@ import pytest
 
 from unmask.decision import Decision
 from unmask.errors import ConfigError
-from unmask.inference.deciding import Deciding, find_key_frames, find_ranges, sum_up
+from unmask.inference.deciding import Deciding, conclude, find_key_frames, find_ranges, sum_up
 from unmask.inference.results import FaceScore, FrameResult, TimeRange
+from unmask.types import MediaKind, Verdict
 
 BOX = (0.0, 0.0, 9.0, 9.0)
 
@@ -62,3 +63,21 @@ def test_face_or_share_that_is_none_is_told() -> None:
         Deciding("largest")
     with pytest.raises(ConfigError, match=r"deciding\.min_share=7 must be a number from 0 to 1"):
         Deciding(min_share=7)
+
+
+def test_highest_face_of_each_frame_is_the_score_of_a_file_for_frame_max() -> None:
+    # Neither face is forged in every frame, but one of them always is, as when a forged face moves between people.
+    pairs = ((0.9, 0.1), (0.1, 0.8), (0.7, 0.2), (0.2, 0.8))
+    frames = [
+        FrameResult(n, float(n), tuple(FaceScore(track, BOX, 0.9, score) for track, score in enumerate(pair)))
+        for n, pair in enumerate(pairs)
+    ]
+    options = {"deciding": Deciding(suspicious_share=None), "margin": 0.0, "notes": ()}
+    found = {
+        name: conclude("clip.mp4", MediaKind.VIDEO, frames, decision=Decision(aggregation=name), **options)  # type: ignore[arg-type]
+        for name in ("mean", "frame_max")
+    }
+    assert found["mean"].score == pytest.approx(0.475)
+    assert found["frame_max"].score == pytest.approx((0.9 + 0.8 + 0.7 + 0.8) / 4)
+    assert found["frame_max"].verdict is Verdict.FAKE
+    assert "0 of 2" not in found["frame_max"].headline

@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 
 from unmask.decision import Decision
-from unmask.metrics.threshold import MIN_PER_CLASS, choose_threshold, fit_calibration
+from unmask.errors import ConfigError
+from unmask.metrics.threshold import MIN_PER_CLASS, calibrate, choose_threshold, fit_calibration, fit_isotonic
 
 
 def draw(*, num_real: int, num_fake: int, slope: float, intercept: float) -> tuple[np.ndarray, np.ndarray]:
@@ -54,3 +55,39 @@ def test_inverted_scores_are_not_calibrated() -> None:
 @pytest.mark.parametrize(("num_real", "num_fake", "score"), [(40, 11, 0.1), (73, 10, 0.1), (11, 40, 0.7)])
 def test_equal_scores_are_not_calibrated(num_real: int, num_fake: int, score: float) -> None:
     assert fit_calibration([0] * num_real + [1] * num_fake, [score] * (num_real + num_fake)) is None
+
+
+def test_temperature_recovers_the_slope_and_keeps_one_half() -> None:
+    labels, scores = draw(num_real=20_000, num_fake=40_000, slope=0.4, intercept=0.0)
+    calibration = calibrate(labels, scores, calibration="temperature")["calibration"]
+    assert calibration == (pytest.approx(0.4, abs=0.02), 0.0)
+    assert Decision(calibration=calibration).probability(0.5) == pytest.approx(0.5)
+
+
+def test_isotonic_probabilities_are_the_share_of_fakes_among_equal_scores() -> None:
+    labels, scores = draw(num_real=20_000, num_fake=20_000, slope=0.25, intercept=-1.0)
+    decision = choose_threshold(labels, scores, calibration="isotonic")
+    assert decision.calibration is None
+    assert decision.is_calibrated
+    chances = np.array([decision.probability(score) for score in scores.tolist()])
+    for low in (0.1, 0.4, 0.7):
+        inside = (chances >= low) & (chances < low + 0.2)
+        assert labels[inside].mean() == pytest.approx(chances[inside].mean(), abs=0.03)
+
+
+def test_isotonic_probabilities_never_reach_certainty() -> None:
+    curve = fit_isotonic([0] * 20 + [1] * 20, [0.0] * 20 + [1.0] * 20)
+    assert curve is not None
+    assert [curve[0], curve[-1]] == [(0.0, pytest.approx(1 / 22)), (1.0, pytest.approx(21 / 22))]
+
+
+def test_scores_that_cannot_be_calibrated_have_no_curve() -> None:
+    assert fit_isotonic([0] * 20 + [1] * 20, [0.9] * 20 + [0.1] * 20) is None  # inverted
+    assert fit_isotonic([0] * 9 + [1] * 50, [0.1] * 9 + [0.9] * 50) is None  # too few
+
+
+def test_calibration_may_be_left_out_and_others_are_refused() -> None:
+    labels, scores = draw(num_real=50, num_fake=50, slope=1.0, intercept=0.0)
+    assert not choose_threshold(labels, scores, calibration="none").is_calibrated
+    with pytest.raises(ConfigError, match=r"'beta'.*platt, temperature, isotonic, none"):
+        choose_threshold(labels, scores, calibration="beta")

@@ -5,7 +5,9 @@ import pandas as pd
 import pytest
 
 from unmask.decision import Decision
-from unmask.metrics.scores import aggregate_videos, classify, coverage_of, figures_of
+from unmask.metrics.figures import classify
+from unmask.metrics.intervals import BootstrapOptions
+from unmask.metrics.scores import aggregate_videos, coverage_of, figures_of
 
 
 def make_frames() -> pd.DataFrame:
@@ -136,3 +138,35 @@ def test_evaluation_and_prediction_let_the_same_people_decide() -> None:
         }
         deciding = Deciding().choose(found, num_frames=rows["frame_index"].nunique())
         assert set(rows["track"][find_deciding(frames)[rows.index]]) == deciding, name
+
+
+def test_tracks_are_told_apart_within_a_video() -> None:
+    frames = make_frames().assign(track=[0, 0, 1] * 6, frame_index=[0, 1, 1] * 6)
+    figures = figures_of(frames, decision=Decision())
+    assert (figures["track"]["num"], figures["video"]["num"], figures["frame"]["num"]) == (12, 6, 18)
+    tracks = aggregate_videos(frames, decision=Decision(), by=("video_id", "track"))
+    assert tracks["score"].tolist()[-4:] == pytest.approx([0.15, 0.9, 0.1, 0.1])
+    assert "track" not in figures_of(make_frames(), decision=Decision())
+
+
+def test_highest_face_of_a_frame_counts_in_tables_too() -> None:
+    frames = make_frames().assign(frame_index=[0, 1, 1] * 6)
+    videos = aggregate_videos(frames, decision=Decision(aggregation="frame_max")).set_index("video_id")
+    assert videos.loc["ffpp/original/c23/000", "score"] == pytest.approx((0.1 + 0.9) / 2)
+
+
+def test_intervals_are_of_videos_tracks_frames_and_videos_of_each_method() -> None:
+    rng, frames = np.random.default_rng(0), make_frames()
+    frames = pd.concat([frames.assign(video_id=frames["video_id"] + f"_{copy}") for copy in range(20)])
+    frames["score"] = (frames["score"] + rng.normal(0, 0.1, len(frames))).clip(0, 1)
+    groups = {name: int(name.rpartition("_")[2]) for name in frames["video_id"]}
+    bootstrap = BootstrapOptions(draws=100)
+    figures = figures_of(frames, decision=Decision(), groups=groups, bootstrap=bootstrap)
+    for entry in (figures["frame"], figures["video"], figures["by_method"]["FaceSwap"]["video"]):
+        interval = entry["intervals"]["auroc"]
+        assert interval["value"] == entry["auroc"]
+        assert interval["low"] <= entry["auroc"] <= interval["high"]
+    assert "intervals" not in figures["by_method"]["FaceSwap"]["frame"]
+    assert json.loads(json.dumps(figures, allow_nan=False)) == figures
+    alone = figures_of(frames, decision=Decision(), bootstrap=bootstrap)["video"]["interval_notes"]
+    assert not any("groups" in note for note in alone)  # without groups, each of the 120 videos is one

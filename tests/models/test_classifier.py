@@ -83,8 +83,8 @@ def test_single_images_have_no_video_metrics(tmp_path: Path) -> None:
 def test_metrics_cover_a_single_epoch(tmp_path: Path) -> None:
     model = _classifier(lr=0.0)
     trainer = _fit(model, tmp_path, max_epochs=2)
-    scores, labels, videos = model.val_metrics["videos"].gathered
-    assert len(scores) == len(labels) == len(videos) == 32
+    scores, labels, videos, frames = model.val_metrics["videos"].gathered
+    assert len(scores) == len(labels) == len(videos) == len(frames) == 32
     assert trainer.current_epoch == 2
 
 

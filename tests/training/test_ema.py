@@ -5,7 +5,7 @@ import pytest
 import torch
 from tests.conftest import train_tiny
 
-from unmask.evaluation.run import evaluate
+from unmask.evaluation.run import Options, evaluate
 from unmask.models.checkpoint import load_checkpoint
 from unmask.training.callbacks import AveragedWeights, build_ema
 
@@ -60,7 +60,7 @@ def test_average_of_every_step_is_what_the_checkpoint_holds_as_weights(
 
 def test_average_is_what_is_validated(averaged: dict[str, object], face_dataset: Path, tmp_path: Path) -> None:
     best = str(averaged["best_checkpoint"])
-    found = evaluate(best, root=face_dataset, output=tmp_path, split="val", device="cpu")
+    found = evaluate(best, root=face_dataset, output=tmp_path, options=Options(split="val", device="cpu"))
     metrics: Any = averaged["metrics"]
     assert found.figures["frame"]["auroc"] == pytest.approx(metrics["val/auroc"], abs=1e-6)
     assert found.figures["video"]["auroc"] == pytest.approx(metrics["val/video_auroc"], abs=1e-6)

@@ -11,7 +11,7 @@ from tests.training.test_sweep import QUICK, _runs
 
 from unmask.data.tables import FaceDataset
 from unmask.errors import CheckpointError, ConfigError
-from unmask.evaluation.run import evaluate
+from unmask.evaluation.run import Options, evaluate
 from unmask.models.checkpoint import load_checkpoint
 
 
@@ -58,8 +58,10 @@ def test_each_job_is_evaluated_on_its_own_fold_alone(
         assert f"dataset.fold={fold}" in swept[1]
         for folds, other in ((None, 0), (3, (fold + 1) % 3), (4, fold)):
             with pytest.raises(ConfigError, match=rf"dataset\.folds=3 dataset\.fold={fold}$"):
-                evaluate(checkpoint, root=face_dataset, output=tmp_path, folds=folds, fold=other)
-        scores = evaluate(checkpoint, root=face_dataset, output=tmp_path / str(fold), folds=3, fold=fold).scores
+                evaluate(checkpoint, root=face_dataset, output=tmp_path, options=Options(folds=folds, fold=other))
+        scores = evaluate(
+            checkpoint, root=face_dataset, output=tmp_path / str(fold), options=Options(folds=3, fold=fold)
+        ).scores
         videos = pd.read_parquet(scores.with_name("scores_videos.parquet"))
         seen += videos["video_id"].tolist()
     assert sorted(seen) == sorted(FaceDataset.load(face_dataset).videos["video_id"])
@@ -78,4 +80,4 @@ def test_model_of_the_stored_splits_is_not_evaluated_on_folds(
     checkpoint: Path, face_dataset: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(ConfigError, match=r"dataset\.folds=null dataset\.fold=0$"):
-        evaluate(checkpoint, root=face_dataset, output=tmp_path, folds=3)
+        evaluate(checkpoint, root=face_dataset, output=tmp_path, options=Options(folds=3))

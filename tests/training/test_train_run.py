@@ -69,10 +69,10 @@ def test_best_checkpoint_is_a_network_alone_and_says_where_to_resume(
 def test_threshold_of_the_checkpoint_is_chosen_on_validation_videos(
     run: tuple[Path, dict[str, Any]], face_dataset: Path
 ) -> None:
-    from unmask.evaluation.run import evaluate
+    from unmask.evaluation.run import Options, evaluate
 
     evaluation = evaluate(
-        run[1]["best_checkpoint"], root=face_dataset, output=run[0] / "val", split="val", device="cpu"
+        run[1]["best_checkpoint"], root=face_dataset, output=run[0] / "val", options=Options(split="val", device="cpu")
     )
 
     videos = pd.read_parquet(run[0] / "val" / "scores_videos.parquet").dropna(subset=["score"])
@@ -300,3 +300,25 @@ def test_profiling_writes_the_profile_into_the_run_folder(
     monkeypatch.setattr("sys.argv", ["train.py", f"dataset.root={face_dataset}", *options, *small])
     main()
     assert "optimizer_step" in Path("run/fit-profile.txt").read_text()
+
+
+def test_decision_keys_reach_checkpoint_bundle_and_prediction(face_dataset: Path, tmp_path: Path) -> None:
+    from unmask.inference.predictor import Predictor
+
+    keys = ("aggregation=auto", "threshold_criterion=fpr_0.2", "calibration=isotonic", "uncertain_error=0.4")
+    result = train_tiny(face_dataset, tmp_path / "run", *keys)
+    stored = load_checkpoint(str(result["best_checkpoint"])).decision
+    assert stored.criterion == "fpr_0.2"
+    assert stored.to_dict() == result["decision"]
+    assert load_bundle(str(result["bundle"])).decision == stored
+    predictor = Predictor.load(str(result["bundle"]))
+    assert (predictor.decision, predictor.margin) == (stored, stored.margin)
+    assert stored.calibration is None
+
+
+@pytest.mark.parametrize(
+    ("key", "choices"), [("calibration=beta", "platt"), ("uncertain_error=0.9", "0.5"), ("aggregation=mode", "auto")]
+)
+def test_invalid_decision_keys_stop_before_training(face_dataset: Path, tmp_path: Path, key: str, choices: str) -> None:
+    with pytest.raises(ConfigError, match=f"{key.partition('=')[2]}.*{choices}"):
+        train_tiny(face_dataset, tmp_path, key)

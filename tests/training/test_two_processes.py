@@ -15,7 +15,7 @@ import torch
 from tests.conftest import REPOSITORY
 
 from unmask.data.tables import FaceDataset, write_dataset
-from unmask.evaluation.run import evaluate
+from unmask.evaluation.run import Options, evaluate
 
 pytestmark = pytest.mark.slow
 
@@ -95,7 +95,9 @@ def test_two_processes_train_and_report_as_one_with_a_batch_of_both(
 def test_metrics_of_two_processes_match_the_checkpoint_in_one(odd_dataset: Path, tmp_path: Path) -> None:
     options = (f"dataset.root={odd_dataset}", "logger=none", "model=tiny", "dataset.batch_size=8", "optimizer.lr=0.01")
     result, _ = _train(tmp_path, *options, *TWO)  # batch normalisation, of which each process has its own statistics
-    found = evaluate(result["best_checkpoint"], root=odd_dataset, output=tmp_path / "val", split="val", device="cpu")
+    found = evaluate(
+        result["best_checkpoint"], root=odd_dataset, output=tmp_path / "val", options=Options(split="val", device="cpu")
+    )
     for kind, prefix in (("frame", "val/"), ("video", "val/video_")):
         for name in ("auroc", "auprc"):
             assert result["metrics"][f"{prefix}{name}"] == pytest.approx(found.figures[kind][name], abs=1e-6)

@@ -1,4 +1,4 @@
-"""The commands as functions: `unmask.prepare`, `unmask.train`, `unmask.evaluate` and `unmask.predict`.
+"""The commands as functions: `unmask.prepare`, `train`, `evaluate`, `evaluate_scores` and `predict`.
 
 Each composes the configuration as its command does, works in a run folder of its own, and returns the result. Errors
 are raised; nothing is read from `sys.argv`, and no process ends.
@@ -70,10 +70,33 @@ def evaluate(overrides: Sequence[str] = (), *, folder: str | Path | None = None)
         UnmaskError: Anything that the user can fix.
     """
     with composing("evaluate", overrides, folder) as job:
-        from unmask.cli.evaluate import evaluate_dataset
+        from unmask.cli.evaluating.tasks import check, evaluate_dataset
 
-        check_complete(job.cfg)
+        if job.cfg.task != "evaluate":
+            raise ConfigError("unmask.evaluate scores a dataset as it is. Use evaluate.py for task=robustness.")
+        if job.cfg.scores:
+            raise ConfigError("unmask.evaluate takes a checkpoint. Use unmask.evaluate_scores for score tables.")
+        check(job.cfg)
         return evaluate_dataset(job.cfg)
+
+
+def evaluate_scores(overrides: Sequence[str], *, folder: str | Path | None = None) -> "list[Evaluation]":
+    """Evaluate any detectors by tables of their scores: one result for each detector and dataset.
+
+    Args:
+        overrides: Overrides of the command line, such as `["scores=[theirs.csv]", "decision.threshold=0.5"]`.
+        folder: Run folder; None for a new one, named after the time.
+
+    Raises:
+        UnmaskError: Anything that the user can fix.
+    """
+    with composing("evaluate", overrides, folder) as job:
+        from unmask.cli.evaluating.tasks import check, evaluate_tables
+
+        if not job.cfg.scores:
+            raise ConfigError("No score table. Name at least one: scores=[theirs.csv]")
+        check(job.cfg)
+        return evaluate_tables(job.cfg)
 
 
 def predict(

@@ -151,8 +151,8 @@ def number_videos(table: pd.DataFrame) -> Rows:
 class FaceCrops(Dataset[dict[str, Any]]):
     """Crops decoded and resized to the network's input; normalisation happens later, on the device.
 
-    An item contains `image` (uint8, shape `(3, size, size)`), `label`, `row` (in `table`) and `video` (see
-    `number_videos`).
+    An item contains `image` (uint8, shape `(3, size, size)`), `label`, `row` (in `table`), `video` (see
+    `number_videos`) and `frame` (its number in the video).
     The index is a row, or a `Draw` that also seeds the augmentation.
 
     Args:
@@ -181,6 +181,7 @@ class FaceCrops(Dataset[dict[str, Any]]):
         self._paths = [root / crop for crop in table["crop"]]
         self._labels = table["label"].to_numpy(np.int64)
         self._videos = number_videos(table)
+        self._frames = table["frame_index"].fillna(0).to_numpy(np.int64)
         self._landmarks = landmarks
         self._draws = draws
 
@@ -195,7 +196,8 @@ class FaceCrops(Dataset[dict[str, Any]]):
         if self.transform is not None:
             crop, label = self._augment(crop, row, draw), label if draw is None or not draw.is_forged else Label.FAKE
         image = torch.from_numpy(prepare_input(crop, self.input_spec)).permute(2, 0, 1).contiguous()
-        return {"image": image, "label": int(label), "row": row, "video": int(self._videos[row])}
+        numbers = {"row": row, "video": int(self._videos[row]), "frame": int(self._frames[row])}
+        return {"image": image, "label": int(label), **numbers}
 
     def stored(self, row: int) -> Image:
         """Return a crop as stored.

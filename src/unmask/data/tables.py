@@ -7,6 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from unmask.data.groups import check_folds, connect, split_by_fold
@@ -112,6 +113,11 @@ class FaceDataset:
     def has_videos(self) -> bool:
         """Whether the dataset contains videos, so that video-level metrics are meaningful."""
         return bool(self.videos["kind"].isin((MediaKind.VIDEO, MediaKind.FRAMES)).any())
+
+    def list_methods(self, split: str) -> list[str]:
+        """Return the forgery methods of a split's crops."""
+        rows = self.faces[(self.faces["split"] == split) & (self.faces["label"] == Label.FAKE)]
+        return sorted(map(str, rows["method"].unique()))
 
     def faces_of(self, split: str) -> pd.DataFrame:
         """Return the rows of a split's crops, indexed from 0.
@@ -226,3 +232,32 @@ def count_rows(videos: pd.DataFrame, faces: pd.DataFrame) -> dict[str, Any]:
         },
         "faces_by_method": faces["method"].value_counts().to_dict(),
     }
+
+
+def choose_videos(
+    dataset: FaceDataset, *, split: str, limit: int | None, seed: int
+) -> tuple[pd.DataFrame, dict[str, int]]:
+    """Return the rows of a split's videos that have crops, and the number of the others by outcome.
+
+    A higher limit adds videos to those of a lower one.
+
+    Args:
+        dataset: Face dataset.
+        split: `train`, `val` or `test`.
+        limit: Maximum number of videos per class, spread over its methods; None for all.
+        seed: Seed of the choice.
+
+    Raises:
+        DatasetError: The split is unknown or empty.
+    """
+    with_crops = set(dataset.faces_of(split)["video_id"])
+    promised = dataset.videos[dataset.videos["split"] == split]
+    is_usable = promised["video_id"].isin(with_crops)
+    counts = {str(outcome): int(count) for outcome, count in promised["outcome"][~is_usable].value_counts().items()}
+    usable = promised[is_usable].sort_values("video_id", kind="stable").reset_index(drop=True)
+    if limit is None:
+        return usable, counts
+    shuffled = usable.iloc[np.random.default_rng(seed).permutation(len(usable))]
+    rank = shuffled.groupby(["label", "method"]).cumcount()
+    spread = shuffled.assign(rank=rank).sort_values(["rank", "method"], kind="stable").drop(columns="rank")
+    return spread.groupby("label").head(limit).sort_index().reset_index(drop=True), counts

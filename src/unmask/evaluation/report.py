@@ -1,7 +1,8 @@
 """Write the evaluation report: one self-contained HTML file with metrics, plots and the worst errors."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -9,96 +10,59 @@ import numpy as np
 import pandas as pd
 
 from unmask.decision import Decision
+from unmask.evaluation.mistakes import NUM_LISTED, Mistake
 from unmask.forgeries import SourceRecord
-from unmask.metrics.plots import Scored, draw_precision_recall, draw_roc, draw_scores
-from unmask.page import draw_thumbnail, embed_jpeg, render_page
+from unmask.metrics.plots import (
+    Columns,
+    Scored,
+    draw_method_scores,
+    draw_precision_recall,
+    draw_reliability,
+    draw_roc,
+    draw_scores,
+    draw_training,
+)
+from unmask.models.checkpoint import CURVES
+from unmask.page import render_page
 from unmask.types import Label
 
-NUM_LISTED = 20
-"""Maximum number of mistakes listed per class."""
-
-NUM_SHOWN = 8
-"""Maximum number of mistakes shown with an image per class."""
-
-SIDE = 112
-"""Thumbnail size in pixels."""
-
-MAX_BYTES = 160_000
-"""Maximum size of all thumbnails together in bytes."""
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Mistake:
-    """A video or image on the wrong side of the threshold.
+class TrainingCurves:
+    """Curves of the training that a checkpoint is from.
 
     Args:
-        video_id: ID of the video or image.
-        method: Forgery method; for reals, the name of their class, such as `original`.
-        truth: Ground-truth label.
-        score: P(fake) in [0, 1].
-        crop: Path of its most misleading crop relative to the dataset root, or "" if unknown.
-        thumbnail: Data URI of that crop, or "" if it is not shown.
+        path: Path of `curves.csv`, whether it exists or not.
+        epoch: Number of epochs behind the checkpoint.
+        columns: Its columns by name, `epoch` among them; None if there is no such file or it is not readable.
     """
 
-    video_id: str
-    method: str
-    truth: Label
-    score: float
-    crop: str = ""
-    thumbnail: str = ""
+    path: Path
+    epoch: int
+    columns: Columns | None
 
 
-def find_mistakes(frames: pd.DataFrame, videos: pd.DataFrame, *, decision: Decision) -> list[Mistake]:
-    """List the mistakes: up to `NUM_LISTED` reals, then fakes, each sorted by distance from the threshold.
+def read_curves(checkpoint: Path, *, epoch: int) -> TrainingCurves:
+    """Read the curves that a training wrote into the run folder of its checkpoint.
 
     Args:
-        frames: Score table of the crops.
-        videos: Score table of the videos; unscored videos are skipped.
-        decision: Decision with the threshold.
+        checkpoint: Path of the checkpoint.
+        epoch: Number of epochs behind it.
     """
-    scored = videos[videos["score"].notna()]
-    called = (scored["score"] >= decision.threshold).astype(int)
-    wrong = scored[called != scored["label"]]
-    farthest = (wrong["score"] - decision.threshold).abs().sort_values(ascending=False, kind="stable").index
-    wrong = wrong.loc[farthest].groupby("label", sort=True).head(NUM_LISTED)
-    wrong = wrong.sort_values("label", kind="stable")
-    misled = _find_misleading(frames[frames["video_id"].isin(wrong["video_id"])])
-    columns = (wrong[name] for name in ("video_id", "method", "label", "score"))
-    return [
-        Mistake(video_id, str(method), Label(label), float(score), misled.get(video_id, ""))
-        for video_id, method, label, score in zip(*columns, strict=True)
-    ]
-
-
-def _find_misleading(frames: pd.DataFrame) -> dict[str, str]:
-    """Return, for each video, the crop with the largest difference between score and label."""
-    wrongness = (frames["score"] - frames["label"]).abs()
-    worst = frames.loc[wrongness.groupby(frames["video_id"]).idxmax()]
-    return dict(zip(worst["video_id"], worst["crop"], strict=True))
-
-
-def embed_thumbnails(mistakes: list[Mistake], *, root: Path) -> list[Mistake]:
-    """Add thumbnails to the first `NUM_SHOWN` mistakes of each class, up to `MAX_BYTES` in total.
-
-    The images are embedded in the report and written nowhere else, so faces leave the machine only with this file.
-
-    Args:
-        mistakes: Result of `find_mistakes`.
-        root: Root folder of the face dataset.
-    """
-    return list(_embed(mistakes, root=root))
-
-
-def _embed(mistakes: list[Mistake], *, root: Path) -> Iterator[Mistake]:
-    left, shown = MAX_BYTES, dict.fromkeys(Label, 0)
-    for mistake in mistakes:
-        image = draw_thumbnail(root / mistake.crop, side=SIDE) if shown[mistake.truth] < NUM_SHOWN else b""
-        if not image or len(image) > left:
-            yield mistake
-            continue
-        left -= len(image)
-        shown[mistake.truth] += 1
-        yield replace(mistake, thumbnail=embed_jpeg(image))
+    path = checkpoint.absolute().parent.parent / CURVES
+    try:
+        table = pd.read_csv(path, dtype=np.float64)
+    except (OSError, ValueError) as error:  # pandas' own errors are ValueErrors
+        if not isinstance(error, FileNotFoundError | NotADirectoryError):
+            logger.warning("Cannot read the training curves '%s': %s", path, error)
+        return TrainingCurves(path, epoch, None)
+    is_known = "epoch" in table and np.isfinite(table["epoch"]).all() and len(table) > 0
+    if not is_known:
+        logger.warning("The training curves '%s' have no epochs.", path)
+    columns = {str(name): table[name].to_list() for name in table} if is_known else None
+    return TrainingCurves(path, epoch, columns)
 
 
 TRAINING = "training: "
@@ -132,7 +96,7 @@ class Report:
         split: Scored split.
         unit: Kind of the rows in `videos`: `video`, or `image` if the dataset holds no videos.
         decision: Threshold and aggregation, as stored in the checkpoint.
-        figures: `frame`, `video`, `by_method` and `coverage`, as in result.json.
+        figures: `frame`, `video`, `by_method`, `coverage`, `breakdown`, `worst_slices` and more, as in result.json.
         frames: Score table of the crops.
         videos: Score table of all videos of the split.
         model: Run, network and training data of the model, in one phrase.
@@ -143,6 +107,11 @@ class Report:
         sources: Sources of the dataset.
         trained_on: Sources of the model's training data.
         sections: Title and HTML of each custom section.
+        trained_methods: Forgery methods that the training saw; empty if unknown.
+        limits: Sentences on what the figures do not show.
+        curves: Result of `read_curves`; None without a checkpoint.
+        has_frames: Whether there are scores of frames beside those of the videos; None: unless the unit is an image.
+        threshold_from: Origin of the threshold, if it is not from a checkpoint.
     """
 
     dataset: str
@@ -159,6 +128,16 @@ class Report:
     sources: tuple[SourceRecord, ...] = ()
     trained_on: tuple[SourceRecord, ...] = ()
     sections: tuple[tuple[str, str], ...] = ()
+    trained_methods: tuple[str, ...] = ()
+    limits: tuple[str, ...] = field(default_factory=tuple)
+    curves: TrainingCurves | None = None
+    has_frames: bool | None = None
+    threshold_from: str = ""
+
+    @property
+    def with_frames(self) -> bool:
+        """Whether figures per frame are shown."""
+        return self.unit != "image" if self.has_frames is None else self.has_frames
 
 
 def render_report(report: Report) -> str:
@@ -173,6 +152,8 @@ def render_report(report: Report) -> str:
         training=TRAINING,
         figures=report.figures,
         plots=_draw(report, scored),
+        steps=count_by_threshold(scored, report.decision.threshold),
+        curves=_draw_curves(report.curves),
         wrong=_group(report.mistakes),
         sections=[(title, Markup(html)) for title, html in report.sections],
         num_listed=NUM_LISTED,
@@ -186,18 +167,56 @@ def _draw(report: Report, scored: pd.DataFrame) -> dict[str, Any]:
 
     threshold = report.decision.threshold
     curves = {f"per {report.unit}": _columns(scored), "per frame": _columns(report.frames)}
-    if report.unit == "image":
+    if not report.with_frames:
         curves.pop("per frame")
     plots = {
         "roc": draw_roc(curves, threshold=threshold),
         "precision_recall": draw_precision_recall(curves, threshold=threshold),
         "scores": draw_scores(_columns(scored), threshold=threshold, unit=f"{report.unit}s"),
+        "methods": draw_method_scores(_by_method(scored), threshold=threshold),
+        "reliability": draw_reliability(_columns(scored), unit=f"{report.unit}s"),
     }
     return {name: Markup(svg) if svg else None for name, svg in plots.items()}
 
 
+def count_by_threshold(scored: pd.DataFrame, threshold: float, *, num_steps: int = 200) -> dict[str, Any]:
+    """Count the reals and fakes that would be called fake at evenly spaced thresholds and at the stored one.
+
+    Args:
+        scored: Score table of the scored videos.
+        threshold: Stored threshold.
+        num_steps: Number of steps from 0 to 1.
+
+    Returns:
+        `thresholds`, `real` and `fake` of the same length, ascending, and `place`, the index of the stored threshold.
+    """
+    thresholds = np.unique(np.append(np.linspace(0, 1, num_steps + 1), threshold))
+    counts = {}
+    for label in Label:
+        ours = np.sort(scored.loc[scored["label"] == label, "score"].to_numpy(np.float64))
+        counts[label.name.lower()] = (len(ours) - np.searchsorted(ours, thresholds, side="left")).tolist()
+    place = int(np.searchsorted(thresholds, threshold))
+    return {"thresholds": [round(float(value), 6) for value in thresholds], "place": place, **counts}
+
+
+def _draw_curves(curves: TrainingCurves | None) -> list[Any]:
+    from markupsafe import Markup
+
+    if curves is None or curves.columns is None:
+        return []
+    return [
+        Markup(svg) for svg in draw_training(curves.columns, marked=curves.epoch, name="checkpoint: epoch").values()
+    ]
+
+
 def _columns(rows: pd.DataFrame) -> Scored:
     return rows["label"].to_numpy(dtype=np.int64), rows["score"].to_numpy(dtype=np.float64)
+
+
+def _by_method(scored: pd.DataFrame) -> dict[str, Scored]:
+    """Return labels and scores of each method, reals first."""
+    ordered = sorted(scored.groupby("method", sort=True), key=lambda pair: int(pair[1]["label"].iloc[0]))
+    return {str(method): _columns(rows) for method, rows in ordered}
 
 
 def _group(mistakes: Sequence[Mistake]) -> list[dict[str, Any]]:

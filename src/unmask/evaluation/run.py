@@ -1,103 +1,28 @@
-"""Score a split of a face dataset with a checkpoint, and write the score tables, metrics and report."""
+"""Evaluate a checkpoint on a split of a face dataset: score tables, metrics, mistakes and report."""
 
 import json
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from unmask import __version__
-from unmask.data.audit import find_usable_crops
-from unmask.data.dataset import FaceCrops
-from unmask.data.tables import FaceDataset, read_folds, show_folds
-from unmask.decision import Decision
+from unmask.data.tables import FaceDataset
 from unmask.errors import ConfigError
-from unmask.evaluation.report import TRAINING, Report, ReportSection, embed_thumbnails, find_mistakes, render_report
-from unmask.faces.spec import check_same_crops
+from unmask.evaluation.figures import compute_figures, describe_limits, read_trained_methods
+from unmask.evaluation.mistakes import embed_thumbnails, find_mistakes, list_mistakes
+from unmask.evaluation.report import TRAINING, Report, ReportSection, read_curves, render_report
+from unmask.evaluation.scoring import Loading, check_same_folds, check_spec, score_frames, score_videos
 from unmask.forgeries import name_model, name_sources, qualify_figures, read_trained_on, warn_of_training
-from unmask.metrics.scores import aggregate_videos, coverage_of, figures_of
-from unmask.models.checkpoint import Checkpoint, choose_device, load_checkpoint, score_crops
+from unmask.metrics.intervals import BootstrapOptions
+from unmask.models.checkpoint import Checkpoint, load_checkpoint
 from unmask.paths import write_bytes
-from unmask.processes import describe_loader
 
 logger = logging.getLogger(__name__)
-
-FRAME_COLUMNS = ["video_id", "crop", "frame_index", "track", "label", "method", "score"]
-VIDEO_COLUMNS = ["video_id", "path", "label", "method", "group", "split", "outcome", "num_crops", "score"]
-
-
-def score_frames(
-    checkpoint: Checkpoint,
-    dataset: FaceDataset,
-    *,
-    split: str,
-    device: str = "auto",
-    batch_size: int = 64,
-    num_workers: int = 0,
-) -> pd.DataFrame:
-    """Score every crop of a split.
-
-    Args:
-        checkpoint: Checkpoint with the network and its input spec.
-        dataset: Face dataset with the crops.
-        split: `train`, `val` or `test`.
-        device: `auto`, `cpu`, `cuda` ...
-        batch_size: Number of crops per batch.
-        num_workers: Number of decoding processes; 0 decodes in the main process.
-
-    Returns:
-        Table with one row per crop and the columns `FRAME_COLUMNS`.
-
-    Raises:
-        DatasetError: The split is empty, or too many crops are damaged.
-    """
-    from torch.utils.data import DataLoader
-
-    table = find_usable_crops(dataset, split=split)
-    crops = FaceCrops(table, root=dataset.root, input_spec=checkpoint.input_spec)
-    loader: Any = DataLoader(crops, batch_size=batch_size, num_workers=num_workers, **describe_loader(num_workers))
-    target = choose_device(device)
-    network = checkpoint.build_network().to(target)
-    logger.info("Scoring %d crops of split '%s' of '%s' on %s.", len(crops), split, dataset.root, target)
-    rows: list[int] = []
-    scores: list[float] = []
-    for batch in _with_progress(loader):
-        scores += score_crops(network, batch["image"], device=target)
-        rows += batch["row"].tolist()
-    scored: pd.DataFrame = table.iloc[rows].assign(score=np.asarray(scores, dtype=np.float64))
-    return scored[FRAME_COLUMNS].reset_index(drop=True)
-
-
-def score_videos(frames: pd.DataFrame, dataset: FaceDataset, *, split: str, decision: Decision) -> pd.DataFrame:
-    """Aggregate frame scores into a table of all videos of a split, including unscored ones.
-
-    Args:
-        frames: Result of `score_frames`.
-        dataset: Face dataset with the videos and their outcomes.
-        split: `train`, `val` or `test`.
-        decision: Decision with the aggregation.
-
-    Returns:
-        Table with one row per video and the columns `VIDEO_COLUMNS`; the score is NaN for unscored videos.
-    """
-    promised = dataset.videos[dataset.videos["split"] == split]
-    scored = aggregate_videos(frames, decision=decision)[["video_id", "score", "num_crops"]]
-    videos = promised.merge(scored, on="video_id", how="left", validate="one_to_one")
-    videos["num_crops"] = videos["num_crops"].fillna(0).astype(int)
-    return videos[VIDEO_COLUMNS].reset_index(drop=True)
-
-
-def _with_progress(loader: Any) -> Any:
-    from rich.progress import track
-
-    batches = iter(loader)  # forks the workers before the progress bar starts its thread
-    return track(batches, total=len(loader), description="Scoring crops", transient=True)
 
 
 @dataclass(frozen=True)
@@ -111,8 +36,11 @@ class Evaluation:
         has_videos: Whether the dataset holds videos; for images, the `video` metrics are per image.
         result: Path of `result.json`.
         report: Path of `report.html`.
+        videos: Score table of the videos.
         scores: Path of `scores_frames.parquet`, beside `scores_videos.parquet`.
         notes: Caveats about the metrics, as in the report.
+        model: Display name of the model, or of the detector of a score table.
+        card: Path of `model_card.md`, or None if none was written.
     """
 
     dataset: str
@@ -121,60 +49,83 @@ class Evaluation:
     has_videos: bool
     result: Path
     report: Path
+    videos: pd.DataFrame
     scores: Path
     notes: tuple[str, ...] = ()
+    model: str = ""
+    card: Path | None = None
 
 
-def evaluate(
-    checkpoint: str | Path,
-    *,
-    root: str | Path,
-    output: Path,
-    split: str = "test",
-    device: str = "auto",
-    batch_size: int = 64,
-    num_workers: int = 0,
-    allow_spec_mismatch: bool = False,
-    command: str = "",
-    folds: int | None = None,
-    fold: int = 0,
-    seed: int = 0,
-    trusted_modules: Sequence[str] = (),
-    sections: Mapping[str, ReportSection] = MappingProxyType({}),
-) -> Evaluation:
+@dataclass(frozen=True)
+class Options:
+    """How a checkpoint is evaluated.
+
+    Args:
+        split: `train`, `val` or `test`.
+        device: `auto`, `cpu`, `cuda` ...
+        batch_size: Number of crops per batch.
+        num_workers: Number of decoding processes; 0 decodes in the main process.
+        cache: Folder of scores that exist, which are not computed again; None to compute them always.
+        allow_spec_mismatch: Whether crops with a different preprocessing only cause a warning.
+        command: Command line for the report.
+        folds: Number of folds that replace the stored splits; None to keep these.
+        fold: Fold that becomes test; the next one becomes val.
+        seed: Seed for the report.
+        bootstrap: Settings of the confidence intervals.
+        trusted_modules: Packages whose networks may be built from the checkpoint; see `unmask.trust`.
+        sections: Custom report sections by name.
+
+    Raises:
+        ConfigError: A section has no title or no `render`.
+    """
+
+    split: str = "test"
+    device: str = "auto"
+    batch_size: int = 64
+    num_workers: int = 0
+    cache: Path | None = None
+    allow_spec_mismatch: bool = False
+    command: str = ""
+    folds: int | None = None
+    fold: int = 0
+    seed: int = 0
+    bootstrap: BootstrapOptions = field(default_factory=BootstrapOptions)
+    trusted_modules: Sequence[str] = ()
+    sections: Mapping[str, ReportSection] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        check_sections(self.sections)
+
+
+def evaluate(checkpoint: str | Path, *, root: str | Path, output: Path, options: Options | None = None) -> Evaluation:
     """Evaluate a checkpoint on a split, with the threshold stored in the checkpoint.
 
     Args:
         checkpoint: Path of a checkpoint from `train.py`.
         root: Root folder of the face dataset.
         output: Output folder.
-        split: `train`, `val` or `test`.
-        device: `auto`, `cpu`, `cuda` ...
-        batch_size: Number of crops per batch.
-        num_workers: Number of decoding processes; 0 decodes in the main process.
-        allow_spec_mismatch: Whether crops with a different preprocessing only cause a warning.
-        command: Command line for the report.
-        folds: Number of folds that replace the stored splits; None to keep these.
-        fold: Fold that becomes test; the next one becomes val.
-        seed: Seed for the report.
-        trusted_modules: Packages whose networks may be built from the checkpoint; see `unmask.trust`.
-        sections: Custom report sections by name.
+        options: How to evaluate it.
 
     Raises:
-        ConfigError: A section has no title or no `render`, or does not return HTML; or the checkpoint was trained on
-            other folds of this dataset.
+        ConfigError: A section does not return HTML; or the checkpoint was trained on other folds of this dataset.
         CheckpointError: The checkpoint is missing, damaged or not one of Unmask.
         DatasetError: The dataset or the split is missing, or too many crops are damaged.
         SpecMismatchError: The preprocessing of the crops differs from that of the training crops.
     """
-    sections = check_sections(sections)
-    model = load_checkpoint(checkpoint, trusted_modules=trusted_modules)
-    dataset = FaceDataset.load(root, folds=folds, fold=fold)
-    _check_folds(model, dataset, (folds, fold))
-    notes = _check_spec(model, dataset, allow_mismatch=allow_spec_mismatch)
-    frames = score_frames(model, dataset, split=split, device=device, batch_size=batch_size, num_workers=num_workers)
+    options = options or Options()
+    split = options.split
+    model = load_checkpoint(checkpoint, trusted_modules=options.trusted_modules)
+    dataset = FaceDataset.load(root, folds=options.folds, fold=options.fold)
+    check_same_folds(model, dataset, (options.folds, options.fold))
+    notes = check_spec(model, dataset, allow_mismatch=options.allow_spec_mismatch)
+    loading = Loading(options.device, options.batch_size, options.num_workers, options.cache)
+    frames = score_frames(model, dataset, split=split, loading=loading)
     videos = score_videos(frames, dataset, split=split, decision=model.decision)
-    figures = figures_of(frames, decision=model.decision) | {"coverage": coverage_of(videos)}
+    trained_methods = read_trained_methods(model.provenance)
+    figures = compute_figures(
+        frames, videos, decision=model.decision, trained_methods=trained_methods, bootstrap=options.bootstrap
+    )
+    mistakes = find_mistakes(frames, videos, decision=model.decision)
     report = Report(
         dataset=dataset.name,
         split=split,
@@ -184,14 +135,17 @@ def evaluate(
         frames=frames,
         videos=videos,
         model=name_model(model.provenance, network=model.network),
-        provenance=_describe(model, dataset, command=command, seed=seed),
+        provenance=_describe(model, dataset, options),
         sources=dataset.sources,
         trained_on=read_trained_on(model.provenance),
         notes=tuple(notes + _qualify(model, dataset, figures)),
-        sections=tuple((section.title, _render(name, section, frames, videos)) for name, section in sections.items()),
-        mistakes=tuple(embed_thumbnails(find_mistakes(frames, videos, decision=model.decision), root=dataset.root)),
+        sections=render_sections(options.sections, frames, videos),
+        curves=read_curves(model.path, epoch=model.epoch),
+        mistakes=tuple(embed_thumbnails(mistakes, root=dataset.root, checkpoint=model)),
+        trained_methods=trained_methods,
+        limits=describe_limits(figures, unit="video" if dataset.has_videos else "image"),
     )
-    return _write(report, output, has_videos=dataset.has_videos)
+    return write_evaluation(report, output, has_videos=dataset.has_videos, model=model)
 
 
 def check_sections(sections: Mapping[str, ReportSection]) -> Mapping[str, ReportSection]:
@@ -209,6 +163,19 @@ def check_sections(sections: Mapping[str, ReportSection]) -> Mapping[str, Report
     return sections
 
 
+def render_sections(
+    sections: Mapping[str, ReportSection], frames: pd.DataFrame, videos: pd.DataFrame
+) -> tuple[tuple[str, str], ...]:
+    """Return title and HTML of each custom section.
+
+    Args:
+        sections: Result of `check_sections`.
+        frames: Score table of the crops.
+        videos: Score table of the videos.
+    """
+    return tuple((section.title, _render(name, section, frames, videos)) for name, section in sections.items())
+
+
 def _render(name: str, section: ReportSection, frames: pd.DataFrame, videos: pd.DataFrame) -> str:
     html = section.render(frames.copy(), videos.copy())
     if not isinstance(html, str):
@@ -216,43 +183,28 @@ def _render(name: str, section: ReportSection, frames: pd.DataFrame, videos: pd.
     return html
 
 
-def _check_folds(model: Checkpoint, dataset: FaceDataset, given: tuple[int | None, int]) -> None:
-    """Raise a ConfigError if the model was trained on other folds of this dataset: test would contain training data."""
-    known = model.provenance
-    trained = read_folds(known)
-    if known.get("dataset") == dataset.name and trained != given:
-        raise ConfigError(
-            f"'{model.path}' was trained on '{dataset.name}' with {show_folds(*trained)}, and {show_folds(*given)} "
-            f"would score it on videos that it was trained on. Set {show_folds(*trained)}"
-        )
-
-
-def _check_spec(model: Checkpoint, dataset: FaceDataset, *, allow_mismatch: bool) -> list[str]:
-    if not allow_mismatch:
-        check_same_crops(model.crop_spec, dataset.spec, where=str(dataset.root))
-    elif model.crop_spec.hash != dataset.spec.hash:
-        note = (
-            f"The preprocessing of these crops ({dataset.spec.hash}) differs from that of the training crops "
-            f"({model.crop_spec.hash}). They were scored because of allow_spec_mismatch=true."
-        )
-        logger.warning("%s", note)
-        return [note]
-    return []
-
-
 def _qualify(model: Checkpoint, dataset: FaceDataset, figures: dict[str, Any]) -> list[str]:
     """Return caveats about the metrics for the report."""
     warnings = (qualify_figures(dataset.sources), warn_of_training(read_trained_on(model.provenance)))
-    notes = [note for note in warnings if note is not None]
-    if figures["video"]["auroc"] is None:
-        notes.append(
-            "Only one class could be scored: ROC-AUC, PR-AUC, balanced accuracy and the curves cannot be computed, and "
-            "precision and F1 are meaningless. Accuracy is the share of that class that was classified correctly."
-        )
-    return notes
+    notes = [note for note in (*warnings, note_one_class(figures)) if note is not None]
+    return [*notes, *figures["video"].get("interval_notes", [])]
 
 
-def _describe(model: Checkpoint, dataset: FaceDataset, *, command: str, seed: int) -> dict[str, str]:
+def note_one_class(figures: Mapping[str, Any]) -> str | None:
+    """Return a note on what cannot be computed if only one class has scores, or None.
+
+    Args:
+        figures: Metrics with `video`.
+    """
+    if figures["video"]["auroc"] is not None:
+        return None
+    return (
+        "Only one class could be scored: ROC-AUC, PR-AUC, balanced accuracy and the curves cannot be computed, and "
+        "precision and F1 are meaningless. Accuracy is the share of that class that was classified correctly."
+    )
+
+
+def _describe(model: Checkpoint, dataset: FaceDataset, options: Options) -> dict[str, str]:
     known = {key: value for key, value in model.provenance.items() if value not in ("", None)}
     known["trained_on"] = name_sources(read_trained_on(known))
     if "is_dirty" in known:
@@ -262,23 +214,42 @@ def _describe(model: Checkpoint, dataset: FaceDataset, *, command: str, seed: in
         "checkpoint": str(model.path),
         "network": f"{model.network}, input {model.input_spec.size} px, epoch {model.epoch}",
         "dataset": f"{dataset.root} (preprocessing {dataset.spec.hash})",
-        "command": command or "unmask.evaluation.run.evaluate, called from Python",
-        "seed": str(seed),
+        "command": options.command or "unmask.evaluation.run.evaluate, called from Python",
+        "seed": str(options.seed),
         "made": f"{datetime.now().astimezone():%Y-%m-%d %H:%M %Z} with Unmask {__version__}",
     } | trained
 
 
-def _write(report: Report, output: Path, *, has_videos: bool) -> Evaluation:
-    names = ("result.json", "report.html", "scores_frames.parquet", "scores_videos.parquet")
-    result, page, frames, videos = (output / name for name in names)
+def write_evaluation(report: Report, output: Path, *, has_videos: bool, model: Checkpoint | None) -> Evaluation:
+    """Write the report, the score tables and `result.json`.
+
+    Args:
+        report: Content of the report.
+        output: Output folder.
+        has_videos: Whether the dataset holds videos with frames.
+        model: Checkpoint; None if the scores are from a table.
+    """
+    names = ("result.json", "report.html", "scores_frames.parquet", "scores_videos.parquet", "mistakes.csv")
+    result, page, frames, videos, mistakes = (output / name for name in names)
     evaluation = Evaluation(
-        report.dataset, dict(report.figures), report.decision.to_dict(), has_videos, result, page, frames, report.notes
+        dataset=report.dataset,
+        figures=dict(report.figures),
+        decision=report.decision.to_dict(),
+        has_videos=has_videos,
+        result=result,
+        report=page,
+        videos=report.videos,
+        scores=frames,
+        notes=report.notes,
+        model=report.model,
     )
     write_bytes(frames, _parquet(report.frames))
     write_bytes(videos, _parquet(report.videos))
+    write_bytes(mistakes, list_mistakes(report.videos, decision=report.decision).to_csv(index=False).encode())
     write_bytes(page, render_report(report).encode())
     summary = {
-        "datasets": {report.dataset: {**report.figures, "split": report.split}},
+        "checkpoint": None if model is None else str(model.path),
+        "datasets": {report.dataset: {**report.figures, "split": report.split, "unit": report.unit}},
         "decision": report.decision.to_dict(),
         "sources": [source.to_dict() for source in report.sources],
         "trained_on": [source.to_dict() for source in report.trained_on],
@@ -287,8 +258,12 @@ def _write(report: Report, output: Path, *, has_videos: bool) -> Evaluation:
         "notes": list(report.notes),
         "scores": str(frames),
         "scores_videos": str(videos),
+        "mistakes": str(mistakes),
         "report": str(page),
     }
+    if model is not None:
+        specs = {"crop": model.crop_spec.to_dict(), "input": model.input_spec.to_dict()}
+        summary |= {"network": model.network, "preprocessing": {"hash": model.crop_spec.hash, **specs}}
     write_bytes(result, (json.dumps(summary, indent=2, allow_nan=False) + "\n").encode())
     return evaluation
 

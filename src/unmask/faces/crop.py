@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from unmask.errors import DetectorError, MediaError
 from unmask.faces.spec import CropSpec, InputSpec
-from unmask.media.image import MAX_PIXELS, decode_jpeg, encode_jpeg, encode_png, encode_webp
+from unmask.media.image import MAX_PIXELS, decode_image, decode_jpeg, encode_jpeg, encode_png, encode_webp
 from unmask.types import Face, Image
 
 MAX_SIDE = 2 * math.isqrt(MAX_PIXELS)
@@ -147,6 +147,11 @@ def encode_crop(crop: Image, spec: CropSpec) -> bytes:
     if spec.format == "webp":
         return encode_webp(crop)
     return encode_jpeg(crop, quality=spec.jpeg_quality, full_chroma=spec.chroma == "4:4:4")
+
+
+def decode_crop(data: bytes) -> Image:
+    """Decode a crop from `encode_crop`."""
+    return decode_image(data, where="crop")
 
 
 def crop_as_stored(image: Image, face: Face, spec: CropSpec) -> Image:

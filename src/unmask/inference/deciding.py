@@ -177,6 +177,8 @@ def conclude(
 ) -> Prediction:
     """Make a prediction from scored frames; its score is the highest of the deciding faces.
 
+    For the aggregation `frame_max` it is that of all deciding faces together.
+
     Its verdict is that of the score, but `uncertain` if that is `real` and a deciding face is `uncertain`; see
     `Deciding`.
 
@@ -193,10 +195,11 @@ def conclude(
         subject: What the model judges: `face`, or `image` or `video` if it takes images whole.
     """
     faces = sum_up(frames, decision=decision, deciding=deciding, margin=margin)
-    score = max((face.score for face in faces if face.decides), default=None)
+    score = _score_file(frames, faces, decision)
     threshold, is_video = decision.threshold, kind is MediaKind.VIDEO
     verdict = decision.verdict(score, margin=margin)
-    if verdict is Verdict.REAL and any(face.decides and face.verdict is Verdict.UNCERTAIN for face in faces):
+    doubted = (Verdict.UNCERTAIN, Verdict.FAKE)  # FAKE only where the score of the file is not that of a face
+    if verdict is Verdict.REAL and any(face.decides and face.verdict in doubted for face in faces):
         verdict = Verdict.UNCERTAIN
     suspicious = find_ranges(frames, faces, threshold=threshold) if is_video else ()
     extent = measure_extent(frames, suspicious) if suspicious else ""
@@ -218,6 +221,15 @@ def conclude(
         reason=say_reason(verdict, threshold=threshold, faces=faces, suspicious=suspicious, subject=subject),
         trained_on=tuple(trained_on),
     )
+
+
+def _score_file(frames: Sequence[FrameResult], faces: Sequence[FaceResult], decision: Decision) -> float | None:
+    """Return the highest score of the deciding faces; for the aggregation `frame_max`, they are aggregated together."""
+    deciding = {face.track: face.score for face in faces if face.decides}
+    if decision.aggregation != "frame_max" or not deciding:
+        return max(deciding.values(), default=None)
+    found = [(face.score, frame.index) for frame in frames for face in frame.faces if face.track in deciding]
+    return decision.aggregate([score for score, _ in found], [index for _, index in found])
 
 
 def _judge_faces(frames: Iterable[FrameResult], *, decision: Decision, margin: float) -> Iterable[FrameResult]:

@@ -8,7 +8,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from unmask.decision import MARGIN, Decision
+from unmask.decision import Decision
 from unmask.errors import ConfigError, MediaError
 from unmask.faces.detector import Detector, build_detector
 from unmask.faces.spec import CropSpec, InputSpec
@@ -31,7 +31,7 @@ class Predictor:
         crop_spec: Crop spec.
         input_spec: Input spec of the network.
         decision: Threshold and aggregation.
-        margin: Fraction of the way from the threshold to 0, and to 1, that is `uncertain`.
+        margin: Fraction of the way from the threshold to 0, and to 1, that is `uncertain`; None for the decision's.
         batch_size: Crops scored at once.
         num_frames: Frames examined per video; None for as many as the model's training data had.
         every_n: Stride in frames; replaces `num_frames`.
@@ -51,7 +51,7 @@ class Predictor:
         crop_spec: CropSpec,
         input_spec: InputSpec,
         decision: Decision,
-        margin: float = MARGIN,
+        margin: float | None = None,
         batch_size: int = 32,
         num_frames: int | None = None,
         every_n: int | None = None,
@@ -64,14 +64,14 @@ class Predictor:
         for key, number in (("num_frames", num_frames), ("batch_size", batch_size)):
             if number is not None and number < 1:
                 raise ConfigError(f"{key}={number} must be at least 1.")
-        if not 0 <= margin <= 1:
+        if margin is not None and not 0 <= margin <= 1:
             raise ConfigError(f"margin={margin} must be a number from 0 to 1.")
         self.backend = backend
         self.detector = detector
         self.crop_spec = crop_spec
         self.input_spec = input_spec
         self.decision = decision
-        self.margin = margin
+        self.margin = decision.margin if margin is None else margin
         self.batch_size = batch_size
         self.num_frames = num_frames or crop_spec.num_frames
         self.every_n = every_n
@@ -87,7 +87,7 @@ class Predictor:
         *,
         device: str = "auto",
         threshold: float | None = None,
-        margin: float = MARGIN,
+        margin: float | None = None,
         batch_size: int = 32,
         num_frames: int | None = None,
         every_n: int | None = None,
@@ -105,7 +105,7 @@ class Predictor:
                 one that MLflow has.
             device: `auto`, `cpu`, `cuda` ...
             threshold: None for the one in the checkpoint, chosen on the validation split.
-            margin: Fraction of the way from the threshold to 0, and to 1, that is `uncertain`.
+            margin: Fraction of the way from the threshold to 0, and to 1, that is `uncertain`; None for the decision's.
             batch_size: Crops scored at once.
             num_frames: Frames examined per video; None for as many as the model's training data had.
             every_n: Stride in frames; replaces `num_frames`.
@@ -287,7 +287,7 @@ class PredictorSettings:
     Args:
         device: `auto`, `cpu`, `cuda` ...
         threshold: None for the one in the checkpoint, chosen on the validation split.
-        margin: Fraction of the way from the threshold to 0, and to 1, that is `uncertain`.
+        margin: Fraction of the way from the threshold to 0, and to 1, that is `uncertain`; None for the decision's.
         batch_size: Crops scored at once.
         num_frames: Frames examined per video; None for as many as the model's training data had.
         every_n: Stride in frames; replaces `num_frames`.
@@ -299,7 +299,7 @@ class PredictorSettings:
 
     device: str = "auto"
     threshold: float | None = None
-    margin: float = MARGIN
+    margin: float | None = None
     batch_size: int = 32
     num_frames: int | None = None
     every_n: int | None = None

@@ -107,9 +107,16 @@ def say_headline(verdict: Verdict, *, faces: Sequence[FaceResult], extent: str, 
         return f"{word}: the score is close to the threshold"
     if verdict is Verdict.REAL:
         return _say_real(faces, subject)
+    return _say_fake(faces, subject)
+
+
+def _say_fake(faces: Sequence[FaceResult], subject: str) -> str:
+    word = VERDICTS[Verdict.FAKE]
     if len(faces) == 1:
         return f"{word}: the {subject} looks forged"
     fake = [name_face(face.track) for face in faces if face.verdict is Verdict.FAKE and face.decides]
+    if not fake:  # possible only with the aggregation frame_max
+        return f"{word}: in many frames one of {len(faces)} faces looks forged"
     share = f"{len(fake)} of {len(faces)} faces"
     names = ", ".join(fake) if len(fake) <= _MOST_NAMES else f"{', '.join(fake[:_MOST_NAMES])} ..."
     return f"{word}: {share} {_look(share)} forged ({names})"

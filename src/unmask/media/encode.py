@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from fractions import Fraction
 from itertools import chain
@@ -225,26 +225,39 @@ def to_yuv(image: Image) -> Any:
 
 
 def recode_image(image: Image, *, crf: int) -> Image:
-    """Return an image as it looks after H.264, in memory: a video of one frame.
+    """Return an image as it looks after H.264, in memory: a video of one frame; see `recode_images`."""
+    return recode_images([image], crf=crf)[0]
+
+
+def recode_images(images: Sequence[Image], *, crf: int) -> list[Image]:
+    """Return images as they look as consecutive frames of an H.264 video, in memory.
 
     Args:
-        image: RGB; an odd side is made even by repeating its last row or column, which is cut off again.
+        images: RGB, at least one, all of one size; an odd side is made even by repeating its last row or column, which
+            is cut off again.
         crf: Constant rate factor of x264.
     """
     import av
 
-    height, width = image.shape[:2]
-    even = np.pad(image, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge") if height % 2 or width % 2 else image
+    height, width = images[0].shape[:2]
     encoder = av.CodecContext.create("libx264", "w")
-    encoder.height, encoder.width = even.shape[:2]
+    encoder.height, encoder.width = height + height % 2, width + width % 2
     encoder.pix_fmt, encoder.time_base, encoder.thread_count = "yuv420p", Fraction(1, 25), 1
     settings = "cpu-independent=1:log-level=none"
-    encoder.options = {"crf": str(crf), "preset": "veryfast", "tune": "zerolatency", "x264-params": settings}
-    packets = encoder.encode(av.VideoFrame.from_ndarray(even, format="rgb24")) + encoder.encode(None)
+    encoder.options = {"crf": str(crf), "preset": "veryfast", "x264-params": settings}
+    if len(images) == 1:
+        encoder.options = {**encoder.options, "tune": "zerolatency"}
+    packets = []
+    for number, image in enumerate(images):
+        even = np.pad(image, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
+        frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(even), format="rgb24")
+        frame.pts, frame.time_base = number, encoder.time_base
+        packets += encoder.encode(frame)
+    packets += encoder.encode(None)
     decoder = av.CodecContext.create("h264", "r")
     decoder.thread_count = 1
     frames = [frame for packet in packets for frame in decoder.decode(packet)] + decoder.decode(None)
-    return np.asarray(frames[0].to_ndarray(format="rgb24")[:height, :width], np.uint8)
+    return [np.asarray(frame.to_ndarray(format="rgb24")[:height, :width], np.uint8) for frame in frames]
 
 
 _TICKS = 90_000  # a second

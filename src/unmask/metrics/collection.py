@@ -16,7 +16,9 @@ from torchmetrics.functional.classification import (
 from torchmetrics.utilities import dim_zero_cat
 
 from unmask.data.dataset import TRACK_STEP
-from unmask.decision import Decision
+from unmask.decision import check_aggregation
+from unmask.metrics.scores import aggregate_scores
+from unmask.metrics.threshold import AUTO, choose_aggregation
 
 
 def _median(scores: Tensor) -> Tensor:
@@ -24,8 +26,7 @@ def _median(scores: Tensor) -> Tensor:
     return scores.quantile(0.5)
 
 
-AGGREGATIONS: dict[str, Callable[[Tensor], Tensor]] = {"mean": torch.mean, "median": _median, "max": torch.amax}
-
+_TORCH: dict[str, Callable[[Tensor], Tensor]] = {"mean": torch.mean, "median": _median, "max": torch.amax}
 
 FIGURES = ("accuracy", "f1", "auroc", "auprc")
 """Metrics reported per frame, and per video with the prefix `video_`; higher is better for all of them."""
@@ -35,7 +36,8 @@ class VideoMetrics(Metric):
     """Compute accuracy, F1, ROC-AUC and PR-AUC per video from aggregated frame scores.
 
     Args:
-        aggregation: Aggregation of a video's frame scores: `mean`, `median` or `max`.
+        aggregation: Aggregation of a video's frame scores, or `auto` for the best one of each epoch; see
+            `unmask.decision.AGGREGATIONS`.
         has_videos: Whether the crops come from videos; otherwise scores are gathered, but nothing is reported.
         further: Additional metrics of scores and labels by name, reported per video.
 
@@ -48,19 +50,22 @@ class VideoMetrics(Metric):
     target: list[Tensor]
     videos: list[Tensor]
     rows: list[Tensor]
+    frames: list[Tensor]
 
     def __init__(
         self, *, aggregation: str = "mean", has_videos: bool = True, further: Mapping[str, Metric] | None = None
     ) -> None:
         super().__init__()
         self._further = dict(further or {})
-        self.aggregation = Decision(aggregation=aggregation).aggregation  # raises for an unknown aggregation
+        check_aggregation(aggregation, more=(AUTO,))
+        self._asked = aggregation
+        self.aggregation = "mean" if aggregation == AUTO else aggregation
         self.has_videos = has_videos
-        self.gathered: tuple[Tensor, Tensor, Tensor] | None = None
-        for name in ("preds", "target", "videos", "rows"):
+        self.gathered: tuple[Tensor, Tensor, Tensor, Tensor] | None = None
+        for name in ("preds", "target", "videos", "rows", "frames"):
             self.add_state(name, default=[], dist_reduce_fx="cat")
 
-    def update(self, preds: Tensor, target: Tensor, videos: Tensor, rows: Tensor) -> None:
+    def update(self, preds: Tensor, target: Tensor, videos: Tensor, rows: Tensor, frames: Tensor | None = None) -> None:
         """Add frames.
 
         Args:
@@ -69,23 +74,32 @@ class VideoMetrics(Metric):
             videos: Video number of each frame, shape `(N,)`.
             rows: Row of each frame in the table, shape `(N,)`. Sorting by row makes the metrics identical to the last
                 bit, no matter how the processes share the frames.
+            frames: Frame number of each crop within its video, shape `(N,)`; None if no two are from one frame.
         """
         self.preds.append(preds.detach())
         self.target.append(target)
         self.videos.append(videos)
         self.rows.append(rows)
+        self.frames.append(rows if frames is None else frames)
 
     def compute(self) -> dict[str, Tensor]:
         """Return the metrics by name.
 
-        Afterwards, `gathered` holds the frame scores, labels and video numbers of all processes in table order.
+        Afterwards, `gathered` holds the frame scores, labels, video and frame numbers of all processes in table order,
+        and `aggregation` the one that was used.
         """
         order = torch.argsort(dim_zero_cat(self.rows))
-        preds, target, videos = (dim_zero_cat(getattr(self, name))[order] for name in ("preds", "target", "videos"))
-        self.gathered = (preds.cpu(), target.cpu(), videos.cpu())
+        names = ("preds", "target", "videos", "frames")
+        preds, target, videos, frames = (dim_zero_cat(getattr(self, name))[order] for name in names)
+        self.gathered = (preds.cpu(), target.cpu(), videos.cpu(), frames.cpu())
         if not self.has_videos:
             return {}
-        scores, labels = aggregate_videos(preds, target, videos, aggregation=self.aggregation)
+        if self._asked == AUTO:
+            taken = videos >= 0
+            _, numbers = torch.unique(videos[taken], return_inverse=True)
+            plain = (values.cpu().numpy() for values in (target[taken], preds[taken].double(), numbers))
+            self.aggregation = choose_aggregation(*plain, frames=frames[taken].cpu().numpy())
+        scores, labels = aggregate_videos(preds, target, videos, aggregation=self.aggregation, frames=frames)
         return {
             "video_accuracy": binary_accuracy(scores, labels),
             "video_f1": binary_f1_score(scores, labels),
@@ -105,29 +119,46 @@ def _compute_once(metric: Metric, scores: Tensor, labels: Tensor) -> Tensor:
     return value
 
 
-def aggregate_videos(preds: Tensor, target: Tensor, videos: Tensor, *, aggregation: str) -> tuple[Tensor, Tensor]:
+def aggregate_videos(
+    preds: Tensor, target: Tensor, videos: Tensor, *, aggregation: str, frames: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """Return one score and one label per video, in the order of the video numbers.
 
-    Of several people in a video, the one with the highest score decides.
+    Of several people in a video, the one with the highest score decides; `frame_max` takes the highest face of each
+    frame, of whatever person.
 
-    `unmask.metrics.scores.aggregate_videos` does the same for tables. It aggregates in float64 on the CPU; here scores
-    keep the dtype and device of the network, so sharing one function would change the metrics of one side.
+    `unmask.metrics.scores.aggregate_videos` does the same for tables, in float64. Here the mean, median and maximum
+    keep the dtype and device of the network, and the other aggregations the dtype.
 
     Args:
         preds: Frame scores, shape `(N,)`.
         target: Frame labels, shape `(N,)`.
         videos: Video number of each frame, shape `(N,)`, with the track from `unmask.data.dataset.number_videos`.
-        aggregation: Key of `AGGREGATIONS`.
+        aggregation: See `unmask.decision.AGGREGATIONS`.
+        frames: Frame number of each score, for `frame_max`.
     """
     taken = videos >= 0
-    order = torch.argsort(videos[taken], stable=True)
-    units, counts = torch.unique_consecutive(videos[taken][order], return_counts=True)
-    reduce = AGGREGATIONS[aggregation]
+    preds, target, videos = preds[taken], target[taken], videos[taken]
+    units = videos % TRACK_STEP if aggregation == "frame_max" else videos
+    order = torch.argsort(units, stable=True)
+    found, numbers, counts = torch.unique_consecutive(units[order], return_inverse=True, return_counts=True)
     sizes = counts.tolist()
-    scores = torch.stack([reduce(part) for part in torch.split(preds[taken][order], sizes)])
-    labels = torch.stack([part[0] for part in torch.split(target[taken][order], sizes)])
-    _, places = torch.unique(units % TRACK_STEP, return_inverse=True)
-    if len(units) == int(places.max()) + 1:  # one track per video
+    labels = torch.stack([part[0] for part in torch.split(target[order], sizes)])
+    reduce = _TORCH.get(aggregation)
+    if reduce is not None:
+        scores = torch.stack([reduce(part) for part in torch.split(preds[order], sizes)])
+    else:
+        of_frames = None if frames is None else frames[taken][order].cpu().numpy()
+        values = preds[order].double().cpu().numpy()
+        made = aggregate_scores(values, numbers.cpu().numpy(), aggregation=aggregation, frames=of_frames)
+        scores = torch.from_numpy(made).to(preds)
+    return _take_highest(scores, labels, found % TRACK_STEP)
+
+
+def _take_highest(scores: Tensor, labels: Tensor, videos: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the highest score of each video, and its label."""
+    _, places = torch.unique(videos, return_inverse=True)
+    if len(videos) == int(places.max()) + 1:  # one track per video
         return scores, labels
     highest = torch.zeros_like(scores[: int(places.max()) + 1]).scatter_reduce(0, places, scores, "amax")
     first = torch.zeros_like(labels[: len(highest)]).scatter(0, places, labels)
@@ -140,7 +171,7 @@ def build_metrics(
     """Build the metrics that training reports, without a prefix.
 
     Args:
-        aggregation: Aggregation of a video's frame scores.
+        aggregation: Aggregation of a video's frame scores, or `auto`.
         has_videos: Whether metrics are also reported per video.
         further: Custom metrics by name, updated with scores in [0, 1] and labels, both of shape `(N,)`.
     """

@@ -7,13 +7,17 @@ import pickle
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from unmask.decision import Decision
 from unmask.errors import CheckpointError, ConfigError, suggest
 from unmask.faces.spec import CropSpec, InputSpec
 from unmask.paths import expand_home
+from unmask.types import Array
 
 if TYPE_CHECKING:
     import torch
@@ -31,6 +35,9 @@ _FORMATS = (1, 2)
 
 BEST, LAST, PREVIOUS = "best.ckpt", "last.ckpt", "previous.ckpt"
 """Checkpoints of a run: the best epoch, the latest state, from which training resumes, and the state before it."""
+
+CURVES = "curves.csv"
+"""Metrics of each epoch, in the run folder: beside the folder of the checkpoints."""
 
 CLASS_NAMES = ("real", "fake")
 
@@ -309,3 +316,38 @@ def score_crops(network: "nn.Module", images: "torch.Tensor", *, device: "torch.
         logits = network(images.to(device, non_blocking=True)).float()
         scores: list[float] = torch.sigmoid(logits).reshape(-1).cpu().tolist()
         return scores
+
+
+@dataclass
+class Scorer:
+    """Scores crops in memory with the network of a checkpoint, which it builds at the first call.
+
+    Args:
+        model: Checkpoint.
+        device: `auto`, `cpu`, `cuda` ...
+        batch_size: Number of crops per batch.
+    """
+
+    model: Checkpoint
+    device: str = "auto"
+    batch_size: int = 64
+    _network: Any = field(default=None, init=False, repr=False)
+
+    def score(self, videos: Sequence[Array]) -> list[list[float]]:
+        """Return the score of each crop of each video, scored in common batches.
+
+        Args:
+            videos: Inputs of the network for each video, uint8, shape `(N, 3, size, size)`; `N` may be 0.
+        """
+        import torch
+
+        target = choose_device(self.device)
+        if self._network is None:
+            self._network = self.model.build_network().to(target)
+        filled = [crops for crops in videos if len(crops)]
+        every = torch.from_numpy(np.concatenate(filled)) if filled else torch.empty(0)
+        scores: list[float] = []
+        for start in range(0, len(every), self.batch_size):
+            scores += score_crops(self._network, every[start : start + self.batch_size], device=target)
+        left = iter(scores)
+        return [list(islice(left, len(crops))) for crops in videos]

@@ -53,7 +53,8 @@ class DeepfakeClassifier(L.LightningModule):
         loss: Loss of logits and labels, both of shape `(N,)`.
         optimizer: Builder of the optimizer from parameters.
         schedule: Learning-rate schedule, or None for a constant rate.
-        metrics: Metrics of the validation split, updated with `preds`, `target`, `videos` and `rows`.
+        metrics: Metrics of the validation split, updated with `preds`, `target`, `videos`, `rows`
+            and `frames`.
         origin: Information stored in the checkpoint.
         head_lr_ratio: Learning rate of the head divided by that of the backbone, which is the optimizer's.
 
@@ -119,7 +120,8 @@ class DeepfakeClassifier(L.LightningModule):
         loss, logits = self._shared_step(batch)
         scores, labels = logits.sigmoid(), batch["label"]
         self.val_loss.update(loss, len(labels))
-        self.val_metrics.update(preds=scores, target=labels, videos=batch["video"], rows=batch["row"])
+        numbers = {"videos": batch["video"], "rows": batch["row"], "frames": batch.get("frame")}
+        self.val_metrics.update(preds=scores, target=labels, **numbers)
 
     def on_validation_epoch_end(self) -> None:
         """Log the validation metrics."""

@@ -2,7 +2,7 @@
 
 import shutil
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from unmask.errors import MediaError, OutputError
@@ -22,7 +22,7 @@ from unmask.preparation.reading import (
     record_crops,
 )
 from unmask.preparation.records import CropRow, VideoRecord, is_guided, name_crop
-from unmask.types import Outcome, Video
+from unmask.types import Face, Outcome, Video
 
 
 def prepare_video(
@@ -68,24 +68,72 @@ def prepare_video(
 def _crop_video(
     video: Video, footage: Footage, detector: Detector, *, spec: CropSpec, root: Path, max_pixels: int
 ) -> VideoRecord:
+    found = find_crops(video, footage, detector=detector, spec=spec, max_pixels=max_pixels)
+    rows = []
+    for crop in found.crops:
+        path = name_crop(video, crop.index, crop.track, spec)
+        write_bytes(root / path, crop.data)
+        face = crop.face
+        rows.append(CropRow(path, crop.index, crop.seconds, crop.track, face.box, face.landmarks, face.confidence))
+    return record_crops(video, footage, rows, list(found.notes), num_examined=found.num_examined)
+
+
+@dataclass(frozen=True)
+class FoundCrop:
+    """A crop of a person, encoded as a face dataset stores it."""
+
+    index: int
+    seconds: float
+    track: int
+    face: Face
+    data: bytes
+
+
+@dataclass(frozen=True)
+class FoundCrops:
+    """Crops of a video, in order of time.
+
+    Args:
+        crops: Crops of the main person, or of all; those of a person are evenly spaced.
+        num_examined: Number of frames searched for faces.
+        notes: Sentences on faces that failed a limit, on why there are no crops, and on the mask.
+    """
+
+    crops: tuple[FoundCrop, ...]
+    num_examined: int
+    notes: tuple[str, ...]
+
+
+def find_crops(video: Video, footage: Footage, *, detector: Detector, spec: CropSpec, max_pixels: int) -> FoundCrops:
+    """Detect, track and crop the faces of a video, in memory.
+
+    Args:
+        video: Video, for its mask.
+        footage: Frames of the video.
+        detector: Face detector.
+        spec: Crop settings.
+        max_pixels: Maximum number of pixels of a frame of the mask.
+
+    Raises:
+        MediaError: No frame can be read.
+    """
     sieve = Sieve(spec)
     examined = examine(footage, detector, spec, sieve)
     forged = _find_forged(video, examined, footage, max_pixels)
-    rows = []
-    for frame, people in choose_people(examined, None if forged is None else forged.weights, spec):
-        for track, face in people.items():
-            path = name_crop(video, frame.index, track, spec)
-            write_bytes(root / path, frame.crops[frame.faces.index(face)])
-            rows.append(CropRow(path, frame.index, frame.seconds, track, face.box, face.landmarks, face.confidence))
+    crops = tuple(
+        FoundCrop(frame.index, frame.seconds, track, face, frame.crops[frame.faces.index(face)])
+        for frame, people in choose_people(examined, None if forged is None else forged.weights, spec)
+        for track, face in people.items()
+    )
     notes = [] if forged is None or not forged.note else [forged.note]
     if sieve.num_failed:
         notes.insert(0, f"{sieve.describe_failed()} failed a limit.")
-    elif not rows and not notes:
+    elif not crops and not notes:
         notes.append(f"No face in any of the {len(examined):,} of {footage.num_frames:,} frames examined.")
     lost = sorted(set(footage.choose(spec.num_frames)) - {frame.index for frame in examined})
     if lost:
         notes.append(f"{len(lost):,} of the frames chosen cannot be read, such as frame {lost[0]:,}.")
-    return record_crops(video, footage, rows, notes, num_examined=len(examined))
+    return FoundCrops(crops, len(examined), tuple(notes))
 
 
 def _find_forged(video: Video, examined: Sequence[Examined], footage: Footage, max_pixels: int) -> Forged | None:

@@ -5,17 +5,18 @@ import logging
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
+import numpy as np
 import pandas as pd
 
 from unmask.data.tables import FACE_COLUMNS, VIDEO_COLUMNS
 from unmask.errors import ConfigError, DatasetError, list_problems, names_limit
 from unmask.faces.spec import CropSpec
 from unmask.paths import show_command, write_bytes, writing
-from unmask.types import Label, Outcome, Video
+from unmask.types import Label, MediaKind, Outcome, Video
 
 JOURNAL_FILE = "prepare.jsonl"
 
@@ -305,3 +306,34 @@ def start_anew(root: Path) -> None:
             f"files to prepare their videos again."
         )
     (root / MERGED_FILE).unlink(missing_ok=True)
+
+
+def read_video(row: Mapping[Any, Any]) -> Video:
+    """Rebuild a video from its row of `videos.parquet`; which frames of a folder are its own is not recorded."""
+    identities = row["identities"] if row["identities"] is not None else ()
+    return Video(
+        video_id=row["video_id"], path=Path(row["path"]), label=Label(int(row["label"])), method=row["method"],
+        kind=MediaKind(row["kind"]), compression=row["compression"] or "", identities=tuple(identities),
+        original=row["original"], split=row["split"],
+        mask=Path(row["mask"]) if isinstance(row.get("mask"), str) else None,  # older tables have no such column
+    )  # fmt: skip
+
+
+def read_record(row: Mapping[Any, Any], faces: pd.DataFrame) -> VideoRecord:
+    """Rebuild a record from the row of its video and those of its crops."""
+    names = [field.name for field in fields(VideoRecord) if field.name in row and field.name not in ("crops", "faces")]
+    values = {name: _to_plain(row[name]) for name in names}
+    crops = tuple(read_crop(face) for face in faces.to_dict("records"))
+    return VideoRecord(**{**values, "outcome": Outcome(values["outcome"]), "crops": crops})
+
+
+def read_crop(face: Mapping[Any, Any]) -> CropRow:
+    """Rebuild a crop row from its row of `faces.parquet`."""
+    values = {field.name: _to_plain(face[field.name]) for field in fields(CropRow) if field.name in face}
+    flat = values["landmarks"]
+    values["landmarks"] = None if flat is None else tuple(zip(flat[::2], flat[1::2], strict=True))
+    return CropRow(**{**values, "box": tuple(values["box"])})
+
+
+def _to_plain(value: Any) -> Any:
+    return value.tolist() if isinstance(value, np.ndarray | np.generic) else value

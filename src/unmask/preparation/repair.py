@@ -3,11 +3,9 @@
 import logging
 from collections.abc import Mapping
 from contextlib import closing
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from unmask.data.audit import find_damaged
@@ -15,10 +13,18 @@ from unmask.data.tables import FaceDataset, count_rows, write_dataset
 from unmask.faces.detector import Detector
 from unmask.media.image import MAX_PIXELS
 from unmask.preparation.originals import Guide, find_guides
-from unmask.preparation.records import JOURNAL_FILE, CropRow, Journal, VideoRecord, build_tables, is_guided
+from unmask.preparation.records import (
+    JOURNAL_FILE,
+    Journal,
+    VideoRecord,
+    build_tables,
+    is_guided,
+    read_record,
+    read_video,
+)
 from unmask.preparation.report import Explored, write_report
 from unmask.preparation.work import LocalRunner, Task, Workshop, remove_remains, work_on
-from unmask.types import Label, MediaKind, Outcome, Video
+from unmask.types import MediaKind, Outcome, Video
 
 logger = logging.getLogger(__name__)
 
@@ -66,7 +72,7 @@ def repair(root: Path, *, detector: Detector | None, num_workers: int, max_pixel
     damaged = find_damaged(dataset.faces["crop"], root=root, size=size)
     workshop = Workshop(detector, dataset.spec, root, max_pixels)
     records: dict[str, VideoRecord] = {}
-    videos = [_read_video(row) for row in dataset.videos.to_dict("records")]
+    videos = [read_video(row) for row in dataset.videos.to_dict("records")]
     journal = Journal(root / JOURNAL_FILE, spec=dataset.spec, videos=videos)
     tasks, problems = _plan(dataset, damaged if detector is not None else {}, journal)
     runner = LocalRunner(num_workers)
@@ -97,7 +103,7 @@ def _plan(dataset: FaceDataset, damaged: Mapping[str, str], journal: Journal) ->
     tasks, problems = [], {}
     guides = _find_guides(dataset)
     for row in dataset.videos.to_dict("records"):
-        video = _read_video(row)
+        video = read_video(row)
         is_unread = row["outcome"] in (Outcome.MISSING, Outcome.DECODE_ERROR)
         if is_unread:
             problems[video.video_id] = str(row["message"])
@@ -118,7 +124,7 @@ def _plan(dataset: FaceDataset, damaged: Mapping[str, str], journal: Journal) ->
             )
         elif video.video_id in crops:
             own = dataset.faces[dataset.faces["video_id"] == video.video_id]
-            tasks.append(Task(video, _read_record(row, own), crops[video.video_id], guides.get(str(video.original))))
+            tasks.append(Task(video, read_record(row, own), crops[video.video_id], guides.get(str(video.original))))
         elif is_unread and video.is_there and video.kind is not MediaKind.FRAMES:
             tasks.append(Task(video, guide=guides.get(str(video.original))))
     return tasks, problems
@@ -130,38 +136,10 @@ def _find_guides(dataset: FaceDataset) -> dict[str, Guide]:
         return {}
     rows = {str(row["video_id"]): row for row in dataset.videos.to_dict("records")}
     crops = {str(name): own for name, own in dataset.faces.groupby("video_id")}
-    videos = [_read_video(row) for row in rows.values()]
+    videos = [read_video(row) for row in rows.values()]
     wanted = {str(video.original) for video in videos if is_guided(video, dataset.spec)} & rows.keys()
-    records = {name: _read_record(rows[name], crops.get(name, dataset.faces.head(0))) for name in wanted}
+    records = {name: read_record(rows[name], crops.get(name, dataset.faces.head(0))) for name in wanted}
     return find_guides(videos, videos, records, dataset.spec)
-
-
-def _read_video(row: Mapping[Any, Any]) -> Video:
-    identities = row["identities"] if row["identities"] is not None else ()
-    return Video(
-        video_id=row["video_id"], path=Path(row["path"]), label=Label(int(row["label"])), method=row["method"],
-        kind=MediaKind(row["kind"]), compression=row["compression"] or "", identities=tuple(identities),
-        original=row["original"], split=row["split"],
-        mask=Path(row["mask"]) if isinstance(row.get("mask"), str) else None,  # older tables have no such column
-    )  # fmt: skip
-
-
-def _read_record(row: Mapping[Any, Any], faces: pd.DataFrame) -> VideoRecord:
-    names = [field.name for field in fields(VideoRecord) if field.name in row and field.name not in ("crops", "faces")]
-    values = {name: _to_plain(row[name]) for name in names}
-    crops = tuple(_read_crop(face) for face in faces.to_dict("records"))
-    return VideoRecord(**{**values, "outcome": Outcome(values["outcome"]), "crops": crops})
-
-
-def _read_crop(face: Mapping[Any, Any]) -> CropRow:
-    values = {field.name: _to_plain(face[field.name]) for field in fields(CropRow) if field.name in face}
-    flat = values["landmarks"]
-    values["landmarks"] = None if flat is None else tuple(zip(flat[::2], flat[1::2], strict=True))
-    return CropRow(**{**values, "box": tuple(values["box"])})
-
-
-def _to_plain(value: Any) -> Any:
-    return value.tolist() if isinstance(value, np.ndarray | np.generic) else value
 
 
 def _update_tables(dataset: FaceDataset, videos: Mapping[str, Video], records: Mapping[str, VideoRecord]) -> None:

@@ -127,7 +127,7 @@ def _make_row(line: int, cells: Sequence[str], header: Sequence[str], places: Ma
     return Row(line, {name: padded[place] for name, place in places.items()}, others)
 
 
-_MEANINGS = {"0": Label.REAL, "0.0": Label.REAL, "real": Label.REAL, "false": Label.REAL,
+MEANINGS = {"0": Label.REAL, "0.0": Label.REAL, "real": Label.REAL, "false": Label.REAL,
              "1": Label.FAKE, "1.0": Label.FAKE, "fake": Label.FAKE, "true": Label.FAKE}  # fmt: skip
 
 _WORDS = frozenset({"real", "fake"})
@@ -150,7 +150,7 @@ def read_labels(path: Path, rows: Sequence[Row], *, fake_label: str | None, real
     """
     is_chosen = fake_label is not None or real_label is not None
     values = [row.values["label"].lower() for row in rows]
-    told, column = (_MEANINGS, "") if is_chosen else _find_meanings(rows)
+    told, column = (MEANINGS, "") if is_chosen else _find_meanings(rows)
     found = [_choose(value, fake_label, real_label) if is_chosen else told.get(value) for value in values]
     problems = [
         f"line {row.line}: '{row.values['label']}'" for row, label in zip(rows, found, strict=True) if label is None
@@ -188,11 +188,11 @@ def _find_meanings(rows: Sequence[Row]) -> tuple[dict[str, Label], str]:
         if not _WORDS.issuperset(words):
             continue
         pairs = {(row.values["label"].lower(), word) for row, word in zip(rows, words, strict=True)}
-        meanings = {value: _MEANINGS[word] for value, word in pairs}
+        meanings = {value: MEANINGS[word] for value, word in pairs}
         if len(pairs) == len(meanings):
-            usual = all(_MEANINGS.get(value) == label for value, label in meanings.items())
-            return (_MEANINGS, "") if usual else (meanings, name)
-    return _MEANINGS, ""
+            usual = all(MEANINGS.get(value) == label for value, label in meanings.items())
+            return (MEANINGS, "") if usual else (meanings, name)
+    return MEANINGS, ""
 
 
 def _check_against_folders(path: Path, rows: Sequence[Row], labels: Sequence[Label], *, is_chosen: bool) -> None:

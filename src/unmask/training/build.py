@@ -175,7 +175,9 @@ def build_parts(
     callbacks = [
         resumption,  # before any other looks at the optimizer or the schedule
         record,
-        DecisionCallback(criterion=cfg.threshold_criterion),
+        DecisionCallback(
+            criterion=cfg.threshold_criterion, calibration=cfg.calibration, uncertain_error=cfg.uncertain_error
+        ),
         history,
         scores,
         StepSeeds(cfg.seed),

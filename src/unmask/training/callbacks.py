@@ -20,7 +20,7 @@ from unmask.decision import Decision
 from unmask.errors import ConfigError
 from unmask.media.image import decode_crop_file, write_jpeg
 from unmask.metrics.collection import aggregate_videos
-from unmask.metrics.threshold import check_criterion, choose_threshold
+from unmask.metrics.threshold import check_calibration, check_criterion, check_uncertain_error, choose_threshold
 from unmask.models.checkpoint import BEST
 from unmask.models.classifier import DeepfakeClassifier
 from unmask.types import Image, Label
@@ -29,18 +29,24 @@ logger = logging.getLogger(__name__)
 
 
 class DecisionCallback(L.Callback):
-    """Choose the threshold on the validation split before the checkpoint of the epoch is written.
+    """Choose threshold, calibration and uncertain band on the validation split, before the epoch's checkpoint.
 
     Args:
         criterion: See `unmask.metrics.threshold.CRITERIA`.
+        calibration: See `unmask.metrics.threshold.CALIBRATIONS`.
+        uncertain_error: Error rate outside the uncertain band; None for the default band.
 
     Raises:
-        ConfigError: For another criterion, before an epoch is spent on it.
+        ConfigError: A setting is invalid; raised before an epoch is spent on it.
     """
 
-    def __init__(self, *, criterion: str) -> None:
+    def __init__(self, *, criterion: str, calibration: str = "platt", uncertain_error: float | None = None) -> None:
         check_criterion(criterion)
-        self.criterion = criterion
+        check_calibration(calibration)
+        check_uncertain_error(uncertain_error)
+        self._options: dict[str, Any] = {
+            "criterion": criterion, "calibration": calibration, "uncertain_error": uncertain_error
+        }  # fmt: skip
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Set the module's decision from the scores of the epoch."""
@@ -48,11 +54,11 @@ class DecisionCallback(L.Callback):
         metric: Any = pl_module.val_metrics["videos"]
         if metric.gathered is None or trainer.sanity_checking:
             return
-        scores, labels, videos = metric.gathered
+        scores, labels, videos, frames = metric.gathered
         if metric.has_videos:
-            scores, labels = aggregate_videos(scores, labels, videos, aggregation=metric.aggregation)
+            scores, labels = aggregate_videos(scores, labels, videos, aggregation=metric.aggregation, frames=frames)
         pl_module.decision = choose_threshold(
-            labels.numpy(), scores.numpy(), criterion=self.criterion, aggregation=metric.aggregation
+            labels.numpy(), scores.numpy(), aggregation=metric.aggregation, **self._options
         )
 
 
@@ -282,12 +288,14 @@ class BestScores:
         labels: Crop labels, shape `(N,)`.
         videos: Number of the video of each.
         decision: Chosen on them.
+        frames: Frame number of each in its video; None in a checkpoint of an earlier version.
     """
 
     scores: Any
     labels: Any
     videos: Any
     decision: Decision
+    frames: Any = None
 
     def write_figures(self, folder: Path, *, table: pd.DataFrame, root: Path, has_videos: bool) -> list[Path]:
         """Write the figures, those that can be drawn; return their paths.
@@ -304,7 +312,7 @@ class BestScores:
         unit, curves = "images", {"images": scored}
         if has_videos:
             scores, labels = aggregate_videos(
-                self.scores, self.labels, self.videos, aggregation=self.decision.aggregation
+                self.scores, self.labels, self.videos, aggregation=self.decision.aggregation, frames=self.frames
             )
             curves = {"videos": (labels.numpy(), scores.double().numpy()), "frames": scored}
             unit = "videos"
@@ -361,8 +369,8 @@ class ScoreKeeper(L.Callback):
         if gathered is None or value is None or (self.best is not None and float(value) <= self._highest):
             return
         self._highest = float(value)
-        scores, labels, videos = gathered
-        self.best = BestScores(scores, labels, videos, pl_module.decision)
+        scores, labels, videos, frames = gathered
+        self.best = BestScores(scores, labels, videos, pl_module.decision, frames)
 
 
 def _write_worst(scored: tuple[Any, Any], folder: Path, *, table: pd.DataFrame, root: Path) -> list[Path]:

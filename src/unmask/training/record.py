@@ -202,7 +202,8 @@ class Record(RunCallback):
             run.log_model(Path(result.bundle))
             if name is not None:
                 run.register(name, objective_key=result.objective_key, objective=result.objective)
-        run.log_session_files([*sorted(self._folder.glob("*.log")), self._folder / "result.json"])
+        written = (path for pattern in ("*.log", "curves.*") for path in sorted(self._folder.glob(pattern)))
+        run.log_session_files([*written, self._folder / "result.json"])
 
 
 def name_run(cfg: DictConfig, overrides: list[str]) -> str:

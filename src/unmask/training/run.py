@@ -83,6 +83,7 @@ def _describe_origin(cfg: DictConfig, dataset: FaceDataset, overrides: list[str]
         "preprocessing_hash": dataset.spec.hash,
         "folds": cfg.dataset.get("folds"),
         "fold": cfg.dataset.get("fold", 0),
+        "methods": dataset.list_methods("train"),
     }
 
 

@@ -185,7 +185,7 @@ def _describe_model(settings: ServiceSettings) -> dict[str, Any]:
             "video_suffixes": sorted(VIDEO_SUFFIXES),
         },
         "version": str(provenance.get("run_id") or provenance.get("commit") or "unknown"),
-        "decision": decision | {"margin": predictor.margin},
+        "decision": decision if predictor.margin is None else decision | {"margin": predictor.margin},
         "preprocessing": stored.crop_spec.to_dict() | {"input": stored.input_spec.to_dict()},
         "provenance": provenance,
         "limits": {"service": asdict(settings.limits), "file": asdict(predictor.limits)},

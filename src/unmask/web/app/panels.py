@@ -129,7 +129,7 @@ def show_card(model: Model, looked: Looked, *, with_numbers: bool = True) -> Non
 
 
 def _help(decision: Decision) -> str:
-    if decision.calibration is None:
+    if not decision.is_calibrated:
         return "Unknown: the scores of this model were not calibrated against known outcomes."
     return (
         "Of 100 faces with such a score in the validation data, about that many were fakes, with real and fake equally "

@@ -154,10 +154,12 @@ def explain_numbers(decision: Decision, deciding: Deciding, *, num_frames: int, 
     chosen = {
         "balanced_accuracy": "chosen on validation data for the highest balanced accuracy",
         "f1": "chosen on validation data for the highest F1 of the fakes",
+        "youden": "chosen on validation data for the highest sum of both classes' recall",
         "eer": "chosen on validation data so that both kinds of error are equally frequent",
         "given": "given by hand",
-    }.get(decision.criterion, "the default, since nothing was chosen on validation data")
-    if decision.calibration is None:
+        "default": "the default, since nothing was chosen on validation data",
+    }.get(decision.criterion, f"chosen on validation data by {decision.criterion}")
+    if not decision.is_calibrated:
         chance = (
             "**Probability** is unknown for this model: its scores were not calibrated against known outcomes. "
             "A score of 0.9 does *not* mean “90 % fake”; it only matters whether it is above or below the threshold."
