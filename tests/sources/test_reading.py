@@ -160,13 +160,12 @@ def test_videos_are_taken_before_frames_beside_them_which_is_told(
     assert sum(part.unexpected for part in _check(source).parts) == 2 * len(clips)
     assert "Reading 'videos/'" in caplog.text
     assert "'frames/'" in caplog.text
-    if name != "dfdc":  # whose frames nobody publishes
-        frames = _build(name, tmp_path, media="frames")
-        assert _there(frames) == expected
-        assert {video.kind for video in frames.list_videos() if video.is_there} == {MediaKind.FRAMES}
+    frames = _build(name, tmp_path, media="frames")
+    assert _there(frames) == expected
+    assert {video.kind for video in frames.list_videos() if video.is_there} == {MediaKind.FRAMES}
 
 
-@pytest.mark.parametrize("name", ["celebdf", "deeperforensics", "uadfv", "ffiw", "ffpp"])
+@pytest.mark.parametrize("name", ["celebdf", "deeperforensics", "uadfv", "ffiw", "ffpp", "dfdc"])
 def test_an_unknown_folder_of_media_is_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(ConfigError, match=r"source\.media='pictures'.*videos, images, frames"):
         _build(name, tmp_path, media="pictures")

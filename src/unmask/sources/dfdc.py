@@ -12,6 +12,7 @@ from unmask.media.kinds import VIDEO_SUFFIXES
 from unmask.media.listing import holds_frames, list_folder
 from unmask.sources.folders import (
     DownloadedSource,
+    check_media,
     descend,
     kind_of,
     list_entries,
@@ -44,17 +45,26 @@ class DFDC(DownloadedSource):
         name: First part of every `video_id`.
         groups: Unit that stays in one split: `part`, because parts do not share people, or `original`, an original
             with its fakes; None for `part` if there are three or more parts, otherwise `original`.
+        media: `videos`, `images` or `frames` of each part; None for the first that exists, or the part itself.
         follow_links: Whether to follow symbolic links to targets outside of the root; otherwise they raise an error.
     """
 
     def __init__(
-        self, root: str | Path, *, name: str = "dfdc", groups: str | None = None, follow_links: bool = False
+        self,
+        root: str | Path,
+        *,
+        name: str = "dfdc",
+        groups: str | None = None,
+        media: str | None = None,
+        follow_links: bool = False,
     ) -> None:
         if groups not in GROUPS:
             raise ConfigError(f"source.groups='{groups}' is unknown. Choose part, original or null.")
         self.root = Path(root)
         self.name = name
         self.groups = groups
+        check_media(media)
+        self.media = media
         self.follow_links = follow_links
 
     @staticmethod
@@ -107,7 +117,7 @@ class DFDC(DownloadedSource):
                 f"{list_problems(problems)}\nDownload '{METADATA}' or '{LABELS}' again."
             )
         passed_over: list[str] = []
-        media = descend(part)
+        media = descend(part, self.media)
         log_choice_of_media(media)
         entries_there = list_entries(media, skipped=passed_over)
         self.read |= {media, part / METADATA, part / LABELS}
