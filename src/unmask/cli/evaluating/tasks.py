@@ -14,7 +14,6 @@ from unmask.paths import show_command
 
 if TYPE_CHECKING:
     from unmask.evaluation.matrix import Matrix
-    from unmask.evaluation.report import ReportSection
     from unmask.evaluation.robustness import Robustness
     from unmask.evaluation.run import Evaluation, Options
 
@@ -155,7 +154,7 @@ def evaluate_tables(cfg: DictConfig) -> "list[Evaluation]":
     )
 
 
-def _build_sections(cfg: DictConfig) -> "dict[str, ReportSection]":
+def _build_sections(cfg: DictConfig) -> dict[str, Any]:
     nodes = {str(name): node for name, node in cfg.sections.items() if node is not None}
     if not nodes:
         return {}
