@@ -185,3 +185,11 @@ def test_the_folder_of_own_configs_may_be_below_the_home_folder(
         monkeypatch.setattr(sys, "argv", ["train.py", "experiment=own", "--cfg", "job", *arguments])
         run_command(lambda cfg: pytest.fail("ran"), config_name="train")
         assert "seed: 77" in capsys.readouterr().out
+
+
+def test_evaluation_takes_a_path_or_a_list_of_paths(in_folder: Path) -> None:
+    cfg = read("evaluate", "checkpoint=[runs/a b.ckpt,it's.ckpt]", "dataset.root=[data/ffpp]")
+    assert list(cfg.checkpoint) == ["runs/a b.ckpt", "it's.ckpt"]
+    assert list(cfg.dataset.root) == ["data/ffpp"]
+    (in_folder / "[x]").mkdir()
+    assert read("evaluate", "checkpoint=a.ckpt", "dataset.root=[x]").dataset.root == "[x]"

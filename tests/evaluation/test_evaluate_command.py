@@ -1,5 +1,6 @@
 import json
 import shlex
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -101,3 +102,34 @@ def test_invalid_robustness_keys_are_named(
     assert run(f"checkpoint={make_checkpoint()}", "dataset.root=gone", *arguments) == 2
     printed = capsys.readouterr().err
     assert [text for text in named if text not in printed] == []
+
+
+def test_several_checkpoints_and_datasets_are_compared(
+    run: Callable[..., int], make_dataset: Maker, make_checkpoint: Maker, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("first", "second"):
+        path = Path("runs") / name / "checkpoints" / "best.ckpt"
+        path.parent.mkdir(parents=True)
+        shutil.copy(make_checkpoint(), path)
+    shutil.copytree(make_dataset(), "a")
+    shutil.copytree("a", "b")
+    checkpoints = "checkpoint=[runs/first/checkpoints/best.ckpt,runs/second/checkpoints/best.ckpt]"
+    assert run(checkpoints, "dataset.root=[a,b]", "ensemble=mean", "bootstrap.draws=100") == 0
+    printed = capsys.readouterr().out
+    for word in ("first", "second", "ensemble", "a: first less second", "report"):
+        assert word in printed
+    (result,) = Path().glob("outputs/evaluate/*/result.json")
+    assert {(row["checkpoint"], row["dataset"]) for row in json.loads(result.read_text())["matrix"]} == {
+        (name, dataset) for name in ("first", "second", "ensemble") for dataset in ("a", "b")
+    }
+
+
+def test_too_low_a_coverage_ends_with_three(
+    run: Callable[..., int], make_dataset: Maker, make_checkpoint: Maker, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = f"checkpoint={make_checkpoint()}", f"dataset.root='{make_dataset()}'", "bootstrap.draws=0"
+    assert run(*arguments, "min_coverage=0.99") == 3
+    error = capsys.readouterr().err
+    assert "9 of 12" in error
+    assert "min_coverage=0.99" in error
+    assert run(*arguments, "min_coverage=0.75") == 0

@@ -26,6 +26,10 @@ _FOLDER_FLAGS = ("--config-dir", "-cd", "--config-path", "-cp")
 _NO_TEXT = ("null", "???")
 
 
+_ONE_OR_SEVERAL = {"evaluate": ("checkpoint", "dataset.root")}
+"""Keys, by root config, that take a path, or a list of paths in brackets."""
+
+
 def quote_arguments(arguments: Sequence[str], *, config_name: str) -> list[str]:
     """Return a command line whose paths and texts Hydra reads as they stand.
 
@@ -48,7 +52,8 @@ def quote_arguments(arguments: Sequence[str], *, config_name: str) -> list[str]:
         elif quoted and quoted[-1] in _FOLDER_FLAGS:
             quoted.append(expand_home(argument))
         elif match and (quote := _choose(match[1].lstrip("+"), hints, is_sweep=is_sweep)):
-            quoted.append(f"{match[1]}={quote(match[2])}")
+            takes_list = match[1].lstrip("+") in _ONE_OR_SEVERAL.get(config_name, ()) and _is_list(match[2])
+            quoted.append(f"{match[1]}={_quote_list(match[2]) if takes_list else quote(match[2])}")
         else:
             quoted.append(argument)
     return quoted
@@ -92,8 +97,12 @@ def _quote_several(value: str) -> str:
     return ",".join(values)
 
 
+def _is_list(value: str) -> bool:
+    return value.startswith("[") and value.endswith("]") and not _exists(value)
+
+
 def _quote_list(value: str) -> str:
-    if _exists(value) or not (value.startswith("[") and value.endswith("]")):
+    if not _is_list(value):
         parsed = _parse(value)
         is_hydras = value in _NO_TEXT or not isinstance(parsed, str | QuotedString | None)
         return value if is_hydras and not _exists(value) else f"[{_quote(value)}]"

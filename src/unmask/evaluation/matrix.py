@@ -288,10 +288,15 @@ def _write(matrix: Matrix, options: Options) -> None:
     write_bytes(matrix.result.with_name("matrix.csv"), table.to_csv(index=False).encode())
     page = render_page(
         "unmask.evaluation", "matrix.html.jinja", matrix=matrix, cells=_group_cells(cells), summaries=summaries,
-        command=options.command, split=options.split,
+        command=options.command, split=options.split, title=f"{_count(len(matrix.rows), 'checkpoint')} on "
+        f"{_count(len(matrix.datasets), 'dataset')}",
     )  # fmt: skip
     write_bytes(matrix.report, page.encode())
     write_bytes(matrix.result, (json.dumps(summary, indent=2, allow_nan=False) + "\n").encode())
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 def _group_cells(cells: Sequence[Mapping[str, Any]]) -> dict[str, list[Mapping[str, Any]]]:

@@ -12,8 +12,11 @@ from scipy.stats import norm, rankdata
 
 from unmask.errors import DatasetError, list_problems
 from unmask.metrics.figures import Floats, Integers, classify
-from unmask.metrics.intervals import MIN_GROUPS, BootstrapOptions, bootstrap_pair, number_groups
+from unmask.metrics.intervals import MIN_GROUPS, BootstrapOptions, bootstrap_pair, count_groups, number_groups
 from unmask.types import Label
+
+MIN_GROUPS_OF_TEST = 10
+"""Number of groups of each class without which DeLong's test is left out: a variance between few groups is a guess."""
 
 COMPARED = ("auroc", "auprc", "eer", "balanced_accuracy", "hter", "accuracy", "f1", "log_loss", "brier")
 """Metrics of a comparison."""
@@ -33,7 +36,7 @@ def compare_tables(
     Returns:
         `num`, the number of videos scored by both; `num_left_out`, that of the others; `figures` by name with `first`,
         `second`, `difference`, and where there are enough groups `low`, `high` and `p` of the bootstrap; `delong`, the
-        result of `compare_delong`, or None with fewer than two videos of a class.
+        result of `compare_delong`, or None with fewer than `MIN_GROUPS_OF_TEST` groups of a class.
 
     Raises:
         DatasetError: The tables share no scored video, or disagree about a label.
@@ -60,7 +63,7 @@ def compare_tables(
         for name in COMPARED
         if points[0][name] is not None and points[1][name] is not None
     }
-    enough = min(points[0]["num_real"], points[0]["num_fake"]) >= MIN_GROUPS
+    enough = count_groups(labels, number_groups(groups)) >= MIN_GROUPS_OF_TEST
     return {
         "num": len(both),
         "num_left_out": sum(len(table) - len(both) for table in scored),
