@@ -128,7 +128,7 @@ def test_misspelt_part_in_the_middle_of_a_key_is_named(told: Told) -> None:
     text = told("callbacks.early_stoping.patience=3")
     assert "No key 'callbacks.early_stoping' (in 'callbacks.early_stoping.patience=3')." in text
     assert "Did you mean 'callbacks.early_stopping'? 'callbacks' in " in text
-    assert "configs/callbacks/default.yaml has the keys: early_stopping, " in text
+    assert "configs/callbacks/default.yaml has the keys: curves, early_stopping, " in text
 
 
 def test_misspelt_start_of_a_key_is_named(told: Told) -> None:
@@ -206,7 +206,7 @@ def test_missing_values_are_reported_together(told: Told) -> None:
 def test_other_commands_name_their_own_files(told: Told) -> None:
     assert "configs/crop" not in (text := told("crop.sise=3", command="prepare"))
     assert "No key 'crop.sise'" in text
-    assert "configs/prepare.yaml has the keys: aligned, crop_size, jpeg_quality, margin, num_frames" in text
+    assert "configs/prepare.yaml has the keys: aligned, chroma, crop_size, format, jpeg_quality, margin, " in text
     assert "configs/predict.yaml" in told("treshold=0.3", command="predict")
     assert "Did you mean 'threshold'?" in told("treshold=0.3", command="predict")
 

@@ -17,7 +17,7 @@ from tests.web.api.conftest import wait_until_ready
 
 from unmask.cli.prepare import main
 from unmask.data.tables import FaceDataset
-from unmask.evaluation.run import evaluate
+from unmask.evaluation.run import Options, evaluate
 from unmask.inference.predictor import Predictor
 from unmask.media.encode import write_video
 from unmask.media.image import read_image, write_jpeg
@@ -86,7 +86,7 @@ def test_whole_images_go_from_prepare_to_every_way_of_prediction(
 
     result = train_tiny(Path("faces"), in_folder / "run", "model.input_size=32")
     checkpoint, bundle = Path(str(result["best_checkpoint"])), Path(str(result["bundle"]))
-    evaluation = evaluate(checkpoint, root="faces", output=in_folder / "evaluation", device="cpu")
+    evaluation = evaluate(checkpoint, root="faces", output=in_folder / "evaluation", options=Options(device="cpu"))
     scores = pd.read_parquet(evaluation.scores)
     assert len(scores) == 2 * (3 + 4 + 3)
     for predictor in (Predictor.load(checkpoint, device="cpu"), Predictor.load(bundle)):
@@ -132,8 +132,8 @@ def test_squash_stretches_the_image_in_prepare_and_in_prediction(
     whole = cv2.resize(read_image(source / "test/fake/0.jpg"), (64, 64), interpolation=cv2.INTER_AREA)
     assert np.abs(read_image(Path("faces") / row["crop"]).astype(int) - whole).mean() < 4  # but for the JPEG
     result = train_tiny(Path("faces"), in_folder / "run", "model.input_size=32")
-    evaluation = evaluate(Path(str(result["bundle"])).parent / "checkpoints" / "best.ckpt", root="faces",
-                          output=in_folder / "evaluation", device="cpu")  # fmt: skip
+    checkpoint = Path(str(result["bundle"])).parent / "checkpoints" / "best.ckpt"
+    evaluation = evaluate(checkpoint, root="faces", output=in_folder / "evaluation", options=Options(device="cpu"))
     scores = pd.read_parquet(evaluation.scores).set_index("video_id")["score"]
     prediction = Predictor.load(str(result["bundle"])).predict_image(source / "test/fake/0.jpg")
     assert prediction.score == pytest.approx(scores["image_folder/test/fake/0.jpg"], abs=1e-4)

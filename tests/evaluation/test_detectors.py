@@ -14,10 +14,13 @@ from unmask.cli.evaluate import main
 from unmask.decision import Decision
 from unmask.errors import ConfigError, DatasetError, LeakageError
 from unmask.evaluation.detectors import DecisionSource, evaluate_scores
-from unmask.evaluation.run import evaluate
+from unmask.evaluation.run import Options, evaluate
+from unmask.metrics.intervals import BootstrapOptions
 from unmask.metrics.threshold import choose_threshold
 
 Maker = Callable[..., Path]
+
+NO_DRAWS = BootstrapOptions(draws=0)  # a table of frames has no groups, so that its intervals are others
 HEADER = "video,label,score"
 
 
@@ -57,13 +60,16 @@ def test_own_score_tables_give_the_figures_of_the_evaluation(
     make_dataset: Maker, make_checkpoint: Maker, tmp_path: Path
 ) -> None:
     decision = Decision(threshold=0.4, aggregation="max", criterion="f1")
-    ours = evaluate(make_checkpoint(decision=decision), root=make_dataset(), output=tmp_path / "run", device="cpu")
+    ours = evaluate(
+        make_checkpoint(decision=decision), root=make_dataset(), output=tmp_path / "run",
+        options=Options(device="cpu", bootstrap=NO_DRAWS),
+    )  # fmt: skip
     source = DecisionSource(threshold=0.4, aggregation="max")
-    (theirs,) = evaluate_scores([ours.scores], output=tmp_path / "again", decision=source)
+    (theirs,) = evaluate_scores([ours.scores], output=tmp_path / "again", decision=source, bootstrap=NO_DRAWS)
     for name in ("frame", "video", "by_method"):
         assert theirs.figures[name] == ours.figures[name]
     videos = tmp_path / "run" / "scores_videos.parquet"
-    options: dict[str, Any] = {"missing_scores": "count", "decision": source}
+    options: dict[str, Any] = {"missing_scores": "count", "decision": source, "bootstrap": NO_DRAWS}
     (counted,) = evaluate_scores([videos], output=tmp_path / "videos", **options)
     assert counted.figures["video"] == ours.figures["video"]
     coverage = counted.figures["coverage"]

@@ -11,7 +11,7 @@ from unmask.decision import Decision
 from unmask.errors import ConfigError
 from unmask.evaluation.detectors import evaluate_scores
 from unmask.evaluation.model_card import describe_card, render_card, write_card
-from unmask.evaluation.run import evaluate
+from unmask.evaluation.run import Options, evaluate
 
 Maker = Callable[..., Path]
 
@@ -21,9 +21,11 @@ def written(make_dataset: Maker, make_checkpoint: Maker, tmp_path: Path) -> tupl
     """The card of an evaluation, and its result."""
     decision = Decision(threshold=0.625, criterion="f1")
     evaluation = evaluate(
-        make_checkpoint(decision=decision), root=make_dataset(name="a|b <i>"), output=tmp_path / "run", device="cpu",
-        command="python evaluate.py seed=7",
-    )  # fmt: skip
+        make_checkpoint(decision=decision),
+        root=make_dataset(name="a|b <i>"),
+        output=tmp_path / "run",
+        options=Options(device="cpu", command="python evaluate.py seed=7"),
+    )
     card = write_card(evaluation.result)
     assert card == tmp_path / "run" / "model_card.md"
     return card.read_text(), json.loads(evaluation.result.read_text())
@@ -97,7 +99,9 @@ def test_intervals_are_shown_where_there_are_some(written: tuple[str, dict[str, 
 
 
 def test_single_images_have_one_result(make_dataset: Maker, make_checkpoint: Maker, tmp_path: Path) -> None:
-    evaluation = evaluate(make_checkpoint(), root=make_dataset(kind="image"), output=tmp_path / "run", device="cpu")
+    evaluation = evaluate(
+        make_checkpoint(), root=make_dataset(kind="image"), output=tmp_path / "run", options=Options(device="cpu")
+    )
     (entry,) = describe_card(json.loads(evaluation.result.read_text()))["model-index"][0]["results"]
     assert entry["task"]["type"] == "image-classification"
     assert "per image" in render_card(json.loads(evaluation.result.read_text()))
@@ -107,7 +111,7 @@ def test_undefined_metrics_are_left_out_of_the_block(
     make_dataset: Maker, make_checkpoint: Maker, tmp_path: Path
 ) -> None:
     root = make_dataset(methods=("Deepfakes",))
-    evaluation = evaluate(make_checkpoint(), root=root, output=tmp_path / "run", device="cpu")
+    evaluation = evaluate(make_checkpoint(), root=root, output=tmp_path / "run", options=Options(device="cpu"))
     block = describe_card(json.loads(evaluation.result.read_text()))
     assert "roc_auc" not in block["metrics"]
     assert "accuracy" in block["metrics"]
@@ -121,9 +125,12 @@ def test_score_tables_have_no_card(tmp_path: Path) -> None:
 
 
 def test_command_writes_the_card_on_request(
-    make_dataset: Maker, make_checkpoint: Maker, in_folder: Path, monkeypatch: pytest.MonkeyPatch,
+    make_dataset: Maker,
+    make_checkpoint: Maker,
+    in_folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
-) -> None:  # fmt: skip
+) -> None:
     from unmask.cli.evaluate import main
 
     given = [f"checkpoint={make_checkpoint()}", f"dataset.root='{make_dataset()}'", "device=cpu"]

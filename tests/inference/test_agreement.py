@@ -104,7 +104,7 @@ def test_every_format_and_limit_gives_evaluation_and_prediction_the_same_video_s
         fractions={"train": 0.0, "val": 0.0, "test": 1.0}, seed=0, num_workers=0,
     )  # fmt: skip
     checkpoint = make_checkpoint(crops)
-    evaluation = evaluate(checkpoint, root=tmp_path / "faces", output=tmp_path / "run", device="cpu")
+    evaluation = evaluate(checkpoint, root=tmp_path / "faces", output=tmp_path / "run", options=Options(device="cpu"))
     frames = pd.read_parquet(evaluation.scores)
     assert len(frames) == num_crops
     scores = pd.read_parquet(tmp_path / "run" / "scores_videos.parquet").set_index("video_id")["score"]

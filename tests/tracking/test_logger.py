@@ -71,8 +71,8 @@ def test_artifacts_are_config_overrides_log_and_both_checkpoints(client: Any, re
     names = _artifacts(client, result["run_id"])
     others = [name for name in names if name.partition("/")[0] not in ("bundle", "figures", "model", "code.diff")]
     assert others == [
-        "checkpoints/best.ckpt", "checkpoints/last.ckpt", "config.yaml", "environment.json", "overrides.txt",
-        "result.json", "train.log",
+        "checkpoints/best.ckpt", "checkpoints/last.ckpt", "config.yaml", "curves.csv", "curves.png",
+        "environment.json", "overrides.txt", "result.json", "train.log",
     ]  # fmt: skip
     from omegaconf import OmegaConf
 

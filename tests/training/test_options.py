@@ -153,8 +153,8 @@ def images(in_folder: Path, synthetic_root: Path) -> dict[str, Path]:
     return {
         "deepfakebench": prepared["rgb"], "df40": prepared["rgb"], "faces_140k": prepared["140k"],
         "portraits": prepared["lfw"],
-        "ffpp": synthetic_root, "image_folder": in_folder / "labelled", "forge": in_folder / "photographs",
-        "csv": in_folder / "labels.csv", **lay_out_published(in_folder, clips),
+        "ffpp": synthetic_root, "image_folder": in_folder / "labelled", "auto": in_folder / "labelled",
+        "forge": in_folder / "photographs", "csv": in_folder / "labels.csv", **lay_out_published(in_folder, clips),
     }  # fmt: skip
 
 
@@ -175,7 +175,8 @@ def test_option_prepares(
     if source == "ffpp":
         given.append(f"source.splits={images['ffpp'] / 'splits'}")  # the official ones name other videos
     monkeypatch.setenv("TORCH_HOME", str(in_folder / "torch"))
-    monkeypatch.setattr("unmask.config.run_dir", lambda: in_folder)
+    for module in ("cli.prepare", "cli.preparing.datasets", "cli.preparing.repair"):
+        monkeypatch.setattr(f"unmask.{module}.run_dir", lambda: in_folder)
     is_lacking, message = LACKING.get((group, option), (False, ""))
     if is_lacking:
         with pytest.raises(UnmaskError, match=message):

@@ -7,7 +7,7 @@ import pytest
 from tests.conftest import train_tiny
 
 from unmask.data.tables import FaceDataset
-from unmask.evaluation.run import evaluate
+from unmask.evaluation.run import Options, evaluate
 from unmask.faces.retinaface_mobilenet import RetinaFaceMobileNet
 from unmask.faces.spec import CropSpec
 from unmask.metrics.threshold import choose_threshold
@@ -43,7 +43,7 @@ def test_dataset_of_all_tracks_trains_and_is_evaluated_as_it_was_trained(pairs: 
     assert set(FaceDataset.load(pairs).faces["track"]) == {0, 1}
     result = train_tiny(pairs, tmp_path, "trainer.max_epochs=2", "optimizer.lr=0.01", "dataset.sampling=paired")
     checkpoint = str(result["best_checkpoint"])
-    evaluation = evaluate(checkpoint, root=pairs, output=tmp_path / "val", split="val", device="cpu")
+    evaluation = evaluate(checkpoint, root=pairs, output=tmp_path / "val", options=Options(split="val", device="cpu"))
     frames = pd.read_parquet(evaluation.scores)
     videos = pd.read_parquet(tmp_path / "val" / "scores_videos.parquet").set_index("video_id")
     by_track = frames.groupby(["video_id", "track"])["score"].mean()

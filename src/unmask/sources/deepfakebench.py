@@ -81,6 +81,7 @@ class DeepfakeBench(DownloadedSource):
         replace: Starts of paths from another machine, and what stands for them here.
         val_fraction: Share of the people outside test for validation, where `val` is dropped.
         seed: Seed of that validation split.
+        follow_links: Whether to follow symbolic links to targets outside of the root; otherwise they raise an error.
     """
 
     def __init__(
@@ -95,6 +96,7 @@ class DeepfakeBench(DownloadedSource):
         replace: Mapping[str, str] | None = None,
         val_fraction: float = 0.15,
         seed: int = 0,
+        follow_links: bool = False,
     ) -> None:
         if splits not in SPLITS:
             raise ConfigError(f"source.splits='{splits}' is unknown. Choose clean, lists or null.")
@@ -111,6 +113,7 @@ class DeepfakeBench(DownloadedSource):
         self.replace = dict(replace or {})
         self.val_fraction = val_fraction
         self.seed = seed
+        self.follow_links = follow_links
 
     @staticmethod
     def recognize(root: Path) -> str | None:

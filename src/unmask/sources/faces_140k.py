@@ -34,12 +34,16 @@ class Faces140k(DownloadedSource):
         root: Folder that contains the splits, or one or two folders above it.
         name: First part of every `video_id`.
         tables: Whether to read the tables.
+        follow_links: Whether to follow symbolic links to targets outside of the root; otherwise they raise an error.
     """
 
-    def __init__(self, root: str | Path, *, name: str = "faces_140k", tables: bool = True) -> None:
+    def __init__(
+        self, root: str | Path, *, name: str = "faces_140k", tables: bool = True, follow_links: bool = False
+    ) -> None:
         self.root = Path(root)
         self.name = name
         self.tables = tables
+        self.follow_links = follow_links
 
     @staticmethod
     def recognize(root: Path) -> str | None:

@@ -364,7 +364,7 @@ def test_metrics_per_method_are_shown_after_an_evaluation(bundle: Path, home: Pa
 def test_settings_are_those_of_the_predict_command(home: Path) -> None:
     settings = read_settings()
     assert settings.folders == (home / "outputs", home / "multirun")
-    assert settings.predictor.margin == 0.05
+    assert settings.predictor.margin is None  # that of the checkpoint
 
 
 def test_a_bundle_is_shown_without_torch(bundle: Path, make_png: MakePng, tmp_path: Path) -> None:
