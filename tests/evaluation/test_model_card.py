@@ -77,7 +77,7 @@ def test_text_has_what_a_reader_needs(written: tuple[str, dict[str, Any]]) -> No
     assert "python evaluate.py seed=7" in text
     assert "abc123" in text
     assert "9 of 12 videos" in text
-    assert f"| ROC-AUC | {result['datasets']['a|b <i>']['video']['auroc']:.4f} |" in text
+    assert f"| ROC-AUC | {result['datasets']['a|b <i>']['video']['auroc']:.4f} (" in text
     assert "| FaceSwap | 3 |" in text
     for note in result["notes"]:
         assert note[:40] in text
