@@ -86,7 +86,9 @@ def main() -> None:
         photographs = Path(options["photographs"]) if "photographs" in options else None
         if "speed" in words or not words:
             if photographs is not None and not any(photographs.glob("*.jpg")):
-                sys.exit(f"photographs={photographs} has no *.jpg. Name a folder of square photographs of one face each.")
+                sys.exit(
+                    f"photographs={photographs} has no *.jpg. Name a folder of square photographs of one face each."
+                )
             make_clips(clips, photographs)
             measure_speed(clips, rounds=int(options.get("rounds", 3)))
             print_profile(list_clips(clips))
