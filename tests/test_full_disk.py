@@ -247,13 +247,13 @@ def test_drawing_on_a_full_disk(small_disk: Callable[[str], Path]) -> None:
 def test_evaluate_and_predict_on_a_full_disk(
     face_dataset: Path, checkpoint: Path, synthetic_root: Path, small_disk: Callable[[str], Path]
 ) -> None:
-    disk = small_disk("40k")
+    disk = small_disk("80k")
     done = _run(disk, "evaluate.py", f"checkpoint={checkpoint}", f"dataset.root={face_dataset}", "num_workers=1")
     _assert_one_message(done, "report.html", "What is written is kept")
     (folder,) = disk.glob("outputs/evaluate/*")
     assert {"scores_frames.parquet", "scores_videos.parquet"} <= {path.name for path in folder.iterdir()}
     _assert_no_parts(disk)
-    small_disk("110k")
+    small_disk("150k")
     clips = sorted(map(str, (synthetic_root / "original_sequences").rglob("*.mp4")))[:3]
     done = _run(disk, "predict.py", f"checkpoint={checkpoint}", *clips, "save=[heatmaps,video]")
     _assert_one_message(done, str(disk), "What is written is kept")
