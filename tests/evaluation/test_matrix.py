@@ -154,3 +154,12 @@ def test_scores_that_exist_are_not_computed_again(
         path.write_bytes(b"damaged")
     evaluate(pair[0], root=roots[0], output=tmp_path / "e", options=options)
     assert len(calls) == 4
+
+
+def test_an_evaluation_without_draws_has_figures_of_seen_methods(
+    pair: tuple[Path, Path], roots: tuple[Path, Path], tmp_path: Path
+) -> None:
+    options = Options(device="cpu", bootstrap=BootstrapOptions(draws=0))
+    figures = evaluate(pair[0], root=roots[0], output=tmp_path / "run", options=options).figures
+    assert set(figures["by_seen"]) == {"seen", "unseen"}
+    assert "intervals" not in figures["by_seen"]["seen"]

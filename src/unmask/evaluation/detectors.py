@@ -2,7 +2,6 @@
 
 import json
 import logging
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -19,7 +18,14 @@ from unmask.errors import ConfigError, DatasetError
 from unmask.evaluation.figures import compute_figures, describe_limits
 from unmask.evaluation.mistakes import find_mistakes
 from unmask.evaluation.report import Report, ReportSection
-from unmask.evaluation.run import Evaluation, check_sections, note_one_class, render_sections, write_evaluation
+from unmask.evaluation.run import (
+    Evaluation,
+    check_sections,
+    name_folders,
+    note_one_class,
+    render_sections,
+    write_evaluation,
+)
 from unmask.evaluation.score_tables import check_apart, read_score_tables
 from unmask.evaluation.scoring import FRAME_COLUMNS, VIDEO_COLUMNS
 from unmask.metrics.scores import BootstrapOptions, aggregate_videos
@@ -142,7 +148,7 @@ def evaluate_scores(
         "seed": str(seed),
         "made": f"{datetime.now().astimezone():%Y-%m-%d %H:%M %Z} with Unmask {__version__}",
     }
-    folders = _name_folders(list(pairs), output)
+    folders = name_folders(list(pairs), output) if len(pairs) > 1 else dict.fromkeys(pairs, output)
     evaluations = []
     for (detector, name), rows in pairs.items():
         report = _report(rows, source.decide(detector, chosen_on), context, sections, bootstrap or BootstrapOptions())
@@ -176,20 +182,6 @@ def _list_pairs(judged: pd.DataFrame) -> dict[tuple[str, str], pd.DataFrame]:
     if empty:
         logger.warning("%d detectors have no score in a dataset, which is left out: %s.", len(empty), quote_some(empty))
     return scored
-
-
-def _name_folders(pairs: Sequence[tuple[str, str]], output: Path) -> dict[tuple[str, str], Path]:
-    """Return a folder for each pair, whatever signs its names hold."""
-    if len(pairs) == 1:
-        return {pairs[0]: output}
-    folders: dict[tuple[str, str], Path] = {}
-    for pair in pairs:
-        one, other = (re.sub(r"[^\w.-]+", "_", name).strip(".") or "_" for name in pair)
-        folder, number = output / one / other, 2
-        while folder in folders.values():
-            folder, number = output / one / f"{other}_{number}", number + 1
-        folders[pair] = folder
-    return folders
 
 
 def _name_rows(rows: pd.DataFrame) -> pd.DataFrame:

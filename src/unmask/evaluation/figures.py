@@ -7,9 +7,8 @@ import pandas as pd
 
 from unmask.decision import Decision
 from unmask.evaluation.breakdown import apply_policies, break_down, find_worst_slices, split_by_seen
-from unmask.metrics.figures import Figures, classify
-from unmask.metrics.intervals import BootstrapOptions, find_intervals
-from unmask.metrics.scores import coverage_of, figures_of
+from unmask.metrics.intervals import BootstrapOptions
+from unmask.metrics.scores import coverage_of, figures_of, measure
 
 _FEW = 50
 """Number of videos per class below which the report says that small differences are within chance."""
@@ -38,18 +37,12 @@ def compute_figures(
     return figures_of(frames, decision=decision, groups=groups, bootstrap=bootstrap) | {
         "coverage": coverage_of(videos) | {"policies": apply_policies(videos, decision=decision)},
         "by_seen": {
-            name: _measure(rows, decision, bootstrap) for name, rows in split_by_seen(scored, trained_methods).items()
+            name: measure(rows, decision, groups, bootstrap)
+            for name, rows in split_by_seen(scored, trained_methods).items()
         },
         "breakdown": break_down(scored, decision=decision),
         "worst_slices": find_worst_slices(scored, decision=decision),
     }
-
-
-def _measure(rows: pd.DataFrame, decision: Decision, bootstrap: BootstrapOptions) -> Figures:
-    labels, scores, groups = (rows[name].to_numpy() for name in ("label", "score", "group"))
-    figures = classify(labels, scores, threshold=decision.threshold)
-    found = find_intervals(figures, labels, scores, groups, threshold=decision.threshold, options=bootstrap)
-    return figures | {"intervals": found}
 
 
 def read_trained_methods(provenance: Mapping[str, Any]) -> tuple[str, ...]:

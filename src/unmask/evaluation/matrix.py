@@ -3,7 +3,6 @@
 import json
 import logging
 import math
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +15,7 @@ from unmask.data.tables import FaceDataset
 from unmask.decision import Decision, log_odds
 from unmask.errors import ConfigError, SpecMismatchError
 from unmask.evaluation.figures import compute_figures
-from unmask.evaluation.run import Evaluation, Options, evaluate
+from unmask.evaluation.run import Evaluation, Options, evaluate, name_folders
 from unmask.metrics.comparison import compare_all
 from unmask.metrics.intervals import BootstrapOptions
 from unmask.models.checkpoint import Checkpoint, load_checkpoint
@@ -129,10 +128,11 @@ def evaluate_all(
     datasets = [FaceDataset.load(root, folds=options.folds, fold=options.fold) for root in roots]
     model_names = _name_apart([_list_model_names(model) for model in models])
     dataset_names = _name_apart([_list_dataset_names(dataset) for dataset in datasets])
+    folders = name_folders([(name, other) for name in model_names for other in dataset_names], output)
     rows: dict[str, dict[str, Cell]] = {}
     for name, model in zip(model_names, models, strict=True):
         rows[name] = {
-            other: _fill(model, dataset, output, (name, other), options)
+            other: _fill(model, dataset, folders[name, other], (name, other), options)
             for other, dataset in zip(dataset_names, datasets, strict=True)
         }
     reasons = {cell.reason for row in rows.values() for cell in row.values() if cell.figures is None}
@@ -185,19 +185,14 @@ def _name_apart(choices: Sequence[Sequence[str]]) -> list[str]:
     return [f"{number}: {entry[-1]}" for number, entry in enumerate(choices, start=1)]
 
 
-def _make_folder_name(name: str) -> str:
-    return re.sub(r"[^\w.+-]+", "_", name).strip("._") or "unnamed"
-
-
-def _fill(model: Checkpoint, dataset: FaceDataset, output: Path, names: tuple[str, str], options: Options) -> Cell:
-    place = Path(*map(_make_folder_name, names))
+def _fill(model: Checkpoint, dataset: FaceDataset, folder: Path, names: tuple[str, str], options: Options) -> Cell:
     logger.info("Evaluating '%s' on '%s'.", *names)
     try:
-        found: Evaluation = evaluate(model.path, root=dataset.root, output=output / place, options=options)
+        found: Evaluation = evaluate(model.path, root=dataset.root, output=folder, options=options)
     except SpecMismatchError as error:
         logger.warning("'%s' is not evaluated on '%s': %s", *names, error)
         return Cell(None, None, model.decision, f"'{names[0]}' on '{names[1]}': {error}")
-    return Cell(found.figures, found.videos, model.decision, report=(place / "report.html").as_posix())
+    return Cell(found.figures, found.videos, model.decision, report="/".join((*folder.parts[-2:], "report.html")))
 
 
 def _find_training(model: Checkpoint, datasets: Mapping[str, FaceDataset]) -> str:

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -218,6 +219,18 @@ def _describe(model: Checkpoint, dataset: FaceDataset, options: Options) -> dict
         "seed": str(options.seed),
         "made": f"{datetime.now().astimezone():%Y-%m-%d %H:%M %Z} with Unmask {__version__}",
     } | trained
+
+
+def name_folders(pairs: Sequence[tuple[str, str]], output: Path) -> dict[tuple[str, str], Path]:
+    """Return a folder of its own for each pair of model and dataset, whatever signs its names hold."""
+    folders: dict[tuple[str, str], Path] = {}
+    for pair in pairs:
+        one, other = (re.sub(r"[^\w.-]+", "_", name).strip(".") or "_" for name in pair)
+        folder, number = output / one / other, 2
+        while folder in folders.values():
+            folder, number = output / one / f"{other}_{number}", number + 1
+        folders[pair] = folder
+    return folders
 
 
 def write_evaluation(report: Report, output: Path, *, has_videos: bool, model: Checkpoint | None) -> Evaluation:

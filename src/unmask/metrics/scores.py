@@ -141,12 +141,12 @@ def figures_of(
     tables = {"frame": frames, "video": videos}
     if "track" in frames:
         tables["track"] = aggregate_videos(frames, decision=decision, by=("video_id", "track"))
-    figures = {level: _figures(rows, decision, groups, bootstrap) for level, rows in tables.items()}
+    figures = {level: measure(rows, decision, groups, bootstrap) for level, rows in tables.items()}
     figures["video"] |= describe_verdicts(videos["label"], videos["score"], decision=decision)
     by_method = {
         method: {
-            "frame": _figures(_against_reals(frames, method), decision),
-            "video": _figures(_against_reals(videos, method), decision, groups, bootstrap),
+            "frame": measure(_against_reals(frames, method), decision),
+            "video": measure(_against_reals(videos, method), decision, groups, bootstrap),
         }
         for method in methods
     }
@@ -161,7 +161,7 @@ def flatten_figures(frames: pd.DataFrame, *, decision: Decision) -> dict[str, An
         decision: Threshold and aggregation.
     """
     videos = aggregate_videos(frames, decision=decision) if len(frames) else frames
-    per_video, per_frame = _figures(videos, decision), _figures(frames, decision)
+    per_video, per_frame = measure(videos, decision), measure(frames, decision)
     return {
         "num_real": per_video["num_real"],
         "num_fake": per_video["num_fake"],
@@ -189,12 +189,20 @@ def coverage_of(videos: pd.DataFrame) -> dict[str, Any]:
     }
 
 
-def _figures(
+def measure(
     rows: pd.DataFrame,
     decision: Decision,
     groups: Mapping[str, Any] | None = None,
     bootstrap: BootstrapOptions | None = None,
 ) -> Figures:
+    """Return the metrics of a table of scores, with their intervals unless there are no draws.
+
+    Args:
+        rows: One row per score with `video_id`, `label` and `score`.
+        decision: Decision with the threshold.
+        groups: Group of each video by its `video_id`; a video that it lacks is a group of its own.
+        bootstrap: Settings of the confidence intervals; None for no intervals.
+    """
     labels, scores = rows["label"].to_numpy(np.int64), rows["score"].to_numpy(np.float64)
     figures = classify(labels, scores, threshold=decision.threshold)
     if bootstrap is None or not bootstrap.draws:
